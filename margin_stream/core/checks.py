@@ -1,0 +1,13 @@
+"""Faults: what must hold whatever the input. Checked in production too."""
+
+from __future__ import annotations
+
+
+class Fault(Exception):
+    """An invariant does not hold: our bug, or a corrupt journal. The part that meets it stops; nothing is guessed."""
+
+
+def check(condition: bool, invariant: str, **numbers: object) -> None:
+    """Raise Fault unless the invariant (said positively) holds."""
+    if not condition:
+        raise Fault(f"not so: {invariant}" + (f" ({', '.join(f'{k}={v}' for k, v in numbers.items())})" if numbers else ""))

@@ -1,0 +1,610 @@
+"""The intake fold: the one order. Drops duplicates, refuses what is not valid, numbers the rest, turns quotes into marks, routes by group.
+
+A position is the number of an item after duplicates are dropped. It is given here and nowhere else, so it is the same however often
+inputs were sent and however records were cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from hashlib import sha256
+from typing import Any, assert_never
+
+import msgspec
+
+from margin_stream.core.account_fold import Emitted
+from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, leaf, partition_of, slot_of
+from margin_stream.core.directory import Instrument
+from margin_stream.core.identity import BLOCK, HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
+from margin_stream.core.market import Market
+from margin_stream.core.model import ParameterError, profile_of
+from margin_stream.core.quotes import Quote, QuoteGuard
+from margin_stream.core.routed import Activated, AnyRouted, Batch, Changed, Clocked, Listed, Marked, Moved, Opened, Traded
+from schemas import effects
+from schemas.binary import encode
+from schemas.columns import ABSENT, TickColumns, unpack
+from schemas.decimals import POWERS_OF_TEN, DecimalPair, format_scaled, scaled
+from schemas.inputs import (
+    AccountChanged,
+    AccountOpened,
+    AnyInput,
+    ClockTicked,
+    CollateralMoved,
+    EngineActivated,
+    InstrumentListed,
+    PositionChanged,
+    PriceTicked,
+    ProfileActivated,
+)
+from schemas.refusals import Refusal
+
+DAY_NS = 86_400_000_000_000
+CLOCK_JUMP_LIMIT_NS = 8 * DAY_NS
+ENGINE_VERSION = 1
+PRICE_LIMIT = 2**62
+AMOUNT_LIMIT = 2**96
+ACCOUNT_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+class Verdict(Enum):
+    """What became of an item."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+ACCEPTED, DUPLICATE, REFUSED = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REFUSED
+
+Reason = tuple[Refusal, str]
+
+
+class IntakeFold:
+    """The intake of one store."""
+
+    def __init__(self, partitions: int, window: int = IDENTITY_WINDOW) -> None:
+        self.partitions = partitions
+        self.window = window
+        self.market = Market()
+        self.position = 0
+        self.accepted = 0
+        self.refused = 0
+        self.not_compared = 0
+        """Duplicates too old to be compared; not a fact."""
+        self.last_refusal: Reason | None = None
+        """Reason and detail of the last refusal, for the caller; not a fact."""
+        self.guard = QuoteGuard()
+        self.feeds: dict[str, FeedSource] = {}
+        self.books: dict[str, BookSource] = {}
+        self.accounts: dict[str, tuple[int, int]] = {}
+        """Account -> (partition, asset number of the base currency). Equal pairs are one object."""
+        self.accounts_sum = 0
+        self.undecodable: dict[bytes, None] = {}
+        """SHA-256 of every input that could not be decoded."""
+        self.undecodable_sum = 0
+        self.market_count, self.market_chain = 0, NO_CHAIN
+        self.intake_count, self.intake_chain = 0, NO_CHAIN
+        self._pairs: dict[tuple[int, int], tuple[int, int]] = {}
+        self._profile_bases: dict[str, tuple[int, int]] = {}
+        self._previous = 0
+        self._routed: list[list[AnyRouted]] = [[] for _ in range(partitions)]
+        self._emitted: list[Emitted] = []
+        self.new_accounts: list[str] = []
+        self.new_undecodable: list[bytes] = []
+
+    # ---- offering items -------------------------------------------------------------------------------------------
+
+    def offer(self, event: AnyInput, canonical: bytes) -> Verdict:
+        """Take one event.
+
+        Args:
+            event: decoded.
+            canonical: its canonical bytes (``schemas.binary.canonical_bytes``); read for events of books alone.
+        """
+        if type(event) is PriceTicked or type(event) is ClockTicked:
+            feed = self._feed(event.source, event.source_seq)
+            if feed is None:
+                return DUPLICATE
+            self.position += 1
+            if feed is _MIXED:
+                return self._refuse(event, (Refusal.SOURCE_KIND_MIXED, f"source: {event.source} is a book"))
+            reason = self._tick_event(event) if type(event) is PriceTicked else self._clock(event)  # type: ignore[arg-type]
+        else:
+            seen = self._book(event.source, event.source_seq, canonical)
+            if seen is Seen.DUPLICATE:
+                return DUPLICATE
+            self.position += 1
+            if seen is Seen.REUSED:
+                return self._refuse(
+                    event, (Refusal.IDENTITY_REUSED, f"source_seq: {event.source}#{event.source_seq} came before with another content")
+                )
+            if seen is Seen.NOT_COMPARED:
+                return self._refuse(event, (Refusal.SOURCE_KIND_MIXED, f"source: {event.source} is a feed"))
+            reason = self._book_event(event)
+        if reason is not None:
+            return self._refuse(event, reason)
+        self.accepted += 1
+        return ACCEPTED
+
+    def offer_undecodable(self, raw: bytes, refusal: Refusal, detail: str) -> Verdict:
+        """Take an input that could not be decoded; its identity is the SHA-256 of its bytes, for ever."""
+        digest = sha256(raw).digest()
+        if digest in self.undecodable:
+            return DUPLICATE
+        self.undecodable[digest] = None
+        self.undecodable_sum = (self.undecodable_sum + int.from_bytes(digest, "big")) % MODULUS
+        self.new_undecodable.append(digest)
+        self.position += 1
+        self.refused += 1
+        self.last_refusal = (refusal, detail)
+        self._say_intake(effects.InputRefused, reason=refusal.value, digest=digest.hex())
+        return REFUSED
+
+    def is_known_undecodable(self, raw: bytes) -> bool:
+        """Say whether these bytes were refused as undecodable before (and so stay refused, whatever a later version could read)."""
+        return bool(self.undecodable) and sha256(raw).digest() in self.undecodable
+
+    def offer_columns(self, columns: TickColumns) -> tuple[int, int, int]:
+        """Take ticks in columns, item by item; return how many were accepted, duplicate, refused."""
+        duplicates = refused = accepted = 0
+        source = columns.source
+        names, exponents = columns.instruments, columns.exponents
+        by_name = self.market.directory.instrument_by_name
+        found: list[tuple[Instrument, int] | None] = []
+        for name, exponent in zip(names, exponents, strict=True):
+            instrument = by_name.get(name)
+            shift = -1 if instrument is None else exponent + instrument.price_scale
+            found.append((instrument, POWERS_OF_TEN[shift]) if instrument is not None and 0 <= shift < len(POWERS_OF_TEN) else None)
+        bids = unpack("q", columns.bid) if columns.bid else None
+        asks = unpack("q", columns.ask) if columns.ask else None
+        rows = zip(unpack("H", columns.index), unpack("q", columns.sequence), unpack("q", columns.price), strict=True)
+        feed: FeedSource | None = None
+        for n, (place, sequence, mantissa) in enumerate(rows):
+            if feed is not None and feed is not _MIXED:
+                if sequence <= feed.highest:
+                    duplicates += 1
+                    continue
+                feed.highest = sequence
+            else:
+                feed = self._feed(source, sequence)
+                if feed is None:
+                    duplicates += 1
+                    continue
+            self.position += 1
+            bid = None if bids is None or bids[n] == ABSENT else bids[n]
+            ask = None if asks is None or asks[n] == ABSENT else asks[n]
+            known = found[place]
+            reason: Reason | None
+            if feed is _MIXED:
+                reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a book")
+            elif known is None or bid is not None or ask is not None or not -PRICE_LIMIT < mantissa * known[1] < PRICE_LIMIT:
+                exponent = exponents[place]
+                reason = self._tick(
+                    source,
+                    names[place],
+                    (mantissa, exponent),
+                    None if bid is None else (bid, exponent),
+                    None if ask is None else (ask, exponent),
+                )
+            elif self.market.clock_ns == 0:
+                reason = _CLOCK_REQUIRED
+            else:
+                reason = None
+                self._quote(known[0], mantissa * known[1], source, crossed=False)
+            if reason is None:
+                accepted += 1
+            else:
+                refused += 1
+                self._refuse_identity(source, sequence, reason)
+        self.accepted += accepted
+        return accepted, duplicates, refused
+
+    def take(self, *, market_digest: bool = False) -> tuple[list[Batch], list[Emitted]]:
+        """Return what was routed to each partition since the last time, and the intake's own effects; start anew.
+
+        Args:
+            market_digest: let the partitions compare their copy of the market.
+        """
+        digest = self.market.digest() if market_digest else b""
+        batches = [Batch(self._previous, self.position, items, digest) for items in self._routed]
+        self._previous = self.position
+        self._routed = [[] for _ in range(self.partitions)]
+        emitted, self._emitted = self._emitted, []
+        return batches, emitted
+
+    # ---- identity -------------------------------------------------------------------------------------------------
+
+    def _feed(self, source: str, sequence: int) -> FeedSource | None:
+        """Return the feed of a new item, None for a duplicate, _MIXED where the source is a book."""
+        feed = self.feeds.get(source)
+        if feed is None:
+            book = self.books.get(source)
+            if book is not None:
+                content = content_hash(f"quote {sequence}".encode())
+                if book.look(sequence, content) is Seen.DUPLICATE:
+                    return None
+                book.take(sequence, content)
+                return _MIXED
+            feed = self.feeds[source] = FeedSource(source)
+        elif sequence <= feed.highest:
+            return None
+        feed.highest = sequence
+        return feed
+
+    def _book(self, source: str, sequence: int, canonical: bytes) -> Seen:
+        """Return NEW, DUPLICATE or REUSED; NOT_COMPARED stands for a source that is a feed."""
+        book = self.books.get(source)
+        if book is None:
+            feed = self.feeds.get(source)
+            if feed is not None:
+                if sequence <= feed.highest:
+                    return Seen.DUPLICATE
+                feed.highest = sequence
+                return Seen.NOT_COMPARED
+            book = self.books[source] = BookSource(source, self.window)
+        content = content_hash(canonical)
+        seen = book.look(sequence, content)
+        if seen is Seen.NOT_COMPARED:
+            self.not_compared += 1
+            return Seen.DUPLICATE
+        if seen is not Seen.DUPLICATE:
+            book.take(sequence, content)
+        return seen
+
+    # ---- validation and routing -----------------------------------------------------------------------------------
+
+    def _refuse(self, event: AnyInput, reason: Reason) -> Verdict:
+        self._refuse_identity(event.source, event.source_seq, reason)
+        return REFUSED
+
+    def _refuse_identity(self, source: str, sequence: int, reason: Reason) -> None:
+        self.refused += 1
+        self.last_refusal = reason
+        self._say_intake(effects.InputRefused, reason=reason[0].value, source=source, source_seq=sequence)
+
+    def _book_event(self, event: AnyInput) -> Reason | None:
+        match event:
+            case PositionChanged():
+                return self._trade(event)
+            case CollateralMoved():
+                return self._move(event)
+            case AccountOpened():
+                return self._open(event)
+            case AccountChanged():
+                return self._change(event)
+            case InstrumentListed():
+                return self._list(event)
+            case ProfileActivated():
+                return self._activate(event)
+            case EngineActivated():
+                return self._engine(event)
+            case PriceTicked() | ClockTicked():
+                raise AssertionError("a feed item is no book item")
+            case _:
+                assert_never(event)
+
+    def _trade(self, event: PositionChanged) -> Reason | None:
+        market = self.market
+        if market.clock_ns == 0:
+            return _CLOCK_REQUIRED
+        instrument = market.directory.instrument_by_name.get(event.instrument)
+        if instrument is None:
+            if event.instrument in market.directory.asset_by_name:
+                return Refusal.NOT_TRADABLE, f"instrument: {event.instrument} is a currency"
+            return Refusal.INSTRUMENT_UNKNOWN, f"instrument: {event.instrument!r} is not listed"
+        entry = self.accounts.get(event.account)
+        if entry is None:
+            return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
+        quantity = scaled(event.quantity_delta, instrument.quantity_scale)
+        if quantity is None:
+            return Refusal.WRONG_SCALE, f"quantity_delta: {instrument.name} has {instrument.quantity_scale} decimal places"
+        price = scaled(event.price, instrument.price_scale)
+        if price is None:
+            return Refusal.WRONG_SCALE, f"price: {instrument.name} has {instrument.price_scale} decimal places"
+        fee = scaled(event.fee, instrument.currency.scale)
+        if fee is None:
+            return Refusal.WRONG_SCALE, f"fee: {instrument.currency.name} has {instrument.currency.scale} decimal places"
+        if not 0 <= price < PRICE_LIMIT:
+            return Refusal.OUT_OF_RANGE, "price: from 0 up to 2**62 units of the price scale"
+        if not (-AMOUNT_LIMIT < quantity < AMOUNT_LIMIT and -AMOUNT_LIMIT < fee < AMOUNT_LIMIT):
+            return Refusal.OUT_OF_RANGE, "quantity_delta, fee: within 2**96 units of their scale"
+        self._routed[entry[0]].append(Traded(self.position, event.account, instrument.number, _wire(quantity), price, _wire(fee)))
+        return None
+
+    def _move(self, event: CollateralMoved) -> Reason | None:
+        if self.market.clock_ns == 0:
+            return _CLOCK_REQUIRED
+        asset = self.market.directory.asset_by_name.get(event.asset)
+        if asset is None:
+            return Refusal.ASSET_UNKNOWN, f"asset: {event.asset!r} is not listed"
+        entry = self.accounts.get(event.account)
+        if entry is None:
+            return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
+        amount = scaled(event.amount_delta, asset.scale)
+        if amount is None:
+            return Refusal.WRONG_SCALE, f"amount_delta: {asset.name} has {asset.scale} decimal places"
+        if not -AMOUNT_LIMIT < amount < AMOUNT_LIMIT:
+            return Refusal.OUT_OF_RANGE, "amount_delta: within 2**96 units of the asset's scale"
+        self._routed[entry[0]].append(Moved(self.position, event.account, asset.number, _wire(amount), event.call))
+        return None
+
+    def _tick_event(self, event: PriceTicked) -> Reason | None:
+        return self._tick(event.source, event.instrument, event.price, event.bid, event.ask)
+
+    def _tick(self, source: str, name: str, price: DecimalPair, bid: DecimalPair | None, ask: DecimalPair | None) -> Reason | None:
+        if self.market.clock_ns == 0:
+            return _CLOCK_REQUIRED
+        instrument = self.market.directory.instrument_by_name.get(name)
+        if instrument is None:
+            if name in self.market.directory.asset_by_name:
+                return Refusal.NOT_TRADABLE, f"instrument: {name} is a currency"
+            return Refusal.INSTRUMENT_UNKNOWN, f"instrument: {name!r} is not listed"
+        units: list[int] = []
+        for field, pair in (("price", price), ("bid", bid), ("ask", ask)):
+            if pair is not None:
+                amount = scaled(pair, instrument.price_scale)
+                if amount is None:
+                    return Refusal.WRONG_SCALE, f"{field}: {name} has {instrument.price_scale} decimal places"
+                if not -PRICE_LIMIT < amount < PRICE_LIMIT:
+                    return Refusal.OUT_OF_RANGE, f"{field}: within 2**62 units of the price scale"
+                units.append(amount)
+        crossed = bid is not None and ask is not None and units[1] > units[2]
+        self._quote(instrument, units[0], source, crossed=crossed)
+        return None
+
+    def _quote(self, instrument: Instrument, price: int, source: str, *, crossed: bool) -> None:
+        market = self.market
+        judged = Quote.CROSSED if crossed else self.guard.judge(instrument, price, source, market)
+        number = instrument.number
+        if judged is not Quote.ACCEPTED:
+            kind = effects.MarkReanchored if judged.marks else effects.MarkRefused
+            self._say_market(
+                kind,
+                instrument=instrument.name,
+                price=format_scaled(price, instrument.price_scale),
+                mark=format_scaled(market.prices[number], instrument.price_scale),
+                reason=judged.value,
+            )
+            if not judged.marks:
+                return
+        market.mark(number, price)
+        item = Marked(self.position, number, price)
+        for routed in self._routed:
+            routed.append(item)
+
+    def _clock(self, event: ClockTicked) -> Reason | None:
+        market = self.market
+        if event.time < market.clock_ns:
+            return Refusal.CLOCK_BACKWARDS, "time: before the clock"
+        if market.clock_ns and event.time - market.clock_ns > CLOCK_JUMP_LIMIT_NS and not event.confirmed_by:
+            return Refusal.CLOCK_JUMP_UNCONFIRMED, "time: more than 8 days past the clock"
+        if event.time == 0:
+            return Refusal.OUT_OF_RANGE, "time: past 1970-01-01T00:00:00Z"
+        activated, gone_stale = market.tick_clock(event.time)
+        for profile in activated:
+            self._say_market(effects.ProfileTookEffect, profile=profile.name, version=profile.version)
+        for number in gone_stale:
+            instrument = market.directory.instruments[number]
+            assert instrument is not None
+            self._say_market(
+                effects.FeedWentStale,
+                instrument=instrument.name,
+                mark=format_scaled(market.prices[number], instrument.price_scale),
+                marked_at_ns=market.marked_at_ns[number],
+            )
+        item = Clocked(self.position, event.time)
+        for routed in self._routed:
+            routed.append(item)
+        return None
+
+    def _list(self, event: InstrumentListed) -> Reason | None:
+        reason = self.market.directory.refusal(event)
+        if reason is not None:
+            return reason
+        self.market.list(event)
+        item = Listed(self.position, event)
+        for routed in self._routed:
+            routed.append(item)
+        return None
+
+    def _activate(self, event: ProfileActivated) -> Reason | None:
+        try:
+            profile = profile_of(event, self.market.directory)
+        except ParameterError as error:
+            return Refusal.PROFILE_INVALID, str(error)
+        known = self._profile_bases.get(event.profile)
+        if known is not None:
+            if event.version <= known[1]:
+                return Refusal.PROFILE_VERSION_NOT_NEWER, f"version: {event.profile} has version {known[1]} already"
+            if profile.terms.base != known[0]:
+                return Refusal.PROFILE_INVALID, "parameters.base_currency: never changes"
+        self._profile_bases[event.profile] = (profile.terms.base, event.version)
+        self.market.waiting.append(event)
+        item = Activated(self.position, event)
+        for routed in self._routed:
+            routed.append(item)
+        return None
+
+    def _engine(self, event: EngineActivated) -> Reason | None:
+        if event.version != ENGINE_VERSION:
+            return Refusal.ENGINE_UNKNOWN, f"version: {event.version}"
+        return None
+
+    def _open(self, event: AccountOpened) -> Reason | None:
+        name = event.account
+        if not 1 <= len(name) <= 64 or not ACCOUNT_CHARACTERS.issuperset(name):
+            return Refusal.ACCOUNT_INVALID, f"account: {name[:80]!r}"
+        if event.margin_group not in ("", name):
+            return Refusal.ACCOUNT_INVALID, "margin_group: the account itself"
+        if name in self.accounts:
+            return Refusal.ACCOUNT_OPENED_ALREADY, f"account: {name} is open"
+        base = self.market.directory.asset_by_name.get(event.base_currency)
+        if base is None:
+            return Refusal.ASSET_UNKNOWN, f"base_currency: {event.base_currency!r} is not listed"
+        reason = self._profile_refusal(event.profile, base.number)
+        if reason is not None:
+            return reason
+        partition = self._admit(name, base.number)
+        self.new_accounts.append(name)
+        self._routed[partition].append(Opened(self.position, name, base.number, event.profile, event.desk, event.contacts))
+        return None
+
+    def _profile_refusal(self, name: str, base: int) -> Reason | None:
+        known = self._profile_bases.get(name)
+        if known is None:
+            return Refusal.PROFILE_UNKNOWN, f"profile: {name!r} was never activated"
+        if known[0] != base:
+            return Refusal.ACCOUNT_INVALID, f"profile: {name} has another base currency"
+        return None
+
+    def _admit(self, name: str, base: int) -> int:
+        slot = slot_of(name)
+        pair = (partition_of(slot, self.partitions), base)
+        self.accounts[name] = self._pairs.setdefault(pair, pair)
+        self.accounts_sum = (self.accounts_sum + leaf(f"{name}\0{base}".encode())) % MODULUS
+        return pair[0]
+
+    def _change(self, event: AccountChanged) -> Reason | None:
+        entry = self.accounts.get(event.account)
+        if entry is None:
+            return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
+        if event.profile is not None:
+            reason = self._profile_refusal(event.profile, entry[1])
+            if reason is not None:
+                return reason
+        self._routed[entry[0]].append(Changed(self.position, event.account, event.profile, event.desk, event.contacts))
+        return None
+
+    # ---- effects, digest, checkpoint ------------------------------------------------------------------------------
+
+    def _say_market(self, kind: type[effects.Effect], **fields: Any) -> None:
+        self.market_count += 1
+        group = effects.MARKET_GROUP
+        effect = kind(id=f"{group}/{self.market_count}", position=self.position, at_ns=self.market.clock_ns, **fields)
+        data = encode(effect)
+        self.market_chain = chained(self.market_chain, data)
+        self._emitted.append(Emitted(self.position, group, self.market_count, data))
+
+    def _say_intake(self, kind: type[effects.Effect], **fields: Any) -> None:
+        self.intake_count += 1
+        group = effects.INTAKE_GROUP
+        effect = kind(id=f"{group}/{self.intake_count}", position=self.position, at_ns=self.market.clock_ns, **fields)
+        data = encode(effect)
+        self.intake_chain = chained(self.intake_chain, data)
+        self._emitted.append(Emitted(self.position, group, self.intake_count, data))
+
+    def facts(self) -> list[Any]:
+        """Return everything that is digested, large sets by their sums."""
+        return [
+            self.position,
+            self.market.digest(),
+            self.accepted,
+            self.refused,
+            [[name, self.feeds[name].highest] for name in sorted(self.feeds)],
+            [
+                [
+                    name,
+                    book.intervals(),
+                    (book.total % MODULUS).to_bytes(32, "big"),
+                    [[sequence, book.others[sequence]] for sequence in sorted(book.others)],
+                ]
+                for name, book in sorted(self.books.items())
+            ],
+            [len(self.accounts), self.accounts_sum.to_bytes(32, "big")],
+            [len(self.undecodable), self.undecodable_sum.to_bytes(32, "big")],
+            [[number, quotes] for number, quotes in sorted(self.guard.refused.items())],
+            self.market_count,
+            self.intake_count,
+        ]
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the facts."""
+        return sha256(encode(self.facts())).digest()
+
+    def effects_head(self) -> bytes:
+        """Return counts and chains of the groups ``@intake`` and ``@market``, the head of the effects digest."""
+        return encode([self.intake_count, self.intake_chain, self.market_count, self.market_chain])
+
+    def stored(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows that changed since the last ``mark_stored``: key and value; the row ``meta`` comes last."""
+        for name in self.new_accounts:
+            yield b"account/" + name.encode(), self.accounts[name][1].to_bytes(4, "big")
+        for digest in self.new_undecodable:
+            yield b"undecodable/" + digest, b""
+        for name, book in sorted(self.books.items()):
+            for block in sorted(book.changed):
+                yield b"identity/" + name.encode() + b"\0" + block.to_bytes(8, "big"), book.block(block)
+        yield (
+            b"meta",
+            encode([self.facts(), self.market.packed(), self.market_chain, self.intake_chain, self._profile_versions()]),
+        )
+
+    def _profile_versions(self) -> list[list[Any]]:
+        return [[name, *self._profile_bases[name]] for name in sorted(self._profile_bases)]
+
+    def mark_stored(self) -> None:
+        """Take the changed rows for stored."""
+        self.new_accounts.clear()
+        self.new_undecodable.clear()
+        for book in self.books.values():
+            book.changed.clear()
+
+    @classmethod
+    def restored(cls, partitions: int, rows: Iterator[tuple[bytes, bytes]], window: int = IDENTITY_WINDOW) -> IntakeFold:
+        """Return the intake of its stored rows, in order of key. Compare its digest before believing it.
+
+        Raises:
+            msgspec.DecodeError, KeyError, ValueError: the rows are not what ``stored`` writes.
+        """
+        intake = cls(partitions, window)
+        meta = b""
+        hashes: dict[str, list[bytes]] = {}
+        for key, value in rows:
+            if key.startswith(b"account/"):
+                intake._admit(key[8:].decode(), int.from_bytes(value, "big"))
+            elif key.startswith(b"identity/"):
+                name, _, _ = key[9:].partition(b"\0")
+                hashes.setdefault(name.decode(), []).append(value)
+            elif key.startswith(b"undecodable/"):
+                digest = key[12:]
+                intake.undecodable[digest] = None
+                intake.undecodable_sum = (intake.undecodable_sum + int.from_bytes(digest, "big")) % MODULUS
+            elif key == b"meta":
+                meta = value
+        facts, market, intake.market_chain, intake.intake_chain, versions = msgspec.msgpack.decode(meta)
+        intake.market = Market.unpacked(market)
+        intake._profile_bases = {name: (base, version) for name, base, version in versions}
+        position, _, intake.accepted, intake.refused, feeds, books, _, _, quotes, intake.market_count, intake.intake_count = facts
+        intake.position = intake._previous = position
+        for name, highest in feeds:
+            intake.feeds[name] = FeedSource(name, highest)
+        for name, intervals, total, others in books:
+            book = intake.books[name] = BookSource(name, window)
+            whole = b"".join(hashes.get(name, ()))
+            held = sum(count for _, _, count in intervals)
+            if len(whole) != held * HASH_BYTES:
+                raise ValueError(f"identities of {name}: {len(whole) // HASH_BYTES} rows, {held} expected")
+            book.restore(
+                [(start, count, kept) for start, count, kept in intervals],
+                whole,
+                {sequence: list(contents) for sequence, contents in others},
+                int.from_bytes(total, "big"),
+            )
+        intake.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}
+        return intake
+
+
+_MIXED = FeedSource("")
+"""Stands for a quote whose source is a book."""
+_CLOCK_REQUIRED: Reason = (Refusal.CLOCK_REQUIRED, "no clock_ticked came yet")
+
+
+def _wire(value: int) -> int | bytes:
+    """Return an integer that msgpack can carry, or its bytes."""
+    if -(2**63) <= value < 2**63:
+        return value
+    return value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
+
+
+__all__ = ["BLOCK", "IntakeFold", "Verdict"]

@@ -1,0 +1,342 @@
+"""The lifecycle of an account: what follows from a valuation, a payment, a clock. No arithmetic of margins is here, no I/O, no clock.
+
+After every item an account is *at rest*: settling it again changes nothing and says nothing. Guards are true, false or undecided;
+undecided neither starts, resets nor matures anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from margin_stream.core.account import NEVER, Account, Level
+from margin_stream.core.calls import Call, CallEvent, Deadline, Outcome
+from margin_stream.core.checks import check
+from margin_stream.core.model import CallPolicy, Figures, Guard, Profile, Truth
+from schemas import effects
+
+Emit = Callable[..., None]
+"""``emit(account, EffectType, **fields)``: the fold adds the envelope."""
+
+
+class Valuation(Protocol):
+    """What an account is worth, and what each guard says of it."""
+
+    figures: Figures
+    """At the last accepted marks; what was never marked counts 0."""
+
+    def truth(self, guard: Guard) -> Truth:
+        """Say whether a guard holds over all that the marks leave open."""
+
+
+class Case:
+    """One account at one item: everything that the rules look at."""
+
+    __slots__ = ("account", "emit", "money", "now_ns", "policy", "sale", "valuation")
+
+    def __init__(
+        self,
+        account: Account,
+        profile: Profile,
+        valuation: Valuation,
+        now_ns: int,
+        emit: Emit,
+        money: Callable[[int], str],
+        sale: Callable[[], Sequence[tuple[str, int]]],
+    ) -> None:
+        self.account = account
+        self.policy: CallPolicy = profile.policy
+        self.valuation = valuation
+        self.now_ns = now_ns
+        self.emit = emit
+        self.money = money
+        self.sale = sale
+        """What would be sold now: (asset name, minor units of the base currency) in the order of sale."""
+
+    def say(self, kind: type[effects.Valued], **fields: object) -> None:
+        """Emit an effect that carries the valuation."""
+        figures = self.valuation.figures
+        self.emit(self.account, kind, value=self.money(figures.value), debit=self.money(figures.debit), **fields)
+
+    def call_id(self, call: Call) -> str:
+        """Return ``<group>/call/<n>``."""
+        return f"{self.account.id}/call/{call.number}"
+
+    @property
+    def shortfall(self) -> int:
+        """What is missing to the restore level, 0 or more."""
+        return max(self.policy.shortfall(self.valuation.figures), 0)
+
+
+def guards_of(account: Account, policy: CallPolicy) -> list[Guard]:
+    """Return every guard whose flip could matter to the account as it stands: within a box where none flips, nothing happens."""
+    guards = [policy.warn, policy.call, policy.bankrupt, policy.restore]
+    if not account.liquidating:
+        guards.append(policy.close_out)
+        unpaid = account.unpaid
+        if unpaid:
+            guards.append(policy.short_of(unpaid + policy.tranche_step))
+        elif account.suppressed:
+            guards.append(policy.reaches_minimum())
+    return guards
+
+
+def settle(case: Case) -> None:
+    """Bring the account to rest under the valuation."""
+    account, policy, truth = case.account, case.policy, case.valuation.truth
+    was_liquidating = account.liquidating
+    for _ in range(8):
+        before = (account.liquidating, account.pending_since_ns, account.suppressed, account.call_count, account.unpaid)
+        if truth(policy.restore) is Truth.FALSE:
+            account.liquidating = False
+            _cure(case)
+        if not account.liquidating and truth(policy.close_out) is Truth.TRUE:
+            account.liquidating = True
+        if account.liquidating:
+            account.pending_since_ns, account.suppressed = NEVER, False
+        else:
+            _watch(case)
+        if before == (account.liquidating, account.pending_since_ns, account.suppressed, account.call_count, account.unpaid):
+            break
+    else:
+        check(False, "an account comes to rest", account=account.id)
+    if was_liquidating and not account.liquidating:
+        account.liquidation_amount = 0
+    _set_level(case)
+    account.stale = any(truth(guard) is Truth.UNDECIDED for guard in guards_of(account, policy))
+    if account.liquidating and not was_liquidating:
+        demand_sale(case)
+
+
+def _cure(case: Case) -> None:
+    for call in case.account.calls:
+        if call.open:
+            call.happen(CallEvent.RESTORED)
+            case.say(effects.CallCured, call=case.call_id(call), unpaid=case.money(call.unpaid))
+
+
+def _watch(case: Case) -> None:
+    """Start, keep or end the persistence of the next call; issue a suppressed one at the item that reaches the minimum."""
+    account, policy, truth = case.account, case.policy, case.valuation.truth
+    breached = truth(policy.call)
+    if breached is Truth.FALSE:
+        account.pending_since_ns, account.suppressed = NEVER, False
+    elif account.suppressed:
+        if breached is Truth.TRUE and truth(policy.reaches_minimum()) is Truth.TRUE:
+            account.suppressed = False
+            _issue(case, case.shortfall)
+    else:
+        condition = _condition(case)
+        if condition is Truth.FALSE:
+            account.pending_since_ns = NEVER
+        elif condition is Truth.TRUE and account.pending_since_ns == NEVER:
+            account.pending_since_ns = case.now_ns
+
+
+def _condition(case: Case) -> Truth:
+    """Say whether what the next call waits for holds: the call level, and with calls unpaid an uncovered step beyond them."""
+    truth = case.valuation.truth
+    breached = truth(case.policy.call)
+    unpaid = case.account.unpaid
+    if breached is not Truth.TRUE or not unpaid:
+        return breached
+    return truth(case.policy.short_of(unpaid + case.policy.tranche_step))
+
+
+def _set_level(case: Case) -> None:
+    account, policy, truth = case.account, case.policy, case.valuation.truth
+    if truth(policy.bankrupt) is Truth.TRUE:
+        level = Level.BANKRUPT
+    elif account.liquidating:
+        level = Level.LIQUIDATING
+    elif truth(policy.call) is Truth.TRUE:
+        level = Level.DEFICIT
+    elif truth(policy.warn) is Truth.TRUE:
+        level = Level.WARNING
+    else:
+        level = Level.HEALTHY
+    previous = account.level
+    if level != previous:
+        account.level = level
+        if level is Level.WARNING and previous is Level.HEALTHY:
+            case.say(effects.MarginWarned)
+        else:
+            case.say(effects.MarginLevelChanged, level=level.name, previous=previous.name)
+
+
+def _issue(case: Case, shortfall: int) -> None:
+    account, policy = case.account, case.policy
+    tranche = 1 + sum(1 for call in account.calls if call.open)
+    account.call_count += 1
+    call = Call(
+        number=account.call_count,
+        amount=policy.rounded(shortfall),
+        paid=0,
+        issued_at_ns=case.now_ns,
+        due_at_ns=case.now_ns + policy.due_after_ns,
+        tranche=tranche,
+    )
+    account.calls.append(call)
+    account.pending_since_ns = NEVER
+    case.say(
+        effects.MarginCallIssued,
+        call=case.call_id(call),
+        amount=case.money(call.amount),
+        shortfall=case.money(shortfall),
+        due_at_ns=call.due_at_ns,
+        tranche=tranche,
+    )
+
+
+def next_timer(account: Account, policy: CallPolicy) -> int | None:
+    """Return the first clock (in ns) at which a timer of the account can be due, or None."""
+    times = [call.due_at_ns + 1 for call in account.calls if call.open and call.deadline is Deadline.RUNNING]
+    if account.pending_since_ns != NEVER:
+        times.append(account.pending_since_ns + policy.persistence_ns)
+    return min(times) if times else None
+
+
+def run_timers(case: Case) -> None:
+    """Fire what is due at the clock, by (time, kind, id), settling after each, until nothing is due."""
+    account, policy = case.account, case.policy
+    for _ in range(4 + 2 * len(account.calls)):
+        due: list[tuple[int, str, int]] = [
+            (call.due_at_ns, "call_due", call.number)
+            for call in account.calls
+            if call.open and call.deadline is Deadline.RUNNING and call.due_at_ns < case.now_ns
+        ]
+        matured = account.pending_since_ns + policy.persistence_ns
+        if account.pending_since_ns != NEVER and matured <= case.now_ns and _condition(case) is Truth.TRUE:
+            due.append((matured, "persistence", 0))
+        if not due:
+            return
+        _, kind, number = min(due)
+        if kind == "call_due":
+            _pass_due(case, next(call for call in account.calls if call.number == number))
+        else:
+            _mature(case)
+        settle(case)
+    check(False, "timers come to an end", account=account.id)
+
+
+def _pass_due(case: Case, call: Call) -> None:
+    account = case.account
+    fields = {"call": case.call_id(call), "unpaid": case.money(call.unpaid)}
+    if case.valuation.truth(case.policy.restore) is Truth.UNDECIDED:
+        call.happen(CallEvent.DUE_PASSED_UNDECIDED)
+        case.say(effects.CallEscalated, **fields)
+        return
+    call.happen(CallEvent.DUE_PASSED)
+    case.say(effects.CallExpired, **fields)
+    if not account.liquidating:
+        account.liquidating = True
+        account.pending_since_ns, account.suppressed = NEVER, False
+        _set_level(case)
+        demand_sale(case)
+
+
+def _mature(case: Case) -> None:
+    """The condition held for the period: reopen what a bounce had cured, then call what is not covered."""
+    account, policy = case.account, case.policy
+    shortfall = case.shortfall
+    bounced = [
+        call
+        for call in account.calls
+        if call.outcome is Outcome.CURED and call.unpaid > 0 and case.now_ns <= call.issued_at_ns + policy.reopen_within_ns
+    ]
+    for call in sorted(bounced, key=lambda call: (call.due_at_ns, call.number)):
+        if shortfall > account.unpaid:
+            reopen(case, call, CallEvent.BREACHED_AGAIN_PART_PAID if call.paid else CallEvent.BREACHED_AGAIN, "breach")
+    account.pending_since_ns = NEVER
+    unpaid = account.unpaid
+    if unpaid:
+        if shortfall - unpaid >= policy.tranche_step:
+            _issue(case, shortfall - unpaid)
+    elif case.valuation.truth(policy.reaches_minimum()) is Truth.TRUE:
+        _issue(case, shortfall)
+    else:
+        account.suppressed = True
+        case.say(effects.CallSuppressedBelowMinimum, shortfall=case.money(shortfall), minimum=case.money(policy.minimum_transfer))
+
+
+def reopen(case: Case, call: Call, event: CallEvent, reason: str) -> None:
+    """Open a closed call again at its old due time."""
+    call.happen(event)
+    case.say(effects.CallReopened, call=case.call_id(call), unpaid=case.money(call.unpaid), due_at_ns=call.due_at_ns, reason=reason)
+
+
+def credit(case: Case, value: int, named: str) -> None:
+    """Count money that settled: for the call that it names, then oldest due first.
+
+    Args:
+        value: minor units, after haircut or at face where it repaid a debit.
+        named: the call id that the sender gave, or empty.
+    """
+    account = case.account
+    order = sorted((call for call in account.calls if call.open), key=lambda call: (call.due_at_ns, call.number))
+    if named:
+        target = next((call for call in account.calls if case.call_id(call) == named), None)
+        if target is None:
+            case.emit(account, effects.CallReferenceUnmatched, call=named)
+        elif target.unpaid > 0:
+            order = [target] + [call for call in order if call is not target]
+    for call in order:
+        part = min(value, call.unpaid)
+        if part <= 0:
+            continue
+        value -= part
+        call.paid += part
+        if call.unpaid:
+            call.happen(CallEvent.SETTLED_PART)
+            case.emit(account, effects.CallReduced, call=case.call_id(call), credited=case.money(part), unpaid=case.money(call.unpaid))
+        else:
+            call.happen(CallEvent.SETTLED_WHOLE)
+            case.emit(account, effects.CallMet, call=case.call_id(call), credited=case.money(part))
+
+
+def withdraw(case: Case, value: int) -> None:
+    """Take money that left again off what it had paid, latest due first.
+
+    A call that was met reopens if the account is short of its restore level and its reopening period runs.
+    """
+    account, policy = case.account, case.policy
+    short = case.valuation.truth(policy.restore) is Truth.TRUE
+    for call in sorted(account.calls, key=lambda call: (-call.due_at_ns, -call.number)):
+        part = min(value, call.paid)
+        if part <= 0:
+            continue
+        left = CallEvent.WITHDRAWN_PART if part < call.paid else CallEvent.WITHDRAWN_WHOLE
+        if call.open:
+            call.paid -= part
+            call.happen(left)
+        elif call.outcome is Outcome.MET and short and case.now_ns <= call.issued_at_ns + policy.reopen_within_ns:
+            call.paid -= part
+            reopen(case, call, left, "withdrawal")
+        else:
+            continue
+        value -= part
+
+
+def demand_sale(case: Case) -> None:
+    """Demand a sale, or lower the one that stands; never raise it, never below the minimum, never where nothing can be sold."""
+    account, policy = case.account, case.policy
+    legs = case.sale()
+    amount = sum(part for _, part in legs)
+    standing = account.liquidation_amount
+    if standing:
+        if amount >= standing:
+            return
+        if amount < policy.liquidation_minimum:
+            amount, legs = 0, ()
+    elif amount == 0 or amount < policy.liquidation_minimum:
+        return
+    superseded = account.liquidation_count if standing else 0
+    account.liquidation_count += 1
+    account.liquidation_amount = amount
+    case.say(
+        effects.LiquidationDue,
+        number=account.liquidation_count,
+        amount=case.money(amount),
+        legs=tuple(effects.LiquidationLeg(asset=asset, amount=case.money(part)) for asset, part in legs),
+        supersedes=superseded,
+    )

@@ -1,0 +1,340 @@
+"""``prime``: a callable cross-collateral loan account, as crypto prime brokers write them.
+
+V is the sum of ``floor(balance * mark * (1 - haircut))`` over positive balances, D the sum of ``ceil(debit * mark)`` over negative
+ones, both in minor units of the base currency. A spot position is a balance of its base asset. An asset's mark is the product of the marks
+along its conversion route, multiplied exactly and rounded once an asset. An asset that the profile does not name has
+no collateral value, and a debit in it leaves the account undecided.
+
+Figures of the shipped profile are illustrative; every one is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+
+from margin_stream.core.directory import UNIT, Directory
+from margin_stream.core.model import (
+    MODELS,
+    NO_BOUND,
+    CallPolicy,
+    Figures,
+    Guard,
+    ParameterError,
+    Portfolio,
+    Ratio,
+    SaleLeg,
+    Span,
+)
+from schemas.decimals import DecimalError, parse_decimal
+
+LEGS_LIMIT = 3
+SECOND_NS = 1_000_000_000
+PeriodSeconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
+
+
+class AssetParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one asset counts as collateral."""
+
+    haircut: str
+    """Fraction taken off a positive balance, 0 to 1."""
+    route: tuple[str, ...]
+    """Instruments whose marks multiply into the asset's mark in the base currency; empty for the base currency itself."""
+
+
+class PrimeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every parameter of the model. Decimals are texts."""
+
+    base_currency: str
+    warn: str
+    """Warning level: V < warn * D."""
+    call: str
+    """Call level: V < call * D."""
+    close_out: str
+    restore: str
+    """A call restores to this level; LIQUIDATING is left here."""
+    initial: str
+    """Initial requirement as a fraction of D."""
+    maintenance: str
+    """Maintenance requirement as a fraction of D."""
+    at_level: Literal["safe", "breach"]
+    """What holds exactly at the warning, call, close-out and bankruptcy level."""
+    at_restore: Literal["restored", "short"]
+    """What holds exactly at the restore level."""
+    call_persistence_s: PeriodSeconds
+    due_after_s: PeriodSeconds
+    reopen_within_s: PeriodSeconds
+    minimum_transfer: str
+    at_minimum: Literal["called", "suppressed"]
+    """What becomes of a shortfall exactly at the minimum transfer amount."""
+    rounding: str
+    """A call is rounded up to a multiple of this."""
+    tranche_step: str
+    """Uncovered shortfall of at least this is a tranche of its own."""
+    liquidation_minimum: str
+    assets: dict[str, AssetParameters]
+
+
+class AssetTerms(NamedTuple):
+    """An asset's route and arithmetic. Value = balance * product of prices * keep // value_divisor; debit likewise // debit_divisor."""
+
+    first: int
+    second: int
+    third: int
+    """Instruments of the route, the unit instrument where it is shorter."""
+    keep: int
+    value_divisor: int
+    debit_divisor: int
+    keep_ratio: Ratio
+    """1 - haircut."""
+
+
+class PrimeTerms:
+    """The model bound to a directory; see ``margin_stream.core.model.Terms``."""
+
+    def __init__(self, base: int, initial: Ratio, maintenance: Ratio, table: dict[int, AssetTerms]) -> None:
+        self.base = base
+        self.initial = initial
+        self.maintenance = maintenance
+        self._table = table
+        self._routed: dict[int, list[int]] = {}
+        self._legs: dict[int, tuple[int, ...]] = {}
+        for asset, terms in sorted(table.items()):
+            legs = tuple(leg for leg in terms[:3] if leg != UNIT)
+            self._legs[asset] = legs
+            for leg in legs:
+                self._routed.setdefault(leg, []).append(asset)
+
+    def depends_on(self, portfolio: Portfolio) -> dict[int, None]:
+        """See ``Terms.depends_on``."""
+        legs = self._legs
+        return {leg: None for asset in portfolio.balances for leg in legs.get(asset, ())}
+
+    def routed_through(self, instrument: int) -> Sequence[int]:
+        """See ``Terms.routed_through``."""
+        return self._routed.get(instrument, ())
+
+    def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> Figures:
+        """See ``Terms.evaluate``."""
+        value = debit = 0
+        unbounded = False
+        table = self._table
+        for asset, balance in portfolio.balances.items():
+            terms = table.get(asset)
+            if terms is None:
+                unbounded = unbounded or balance < 0
+                continue
+            first, second, third, keep, value_divisor, debit_divisor, _ = terms
+            if balance > 0:
+                value += balance * prices[first] * prices[second] * prices[third] * keep // value_divisor
+            else:
+                # Floor division of a negative number rounds away from zero: this is ceil(debit * mark).
+                debit -= balance * prices[first] * prices[second] * prices[third] // debit_divisor
+        return Figures(value, debit, unbounded)
+
+    def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+        """See ``Terms.bounds``. Value and debit rise with every price, so their corners are exact; a guard joins opposite corners."""
+        low_value = high_value = low_debit = high_debit = 0
+        value_open = debit_open = False
+        table = self._table
+        for asset, balance in portfolio.balances.items():
+            terms = table.get(asset)
+            if terms is None:
+                debit_open = debit_open or balance < 0
+                continue
+            first, second, third, keep, value_divisor, debit_divisor, _ = terms
+            low = balance * lowest[first] * lowest[second] * lowest[third]
+            top_first, top_second, top_third = highest[first], highest[second], highest[third]
+            unbounded = NO_BOUND in (top_first, top_second, top_third)
+            if balance > 0:
+                low_value += low * keep // value_divisor
+                if not unbounded:
+                    high_value += balance * top_first * top_second * top_third * keep // value_divisor
+                else:
+                    value_open = value_open or keep > 0
+            else:
+                low_debit -= low // debit_divisor
+                if unbounded:
+                    debit_open = True
+                else:
+                    high_debit -= balance * top_first * top_second * top_third // debit_divisor
+        spans: list[Span] = []
+        for guard in guards:
+            least = None if debit_open else guard.excess(low_value, high_debit)
+            greatest = None if value_open else guard.excess(high_value, low_debit)
+            spans.append((least, greatest))
+        return spans
+
+    def reach(self, portfolio: Portfolio, prices: Sequence[int], guards: Sequence[Guard], figures: Figures) -> int:
+        """See ``Terms.reach``. Value and debit move at most in proportion to prices; what has no price of its own does not move."""
+        moving_value, moving_debit, _ = figures
+        balance = portfolio.balances.get(self.base, 0)
+        if balance > 0:
+            moving_value -= balance
+        else:
+            moving_debit += balance
+        nearest = 1 << 62
+        for guard in guards:
+            (numerator, denominator), offset, inclusive = guard
+            excess = figures.value * denominator - numerator * figures.debit - offset * denominator - inclusive
+            swing = moving_value * denominator + moving_debit * numerator
+            if swing > 0:
+                nearest = min(nearest, abs(excess) * 4096 // swing)
+        return nearest
+
+    def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
+        """See ``Terms.credit``."""
+        terms = self._table.get(asset)
+        if terms is None:
+            return 0
+        price = prices[terms.first] * prices[terms.second] * prices[terms.third]
+        if price == 0:
+            return None
+        amount = abs(delta)
+        if delta > 0:
+            at_face = min(amount, max(-before, 0))
+        else:
+            at_face = amount - min(amount, max(before, 0))
+        return at_face * price // terms.debit_divisor + (amount - at_face) * price * terms.keep // terms.value_divisor
+
+    def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Ratio) -> list[SaleLeg]:
+        """See ``Terms.sale``. Lowest haircut first, then in order of listing.
+
+        Selling value x of an asset takes x * (1 - haircut) from V and x from D, so the gap ``restore * D - V`` shrinks by
+        ``x * (restore - (1 - haircut))``.
+        """
+        figures = self.evaluate(portfolio, prices)
+        # The gap as a fraction gap / scale, so that each leg is rounded once.
+        scale = restore.denominator
+        gap = restore.numerator * figures.debit - figures.value * scale
+        held = [(terms.keep_ratio, asset, terms) for asset, terms in self._table.items() if portfolio.balances.get(asset, 0) > 0]
+        held.sort(key=lambda row: (-_per_billion(row[0]), row[1]))
+        legs: list[SaleLeg] = []
+        for keep, asset, terms in held:
+            if gap <= 0:
+                break
+            price = prices[terms.first] * prices[terms.second] * prices[terms.third]
+            everything = portfolio.balances[asset] * price // terms.debit_divisor
+            gain = restore.numerator * keep.denominator - keep.numerator * restore.denominator
+            if everything <= 0 or gain <= 0:
+                continue
+            gain_scale = restore.denominator * keep.denominator
+            needed = -(-gap * gain_scale // (scale * gain))
+            sold = min(needed, everything)
+            legs.append(SaleLeg(asset, sold))
+            gap, scale = gap * gain_scale - sold * gain * scale, scale * gain_scale
+        return legs
+
+
+def _per_billion(ratio: Ratio) -> int:
+    return ratio.numerator * 10**9 // ratio.denominator
+
+
+class Prime:
+    """The model; see ``margin_stream.core.model.MarginModel``."""
+
+    name = "prime"
+
+    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, PrimeTerms]:
+        """See ``MarginModel.compile``."""
+        try:
+            given = msgspec.convert(dict(parameters), PrimeParameters)
+        except msgspec.ValidationError as error:
+            raise ParameterError(f"parameters: {error}") from None
+        base = directory.asset_by_name.get(given.base_currency)
+        if base is None:
+            raise ParameterError(f"parameters.base_currency: {given.base_currency!r} is not listed")
+        levels = {name: _ratio(getattr(given, name), name) for name in ("warn", "call", "close_out", "restore")}
+        for higher, lower in (("warn", "call"), ("call", "close_out"), ("restore", "call")):
+            if _less(levels[higher], levels[lower]):
+                raise ParameterError(f"parameters.{higher}: below {lower}")
+        if _less(levels["close_out"], Ratio(1, 1)):
+            raise ParameterError("parameters.close_out: below 1")
+        breach = given.at_level == "breach"
+        warn, call, close_out = (Guard(levels[name], 0, breach) for name in ("warn", "call", "close_out"))
+        restore = Guard(levels["restore"], 0, given.at_restore == "short")
+        policy = CallPolicy(
+            warn=warn,
+            call=call,
+            close_out=close_out,
+            bankrupt=Guard(Ratio(1, 1), 0, breach),
+            restore=restore,
+            calm=Guard(max(levels["warn"], levels["restore"], key=_per_billion), 0, breach or restore.inclusive),
+            persistence_ns=given.call_persistence_s * SECOND_NS,
+            due_after_ns=given.due_after_s * SECOND_NS,
+            reopen_within_ns=given.reopen_within_s * SECOND_NS,
+            minimum_transfer=_amount(given.minimum_transfer, "minimum_transfer", base.scale, least=0),
+            minimum_is_called=given.at_minimum == "called",
+            rounding=_amount(given.rounding, "rounding", base.scale, least=1),
+            tranche_step=_amount(given.tranche_step, "tranche_step", base.scale, least=1),
+            liquidation_minimum=_amount(given.liquidation_minimum, "liquidation_minimum", base.scale, least=0),
+        )
+        table = {}
+        for name in sorted(given.assets):
+            number, terms = _asset_terms(name, given.assets[name], base.name, directory)
+            table[number] = terms
+        if base.number not in table:
+            raise ParameterError(f"parameters.assets: {base.name}, the base currency, is missing")
+        initial, maintenance = _ratio(given.initial, "initial"), _ratio(given.maintenance, "maintenance")
+        return policy, PrimeTerms(base.number, initial, maintenance, table)
+
+
+def _asset_terms(name: str, given: AssetParameters, base: str, directory: Directory) -> tuple[int, AssetTerms]:
+    field = f"parameters.assets.{name}"
+    asset = directory.asset_by_name.get(name)
+    if asset is None:
+        raise ParameterError(f"{field}: {name!r} is not listed")
+    if len(given.route) > LEGS_LIMIT:
+        raise ParameterError(f"{field}.route: more than {LEGS_LIMIT} instruments")
+    at, scale, legs = name, asset.scale, []
+    for leg in given.route:
+        instrument = directory.instrument_by_name.get(leg)
+        if instrument is None:
+            raise ParameterError(f"{field}.route: {leg!r} is not listed")
+        if instrument.base.name != at:
+            raise ParameterError(f"{field}.route: {leg} converts {instrument.base.name}, not {at}")
+        at = instrument.currency.name
+        scale += instrument.price_scale
+        legs.append(instrument.number)
+    if at != base:
+        raise ParameterError(f"{field}.route: ends in {at}, not in the base currency {base}")
+    haircut = _ratio(given.haircut, f"assets.{name}.haircut", least=0)
+    keep = Ratio(haircut.denominator - haircut.numerator, haircut.denominator)
+    if keep.numerator < 0:
+        raise ParameterError(f"{field}.haircut: above 1")
+    # amount * price has asset scale + price scales decimal places; the result has those of the base currency.
+    shift = scale - directory.asset_by_name[base].scale
+    divisor = 10 ** max(shift, 0)
+    multiplier = 10 ** max(-shift, 0)
+    if multiplier != 1:
+        raise ParameterError(f"{field}.route: {base} has more decimal places than {name} and its route together")
+    while len(legs) < LEGS_LIMIT:
+        legs.append(UNIT)
+    return asset.number, AssetTerms(legs[0], legs[1], legs[2], keep.numerator, divisor * keep.denominator, divisor, keep)
+
+
+def _ratio(text: str, name: str, least: int = 0) -> Ratio:
+    try:
+        mantissa, exponent = parse_decimal(text)
+    except DecimalError as error:
+        raise ParameterError(f"parameters.{name}: {error}") from None
+    if mantissa < least:
+        raise ParameterError(f"parameters.{name}: {text} is below {least}")
+    return Ratio(mantissa * 10 ** max(exponent, 0), 10 ** max(-exponent, 0))
+
+
+def _less(left: Ratio, right: Ratio) -> bool:
+    return left.numerator * right.denominator < right.numerator * left.denominator
+
+
+def _amount(text: str, name: str, scale: int, least: int) -> int:
+    ratio = _ratio(text, name)
+    amount, rest = divmod(ratio.numerator * 10**scale, ratio.denominator)
+    if rest or amount < least:
+        raise ParameterError(f"parameters.{name}: {text} is no amount of the base currency, at least {least} minor units")
+    return amount
+
+
+MODELS[Prime.name] = Prime()

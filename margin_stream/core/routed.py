@@ -1,0 +1,93 @@
+"""What the intake hands to the partitions: items that are valid, scaled and numbered.
+
+Market items go to every partition, account items to the partition of their group. A batch says which positions it covers and where the one
+before it ended, so a reader can trim what it has and notice a hole.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from schemas.inputs import InstrumentListed, ProfileActivated
+
+
+class RoutedItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An item at its position."""
+
+    position: int
+
+
+class Marked(RoutedItem, frozen=True, tag=1):
+    """A quote became the mark of an instrument."""
+
+    instrument: int
+    price: int
+
+
+class Clocked(RoutedItem, frozen=True, tag=2):
+    """The clock moved."""
+
+    now_ns: int
+
+
+class Traded(RoutedItem, frozen=True, tag=3):
+    """A position changed."""
+
+    account: str
+    instrument: int
+    quantity: int | bytes
+    price: int
+    fee: int | bytes
+
+
+class Moved(RoutedItem, frozen=True, tag=4):
+    """Collateral moved."""
+
+    account: str
+    asset: int
+    amount: int | bytes
+    call: str
+
+
+class Opened(RoutedItem, frozen=True, tag=5):
+    """An account was opened."""
+
+    account: str
+    base: int
+    profile: str
+    desk: str
+    contacts: tuple[str, ...]
+
+
+class Changed(RoutedItem, frozen=True, tag=6):
+    """An account was changed; None leaves a field as it is."""
+
+    account: str
+    profile: str | None
+    desk: str | None
+    contacts: tuple[str, ...] | None
+
+
+class Listed(RoutedItem, frozen=True, tag=7):
+    """An asset or instrument was listed."""
+
+    listed: InstrumentListed
+
+
+class Activated(RoutedItem, frozen=True, tag=8):
+    """A version of a profile was accepted; it takes effect at a clock."""
+
+    activation: ProfileActivated
+
+
+AnyRouted = Marked | Clocked | Traded | Moved | Opened | Changed | Listed | Activated
+
+
+class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Routed items of one partition: those of the positions after ``previous`` up to ``last`` that concern it."""
+
+    previous: int
+    last: int
+    items: list[AnyRouted]
+    market_digest: bytes = b""
+    """The intake's market after the batch; empty where it was not asked for."""

@@ -1,0 +1,1 @@
+"""The embedded host: a store in a folder, one writer, no server."""

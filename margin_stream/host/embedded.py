@@ -1,0 +1,398 @@
+"""The writer of a store: admits inputs, journals them, folds them, records effects, checkpoints, recovers.
+
+The order of things, which everything else rests on: an input is admitted by the intake fold; its record is written and made durable, high-water mark
+included; only then is it acknowledged and are its effects recorded. Tables are written at checkpoints, partitions first, the intake last.
+A failed write or sync stops the writer: nothing is retried, and opening the store again recovers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from margin_stream.core.account_fold import Emitted
+from margin_stream.core.checks import Fault, check
+from margin_stream.core.intake import Verdict
+from margin_stream.core.system import COUNT_OF, RAW_LINE, Counts, Digests, System
+from margin_stream.host.layout import Layout, Lock, Manifest, StoreError, StoreMissing, read_manifest, write_manifest
+from margin_stream.host.payloads import PayloadBuilder
+from margin_stream.journal import log as logs
+from margin_stream.journal.disk import Disk
+from margin_stream.journal.log import LogWriter
+from margin_stream.journal.records import Cut
+from margin_stream.tables import checkpoints
+from margin_stream.tables.checkpoints import INTAKE_NAME, Distrusted, Marker, partition_name
+from margin_stream.tables.rocks import Table
+from schemas.binary import canonical_bytes, decode_payload, encode, encode_payload
+from schemas.inputs import AnyInput, PriceTicked
+from schemas.ndjson import decode_line
+from schemas.refusals import RefusedInput
+
+GROUP_ITEMS = 2000
+GROUP_BYTES = 256 << 10
+CHECKPOINT_ITEMS = 200_000
+
+
+class RecordedDigest(msgspec.Struct, frozen=True, array_like=True):
+    """Digests as they were recorded at a checkpoint."""
+
+    position: int
+    journal_record: int
+    state: str
+    effects: str
+
+
+class Recovery(NamedTuple):
+    """What opening a store took."""
+
+    from_position: int
+    """The checkpoint it started from; 0 for the whole journal."""
+    folded: int
+    """Items folded from the journal."""
+    cut_bytes: int
+    """A torn tail that was cut: written, never acknowledged."""
+    notes: tuple[str, ...]
+
+
+class Host:
+    """A store open for writing."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        partitions: int | None = None,
+        disk: Disk | None = None,
+        checkpoint_items: int = CHECKPOINT_ITEMS,
+        group_items: int = GROUP_ITEMS,
+        segment_limit: int = logs.SEGMENT_LIMIT,
+    ) -> None:
+        """Open a store, or make one.
+
+        Args:
+            path: the store's folder.
+            partitions: for a new store (1 if left out); for one that exists it does not count.
+            disk: through which logs reach the disk.
+            checkpoint_items: a checkpoint follows about so many items.
+            group_items: at most so many items make a record.
+            segment_limit: bytes after which a journal segment is closed.
+
+        Raises:
+            StoreLocked, CorruptManifest, CorruptLog, StoreError, Fault.
+        """
+        self.layout = Layout(path)
+        self._disk = disk or Disk()
+        self._checkpoint_items = checkpoint_items
+        self._group_items = group_items
+        self._segment_limit = segment_limit
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(self.layout.lock)
+        try:
+            self.manifest = self._manifest(partitions)
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _manifest(self, partitions: int | None) -> Manifest:
+        layout = self.layout
+        try:
+            return read_manifest(layout)
+        except StoreMissing:
+            pass
+        others = sorted(p.name for p in layout.root.iterdir() if p.name not in ("lock", "manifest.json.new"))
+        if others and not {*others} <= {"journal", "effects", "digests"}:
+            raise StoreError(f"{layout.root}: not empty and no store ({', '.join(others[:3])}, ...): name another folder")
+        if any((layout.root / name).exists() for name in others) and (layout.journal / "highwater").exists():
+            raise StoreError(f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal: restore the manifest")
+        return write_manifest(layout, partitions or 1, self._disk)
+
+    def _open(self) -> None:
+        layout, manifest, disk = self.layout, self.manifest, self._disk
+        store_id = manifest.identity
+        log_folders = [layout.journal, layout.digests, *layout.effects_logs(manifest.partitions)]
+        fresh = not (layout.journal / "highwater").exists() and not layout.tables.exists()
+        for folder in log_folders:
+            if fresh and not (folder / logs.segment_name(1)).exists():
+                # A store whose making was interrupted is made again: nothing was acknowledged yet.
+                if folder.exists():
+                    for path in folder.iterdir():
+                        path.unlink()
+                    folder.rmdir()
+                logs.create(folder, store_id, disk)
+        self.system = System(manifest.partitions)
+        self._tables: list[Table] = []
+        notes: list[str] = []
+        markers = self._load_tables(notes)
+        intake_marker = markers[0]
+        journal_cut = intake_marker.journal if intake_marker else logs.START
+        self._journal = LogWriter(layout.journal, store_id, disk, after=journal_cut, segment_limit=self._segment_limit)
+        self._digests = LogWriter(layout.digests, store_id, disk)
+        self._effects = [
+            LogWriter(folder, store_id, disk, after=marker.effects if marker else logs.START, segment_limit=self._segment_limit)
+            for folder, marker in zip(layout.effects_logs(manifest.partitions), markers, strict=True)
+        ]
+        writers = [self._journal, self._digests, *self._effects]
+        for writer in writers:
+            notes.extend(writer.warnings)
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
+        self._syncing: tuple[Future[None], list[list[Emitted]]] | None = None
+        self._builder = PayloadBuilder()
+        self._since_checkpoint = 0
+        self._failed: BaseException | None = None
+        self._pending_counts = Counts()
+        self.effects_total = 0
+        """Effects since opening."""
+        self.on_effects: Callable[[Sequence[Emitted]], None] | None = None
+        """Called with effects once they are recorded."""
+        start = self.system.position
+        self._recover(markers, journal_cut)
+        self.recovery = Recovery(start, self.system.position - start, sum(w.cut_bytes for w in writers), tuple(notes))
+
+    def _load_tables(self, notes: list[str]) -> list[Marker | None]:
+        """Fill the folds from their checkpoints; where one is not to be trusted, all start from nothing."""
+        names = [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
+        try:
+            self._tables = [Table(self.layout.table(name)) for name in names]
+            loaded = checkpoints.load_intake(self._tables[0], self.manifest.partitions)
+            if loaded is None:
+                raise Distrusted("")
+            self.system.intake, intake_marker = loaded
+            markers: list[Marker | None] = [intake_marker]
+            for table, fold in zip(self._tables[1:], self.system.partitions, strict=True):
+                marker = checkpoints.load_partition(table, fold)
+                if marker is None or marker.position < intake_marker.position:
+                    raise Distrusted(f"{table.path}: it is behind the intake")
+                markers.append(marker)
+            return markers
+        except Exception as error:
+            if str(error):
+                notes.append(f"tables are rebuilt from the journal: {error}")
+            self._remake_tables(names)
+            self.system = System(self.manifest.partitions)
+            return [None] * len(names)
+
+    def _remake_tables(self, names: list[str]) -> None:
+        for table in self._tables:
+            table.close()
+        self._tables = []
+        for name in names:
+            folder = self.layout.table(name)
+            if folder.exists():
+                for path in sorted(folder.rglob("*"), reverse=True):
+                    path.unlink() if path.is_file() else path.rmdir()
+        self._tables = [Table(self.layout.table(name)) for name in names]
+
+    def _recover(self, markers: list[Marker | None], cut: Cut) -> None:
+        """Fold the journal behind the checkpoint; effects that are recorded already must come out the same, the rest is recorded."""
+        expected = [self._recorded_after(writer, marker) for writer, marker in zip(self._effects, markers, strict=True)]
+        behind = False
+        for record in logs.read(self.layout.journal, self.manifest.identity, cut, upto=self._journal.end.number):
+            for item in decode_payload(record.payload):
+                self.system.offer(item)
+            for writer, known, emitted in zip(self._effects, expected, self.system.fold(), strict=True):
+                fresh = []
+                for effect in emitted:
+                    if known:
+                        recorded = known.pop()
+                        check(recorded == effect.data, "a recorded effect is the one that is recomputed", position=effect.position)
+                    else:
+                        fresh.append(effect.data)
+                if fresh:
+                    writer.append(encode_payload(fresh))
+            behind = True
+        for writer, known in zip(self._effects, expected, strict=True):
+            check(not known, "every recorded effect is recomputed", left=len(known), log=str(writer._folder))
+        if behind:
+            self.checkpoint()
+
+    def _recorded_after(self, writer: LogWriter, marker: Marker | None) -> list[bytes]:
+        """Return the recorded effects behind a checkpoint, last first."""
+        cut = marker.effects if marker else logs.START
+        found: list[bytes] = []
+        raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
+        for record in logs.read(writer._folder, self.manifest.identity, cut, upto=writer.end.number):
+            found.extend(bytes(raw) for raw in raws.decode(record.payload))
+        found.reverse()
+        return found
+
+    # ---- taking inputs --------------------------------------------------------------------------------------------
+
+    def offer_line(self, line: bytes) -> Verdict:
+        """Admit one NDJSON line; it is acknowledged once ``commit`` (or ``close``) returned."""
+        intake = self.system.intake
+        if intake.is_known_undecodable(line):
+            self._count(Verdict.DUPLICATE)
+            return Verdict.DUPLICATE
+        try:
+            event = decode_line(line)
+        except RefusedInput as refused:
+            verdict = intake.offer_undecodable(line, refused.refusal, refused.detail)
+            self._builder.add(encode(RAW_LINE + line))
+            self._count(verdict)
+            return verdict
+        if type(event) is PriceTicked:
+            verdict = intake.offer(event, b"")
+            if verdict is Verdict.ACCEPTED:
+                self._builder.add_tick(event)
+        else:
+            canonical = canonical_bytes(event)
+            verdict = intake.offer(event, canonical)
+            if verdict is Verdict.ACCEPTED:
+                self._builder.add(canonical)
+        if verdict is Verdict.REFUSED:
+            self._builder.add(encode(RAW_LINE + line))
+        self._count(verdict)
+        return verdict
+
+    def offer_event(self, event: AnyInput) -> Verdict:
+        """Admit one typed event."""
+        canonical = canonical_bytes(event)
+        verdict = self.system.intake.offer(event, canonical)
+        if verdict is not Verdict.DUPLICATE:
+            self._builder.add(canonical)
+        self._count(verdict)
+        return verdict
+
+    def _count(self, verdict: Verdict) -> None:
+        self._pending_counts = self._pending_counts.plus(COUNT_OF[verdict])
+
+    @property
+    def group_full(self) -> bool:
+        """The next record has as many items or bytes as one should."""
+        return self._builder.count >= self._group_items or self._builder.size >= GROUP_BYTES
+
+    def begin_commit(self) -> None:
+        """Write the admitted items as a record and start to make it durable; fold it meanwhile. Waits for the record before."""
+        self.finish_commit()
+        self._raise_failure()
+        items = self._builder.take()
+        if not items:
+            return
+        count = self._since_checkpoint
+        try:
+            self._journal.append(encode_payload(items))
+            cut = self._journal.write()
+            future = self._executor.submit(self._journal.make_durable, cut)
+            self._syncing = (future, [])
+            emitted = self.system.fold()
+            self._syncing = (future, emitted)
+        except BaseException as error:
+            self._failed = error
+            raise
+        self._since_checkpoint = count + len(items)
+
+    def finish_commit(self) -> None:
+        """Wait until the record that is under way is durable, then record its effects."""
+        if self._syncing is None:
+            return
+        future, emitted = self._syncing
+        self._syncing = None
+        try:
+            future.result()
+            for writer, part in zip(self._effects, emitted, strict=True):
+                if part:
+                    writer.append(encode_payload([effect.data for effect in part]))
+                    writer.write()
+                    self.effects_total += len(part)
+                    if self.on_effects is not None:
+                        self.on_effects(part)
+        except BaseException as error:
+            self._failed = error
+            raise
+
+    def commit(self) -> None:
+        """Make durable all that was admitted; on return it is acknowledged."""
+        self.begin_commit()
+        self.finish_commit()
+
+    def _raise_failure(self) -> None:
+        if self._failed is not None:
+            raise StoreError(f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}")
+
+    def ingest(
+        self, lines: Iterable[bytes], *, progress: Callable[[int], None] | None = None, stop: Callable[[], bool] | None = None
+    ) -> Counts:
+        """Admit NDJSON lines and commit them in groups.
+
+        Args:
+            lines: without line ends.
+            progress: called with the count of lines after each group.
+            stop: asked after each group; True ends the run early, with all that was read committed.
+        """
+        self._pending_counts = Counts()
+        offer = self.offer_line
+        builder = self._builder
+        limit = self._group_items
+        done = 0
+        for line in lines:
+            offer(line)
+            done += 1
+            if builder.count >= limit or builder.size >= GROUP_BYTES:
+                self.begin_commit()
+                if self._since_checkpoint >= self._checkpoint_items:
+                    self.checkpoint()
+                if progress is not None:
+                    progress(done)
+                if stop is not None and stop():
+                    break
+        self.commit()
+        if progress is not None:
+            progress(done)
+        return self._pending_counts
+
+    # ---- checkpoints ----------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Digests:
+        """Write a consistent cut: effects durable, then every partition's rows, then the intake's; record the digests."""
+        self.commit()
+        try:
+            digests = self.system.digests()
+            for writer in self._effects:
+                writer.sync()
+            cut = self._journal.end
+            for table, fold, writer in zip(self._tables[1:], self.system.partitions, self._effects[1:], strict=True):
+                checkpoints.store_partition(table, fold, cut, writer.end)
+            checkpoints.store_intake(self._tables[0], self.system.intake, cut, self._effects[0].end)
+            recorded = RecordedDigest(digests.position, cut.number, digests.state, digests.effects)
+            self._digests.append(encode(recorded))
+            self._digests.sync()
+        except BaseException as error:
+            self._failed = error
+            raise
+        self._since_checkpoint = 0
+        return digests
+
+    def close(self) -> Digests:
+        """Commit, checkpoint, and let the next writer in; return the digests."""
+        try:
+            if self._since_checkpoint or self._builder.count or self._syncing or self.system.position == 0:
+                return self.checkpoint()
+            return self.system.digests()
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of everything without writing more, as a crash would."""
+        self._executor.shutdown(wait=True)
+        for writer in (self._journal, self._digests, *self._effects):
+            writer.close()
+        for table in self._tables:
+            table.close()
+        self._lock.release()
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+
+__all__ = ["Fault", "Host", "RecordedDigest", "Recovery"]

@@ -1,0 +1,1 @@
+"""Importers: market data files in, inputs out."""

@@ -1,0 +1,183 @@
+"""Readers of market data files: ``bars`` (CSV with a header) and ``binance-klines`` (Binance's own dumps)."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from margin_stream.importers.market import MINUTE_NS, Bar, ImportFault, MarketFile
+from schemas.decimals import DecimalError, parse_decimal
+from schemas.times import LATEST_NS
+
+Complain = Callable[[str], None]
+"""Called with ``file:line: what is wrong`` for each row that is left out."""
+
+UNPACKED_LIMIT = 4 << 30
+PRICES = ("open", "high", "low", "close")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: str | None, complain: Complain) -> MarketFile:
+    """Read files of one format into a market.
+
+    Args:
+        form: ``bars`` or ``binance-klines``.
+        paths: files; the result does not depend on their order.
+        zone: of local times, such as ``America/New_York``; UTC if left out.
+        label: ``open`` or ``close``: what the time of a bar names. Left out: ``open`` for ``ts_ms``, ``close`` for ``datetime``.
+        complain: told of every row that is left out.
+
+    Raises:
+        ImportFault: a file cannot be read at all.
+    """
+    digest = sha256(f"{form}|{zone}|{label}".encode())
+    for path in sorted(paths, key=lambda path: path.name):
+        try:
+            digest.update(sha256(path.read_bytes()).digest())
+        except OSError as error:
+            raise ImportFault(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        clock = ZoneInfo(zone) if zone else None
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ImportFault(f"--zone: {zone!r} is no time zone; name one such as America/New_York") from None
+    bars: list[Bar] = []
+    seen: dict[tuple[int, str], Bar] = {}
+    for path in paths:
+        rows = _bars(path, clock, label, complain) if form == "bars" else _klines(path, complain)
+        for where, bar in rows:
+            known = seen.get((bar.opened_ns, bar.symbol))
+            if known is not None:
+                if known != bar:
+                    complain(f"{where}: a second bar of {bar.symbol} for the same minute, and another one")
+                continue
+            seen[bar.opened_ns, bar.symbol] = bar
+            bars.append(bar)
+    if not bars:
+        raise ImportFault(f"{', '.join(map(str, paths))}: no bar found")
+    market = MarketFile(f"{form}@{digest.hexdigest()[:16]}", bars)
+    market.prepare()
+    return market
+
+
+def _text(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield (name, line) of a plain, gz or zip file."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > UNPACKED_LIMIT:
+                raise ImportFault(f"{path}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB")
+            for entry in archive.infolist():
+                with archive.open(entry) as packed:
+                    for line in io.TextIOWrapper(packed, "utf-8-sig", newline=""):
+                        yield f"{path}!{entry.filename}", line
+    else:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            for line in file:
+                yield str(path), line
+
+
+def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
+    try:
+        name, number = "", 0
+        for here, line in _text(path):
+            number = number + 1 if here == name else 1
+            name = here
+            yield name, number, line
+    except (OSError, EOFError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+        raise ImportFault(f"{path}: cannot be read: {error}") from None
+
+
+def _bars(path: Path, clock: ZoneInfo | None, label: str | None, complain: Complain) -> Iterator[tuple[str, Bar]]:
+    columns: dict[str, int] = {}
+    for name, number, line in _lines(path):
+        row = next(csv.reader([line]), [])
+        if number == 1:
+            columns = {title.strip().lower(): place for place, title in enumerate(row)}
+            missing = [title for title in ("symbol", *PRICES) if title not in columns]
+            if missing or not {"ts_ms", "datetime"} & columns.keys():
+                wanted = ", ".join(missing) or "ts_ms or datetime"
+                raise ImportFault(f"{name}:1: the header lacks {wanted}; bars need ts_ms or datetime, symbol, open, high, low, close")
+            continue
+        where = f"{name}:{number}"
+        if not any(row):
+            continue
+        try:
+            if "ts_ms" in columns:
+                at = int(row[columns["ts_ms"]]) * 1_000_000
+                closes = label == "close"
+            else:
+                moment = datetime.fromisoformat(row[columns["datetime"]])
+                if moment.tzinfo is None:
+                    moment = moment.replace(tzinfo=clock or UTC)
+                at = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+                closes = label != "open"
+            bar = _bar(at - MINUTE_NS if closes else at, row[columns["symbol"]], [row[columns[title]] for title in PRICES])
+        except (ValueError, IndexError) as error:
+            complain(f"{where}: {error or 'a column is missing'}; the row is left out")
+            continue
+        yield where, bar
+
+
+def _klines(path: Path, complain: Complain) -> Iterator[tuple[str, Bar]]:
+    """Binance dumps: ``SYMBOL-1m-DATE.csv`` or ``.zip``, columns open time (ms, or us since 2025), open, high, low, close, ..."""
+    for name, number, line in _lines(path):
+        row = next(csv.reader([line]), [])
+        if not row or (number == 1 and not row[0].isdigit()):
+            continue
+        symbol = Path(name.rpartition("!")[2]).name.partition("-")[0].upper()
+        try:
+            moment = int(row[0])
+            at = moment * 1000 if moment > 10**14 else moment * 1_000_000
+            bar = _bar(at, symbol, row[1:5])
+        except (ValueError, IndexError) as error:
+            complain(f"{name}:{number}: {error or 'a column is missing'}; the row is left out")
+            continue
+        yield f"{name}:{number}", bar
+
+
+def _bar(opened_ns: int, symbol: str, prices: Iterable[str]) -> Bar:
+    if not 0 < opened_ns < LATEST_NS:
+        raise ValueError("the time lies outside 1970..2116")
+    symbol = symbol.strip()
+    if not symbol or not symbol.replace("_", "").replace("/", "").replace("-", "").replace(".", "").isalnum() or not symbol.isascii():
+        raise ValueError(f"symbol: {symbol!r} is no symbol")
+    texts = [_plain(price.strip()) for price in prices]
+    if len(texts) != 4:
+        raise ValueError("four prices are needed")
+    values = []
+    for title, text in zip(PRICES, texts, strict=True):
+        try:
+            mantissa, exponent = parse_decimal(text)
+        except DecimalError as error:
+            raise ValueError(f"{title}: {error}") from None
+        if mantissa <= 0 or exponent < -12:
+            raise ValueError(f"{title}: {text} is no price")
+        values.append(mantissa * 10 ** (exponent + 18))
+    if not values[2] <= min(values[0], values[3]) <= max(values[0], values[3]) <= values[1]:
+        raise ValueError(f"open {texts[0]}, high {texts[1]}, low {texts[2]}, close {texts[3]} are not in order")
+    return Bar(opened_ns, symbol, *texts)
+
+
+def _plain(text: str) -> str:
+    """Return a decimal without exponent: some files write ``4.665e-05``."""
+    if "e" not in text and "E" not in text:
+        return text
+    mantissa, _, exponent = text.lower().partition("e")
+    shift = int(exponent)
+    if abs(shift) > 30:
+        raise ValueError(f"{text} is no price")
+    whole, _, fraction = mantissa.partition(".")
+    digits = whole + fraction
+    point = len(whole) + shift
+    if point <= 0:
+        return "0." + "0" * -point + digits
+    if point >= len(digits):
+        return digits.ljust(point, "0")
+    return f"{digits[:point]}.{digits[point:]}"

@@ -1,0 +1,64 @@
+"""Every call to the disk that a log makes, in one place, so that a test can count them, fail them, or stop the world at each."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class Disk:
+    """The real disk. Errors are OSError, and are never retried here."""
+
+    def open(self, path: Path, *, create: bool = False) -> int:
+        """Return a descriptor for reading and writing; ``create`` demands that the file is new."""
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
+        return os.open(path, flags, 0o600)
+
+    def write(self, descriptor: int, data: bytes, offset: int) -> None:
+        """Write all of the data at an offset."""
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(descriptor, view, offset)
+            view = view[done:]
+            offset += done
+
+    def sync(self, descriptor: int) -> None:
+        """Return once what was written survives a power cut. The interpreter lock is released meanwhile."""
+        os.fdatasync(descriptor)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        """Cut a file."""
+        os.ftruncate(descriptor, length)
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor."""
+        os.close(descriptor)
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Write a small file as a whole: either the old or the new content is there."""
+        fresh = path.with_name(path.name + ".new")
+        fresh.unlink(missing_ok=True)
+        descriptor = self.open(fresh, create=True)
+        try:
+            self.write(descriptor, data, 0)
+            self.sync(descriptor)
+        finally:
+            self.close(descriptor)
+        self.rename(fresh, path)
+        self.sync_folder(path.parent)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Rename a file over another."""
+        os.replace(source, target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file."""
+        path.unlink()
+
+    def sync_folder(self, folder: Path) -> None:
+        """Return once the names in a folder survive a power cut."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

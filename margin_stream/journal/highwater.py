@@ -1,0 +1,83 @@
+"""The high-water file: up to which record a log was durable, written before anything up to there is acknowledged.
+
+With it a torn tail (never acknowledged, can be cut) is told from a lost one (acknowledged, a fault). Two slots are written in turn, so a
+write that is torn leaves the other.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from margin_stream.journal.disk import Disk
+from margin_stream.journal.records import NO_CHAIN, CorruptLog, Cut
+
+MAGIC = b"MSHIGH01"
+SLOT = struct.Struct("<8s16sQQQQ32sI")
+"""Magic, store id, count of writes, record number, segment, offset, chain, CRC-32 of the preceding fields."""
+SLOT_SPACING = 512
+SIZE = 2 * SLOT_SPACING
+NAME = "highwater"
+
+
+class HighWater(NamedTuple):
+    """What a high-water file says."""
+
+    writes: int
+    cut: Cut
+    damaged: tuple[str, ...]
+    """What is wrong with a slot that was not used; the one that was is whole."""
+
+
+def slot_bytes(store_id: bytes, writes: int, cut: Cut) -> bytes:
+    """Return one slot."""
+    plain = SLOT.pack(MAGIC, store_id, writes, cut.number, cut.segment, cut.offset, cut.chain, 0)[:-4]
+    return plain + zlib.crc32(plain).to_bytes(4, "little")
+
+
+def first_bytes(store_id: bytes) -> bytes:
+    """Return the file of an empty log."""
+    start = Cut(0, 1, 0, NO_CHAIN)
+    slots = (slot_bytes(store_id, 0, start), slot_bytes(store_id, 1, start))
+    return b"".join(slot.ljust(SLOT_SPACING, b"\0") for slot in slots)
+
+
+def write(disk: Disk, descriptor: int, store_id: bytes, writes: int, cut: Cut) -> None:
+    """Write the next slot and make it durable."""
+    disk.write(descriptor, slot_bytes(store_id, writes, cut), (writes % 2) * SLOT_SPACING)
+    disk.sync(descriptor)
+
+
+def read(path: Path, store_id: bytes) -> HighWater:
+    """Read a high-water file.
+
+    Raises:
+        CorruptLog: missing, both slots damaged, or of another store.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise CorruptLog(path, 0, "the high-water file is missing") from None
+    found: list[tuple[int, Cut]] = []
+    damaged: list[str] = []
+    if len(data) != SIZE:
+        damaged.append(f"offset 0: the file has {len(data)} bytes, not {SIZE}")
+    for place in range(2):
+        offset = place * SLOT_SPACING
+        slot = data[offset : offset + SLOT.size]
+        spare = data[offset + SLOT.size : offset + SLOT_SPACING]
+        if len(slot) < SLOT.size or zlib.crc32(slot[:-4]) != int.from_bytes(slot[-4:], "little"):
+            damaged.append(f"offset {offset}: the slot does not match its checksum")
+            continue
+        if any(spare):
+            damaged.append(f"offset {offset + SLOT.size}: not zero")
+        _, store, writes, number, segment, at, chain, _ = SLOT.unpack(slot)
+        if store != store_id:
+            raise CorruptLog(path, offset + 8, f"the high-water file belongs to another store ({store.hex()})")
+        found.append((writes, Cut(number, segment, at, bytes(chain))))
+    if not found:
+        raise CorruptLog(path, 0, "both slots of the high-water file are damaged")
+    writes, cut = max(found)
+    return HighWater(writes, cut, tuple(damaged))

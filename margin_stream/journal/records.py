@@ -1,0 +1,156 @@
+"""The bytes of a log: segment header, record, high-water slot. ``docs/journal.md`` is this page in words.
+
+All integers are little-endian. A record is ``length, number, crc, payload``; the CRC-32 (zlib's) covers length, number and payload. The chain
+is SHA-256 over the chain before and the whole record.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+MAGIC = b"MSLOG001"
+HEADER = struct.Struct("<8s16sQ32sI")
+"""Segment header: magic, store id, number of the first record, chain before it, CRC-32 of the preceding fields."""
+RECORD = struct.Struct("<IQI")
+"""Record header: payload length, number, CRC-32."""
+_CHECKED = struct.Struct("<IQ")
+PAYLOAD_LIMIT = 64 << 20
+NO_CHAIN = bytes(32)
+
+
+class CorruptLog(Exception):
+    """A log is damaged: the file and the offset are named."""
+
+    def __init__(self, path: Path, offset: int, what: str) -> None:
+        super().__init__(f"{path}: offset {offset}: {what}")
+        self.path = path
+        self.offset = offset
+        self.what = what
+
+
+class Cut(NamedTuple):
+    """A place between two records."""
+
+    number: int
+    """The last record before the cut; 0 at the start."""
+    segment: int
+    """The first record number of the segment that holds the place."""
+    offset: int
+    chain: bytes
+
+
+class Record(NamedTuple):
+    """A record as read, with the cut behind it."""
+
+    number: int
+    offset: int
+    payload: bytes
+    cut: Cut
+
+
+class Tail(NamedTuple):
+    """How the reading of a segment ended: after a whole record (``what`` empty), or at damage."""
+
+    cut: Cut
+    what: str
+
+
+def segment_name(first: int) -> str:
+    """Return the file name of the segment that starts with a record."""
+    return f"{first:020d}.seg"
+
+
+def segments(folder: Path) -> list[int]:
+    """Return the first record numbers of the segments in a folder, in order."""
+    return sorted(int(path.stem) for path in folder.glob("*.seg"))
+
+
+def segment_header(store_id: bytes, first: int, chain: bytes) -> bytes:
+    """Return the header of a segment."""
+    plain = HEADER.pack(MAGIC, store_id, first, chain, 0)[:-4]
+    return plain + zlib.crc32(plain).to_bytes(4, "little")
+
+
+def read_header(data: bytes, path: Path, store_id: bytes, first: int) -> bytes:
+    """Check a segment header and return the chain before the segment.
+
+    Raises:
+        CorruptLog: damaged, of another store, or of another place in the log.
+    """
+    if len(data) < HEADER.size:
+        raise CorruptLog(path, 0, "the segment header is incomplete")
+    magic, store, number, chain, crc = HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise CorruptLog(path, 0, f"not a segment of this format (begins {magic!r})")
+    if crc != zlib.crc32(data[: HEADER.size - 4]):
+        raise CorruptLog(path, 0, "the segment header does not match its checksum")
+    if store != store_id:
+        raise CorruptLog(path, 8, f"the segment belongs to another store ({store.hex()})")
+    if number != first:
+        raise CorruptLog(path, 24, f"the segment starts with record {number}, its name says {first}")
+    return bytes(chain)
+
+
+def record_bytes(number: int, payload: bytes) -> bytes:
+    """Return a record."""
+    crc = zlib.crc32(payload, zlib.crc32(_CHECKED.pack(len(payload), number)))
+    return RECORD.pack(len(payload), number, crc) + payload
+
+
+def chained(chain: bytes, record: bytes) -> bytes:
+    """Return the chain after a record."""
+    return sha256(chain + record).digest()
+
+
+def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tail]:
+    """Yield the records of a segment behind a cut, then a Tail that says how it ended.
+
+    Nothing is raised for damaged records: the caller knows whether the place was durable. A damaged header is raised.
+
+    Args:
+        path: the segment file.
+        store_id: 16 bytes.
+        cut: where to begin; offset 0 begins at the segment's start and checks that its header continues the chain.
+    """
+    with path.open("rb") as file:
+        header = file.read(HEADER.size)
+        before = read_header(header, path, store_id, cut.segment)
+        number, offset, chain = cut.number, cut.offset, cut.chain
+        if offset == 0:
+            offset = HEADER.size
+            if before != chain:
+                raise CorruptLog(path, 32, "the segment does not continue the chain of the one before")
+        file.seek(offset)
+        while True:
+            head = file.read(RECORD.size)
+            here = Cut(number, cut.segment, offset, chain)
+            if not head:
+                yield Tail(here, "")
+                return
+            if len(head) < RECORD.size:
+                yield Tail(here, f"record {number + 1} is torn: {len(head)} bytes of its header")
+                return
+            length, got, crc = RECORD.unpack(head)
+            if length > PAYLOAD_LIMIT:
+                yield Tail(here, f"record {number + 1} is damaged: its length reads {length}")
+                return
+            payload = file.read(length)
+            if len(payload) < length:
+                yield Tail(here, f"record {number + 1} is torn: {len(payload)} of {length} bytes")
+                return
+            if crc != zlib.crc32(payload, zlib.crc32(head[:12])):
+                yield Tail(here, f"record {number + 1} does not match its checksum")
+                return
+            if got != number + 1:
+                yield Tail(here, f"record {number + 1} was expected, {got} is here")
+                return
+            number = got
+            chain = chained(chain, head + payload)
+            end = offset + RECORD.size + length
+            yield Record(number, offset, payload, Cut(number, cut.segment, end, chain))
+            offset = end

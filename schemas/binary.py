@@ -1,0 +1,97 @@
+"""msgpack: the form of the journal. A record's payload is an array of items; an item is one of
+
+* a map with ``type`` and the fields of an event, decimals as ``[mantissa, exponent]``, times as integers of nanoseconds,
+  defaults left out (its bytes are the event's canonical form);
+* a map of type ``ticks.v1``: ticks in columns, each an item of its own;
+* a binary: the raw bytes of an input that was refused, kept as they came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from schemas.columns import TickColumns
+from schemas.inputs import AnyInput, Input
+from schemas.mapping import event_of
+from schemas.refusals import Refusal, RefusedInput
+
+ITEM_LIMIT = 1 << 20
+
+JournalItem = AnyInput | TickColumns | bytes
+"""What a record holds: an event, ticks in columns, or the raw bytes of a refused input."""
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_items = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_typed = msgspec.msgpack.Decoder(AnyInput | TickColumns)
+_loose = msgspec.msgpack.Decoder()
+_binary = msgspec.msgpack.Decoder(bytes)
+
+encode = _encoder.encode
+"""Canonical bytes of an event, an effect or ticks in columns."""
+
+_BINARY_MARKS = (0xC4, 0xC5, 0xC6)
+
+
+def encode_payload(items: Iterable[bytes]) -> bytes:
+    """Return the payload of a record from items that are encoded already."""
+    encoded = list(items)
+    count = len(encoded)
+    if count < 16:
+        head = bytes((0x90 | count,))
+    elif count < 1 << 16:
+        head = b"\xdc" + count.to_bytes(2, "big")
+    else:
+        head = b"\xdd" + count.to_bytes(4, "big")
+    return head + b"".join(encoded)
+
+
+def decode_payload(payload: bytes) -> list[JournalItem]:
+    """Return the items of a record that this program wrote.
+
+    Raises:
+        msgspec.DecodeError: the payload is not what this program writes; its checksum being right, that is a fault.
+    """
+    return [_decode_item(raw) for raw in _items.decode(payload)]
+
+
+def _decode_item(raw: msgspec.Raw) -> JournalItem:
+    view = memoryview(raw)
+    if view[0] in _BINARY_MARKS:
+        return _binary.decode(view)
+    try:
+        return _typed.decode(view)
+    except msgspec.ValidationError:
+        # A tag of an older version: the loose way upcasts it.
+        try:
+            return event_of(_loose.decode(view), text_times=False)
+        except RefusedInput as refused:
+            raise msgspec.DecodeError(refused.detail) from None
+
+
+def decode_foreign_item(data: bytes) -> AnyInput:
+    """Return the event of a msgpack map that another program wrote: any spelling of decimals and times that is allowed.
+
+    Raises:
+        RefusedInput: with reason, detail and field; never anything else.
+    """
+    if len(data) > ITEM_LIMIT:
+        raise RefusedInput(Refusal.TOO_LONG, f"the item has {len(data)} bytes, the limit is {ITEM_LIMIT}")
+    try:
+        value = _loose.decode(data)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise RefusedInput(Refusal.NOT_MSGPACK, f"not msgpack: {error}") from None
+    if not isinstance(value, dict):
+        raise RefusedInput(Refusal.NOT_AN_OBJECT, f"expected a map, got {type(value).__name__}")
+    return event_of(value, text_times=False)
+
+
+def canonical_bytes(event: Input) -> bytes:
+    """Return the bytes over which an event's content is compared: equal content, equal bytes, whatever the spelling."""
+    return encode(event)
+
+
+def item_count(items: Sequence[JournalItem]) -> int:
+    """Return how many items a record holds, ticks in columns counted one by one."""
+    return sum(len(item) if isinstance(item, TickColumns) else 1 for item in items)

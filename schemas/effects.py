@@ -1,0 +1,228 @@
+"""What the folds say: one frozen struct an effect, in the past tense, with its version in the tag.
+
+An effect belongs to a *group*: a margin group, or ``@market`` or ``@intake`` for what concerns no account. Its id is ``<group>/<number>``;
+numbers count the group's effects. Amounts are decimal texts with all decimal places of their currency.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+MARKET_GROUP = "@market"
+INTAKE_GROUP = "@intake"
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
+    """The envelope of every effect."""
+
+    id: str
+    """``<group>/<number>``, derived from the group and its own counter: a replay yields it again."""
+    position: int
+    """The item of the journal that caused it."""
+    at_ns: int
+    """The clock in force; 0 before the first clock."""
+
+
+class AccountEffect(Effect, frozen=True, kw_only=True):
+    """An effect on one account."""
+
+    account: str
+    currency: str
+    """The account's base currency, in which its amounts are."""
+
+
+class Valued(AccountEffect, frozen=True, kw_only=True):
+    """An effect that carries the valuation under which it was decided."""
+
+    value: str
+    """Collateral value after haircuts (for ``prime``: V)."""
+    debit: str
+    """What is owed (for ``prime``: D)."""
+
+
+class MarginWarned(Valued, frozen=True, tag="margin_warned.v1"):
+    """A healthy account fell below the warning level."""
+
+
+class MarginLevelChanged(Valued, frozen=True, tag="margin_level_changed.v1"):
+    """An account's level changed otherwise. One effect a change, for the deepest level."""
+
+    level: str
+    previous: str
+
+
+class MarginCallIssued(Valued, frozen=True, tag="margin_call_issued.v1"):
+    """A demand for collateral was decided; the amount is frozen."""
+
+    call: str
+    """``<group>/call/<n>``."""
+    amount: str
+    shortfall: str
+    """Before the minimum was compared and the amount rounded."""
+    due_at_ns: int
+    """The last instant at which the call can still be met."""
+    tranche: int
+    """1 for a call while none was unpaid; one more than the unpaid calls otherwise."""
+
+
+class CallSuppressedBelowMinimum(Valued, frozen=True, tag="call_suppressed_below_minimum.v1"):
+    """A call matured whose amount lies below the minimum transfer amount; recorded once an entry."""
+
+    shortfall: str
+    minimum: str
+
+
+class CallReduced(AccountEffect, frozen=True, tag="call_reduced.v1"):
+    """Money that settled paid part of a call."""
+
+    call: str
+    credited: str
+    unpaid: str
+
+
+class CallMet(AccountEffect, frozen=True, tag="call_met.v1"):
+    """Money that settled paid the rest of a call."""
+
+    call: str
+    credited: str
+
+
+class CallCured(Valued, frozen=True, tag="call_cured.v1"):
+    """The account is back at its restore level without enough money for the call."""
+
+    call: str
+    unpaid: str
+
+
+class CallReopened(Valued, frozen=True, tag="call_reopened.v1"):
+    """A closed call is open again, with its old due time."""
+
+    call: str
+    unpaid: str
+    due_at_ns: int
+    reason: str
+    """``breach`` or ``withdrawal``."""
+
+
+class CallExpired(Valued, frozen=True, tag="call_expired.v1"):
+    """A due time passed with the call unmet."""
+
+    call: str
+    unpaid: str
+
+
+class CallEscalated(Valued, frozen=True, tag="call_escalated.v1"):
+    """A due time passed while the valuation was undecided: a person decides, nothing is sold by itself."""
+
+    call: str
+    unpaid: str
+
+
+class CallReferenceUnmatched(AccountEffect, frozen=True, tag="call_reference_unmatched.v1"):
+    """Money named a call that this account does not have; it counted as unnamed."""
+
+    call: str
+
+
+class LiquidationLeg(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How much of one asset is to be sold."""
+
+    asset: str
+    amount: str
+    """Value to be sold, in the base currency, before haircut."""
+
+
+class LiquidationDue(Valued, frozen=True, tag="liquidation_due.v1"):
+    """So much is to be sold to bring the account back to its restore level. The order itself is another matter."""
+
+    number: int
+    """Counts the group's liquidation demands."""
+    amount: str
+    legs: tuple[LiquidationLeg, ...]
+    supersedes: int = 0
+    """The number of the demand that this one lowers, or 0."""
+
+
+class MarkRefused(Effect, frozen=True, tag="mark_refused.v1"):
+    """A quote did not become a mark; the last accepted mark stands."""
+
+    instrument: str
+    price: str
+    mark: str
+    reason: str
+    """``not_positive``, ``crossed`` or ``deviation``."""
+
+
+class MarkReanchored(Effect, frozen=True, tag="mark_reanchored.v1"):
+    """Quotes outside the band agreed, and the mark follows them."""
+
+    instrument: str
+    price: str
+    mark: str
+    """The mark before."""
+    reason: str
+    """``consecutive`` or ``second_source``."""
+
+
+class FeedWentStale(Effect, frozen=True, tag="feed_went_stale.v1"):
+    """An instrument had no accepted mark for too long; it is valued over its band until the next one."""
+
+    instrument: str
+    mark: str
+    marked_at_ns: int
+
+
+class InputRefused(Effect, frozen=True, tag="input_refused.v1"):
+    """An input was refused; its bytes are in the journal at this position."""
+
+    reason: str
+    source: str = ""
+    source_seq: int = -1
+    digest: str = ""
+    """SHA-256 of the raw bytes where they could not be decoded."""
+
+
+class ProfileTookEffect(Effect, frozen=True, tag="profile_took_effect.v1"):
+    """A version of a margin profile decides from here on."""
+
+    profile: str
+    version: int
+
+
+AnyEffect = (
+    MarginWarned
+    | MarginLevelChanged
+    | MarginCallIssued
+    | CallSuppressedBelowMinimum
+    | CallReduced
+    | CallMet
+    | CallCured
+    | CallReopened
+    | CallExpired
+    | CallEscalated
+    | CallReferenceUnmatched
+    | LiquidationDue
+    | MarkRefused
+    | MarkReanchored
+    | FeedWentStale
+    | InputRefused
+    | ProfileTookEffect
+)
+
+EFFECT_TYPES: tuple[type[Effect], ...] = AnyEffect.__args__  # type: ignore[attr-defined]
+
+_decoder = msgspec.msgpack.Decoder(AnyEffect)
+
+
+def decode_effect(data: bytes) -> AnyEffect:
+    """Return the effect of its canonical bytes.
+
+    Raises:
+        msgspec.DecodeError: the bytes are no effect of a known version.
+    """
+    return _decoder.decode(data)
+
+
+def group_of(effect_id: str) -> str:
+    """Return the group of an effect id."""
+    return effect_id.rpartition("/")[0]

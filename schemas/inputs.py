@@ -1,0 +1,185 @@
+"""What may enter the journal: one frozen struct an event, in the past tense, with its version in the tag."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from schemas.decimals import DecimalPair
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_./:@-]+\Z")]
+"""An instrument, asset, profile or desk: 1-64 printable characters without spaces."""
+AccountId = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+\Z")]
+Text = Annotated[str, msgspec.Meta(max_length=512)]
+Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Moment = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
+Scale = Annotated[int, msgspec.Meta(ge=0, le=18)]
+SourceName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", gc=False):
+    """The envelope of every input."""
+
+    source: SourceName
+    """Who says so. A source is a feed (quotes, clock) or a book (everything else) by its first item."""
+    source_seq: Sequence
+    """The source's own number of this item; with ``source`` it is the item's identity."""
+    event_time: Moment
+    """When it happened, says the source: nanoseconds since 1970 (RFC 3339 in NDJSON). Kept; no decision rests on it."""
+    corrects: Text = ""
+    """The identity ``source#source_seq`` (or the SHA-256) of a refused input that this one replaces."""
+
+
+class InstrumentListed(Input, frozen=True, tag="instrument_listed.v1"):
+    """An asset or an instrument exists from here on; its scales never change."""
+
+    instrument: Name
+    kind: Literal["currency", "equity", "spot"]
+    """``currency``: an asset that can be held (money, coin). ``equity``: a share, which is its own asset. ``spot``: a pair base/currency."""
+    quantity_scale: Scale
+    """Decimal places of a quantity (of an amount, for a currency)."""
+    base: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """The asset that a spot pair delivers; listed before as a currency, with at least this many decimal places."""
+    currency: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """The asset in which a trade settles; listed before as a currency."""
+    price_scale: Scale = 0
+    """Decimal places of a price."""
+    band: DecimalPair = (1, -1)
+    """Deviation from the last accepted mark that a quote may show at once, as a fraction (0.1 = 10 %)."""
+    band_per_second: DecimalPair = (1, -3)
+    """What the band gains with each second since the last accepted mark, as a fraction."""
+    band_maximum: DecimalPair = (5, -1)
+    """The widest band, which is also the band over which a stale instrument is valued."""
+    reanchor_quotes: Annotated[int, msgspec.Meta(ge=2, le=16)] = 3
+    """So many consecutive refused quotes that agree re-anchor the mark."""
+    reanchor_within: DecimalPair = (2, -2)
+    """They agree where the highest is within this fraction of the lowest."""
+    stale_after_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)] = 300
+    """A mark older than this (strictly, by the clock) is stale. Seconds."""
+
+
+class ProfileActivated(Input, frozen=True, tag="profile_activated.v1"):
+    """A version of a margin profile takes effect at the first clock at or past ``effective_from``."""
+
+    profile: Name
+    model: Name
+    """The margin model that computes it, such as ``prime``."""
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    effective_from: Moment
+    approved_by: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    parameters: dict[str, object]
+    """Every parameter of the model; decimals as strings. ``margin-stream profiles show NAME`` prints a whole set."""
+
+
+class EngineActivated(Input, frozen=True, tag="engine_activated.v1"):
+    """From here on the named version of the engine decides."""
+
+    version: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
+    approved_by: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+
+
+class PriceTicked(Input, frozen=True, tag="price_ticked.v1"):
+    """A price was quoted or traded. It becomes a mark if the quote guard accepts it."""
+
+    instrument: Annotated[str, msgspec.Meta(max_length=64)]
+    price: DecimalPair
+    bid: DecimalPair | None = None
+    ask: DecimalPair | None = None
+
+
+class ClockTicked(Input, frozen=True, tag="clock_ticked.v1"):
+    """Time moved. Only this moves it."""
+
+    time: Moment
+    confirmed_by: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    """The operator who confirms a jump of more than 8 days."""
+
+
+class AccountOpened(Input, frozen=True, tag="account_opened.v2"):
+    """An account exists from here on. Version 2: ``contacts`` is a list (version 1 had one ``contact``)."""
+
+    account: str
+    base_currency: Annotated[str, msgspec.Meta(max_length=64)]
+    profile: Annotated[str, msgspec.Meta(max_length=64)]
+    margin_group: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """The accounts margined together; empty or the account itself."""
+    desk: Text = ""
+    contacts: tuple[Text, ...] = ()
+
+
+class AccountChanged(Input, frozen=True, tag="account_changed.v1"):
+    """Something about an account changed; a field left out stays as it is."""
+
+    account: str
+    profile: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    desk: Text | None = None
+    contacts: tuple[Text, ...] | None = None
+
+
+class PositionChanged(Input, frozen=True, tag="position_changed.v1"):
+    """A trade, an opening balance or an adjustment changed a position."""
+
+    account: str
+    instrument: Annotated[str, msgspec.Meta(max_length=64)]
+    quantity_delta: DecimalPair
+    """Positive buys, negative sells."""
+    price: DecimalPair
+    fee: DecimalPair = (0, 0)
+    """In the settlement currency; positive is paid by the account."""
+    reason: Text = ""
+
+
+class CollateralMoved(Input, frozen=True, tag="collateral_moved.v1"):
+    """Money or an asset arrived on the account (positive) or left it (negative)."""
+
+    account: str
+    asset: Annotated[str, msgspec.Meta(max_length=64)]
+    amount_delta: DecimalPair
+    reason: Text = ""
+    call: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    """The margin call that it answers, if the sender named one."""
+
+
+AnyInput = (
+    PriceTicked
+    | ClockTicked
+    | PositionChanged
+    | CollateralMoved
+    | AccountOpened
+    | AccountChanged
+    | InstrumentListed
+    | ProfileActivated
+    | EngineActivated
+)
+
+INPUT_TYPES: tuple[type[Input], ...] = (
+    InstrumentListed,
+    ProfileActivated,
+    EngineActivated,
+    PriceTicked,
+    ClockTicked,
+    AccountOpened,
+    AccountChanged,
+    PositionChanged,
+    CollateralMoved,
+)
+
+FEED_TYPES = (PriceTicked, ClockTicked)
+"""Inputs of a feed source; every other input is of a book source."""
+
+
+def split_tag(tag: str) -> tuple[str, int]:
+    """Return name and version of a tag: ``"account_opened.v2"`` -> ``("account_opened", 2)``."""
+    name, _, version = tag.rpartition(".v")
+    return name, int(version)
+
+
+def tag_of(kind: type[msgspec.Struct]) -> str:
+    """Return the version tag of an event type."""
+    return str(kind.__struct_config__.tag)
+
+
+def name_of(kind: type[msgspec.Struct]) -> str:
+    """Return the name of an event type without its version, as NDJSON spells it in ``type``."""
+    return split_tag(tag_of(kind))[0]

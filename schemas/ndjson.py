@@ -1,0 +1,183 @@
+"""NDJSON: one event a line, decimals as strings, times as RFC 3339. The form for people and other programs.
+
+``decode_line`` has two ways. The quick one parses with orjson and takes nothing on trust that orjson does not check; whatever it
+does not like goes to the careful one, which parses with the standard library and says what is wrong, where, and how to mend it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import msgspec
+import orjson
+
+from schemas.decimals import format_decimal, parse_decimal
+from schemas.inputs import AnyInput, Input, name_of
+from schemas.mapping import SHAPES, OversizedNumber, event_of
+from schemas.refusals import Refusal, RefusedInput
+from schemas.times import format_time, parse_time
+
+LINE_LIMIT = 1 << 20
+"""The longest line that is decoded, in bytes, its line end not counted."""
+DEPTH_LIMIT = 32
+
+_loads = orjson.loads
+_convert = msgspec.convert
+
+
+def decode_line(line: bytes) -> AnyInput:
+    """Return the event of one NDJSON line (without its line end).
+
+    Raises:
+        RefusedInput: with reason, detail and field; never anything else.
+    """
+    try:
+        fields = _loads(line)
+        shape = SHAPES[fields["type"]]
+        # Where no white space stands before a colon, every key is followed by ": and a text that holds ": only adds to the count;
+        # so equal counts mean that no key was given twice. Anything else is left to the careful way. (orjson turns 3.0 into a float
+        # and msgspec would take it for an integer, hence the look at the type.)
+        if (
+            shape.quick
+            and line.count(b'":') == len(fields)
+            and b" :" not in line
+            and b"\t:" not in line
+            and b"\r:" not in line
+            and len(line) <= LINE_LIMIT
+            and type(fields["source_seq"]) is int
+        ):
+            for name in shape.times:
+                if name in fields:
+                    fields[name] = parse_time(fields[name])
+            for name in shape.decimals:
+                if name in fields:
+                    value = fields[name]
+                    if type(value) is not str:
+                        raise ValueError(name)
+                    fields[name] = parse_decimal(value)
+            fields["type"] = shape.tag
+            return _convert(fields, shape.kind)  # type: ignore[return-value]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return _decode_carefully(line)
+
+
+def _decode_carefully(line: bytes) -> AnyInput:
+    if len(line) > LINE_LIMIT:
+        raise RefusedInput(Refusal.TOO_LONG, f"the line has {len(line)} bytes, the limit is {LINE_LIMIT}")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RefusedInput(Refusal.NOT_UTF8, f"byte {error.start} of the line is not UTF-8") from None
+    if _depth(text) > DEPTH_LIMIT:
+        raise RefusedInput(Refusal.TOO_DEEP, f"nested more than {DEPTH_LIMIT} deep")
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_float=OversizedNumber, parse_int=_bounded_int
+        )
+    except RecursionError:
+        raise RefusedInput(Refusal.TOO_DEEP, f"nested more than {DEPTH_LIMIT} deep") from None
+    except ValueError as error:
+        raise RefusedInput(Refusal.NOT_JSON, f"not JSON: {error}") from None
+    if "\\u" in text and not _encodable(value):
+        raise RefusedInput(Refusal.NOT_JSON, "a \\u escape is half of a surrogate pair")
+    if not isinstance(value, dict):
+        raise RefusedInput(Refusal.NOT_AN_OBJECT, f"expected an object, got {type(value).__name__}")
+    return event_of(value, text_times=True)
+
+
+def _depth(text: str) -> int:
+    """Return how deep arrays and objects nest, brackets inside strings not counted."""
+    if text.count("{") + text.count("[") <= DEPTH_LIMIT:
+        return 0
+    depth = deepest = 0
+    inside = escaped = False
+    for character in text:
+        if inside:
+            if escaped:
+                escaped = False
+            elif character == "\\":
+                escaped = True
+            elif character == '"':
+                inside = False
+        elif character == '"':
+            inside = True
+        elif character in "{[":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "}]":
+            depth -= 1
+    return deepest
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RefusedInput(Refusal.DUPLICATE_KEY, f"{twice[:60]}: the key is given twice", twice[:60])
+    return fields
+
+
+def _no_constant(text: str) -> object:
+    raise ValueError(f"{text} is no JSON number")
+
+
+def _bounded_int(text: str) -> object:
+    return int(text) if len(text) <= 64 else OversizedNumber(text)
+
+
+def _encodable(value: object) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def to_mapping(event: Input) -> dict[str, Any]:
+    """Return an event as a JSON-ready mapping: bare type name, decimals and times as text, defaults left out."""
+    shape = SHAPES[str(event.__struct_config__.tag)]
+    fields: dict[str, Any] = {"type": name_of(shape.kind)}
+    for field in msgspec.structs.fields(shape.kind):
+        value = getattr(event, field.name)
+        if not field.required and value == field.default:
+            continue
+        if value is not None and field.name in shape.decimals:
+            value = format_decimal(value)
+        elif field.name in shape.times:
+            value = format_time(value)
+        fields[field.name] = value
+    return fields
+
+
+def encode_line(event: Input) -> bytes:
+    """Return the event as one NDJSON line, with its line end."""
+    return orjson.dumps(to_mapping(event)) + b"\n"
+
+
+def read_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a stream without line ends; blank lines are passed over.
+
+    A UTF-8 byte-order mark at the start, CRLF, and a last line without line end are fine. Of a line over the limit, the first
+    ``LINE_LIMIT + 1`` bytes are kept (enough to refuse it and to know it again), the rest is read and dropped, so memory stays bounded.
+    """
+    first = True
+    while True:
+        line = stream.readline(LINE_LIMIT + 3)
+        if not line:
+            return
+        if not line.endswith(b"\n") and len(line) > LINE_LIMIT + 2:
+            while True:
+                rest = stream.readline(LINE_LIMIT)
+                if not rest or rest.endswith(b"\n"):
+                    break
+            line = line[: LINE_LIMIT + 1]
+        if first:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+            first = False
+        line = line.rstrip(b"\r\n")
+        if line and not line.isspace():
+            yield line

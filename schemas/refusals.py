@@ -1,0 +1,89 @@
+"""Why an input is refused: a fixed list in order of precedence. Names are never reused."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Refusal(StrEnum):
+    """The reason of a refusal. Where several hold, the first in this order is given."""
+
+    NOT_UTF8 = "not_utf8"
+    TOO_LONG = "too_long"
+    TOO_DEEP = "too_deep"
+    NOT_JSON = "not_json"
+    NOT_MSGPACK = "not_msgpack"
+    NOT_AN_OBJECT = "not_an_object"
+    DUPLICATE_KEY = "duplicate_key"
+    TYPE_MISSING = "type_missing"
+    UNKNOWN_TYPE = "unknown_type"
+    FLOAT_NOT_ALLOWED = "float_not_allowed"
+    UNKNOWN_FIELD = "unknown_field"
+    MISSING_FIELD = "missing_field"
+    BAD_VALUE = "bad_value"
+    SOURCE_KIND_MIXED = "source_kind_mixed"
+    IDENTITY_REUSED = "identity_reused"
+    CLOCK_REQUIRED = "clock_required"
+    CLOCK_BACKWARDS = "clock_backwards"
+    CLOCK_JUMP_UNCONFIRMED = "clock_jump_unconfirmed"
+    INSTRUMENT_UNKNOWN = "instrument_unknown"
+    INSTRUMENT_LISTED_ALREADY = "instrument_listed_already"
+    ASSET_UNKNOWN = "asset_unknown"
+    LISTING_INVALID = "listing_invalid"
+    NOT_TRADABLE = "not_tradable"
+    ACCOUNT_UNKNOWN = "account_unknown"
+    ACCOUNT_OPENED_ALREADY = "account_opened_already"
+    ACCOUNT_INVALID = "account_invalid"
+    PROFILE_UNKNOWN = "profile_unknown"
+    PROFILE_INVALID = "profile_invalid"
+    PROFILE_VERSION_NOT_NEWER = "profile_version_not_newer"
+    ENGINE_UNKNOWN = "engine_unknown"
+    WRONG_SCALE = "wrong_scale"
+    OUT_OF_RANGE = "out_of_range"
+
+
+ADVICE: dict[Refusal, str] = {
+    Refusal.NOT_UTF8: "Send the line encoded as UTF-8.",
+    Refusal.TOO_LONG: "Keep one line (or one msgpack item) under 1 MiB; split batches.",
+    Refusal.TOO_DEEP: "Keep arrays and objects nested at most 32 deep.",
+    Refusal.NOT_JSON: "Send one JSON object a line, without NaN or Infinity.",
+    Refusal.NOT_MSGPACK: "Send one msgpack map an item.",
+    Refusal.NOT_AN_OBJECT: "Send a JSON object, not a bare value or an array.",
+    Refusal.DUPLICATE_KEY: "Give every key once.",
+    Refusal.TYPE_MISSING: 'Name the event in "type".',
+    Refusal.UNKNOWN_TYPE: 'Use a "type" of the event catalogue (docs/events.md).',
+    Refusal.FLOAT_NOT_ALLOWED: 'Quote decimals: "price":"38000.10", not "price":38000.10.',
+    Refusal.UNKNOWN_FIELD: "Remove the field, or check its spelling in docs/events.md.",
+    Refusal.MISSING_FIELD: "Add the field; docs/events.md lists what each event needs.",
+    Refusal.BAD_VALUE: "Correct the value of the named field to the form in docs/events.md.",
+    Refusal.SOURCE_KIND_MIXED: "Send quotes and clocks from one source and books from another; a source is one or the other.",
+    Refusal.IDENTITY_REUSED: 'Give a new fact a source_seq of its own; a correction names what it corrects in "corrects".',
+    Refusal.CLOCK_REQUIRED: "Send a clock_ticked before the first event that is not of the directory.",
+    Refusal.CLOCK_BACKWARDS: "The clock only rises; send a time at or past the last one.",
+    Refusal.CLOCK_JUMP_UNCONFIRMED: "A jump of more than 8 days needs a clock_ticked with confirmed_by set by an operator.",
+    Refusal.INSTRUMENT_UNKNOWN: "Send instrument_listed for it first.",
+    Refusal.INSTRUMENT_LISTED_ALREADY: "Scales never change; list a new instrument under another name.",
+    Refusal.ASSET_UNKNOWN: "List the asset first: instrument_listed with kind currency (or equity).",
+    Refusal.LISTING_INVALID: "Correct the listing: see the detail for the field.",
+    Refusal.NOT_TRADABLE: "A currency is moved by collateral_moved, not traded by position_changed or quoted.",
+    Refusal.ACCOUNT_UNKNOWN: "Send account_opened for it first.",
+    Refusal.ACCOUNT_OPENED_ALREADY: "Use account_changed to change an account.",
+    Refusal.ACCOUNT_INVALID: "Account ids are 1-64 of A-Z a-z 0-9 _ -; the margin group is the account.",
+    Refusal.PROFILE_UNKNOWN: "Send profile_activated for it first.",
+    Refusal.PROFILE_INVALID: "Correct the named parameter; `margin-stream profiles show NAME` lists them.",
+    Refusal.PROFILE_VERSION_NOT_NEWER: "Give each activation of a profile a higher version.",
+    Refusal.ENGINE_UNKNOWN: "This build runs engine version 1 only.",
+    Refusal.WRONG_SCALE: "Use no more decimal places than the instrument or asset was listed with.",
+    Refusal.OUT_OF_RANGE: "Keep the value within the range in docs/events.md.",
+}
+"""What the sender should do about each refusal."""
+
+
+class RefusedInput(Exception):
+    """An input cannot be decoded; carries the reason and where it lies."""
+
+    def __init__(self, refusal: Refusal, detail: str, field: str = "") -> None:
+        super().__init__(detail)
+        self.refusal = refusal
+        self.detail = detail
+        self.field = field
