@@ -61,7 +61,8 @@ def _decode_item(raw: msgspec.Raw) -> JournalItem:
     if view[0] in _BINARY_MARKS:
         return _binary.decode(view)
     try:
-        return _typed.decode(view)
+        event: JournalItem = _typed.decode(view)
+        return event
     except msgspec.ValidationError:
         # A tag of an older version: the loose way upcasts it.
         try:

@@ -20,7 +20,7 @@ EXPONENT_LIMIT = 18
 TEXT_LIMIT = 60
 """The longest decimal text that is read, in characters."""
 
-POWERS_OF_TEN = tuple(10**n for n in range(80))
+POWERS_OF_TEN: tuple[int, ...] = tuple(10**n for n in range(80))
 
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 

@@ -209,7 +209,7 @@ AnyEffect = (
     | ProfileTookEffect
 )
 
-EFFECT_TYPES: tuple[type[Effect], ...] = AnyEffect.__args__  # type: ignore[attr-defined]
+EFFECT_TYPES: tuple[type[Effect], ...] = AnyEffect.__args__
 
 _decoder = msgspec.msgpack.Decoder(AnyEffect)
 
@@ -220,7 +220,8 @@ def decode_effect(data: bytes) -> AnyEffect:
     Raises:
         msgspec.DecodeError: the bytes are no effect of a known version.
     """
-    return _decoder.decode(data)
+    effect: AnyEffect = _decoder.decode(data)
+    return effect
 
 
 def group_of(effect_id: str) -> str:

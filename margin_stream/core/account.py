@@ -11,6 +11,7 @@ from margin_stream.core.calls import Call
 from margin_stream.core.checks import check
 from margin_stream.core.digests import NO_CHAIN
 from margin_stream.core.directory import Directory
+from margin_stream.core.model import Figures, Guard, Truth
 from margin_stream.core.positions import Position
 
 ROW_LAYOUT = 1
@@ -43,17 +44,22 @@ class Account:
         "contacts",
         "desk",
         "effect_count",
+        "figures",
+        "guards",
         "id",
         "ledger",
         "level",
         "liquidating",
         "liquidation_amount",
         "liquidation_count",
+        "open_calls",
         "pending_since_ns",
         "positions",
         "profile",
         "stale",
         "suppressed",
+        "truths",
+        "unpaid",
         "unvalued",
     )
 
@@ -86,11 +92,22 @@ class Account:
         self.chain = NO_CHAIN
         self.balances: dict[int, int] = {}
         """Derived: asset -> ledger and spot holdings together; no zero is kept."""
+        self.open_calls = 0
+        """Derived: how many calls are open."""
+        self.unpaid = 0
+        """Derived: what open calls still demand."""
+        self.guards: list[Guard] = []
+        """Derived: the guards that matter to the account as it stands."""
+        self.truths: list[Truth] | None = None
+        """Derived: what they said when the account last came to rest; None where that is not known. While they say the same, and the account
+        is not touched, it stays at rest."""
+        self.figures: Figures | None = None
+        """Derived: the last valuation."""
 
-    @property
-    def unpaid(self) -> int:
-        """What open calls still demand."""
-        return sum(call.unpaid for call in self.calls if call.open)
+    def recount(self) -> None:
+        """Bring what is derived from the calls up to date."""
+        self.open_calls = sum(call.open for call in self.calls)
+        self.unpaid = sum(call.unpaid for call in self.calls if call.open)
 
     @property
     def review(self) -> bool:
@@ -106,7 +123,7 @@ class Account:
             and not self.liquidating
             and not self.stale
             and not self.suppressed
-            and not (self.calls and any(call.open for call in self.calls))
+            and not self.open_calls
         )
 
     def move(self, asset: int, delta: int) -> None:
@@ -214,6 +231,7 @@ def unpacked(row: bytes, chain: bytes, directory: Directory) -> Account:
     account.call_count = fields[9]
     if fields[10]:
         account.calls = [Call(*values) for values in fields[10]]
+        account.recount()
     account.liquidation_count = fields[11]
     account.liquidation_amount = fields[12]
     pairs = iter(fields[13])

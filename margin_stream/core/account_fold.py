@@ -34,7 +34,7 @@ from margin_stream.core.routed import (
 )
 from schemas.binary import encode
 from schemas.decimals import format_scaled
-from schemas.effects import Effect
+from schemas.effects import AccountEffect
 
 UNPACKED_LIMIT = 8192
 """So many accounts are kept unpacked; the oldest quarter is packed when there are more."""
@@ -129,7 +129,8 @@ class AccountFold:
             Fault: positions are not continuous, or the copy of the market differs from the intake's.
         """
         check(batch.previous == self.position, "batches follow each other", expected=self.position, got=batch.previous)
-        self._out = out = []
+        out: list[Emitted] = []
+        self._out = out
         for item in batch.items:
             self.position = item.position
             self._item_start = len(out)
@@ -168,7 +169,7 @@ class AccountFold:
                 assert_never(item)
 
     def _list(self, item: Listed) -> None:
-        self.market.list(item.listed)
+        self.market.enlist(item.listed)
         while len(self._lowest) < len(self.market.prices):
             self._lowest.append(0)
             self._highest.append(0)
@@ -199,7 +200,9 @@ class AccountFold:
         if activated:
             names = {profile.name for profile in activated}
             for account in range(len(self._ids)):
-                if self._account(account).profile in names:
+                touched = self._account(account)
+                if touched.profile in names:
+                    touched.truths = None
                     self._rest(account)
         if gone_stale:
             concerned: dict[int, None] = {}
@@ -235,6 +238,7 @@ class AccountFold:
             account.contacts = list(item.contacts)
         if item.profile is not None:
             account.profile = item.profile
+            account.truths = None
         self._rest(number)
         self._touch(number)
 
@@ -400,12 +404,20 @@ class AccountFold:
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return
-        valuation = self._valuation(account, profile)
         if account.unvalued:
             self._value_deposits(number, account, profile)
-        if account.calm:
-            policy, figures = profile.policy, valuation.figures
-            if type(valuation) is _Exact and policy.calm.excess(figures.value, figures.debit) >= 0:
+        valuation = self._valuation(account, profile)
+        figures = account.figures = valuation.figures
+        if type(valuation) is _Exact and not money:
+            known = account.truths
+            if known is not None:
+                value, debit, _ = figures
+                if all(
+                    (guard.excess(value, debit) < 0) is (truth is Truth.TRUE) and truth is not Truth.UNDECIDED
+                    for guard, truth in zip(account.guards, known, strict=True)
+                ):
+                    return
+            elif account.calm and profile.policy.calm.excess(figures.value, figures.debit) >= 0:
                 return
         effects_before = account.effect_count
         facts_before = (account.pending_since_ns, account.liquidating, account.suppressed, account.stale, account.level)
@@ -430,6 +442,7 @@ class AccountFold:
             if value is None:
                 waiting.append((asset, before, amount, call))
             else:
+                account.truths = None
                 lifecycle.credit(self._case(account, profile), value, call)
         if len(waiting) != len(account.unvalued):
             account.unvalued = waiting
@@ -459,7 +472,8 @@ class AccountFold:
 
     def rest_all(self) -> list[Emitted]:
         """Evaluate every account once more. At rest nothing comes of it; that is a law, and this is how it is tested."""
-        self._out = out = []
+        out: list[Emitted] = []
+        self._out = out
         for number in range(len(self._ids)):
             self._rest(number)
         return out
@@ -480,12 +494,19 @@ class AccountFold:
         if profile is None:
             return
         terms = profile.terms
-        depends = [leg for leg in terms.depends_on(account) if leg not in self.market.unfresh]
-        guards = lifecycle.guards_of(account, profile.policy)
-        figures = terms.evaluate(account, self.market.prices)
+        unfresh = self.market.unfresh
+        depends: Iterable[int] = terms.depends_on(account)
+        if unfresh:
+            depends = [leg for leg in depends if leg not in unfresh]
+        figures = account.figures
+        if figures is None:
+            figures = account.figures = terms.evaluate(account, self.market.prices)
         if figures.debit == 0 and not account.stale and not any(balance < 0 for balance in account.balances.values()):
             return
-        truths = self._truths(account, profile, guards, figures)
+        guards, truths = account.guards, account.truths
+        if truths is None:
+            guards = lifecycle.guards_of(account, profile.policy)
+            truths = self._truths(account, profile, guards, figures)
         if Truth.UNDECIDED not in truths:
             reach = min(terms.reach(account, self.market.prices, guards, figures) - 1, REACH_LIMIT)
             while reach >= 0:
@@ -506,7 +527,7 @@ class AccountFold:
 
     # ---- effects, rows, digests -----------------------------------------------------------------------------------
 
-    def _emit(self, account: Account, kind: type[Effect], **fields: Any) -> None:
+    def _emit(self, account: Account, kind: type[AccountEffect], **fields: Any) -> None:
         account.effect_count += 1
         effect = kind(
             id=f"{account.id}/{account.effect_count}",

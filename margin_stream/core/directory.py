@@ -103,7 +103,7 @@ class Directory:
             return Refusal.LISTING_INVALID, f"quantity_scale: {base.name} has {base.scale} decimal places, a quantity cannot have more"
         return None
 
-    def list(self, listed: InstrumentListed) -> Instrument | None:
+    def enlist(self, listed: InstrumentListed) -> Instrument | None:
         """Add a listing that was found good; return the instrument, or None for a currency."""
         self.listings.append(listed)
         if listed.kind == "currency":

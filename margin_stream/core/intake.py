@@ -402,7 +402,7 @@ class IntakeFold:
         reason = self.market.directory.refusal(event)
         if reason is not None:
             return reason
-        self.market.list(event)
+        self.market.enlist(event)
         item = Listed(self.position, event)
         for routed in self._routed:
             routed.append(item)

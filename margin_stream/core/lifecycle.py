@@ -103,16 +103,21 @@ def settle(case: Case) -> None:
     if was_liquidating and not account.liquidating:
         account.liquidation_amount = 0
     _set_level(case)
-    account.stale = any(truth(guard) is Truth.UNDECIDED for guard in guards_of(account, policy))
+    account.guards = guards_of(account, policy)
+    account.truths = [truth(guard) for guard in account.guards]
+    account.stale = Truth.UNDECIDED in account.truths
     if account.liquidating and not was_liquidating:
         demand_sale(case)
 
 
 def _cure(case: Case) -> None:
+    if not case.account.open_calls:
+        return
     for call in case.account.calls:
         if call.open:
             call.happen(CallEvent.RESTORED)
             case.say(effects.CallCured, call=case.call_id(call), unpaid=case.money(call.unpaid))
+    case.account.recount()
 
 
 def _watch(case: Case) -> None:
@@ -166,7 +171,6 @@ def _set_level(case: Case) -> None:
 
 def _issue(case: Case, shortfall: int) -> None:
     account, policy = case.account, case.policy
-    tranche = 1 + sum(1 for call in account.calls if call.open)
     account.call_count += 1
     call = Call(
         number=account.call_count,
@@ -174,9 +178,10 @@ def _issue(case: Case, shortfall: int) -> None:
         paid=0,
         issued_at_ns=case.now_ns,
         due_at_ns=case.now_ns + policy.due_after_ns,
-        tranche=tranche,
+        tranche=1 + account.open_calls,
     )
     account.calls.append(call)
+    account.recount()
     account.pending_since_ns = NEVER
     case.say(
         effects.MarginCallIssued,
@@ -184,7 +189,7 @@ def _issue(case: Case, shortfall: int) -> None:
         amount=case.money(call.amount),
         shortfall=case.money(shortfall),
         due_at_ns=call.due_at_ns,
-        tranche=tranche,
+        tranche=call.tranche,
     )
 
 
@@ -262,6 +267,7 @@ def _mature(case: Case) -> None:
 def reopen(case: Case, call: Call, event: CallEvent, reason: str) -> None:
     """Open a closed call again at its old due time."""
     call.happen(event)
+    case.account.recount()
     case.say(effects.CallReopened, call=case.call_id(call), unpaid=case.money(call.unpaid), due_at_ns=call.due_at_ns, reason=reason)
 
 
@@ -292,6 +298,7 @@ def credit(case: Case, value: int, named: str) -> None:
         else:
             call.happen(CallEvent.SETTLED_WHOLE)
             case.emit(account, effects.CallMet, call=case.call_id(call), credited=case.money(part))
+    account.recount()
 
 
 def withdraw(case: Case, value: int) -> None:
@@ -315,6 +322,7 @@ def withdraw(case: Case, value: int) -> None:
         else:
             continue
         value -= part
+    account.recount()
 
 
 def demand_sale(case: Case) -> None:

@@ -38,9 +38,9 @@ class Market:
         self.engine_version = 1
         self._shortest_limit_ns = 1 << 62
 
-    def list(self, listed: InstrumentListed) -> None:
+    def enlist(self, listed: InstrumentListed) -> None:
         """Add a listing that was found good."""
-        instrument = self.directory.list(listed)
+        instrument = self.directory.enlist(listed)
         if instrument is not None:
             self.prices.append(0)
             self.marked_at_ns.append(0)
@@ -128,7 +128,7 @@ class Market:
         market = cls()
         market.engine_version, market.clock_ns, market.waiting = engine, clock, waiting
         for listed in listings:
-            market.list(listed)
+            market.enlist(listed)
         for number, (price, at_ns, stale) in enumerate(marks, start=1):
             market.prices[number], market.marked_at_ns[number], market.stale[number] = price, at_ns, bool(stale)
             if price and not stale:

@@ -18,14 +18,25 @@ from margin_stream.core.account_fold import Emitted
 from margin_stream.core.checks import Fault, check
 from margin_stream.core.intake import Verdict
 from margin_stream.core.system import COUNT_OF, RAW_LINE, Counts, Digests, System
-from margin_stream.host.layout import Layout, Lock, Manifest, StoreError, StoreMissing, read_manifest, write_manifest
+from margin_stream.host.lock import Lock
 from margin_stream.host.payloads import PayloadBuilder
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
+from margin_stream.journal.layout import (
+    INTAKE_NAME,
+    Layout,
+    Manifest,
+    RecordedDigest,
+    StoreError,
+    StoreMissing,
+    partition_name,
+    read_manifest,
+    write_manifest,
+)
 from margin_stream.journal.log import LogWriter
-from margin_stream.journal.records import Cut
+from margin_stream.journal.records import Cut, segment_name
 from margin_stream.tables import checkpoints
-from margin_stream.tables.checkpoints import INTAKE_NAME, Distrusted, Marker, partition_name
+from margin_stream.tables.checkpoints import Distrusted, Marker
 from margin_stream.tables.rocks import Table
 from schemas.binary import canonical_bytes, decode_payload, encode, encode_payload
 from schemas.inputs import AnyInput, PriceTicked
@@ -35,15 +46,6 @@ from schemas.refusals import RefusedInput
 GROUP_ITEMS = 2000
 GROUP_BYTES = 256 << 10
 CHECKPOINT_ITEMS = 200_000
-
-
-class RecordedDigest(msgspec.Struct, frozen=True, array_like=True):
-    """Digests as they were recorded at a checkpoint."""
-
-    position: int
-    journal_record: int
-    state: str
-    effects: str
 
 
 class Recovery(NamedTuple):
@@ -117,7 +119,7 @@ class Host:
         log_folders = [layout.journal, layout.digests, *layout.effects_logs(manifest.partitions)]
         fresh = not (layout.journal / "highwater").exists() and not layout.tables.exists()
         for folder in log_folders:
-            if fresh and not (folder / logs.segment_name(1)).exists():
+            if fresh and not (folder / segment_name(1)).exists():
                 # A store whose making was interrupted is made again: nothing was acknowledged yet.
                 if folder.exists():
                     for path in folder.iterdir():
@@ -395,4 +397,4 @@ class Host:
             self.abandon()
 
 
-__all__ = ["Fault", "Host", "RecordedDigest", "Recovery"]
+__all__ = ["Fault", "Host", "Recovery"]

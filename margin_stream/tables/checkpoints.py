@@ -17,12 +17,6 @@ from margin_stream.tables.rocks import Table, TableError
 MARKER = b"\0marker"
 MARKET = b"\0market"
 ACCOUNT = b"a/"
-INTAKE_NAME = "intake"
-
-
-def partition_name(number: int) -> str:
-    """Return the name of a partition's table and effects log."""
-    return f"p{number:04d}"
 
 
 class Marker(msgspec.Struct, frozen=True, array_like=True):

@@ -331,7 +331,8 @@ def _less(left: Ratio, right: Ratio) -> bool:
 
 def _amount(text: str, name: str, scale: int, least: int) -> int:
     ratio = _ratio(text, name)
-    amount, rest = divmod(ratio.numerator * 10**scale, ratio.denominator)
+    multiplier: int = 10**scale
+    amount, rest = divmod(ratio.numerator * multiplier, ratio.denominator)
     if rest or amount < least:
         raise ParameterError(f"parameters.{name}: {text} is no amount of the base currency, at least {least} minor units")
     return amount

@@ -1,25 +1,26 @@
-"""A store's folder: where its parts lie, its manifest, its lock."""
+"""A store's folder: where its parts lie, its manifest."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import secrets
-import socket
 from hashlib import sha256
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
 from margin_stream.core.digests import SLOTS
 from margin_stream.core.intake import ENGINE_VERSION
 from margin_stream.journal.disk import Disk
-from margin_stream.tables.checkpoints import INTAKE_NAME, partition_name
 
 FORMAT = 1
+INTAKE_NAME = "intake"
 PARTITIONS_LIMIT = 256
+
+
+def partition_name(number: int) -> str:
+    """Return the name of a partition's table and effects log."""
+    return f"p{number:04d}"
 
 
 class StoreError(Exception):
@@ -53,6 +54,15 @@ class Manifest(msgspec.Struct, frozen=True):
     def identity(self) -> bytes:
         """The store id as 16 bytes."""
         return bytes.fromhex(self.store_id)
+
+
+class RecordedDigest(msgspec.Struct, frozen=True, array_like=True):
+    """Digests as they were recorded at a checkpoint, in the log ``digests``."""
+
+    position: int
+    journal_record: int
+    state: str
+    effects: str
 
 
 class Layout:
@@ -117,29 +127,3 @@ def read_manifest(layout: Layout) -> Manifest:
         return msgspec.convert(fields, Manifest)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CorruptManifest(f"{layout.manifest}: offset 0: the manifest is damaged: {error}") from None
-
-
-class Lock:
-    """One writer a store: holds an advisory lock, with the holder's name in the file."""
-
-    def __init__(self, path: Path) -> None:
-        """
-        Raises:
-            StoreLocked: another process holds it; the text names it.
-        """
-        self._file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held open as long as the lock)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "an unnamed process"
-            self._file.close()
-            raise StoreLocked(f"{path.parent}: another process writes to this store: {holder}") from None
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._file.flush()
-
-    def release(self) -> None:
-        """Let the next writer in."""
-        self._file.truncate(0)
-        self._file.close()

@@ -1,0 +1,37 @@
+"""One writer a store."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from margin_stream.journal.layout import StoreLocked
+
+
+class Lock:
+    """One writer a store: holds an advisory lock, with the holder's name in the file."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            StoreLocked: another process holds it; the text names it.
+        """
+        self._file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held open as long as the lock)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "an unnamed process"
+            self._file.close()
+            raise StoreLocked(f"{path.parent}: another process writes to this store: {holder}") from None
+        self._file.truncate(0)
+        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let the next writer in."""
+        self._file.truncate(0)
+        self._file.close()

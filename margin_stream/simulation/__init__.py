@@ -1,0 +1,1 @@
+"""Seeded days: prices, accounts, trades and answers, in integers, so that equal arguments give equal bytes everywhere."""

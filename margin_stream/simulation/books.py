@@ -1,0 +1,170 @@
+"""Seeded accounts that fit the instruments of a market: collateral, positions bought on credit, some shorts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from margin_stream.importers.market import CURRENCY_SCALES, Pair, routes
+from margin_stream.profiles import ProfileData
+from schemas.decimals import canonical, parse_decimal
+from schemas.inputs import AccountOpened, AnyInput, CollateralMoved, PositionChanged, ProfileActivated
+
+
+@dataclass(frozen=True, slots=True)
+class BookPlan:
+    """How accounts are made."""
+
+    accounts: int
+    seed: int
+    profile: ProfileData
+    base_currency: str
+    cover_low: int = 1450
+    """Least V / D at the start, in thousandths."""
+    cover_high: int = 3000
+    largest: int = 2_000_000
+    """Largest sum of positions of an account, in whole units of the base currency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """An asset that an account can hold, with its first price in the base currency as a fraction."""
+
+    asset: str
+    instrument: str
+    price: str
+    numerator: int
+    denominator: int
+    quantity_scale: int
+    keep: int
+    """1 - haircut, in millionths."""
+
+
+def quoted_assets(pairs: Mapping[str, Pair], first_prices: Mapping[str, str], plan: BookPlan) -> list[Quoted]:
+    """Return the assets that convert to the base currency at first prices, in order of name."""
+    by_name = {pair.name: pair for pair in pairs.values()}
+    found = []
+    for asset, route in sorted(routes(pairs.values(), plan.base_currency).items()):
+        numerator = denominator = 1
+        for leg in route:
+            mantissa, exponent = parse_decimal(first_prices[leg])
+            numerator *= mantissa * 10 ** max(exponent, 0)
+            denominator *= 10 ** max(-exponent, 0)
+        pair = by_name[route[0]]
+        mantissa, exponent = parse_decimal(plan.profile.haircut_of(asset))
+        keep = 1_000_000 - mantissa * 10 ** (exponent + 6)
+        scale = 0 if pair.kind == "equity" else min(4, CURRENCY_SCALES.get(asset, 4))
+        found.append(Quoted(asset, route[0], first_prices[route[0]], numerator, denominator, scale, keep))
+    return found
+
+
+def activation(pairs: Mapping[str, Pair], plan: BookPlan, source: str, sequence: int, at_ns: int) -> ProfileActivated:
+    """Return the activation of the plan's profile for these instruments, in force from the first clock."""
+    return ProfileActivated(
+        source=source,
+        source_seq=sequence,
+        event_time=at_ns,
+        profile=plan.profile.name,
+        model=plan.profile.model,
+        version=1,
+        effective_from=0,
+        approved_by="importer",
+        parameters=plan.profile.parameters(plan.base_currency, routes(pairs.values(), plan.base_currency)),
+    )
+
+
+def account_id(number: int) -> str:
+    """Return the id of a seeded account: ``A-000017``."""
+    return f"A-{number:06d}"
+
+
+def openings(plan: BookPlan, source: str, sequence: int, at_ns: int) -> Iterator[AnyInput]:
+    """Yield the openings of all accounts."""
+    for number in range(1, plan.accounts + 1):
+        yield AccountOpened(
+            source=source,
+            source_seq=sequence + number - 1,
+            event_time=at_ns,
+            account=account_id(number),
+            base_currency=plan.base_currency,
+            profile=plan.profile.name,
+            desk=f"desk-{number % 7}",
+            contacts=(f"ops+{number}@example.test",),
+        )
+
+
+def opening_books(plan: BookPlan, assets: list[Quoted], source: str, sequence: int, at_ns: int) -> Iterator[AnyInput]:
+    """Yield the collateral and positions that every account starts with; its V / D lies between the plan's bounds.
+
+    Long accounts buy 2-6 assets on credit; one in six sells one asset short against cash. Deposits come first.
+    """
+    base = plan.base_currency
+    scale = CURRENCY_SCALES.get(base, 8)
+    for number in range(1, plan.accounts + 1):
+        rng = Random(plan.seed * 1_000_003 + number)
+        cover = rng.randint(plan.cover_low, plan.cover_high)
+        size = _log_uniform(rng, 2_000, plan.largest)
+        account = account_id(number)
+        events: list[AnyInput] = []
+        if rng.randrange(6) == 0:
+            asset = rng.choice(assets)
+            quantity = max(1, size * 10**asset.quantity_scale * asset.denominator // asset.numerator)
+            worth = quantity * asset.numerator * 10**scale // (asset.denominator * 10**asset.quantity_scale)
+            cash = worth * (cover - 1000) // 1000 + 1
+            events.append(_deposit(account, base, cash, scale, at_ns))
+            events.append(_trade(account, asset, -quantity, 0, at_ns))
+        else:
+            held = rng.sample(assets, min(len(assets), rng.randint(2, 6)))
+            worth = value = 0
+            trades = []
+            for asset in held:
+                part = size * rng.randint(20, 100) // (60 * len(held))
+                quantity = max(1, part * 10**asset.quantity_scale * asset.denominator // asset.numerator)
+                money = quantity * asset.numerator * 10**scale // (asset.denominator * 10**asset.quantity_scale) + 1
+                worth += money
+                value += money * asset.keep // 1_000_000
+                trades.append(_trade(account, asset, quantity, money // 2000, at_ns))
+                # A pair settles in its own currency; the account is funded with the base currency and owes the other only in passing.
+                worth += money // 2000 + 1
+            debit = value * 1000 // cover
+            events.append(_deposit(account, base, max(worth - debit, 0), scale, at_ns))
+            events.extend(trades)
+        for event in events:
+            yield _numbered(event, source, sequence)
+            sequence += 1
+
+
+def _numbered(event: AnyInput, source: str, sequence: int) -> AnyInput:
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    return type(event)(**{**fields, "source": source, "source_seq": sequence})
+
+
+def _deposit(account: str, asset: str, amount: int, scale: int, at_ns: int) -> CollateralMoved:
+    return CollateralMoved(
+        source="-", source_seq=0, event_time=at_ns, account=account, asset=asset, amount_delta=canonical(amount, -scale), reason="opening"
+    )
+
+
+def _trade(account: str, asset: Quoted, quantity: int, fee: int, at_ns: int) -> PositionChanged:
+    return PositionChanged(
+        source="-",
+        source_seq=0,
+        event_time=at_ns,
+        account=account,
+        instrument=asset.instrument,
+        quantity_delta=canonical(quantity, -asset.quantity_scale),
+        price=parse_decimal(asset.price),
+        fee=canonical(fee, -2) if asset.numerator and _settles_in_cents(asset) else (0, 0),
+        reason="opening",
+    )
+
+
+def _settles_in_cents(asset: Quoted) -> bool:
+    return any(asset.instrument.endswith(currency) for currency in CURRENCY_SCALES) or asset.instrument == asset.asset
+
+
+def _log_uniform(rng: Random, low: int, high: int) -> int:
+    """Return an integer whose logarithm is about uniform: a power of two at random, then a place in its octave."""
+    octave = rng.randrange(low.bit_length(), high.bit_length())
+    return min(high, max(low, rng.randrange(1 << octave, 2 << octave)))

@@ -1,0 +1,262 @@
+"""The scenarios of ``simulate``: a crash, a walk, a quiet day.
+
+Prices move in integers of a billionth, by sums of uniform draws (no float, so every machine gives the same bytes): a common shock and one
+of their own an instrument, now and then a jump, pulled back towards a path. In the crash the path falls as deep as 19 May 2021
+did: BTC -30 %, ETH -44 %, at its lowest exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from random import Random
+
+from margin_stream import profiles
+from margin_stream.importers.market import CURRENCY_SCALES, Pair
+from margin_stream.simulation import answers, books
+from schemas.decimals import canonical, format_scaled
+from schemas.inputs import AnyInput, ClockTicked, CollateralMoved, InstrumentListed, PositionChanged, PriceTicked
+from schemas.times import parse_time
+
+SECOND_NS = 1_000_000_000
+STEP_S = 20
+STEPS = 86_400 // STEP_S
+BILLION = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Coin:
+    """A simulated instrument against USDT."""
+
+    base: str
+    price: int
+    """At the start, in units of the price scale."""
+    price_scale: int
+    depth: int
+    """How far the crash takes it, in thousandths of the price at the start."""
+
+
+COINS = (
+    Coin("ADA", 19500, 4, 420),
+    Coin("BCH", 112000, 2, 470),
+    Coin("BTC", 4290000, 2, 300),
+    Coin("DOGE", 47900, 5, 430),
+    Coin("DOT", 40100, 3, 480),
+    Coin("ETH", 338000, 2, 440),
+    Coin("LINK", 41300, 3, 490),
+    Coin("LTC", 27500, 2, 440),
+    Coin("XMR", 33800, 2, 460),
+    Coin("XRP", 15900, 4, 410),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """How prices move."""
+
+    title: str
+    day: str
+    common: int
+    """Common shock a step, in billionths (about a standard deviation)."""
+    own: int
+    jumps: int
+    """Jumps an instrument and 10,000 steps."""
+    jump_size: int
+    path: tuple[tuple[int, int], ...]
+    """(step, thousandths of the crash's depth): straight lines between."""
+    cover: tuple[int, int]
+    """V / D at the start, in thousandths."""
+    largest_trade: int
+    """In whole USDT; 0 for a day without trades."""
+
+
+SCENARIOS = {
+    "crash": Scenario(
+        "a crash as deep as 19 May 2021: BTC -30 %, ETH -44 %",
+        "2021-05-19T00:00:00Z",
+        common=260_000,
+        own=240_000,
+        jumps=8,
+        jump_size=12_000_000,
+        path=((0, 0), (1500, 150), (2050, 420), (2300, 640), (2360, 1000), (2420, 720), (2800, 480), (STEPS, 520)),
+        cover=(1450, 3000),
+        largest_trade=4000,
+    ),
+    "walk": Scenario(
+        "a correlated walk with jumps",
+        "2021-04-14T00:00:00Z",
+        common=300_000,
+        own=300_000,
+        jumps=8,
+        jump_size=15_000_000,
+        path=((0, 0), (STEPS, 0)),
+        cover=(1420, 2600),
+        largest_trade=4000,
+    ),
+    "quiet": Scenario(
+        "a quiet day on which nobody is called",
+        "2021-06-30T00:00:00Z",
+        common=40_000,
+        own=40_000,
+        jumps=0,
+        jump_size=0,
+        path=((0, 0), (STEPS, 0)),
+        cover=(2000, 5000),
+        largest_trade=0,
+    ),
+}
+
+
+class UnknownScenario(ValueError):
+    """No scenario of that name."""
+
+
+def simulate(name: str, accounts: int, seed: int) -> Iterator[AnyInput]:
+    """Yield the inputs of a simulated day, answers to its margin calls among them.
+
+    Raises:
+        UnknownScenario: the text lists those that there are.
+    """
+    scenario = SCENARIOS.get(name)
+    if scenario is None:
+        raise UnknownScenario(f"no scenario {name!r}; there are: {', '.join(sorted(SCENARIOS))}")
+    source = f"sim/{name}/{accounts}/{seed}"
+    yield from answers.with_answers(_day(scenario, accounts, seed, source), seed, f"{source}/answers")
+
+
+def _day(scenario: Scenario, accounts: int, seed: int, source: str) -> Iterator[AnyInput]:
+    start_ns = parse_time(scenario.day)
+    book, feed = f"{source}/book", f"{source}/feed"
+    pairs = {coin.base: Pair(f"{coin.base}USDT", "spot", coin.base, "USDT") for coin in COINS}
+    low, high = scenario.cover
+    plan = books.BookPlan(accounts, seed, profiles.load("prime"), "USDT", cover_low=low, cover_high=high)
+    sequence = 0
+    for currency in ("USDT", *(coin.base for coin in COINS)):
+        sequence += 1
+        scale = CURRENCY_SCALES.get(currency, 8)
+        yield InstrumentListed(
+            source=book, source_seq=sequence, event_time=start_ns, instrument=currency, kind="currency", quantity_scale=scale
+        )
+    for coin in COINS:
+        sequence += 1
+        yield InstrumentListed(
+            source=book,
+            source_seq=sequence,
+            event_time=start_ns,
+            instrument=f"{coin.base}USDT",
+            kind="spot",
+            quantity_scale=6,
+            base=coin.base,
+            currency="USDT",
+            price_scale=coin.price_scale,
+        )
+    sequence += 1
+    yield books.activation(pairs, plan, book, sequence, start_ns)
+    for event in books.openings(plan, book, sequence + 1, start_ns):
+        sequence += 1
+        yield event
+    feed_sequence = 1
+    yield ClockTicked(source=feed, source_seq=feed_sequence, event_time=start_ns, time=start_ns)
+    for coin in COINS:
+        feed_sequence += 1
+        yield _tick(feed, feed_sequence, start_ns, coin, coin.price)
+    first = {f"{coin.base}USDT": format_scaled(coin.price, coin.price_scale) for coin in COINS}
+    assets = books.quoted_assets(pairs, first, plan)
+    for event in books.opening_books(plan, assets, book, sequence + 1, start_ns):
+        sequence += 1
+        yield event
+    rng = Random(seed * 7919 + 1)
+    noise = dict.fromkeys((coin.base for coin in COINS), BILLION)
+    prices = {coin.base: coin.price for coin in COINS}
+    deepest = max(range(len(scenario.path)), key=lambda n: scenario.path[n][1])
+    bottom = scenario.path[deepest][0] if scenario.path[deepest][1] else -1
+    for step in range(1, STEPS):
+        now = start_ns + step * STEP_S * SECOND_NS
+        feed_sequence += 1
+        yield ClockTicked(source=feed, source_seq=feed_sequence, event_time=now, time=now)
+        depth = _on_path(scenario.path, step)
+        common = _draw(rng) * scenario.common // BILLION
+        for coin in COINS:
+            shock = common + _draw(rng) * scenario.own // BILLION
+            if scenario.jumps and rng.randrange(10_000) < scenario.jumps:
+                shock += rng.choice((-1, 1)) * rng.randrange(scenario.jump_size)
+            level = noise[coin.base]
+            level += level * shock // BILLION + (BILLION - level) // 120
+            if step == bottom:
+                level = BILLION
+            noise[coin.base] = level
+            path_price = coin.price * (1_000_000 - depth * coin.depth)
+            price = max(1, path_price * level // (1_000_000 * BILLION))
+            if bottom >= 0:
+                price = max(price, coin.price * (1000 - coin.depth) // 1000)
+            prices[coin.base] = price
+            feed_sequence += 1
+            yield _tick(feed, feed_sequence, now, coin, price)
+        if accounts and scenario.largest_trade:
+            for event in _activity(rng, scenario.largest_trade, accounts, now, book, prices):
+                sequence += 1
+                yield _renumbered(event, sequence)
+
+
+def _activity(rng: Random, largest: int, accounts: int, now: int, book: str, prices: dict[str, int]) -> Iterator[AnyInput]:
+    """Yield the trades and movements of money of one step: about one account in two thousand trades, one in eight thousand moves money."""
+    for _ in range(_times(rng, accounts, 2000)):
+        coin = COINS[rng.randrange(len(COINS))]
+        price = prices[coin.base]
+        worth = rng.randrange(50, largest)
+        quantity = max(1, worth * 10 ** (4 + coin.price_scale) // price) * rng.choice((-1, 1))
+        yield PositionChanged(
+            source=book,
+            source_seq=0,
+            event_time=now,
+            account=books.account_id(1 + rng.randrange(accounts)),
+            instrument=f"{coin.base}USDT",
+            quantity_delta=canonical(quantity, -4),
+            price=canonical(price, -coin.price_scale),
+            fee=canonical(worth // 20, -2),
+            reason="trade",
+        )
+    for _ in range(_times(rng, accounts, 8000)):
+        amount = rng.randrange(100, 5000) * rng.choice((-1, 1, 1))
+        yield CollateralMoved(
+            source=book,
+            source_seq=0,
+            event_time=now,
+            account=books.account_id(1 + rng.randrange(accounts)),
+            asset="USDT",
+            amount_delta=canonical(amount, 0),
+            reason="deposit" if amount > 0 else "withdrawal",
+        )
+
+
+def _renumbered(event: AnyInput, sequence: int) -> AnyInput:
+    fields = {name: getattr(event, name) for name in event.__struct_fields__}
+    return type(event)(**{**fields, "source_seq": sequence})
+
+
+def _times(rng: Random, accounts: int, one_in: int) -> int:
+    whole, rest = divmod(accounts, one_in)
+    return whole + (rng.randrange(one_in) < rest)
+
+
+def _draw(rng: Random) -> int:
+    """Return about a normal draw in billionths: the ones among 256 fair bits, smoothed by a uniform draw."""
+    return ((rng.getrandbits(256).bit_count() - 128) * BILLION + rng.getrandbits(30) - (1 << 29)) // 8
+
+
+def _on_path(path: tuple[tuple[int, int], ...], step: int) -> int:
+    for (start, low), (end, high) in pairwise(path):
+        if step <= end:
+            return low + (high - low) * (step - start) // (end - start)
+    return path[-1][1]
+
+
+def _tick(source: str, sequence: int, now: int, coin: Coin, price: int) -> PriceTicked:
+    return PriceTicked(
+        source=source,
+        source_seq=sequence,
+        event_time=now,
+        instrument=f"{coin.base}USDT",
+        price=canonical(price, -coin.price_scale),
+    )

@@ -1,0 +1,132 @@
+"""A store open for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from margin_stream.core.system import System
+from margin_stream.journal import highwater
+from margin_stream.journal import log as logs
+from margin_stream.journal.layout import INTAKE_NAME, Layout, RecordedDigest, partition_name, read_manifest
+from margin_stream.journal.records import Cut, Record
+from margin_stream.tables import checkpoints
+from margin_stream.tables.checkpoints import Distrusted
+from margin_stream.tables.rocks import Table, TableError
+from schemas.binary import JournalItem, decode_payload
+from schemas.columns import TickColumns, ticks_of
+from schemas.effects import AnyEffect, decode_effect
+from schemas.inputs import ClockTicked
+
+_effects = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_recorded = msgspec.msgpack.Decoder(RecordedDigest)
+
+
+class Until(NamedTuple):
+    """The end of a prefix of the journal: a position, or a moment (the prefix before the first clock later than it)."""
+
+    position: int | None = None
+    time_ns: int | None = None
+
+    def before(self, item: JournalItem) -> bool:
+        """Say whether an item lies behind the moment, so that the prefix ends before it."""
+        return self.time_ns is not None and isinstance(item, ClockTicked) and item.time > self.time_ns
+
+
+EVERYTHING = Until()
+
+
+class StoreReader:
+    """Reads a store's folder; nothing is written, no lock is taken."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            StoreMissing, CorruptManifest, StoreError, CorruptLog.
+        """
+        self.layout = Layout(path)
+        self.manifest = read_manifest(self.layout)
+        # The order matters beside a writer: recorded digests are read first, so what they speak of is durable in the other logs.
+        self.recorded = [_recorded.decode(record.payload) for record in logs.read(self.layout.digests, self.manifest.identity)]
+        self.durable = highwater.read(self.layout.journal / highwater.NAME, self.manifest.identity).cut
+
+    @property
+    def recorded_position(self) -> int:
+        """Up to here effects and digests are recorded for good."""
+        return self.recorded[-1].position if self.recorded else 0
+
+    def records(self, cut: Cut = logs.START) -> Iterator[Record]:
+        """Yield the journal's records behind a cut, up to the durable mark that was found on opening."""
+        return logs.read(self.layout.journal, self.manifest.identity, cut, upto=self.durable.number)
+
+    def effects(self, log: int, cut: Cut = logs.START) -> Iterator[bytes]:
+        """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order."""
+        folder = self.layout.effects_logs(self.manifest.partitions)[log]
+        for record in logs.read(folder, self.manifest.identity, cut):
+            for raw in _effects.decode(record.payload):
+                yield bytes(raw)
+
+    def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
+        """Yield the recorded effects of one group."""
+        mark = f"{group}/".encode()
+        for data in self.effects(log):
+            if mark in data:
+                effect = decode_effect(data)
+                if effect.id.rpartition("/")[0] == group:
+                    yield effect
+
+    def from_checkpoint(self) -> tuple[System, Cut] | None:
+        """Return folds filled from the newest checkpoint and the journal's cut there; None where there is none that can be trusted.
+
+        Beside a running writer the tables may be in the middle of a checkpoint; then the partitions are ahead of the intake, which is
+        fine: they pass over what they have.
+        """
+        for _ in range(3):
+            tables: list[Table] = []
+            try:
+                names = [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
+                if not all(self.layout.table(name).exists() for name in names):
+                    return None
+                tables = [Table(self.layout.table(name), read_only=True) for name in names]
+                loaded = checkpoints.load_intake(tables[0], self.manifest.partitions)
+                if loaded is None:
+                    return None
+                system = System(self.manifest.partitions)
+                system.intake, marker = loaded
+                for table, fold in zip(tables[1:], system.partitions, strict=True):
+                    own = checkpoints.load_partition(table, fold)
+                    if own is None or own.position < marker.position or own.journal.number > self.durable.number:
+                        raise Distrusted("not one cut")
+                return system, marker.journal
+            except (Distrusted, TableError):
+                continue
+            finally:
+                for table in tables:
+                    table.close()
+        return None
+
+
+def fold_prefix(system: System, records: Iterator[Record], until: Until) -> Iterator[list[list[bytes]]]:
+    """Fold records up to the end of a prefix; yield the effects (canonical bytes, by log) after each record."""
+    for record in records:
+        ended = False
+        for item in decode_payload(record.payload):
+            if until.before(item):
+                ended = True
+                break
+            if until.position is None:
+                system.offer(item)
+                continue
+            for single in ticks_of(item) if isinstance(item, TickColumns) else (item,):
+                if system.position >= until.position:
+                    ended = True
+                    break
+                system.offer(single)
+            if ended:
+                break
+        yield [[effect.data for effect in part] for part in system.fold()]
+        if ended or (until.position is not None and system.position >= until.position):
+            return

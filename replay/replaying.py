@@ -1,0 +1,188 @@
+"""Replay: fold the journal again and compare everything that was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, combined, effect_leaf, slot_of
+from margin_stream.core.system import System
+from replay.reader import EVERYTHING, StoreReader, Until, fold_prefix
+from schemas.binary import encode
+from schemas.effects import INTAKE_GROUP, MARKET_GROUP, decode_effect
+
+Progress = Callable[[int, int], None]
+"""Called with records done and records in all."""
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay found. Digests are hexadecimal SHA-256."""
+
+    events: int
+    """Items folded."""
+    effects: int
+    position: int
+    state_digest: str
+    effects_digest: str
+    recorded_state_digest: str | None
+    """As recorded at this position; None where no checkpoint was made here."""
+    recorded_effects_digest: str | None
+    """Of the recorded effects up to this position; None where effects are not recorded so far yet."""
+    recorded_until: int
+    """The position up to which effects and digests are recorded."""
+    equal: bool
+    first_difference: str | None
+
+
+class _Difference(Exception):
+    pass
+
+
+class EffectsDigest:
+    """The effects digest, built from effects as they come."""
+
+    def __init__(self) -> None:
+        self._heads: dict[str, tuple[int, bytes]] = {}
+
+    def add(self, data: bytes) -> None:
+        """Add one effect."""
+        group = decode_effect(data).id.rpartition("/")[0]
+        count, chain = self._heads.get(group, (0, NO_CHAIN))
+        self._heads[group] = (count + 1, chained(chain, data))
+
+    def hexdigest(self) -> str:
+        """Return the digest over all groups."""
+        intake = self._heads.get(INTAKE_GROUP, (0, NO_CHAIN))
+        market = self._heads.get(MARKET_GROUP, (0, NO_CHAIN))
+        sums: dict[int, int] = {}
+        for group, (count, chain) in self._heads.items():
+            if not group.startswith("@"):
+                slot = slot_of(group)
+                sums[slot] = (sums.get(slot, 0) + effect_leaf(group, count, chain)) % MODULUS
+        return combined(encode([intake[0], intake[1], market[0], market[1]]), sums)
+
+
+def replay(
+    path: Path,
+    *,
+    until: Until = EVERYTHING,
+    from_checkpoint: bool = False,
+    boxes: bool = True,
+    progress: Progress | None = None,
+) -> Replayed:
+    """Fold the journal from nothing (or the newest checkpoint) and compare effects and digests with the record.
+
+    Args:
+        path: a store's folder.
+        until: the prefix to fold.
+        from_checkpoint: begin at the newest checkpoint, if one can be trusted and lies within the prefix.
+        boxes: drive ticks through price boxes; False values every holder at every tick.
+        progress: told after each record.
+
+    Raises:
+        StoreMissing, CorruptManifest, CorruptLog: nothing to compare, or damage with its place.
+        Fault: the journal cannot be folded; the position is named.
+    """
+    reader = StoreReader(path)
+    system, cut = System(reader.manifest.partitions, boxes=boxes), None
+    if from_checkpoint and until == EVERYTHING:
+        loaded = reader.from_checkpoint()
+        if loaded is not None:
+            system, cut = loaded
+    start = system.position
+    recorded_digest = EffectsDigest()
+    recorded = [_from_position(reader, log, start, recorded_digest) for log in range(reader.manifest.partitions + 1)]
+    checkpoints = {entry.position: entry for entry in reader.recorded if entry.position > start}
+    difference: str | None = None
+    effects = 0
+    records = reader.records() if cut is None else reader.records(cut)
+    for done, parts in enumerate(fold_prefix(system, records, until), start=1):
+        effects += sum(map(len, parts))
+        if difference is None:
+            try:
+                _compare(parts, recorded, recorded_digest, reader.recorded_position)
+                entry = checkpoints.get(system.position)
+                if entry is not None:
+                    _compare_digests(system, entry.state, entry.effects)
+            except _Difference as found:
+                difference = str(found)
+        if progress is not None:
+            progress(done, reader.durable.number)
+    digests = system.digests()
+    if difference is None:
+        difference = _left_over(recorded, system.position)
+    within = system.position <= reader.recorded_position
+    at_end = next((entry for entry in reader.recorded if entry.position == system.position), None)
+    if difference is None and at_end is not None and (at_end.state, at_end.effects) != (digests.state, digests.effects):
+        difference = f"the digests at position {system.position} are not the recorded ones"
+    recorded_effects: str | None = None
+    if within:
+        recorded_effects = recorded_digest.hexdigest() if cut is None else (at_end.effects if at_end else None)
+        if difference is None and recorded_effects is not None and recorded_effects != digests.effects:
+            difference = f"the effects digest at position {system.position} is not that of the recorded effects"
+    return Replayed(
+        events=system.position - start,
+        effects=effects,
+        position=system.position,
+        state_digest=digests.state,
+        effects_digest=digests.effects,
+        recorded_state_digest=at_end.state if at_end else None,
+        recorded_effects_digest=recorded_effects,
+        recorded_until=reader.recorded_position,
+        equal=difference is None,
+        first_difference=difference,
+    )
+
+
+class _Recorded:
+    """The recorded effects of one log, one ahead."""
+
+    def __init__(self, rows: Iterator[bytes]) -> None:
+        self._rows = rows
+        self.next: bytes | None = next(rows, None)
+
+    def take(self) -> bytes | None:
+        taken, self.next = self.next, next(self._rows, None)
+        return taken
+
+
+def _from_position(reader: StoreReader, log: int, start: int, whole: EffectsDigest) -> _Recorded:
+    rows = _Recorded(reader.effects(log))
+    while rows.next is not None and start and decode_effect(rows.next).position <= start:
+        rows.take()
+    return rows
+
+
+def _compare(parts: list[list[bytes]], recorded: list[_Recorded], whole: EffectsDigest, recorded_until: int) -> None:
+    for part, rows in zip(parts, recorded, strict=True):
+        for data in part:
+            effect = decode_effect(data)
+            if effect.position > recorded_until:
+                continue
+            found = rows.take()
+            if found is None:
+                raise _Difference(f"position {effect.position}: {effect.id} is recomputed, the record has ended")
+            whole.add(found)
+            if found != data:
+                other = decode_effect(found)
+                raise _Difference(
+                    f"position {effect.position}: recomputed {effect.id} ({type(effect).__name__}), recorded {other.id} "
+                    f"({type(other).__name__}) at position {other.position}"
+                )
+
+
+def _left_over(recorded: list[_Recorded], position: int) -> str | None:
+    for rows in recorded:
+        if rows.next is not None:
+            effect = decode_effect(rows.next)
+            if effect.position <= position:
+                return f"position {effect.position}: {effect.id} ({type(effect).__name__}) is recorded and not recomputed"
+    return None
+
+
+def _compare_digests(system: System, state: str, effects: str) -> None:
+    digests = system.digests()
+    if (digests.state, digests.effects) != (state, effects):
+        raise _Difference(f"the digests at position {system.position} are not the recorded ones")
