@@ -66,6 +66,7 @@ def canonical(mantissa: int, exponent: int) -> DecimalPair:
     return (mantissa, exponent)
 
 
+@lru_cache(maxsize=16384)
 def format_decimal(pair: DecimalPair) -> str:
     """Return the shortest text of a pair: ``(380001, -1)`` -> ``"38000.1"``."""
     mantissa, exponent = pair

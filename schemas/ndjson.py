@@ -7,14 +7,14 @@ does not like goes to the careful one, which parses with the standard library an
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
 import orjson
 
 from schemas.decimals import format_decimal, parse_decimal
-from schemas.inputs import AnyInput, Input, name_of
+from schemas.inputs import INPUT_TYPES, AnyInput, Input, name_of
 from schemas.mapping import SHAPES, OversizedNumber, event_of
 from schemas.refusals import Refusal, RefusedInput
 from schemas.times import format_time, parse_time
@@ -137,19 +137,41 @@ def _encodable(value: object) -> bool:
     return True
 
 
+class _Plan(NamedTuple):
+    """How one type is written: (field, default or a marker that it has none, how its value turns into text)."""
+
+    name: str
+    fields: tuple[tuple[str, object, Callable[[Any], str] | None], ...]
+
+
+_NO_DEFAULT = object()
+
+
+def _plan(kind: type[Input]) -> _Plan:
+    shape = SHAPES[str(kind.__struct_config__.tag)]
+    fields = []
+    for field in msgspec.structs.fields(kind):
+        form: Callable[[Any], str] | None = None
+        if field.name in shape.decimals:
+            form = format_decimal
+        elif field.name in shape.times:
+            form = format_time
+        fields.append((field.name, _NO_DEFAULT if field.required else field.default, form))
+    return _Plan(name_of(kind), tuple(fields))
+
+
+_PLANS = {kind: _plan(kind) for kind in INPUT_TYPES}
+
+
 def to_mapping(event: Input) -> dict[str, Any]:
     """Return an event as a JSON-ready mapping: bare type name, decimals and times as text, defaults left out."""
-    shape = SHAPES[str(event.__struct_config__.tag)]
-    fields: dict[str, Any] = {"type": name_of(shape.kind)}
-    for field in msgspec.structs.fields(shape.kind):
-        value = getattr(event, field.name)
-        if not field.required and value == field.default:
+    name, plan = _PLANS[type(event)]
+    fields: dict[str, Any] = {"type": name}
+    for field, default, form in plan:
+        value = getattr(event, field)
+        if default is not _NO_DEFAULT and value == default:
             continue
-        if value is not None and field.name in shape.decimals:
-            value = format_decimal(value)
-        elif field.name in shape.times:
-            value = format_time(value)
-        fields[field.name] = value
+        fields[field] = form(value) if form is not None and value is not None else value
     return fields
 
 

@@ -28,17 +28,31 @@ class BookPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Leg:
+    """One instrument of a route, with its first price."""
+
+    instrument: str
+    price: str
+    quantity_scale: int
+    in_base: bool
+    """It settles in the base currency."""
+
+
+@dataclass(frozen=True, slots=True)
 class Quoted:
     """An asset that an account can hold, with its first price in the base currency as a fraction."""
 
     asset: str
-    instrument: str
-    price: str
+    legs: tuple[Leg, ...]
     numerator: int
     denominator: int
-    quantity_scale: int
     keep: int
     """1 - haircut, in millionths."""
+
+    @property
+    def quantity_scale(self) -> int:
+        """Decimal places of the quantities that are traded."""
+        return self.legs[0].quantity_scale
 
 
 def quoted_assets(pairs: Mapping[str, Pair], first_prices: Mapping[str, str], plan: BookPlan) -> list[Quoted]:
@@ -46,16 +60,19 @@ def quoted_assets(pairs: Mapping[str, Pair], first_prices: Mapping[str, str], pl
     by_name = {pair.name: pair for pair in pairs.values()}
     found = []
     for asset, route in sorted(routes(pairs.values(), plan.base_currency).items()):
+        if not all(leg in first_prices for leg in route):
+            continue
         numerator = denominator = 1
+        legs = []
         for leg in route:
             mantissa, exponent = parse_decimal(first_prices[leg])
             numerator *= mantissa * 10 ** max(exponent, 0)
             denominator *= 10 ** max(-exponent, 0)
-        pair = by_name[route[0]]
+            pair = by_name[leg]
+            scale = 0 if pair.kind == "equity" else min(4, CURRENCY_SCALES.get(pair.base, 4))
+            legs.append(Leg(leg, first_prices[leg], scale, pair.currency == plan.base_currency))
         mantissa, exponent = parse_decimal(plan.profile.haircut_of(asset))
-        keep = 1_000_000 - mantissa * 10 ** (exponent + 6)
-        scale = 0 if pair.kind == "equity" else min(4, CURRENCY_SCALES.get(asset, 4))
-        found.append(Quoted(asset, route[0], first_prices[route[0]], numerator, denominator, scale, keep))
+        found.append(Quoted(asset, tuple(legs), numerator, denominator, 1_000_000 - mantissa * 10 ** (exponent + 6)))
     return found
 
 
@@ -113,7 +130,7 @@ def opening_books(plan: BookPlan, assets: list[Quoted], source: str, sequence: i
             worth = quantity * asset.numerator * 10**scale // (asset.denominator * 10**asset.quantity_scale)
             cash = worth * (cover - 1000) // 1000 + 1
             events.append(_deposit(account, base, cash, scale, at_ns))
-            events.append(_trade(account, asset, -quantity, 0, at_ns))
+            events.extend(_trades(account, asset, -quantity, 0, at_ns))
         else:
             held = rng.sample(assets, min(len(assets), rng.randint(2, 6)))
             worth = value = 0
@@ -124,8 +141,7 @@ def opening_books(plan: BookPlan, assets: list[Quoted], source: str, sequence: i
                 money = quantity * asset.numerator * 10**scale // (asset.denominator * 10**asset.quantity_scale) + 1
                 worth += money
                 value += money * asset.keep // 1_000_000
-                trades.append(_trade(account, asset, quantity, money // 2000, at_ns))
-                # A pair settles in its own currency; the account is funded with the base currency and owes the other only in passing.
+                trades.extend(_trades(account, asset, quantity, money // 2000, at_ns))
                 worth += money // 2000 + 1
             debit = value * 1000 // cover
             events.append(_deposit(account, base, max(worth - debit, 0), scale, at_ns))
@@ -146,22 +162,32 @@ def _deposit(account: str, asset: str, amount: int, scale: int, at_ns: int) -> C
     )
 
 
-def _trade(account: str, asset: Quoted, quantity: int, fee: int, at_ns: int) -> PositionChanged:
+def _trades(account: str, asset: Quoted, quantity: int, fee: int, at_ns: int) -> list[AnyInput]:
+    """Return the trades that bring an asset in: what its pair settles in is bought with the base currency first, so nothing else is owed."""
+    first = asset.legs[0]
+    trades: list[AnyInput] = []
+    if len(asset.legs) > 1:
+        second = asset.legs[1]
+        mantissa, exponent = parse_decimal(first.price)
+        scale = first.quantity_scale - exponent
+        needed = quantity * mantissa * 10**second.quantity_scale
+        trades.append(_trade(account, second, -(-needed // 10**scale), 0, at_ns))
+    trades.append(_trade(account, first, quantity, fee if first.in_base else 0, at_ns))
+    return trades
+
+
+def _trade(account: str, leg: Leg, quantity: int, fee: int, at_ns: int) -> PositionChanged:
     return PositionChanged(
         source="-",
         source_seq=0,
         event_time=at_ns,
         account=account,
-        instrument=asset.instrument,
-        quantity_delta=canonical(quantity, -asset.quantity_scale),
-        price=parse_decimal(asset.price),
-        fee=canonical(fee, -2) if asset.numerator and _settles_in_cents(asset) else (0, 0),
+        instrument=leg.instrument,
+        quantity_delta=canonical(quantity, -leg.quantity_scale),
+        price=parse_decimal(leg.price),
+        fee=canonical(fee, -2),
         reason="opening",
     )
-
-
-def _settles_in_cents(asset: Quoted) -> bool:
-    return any(asset.instrument.endswith(currency) for currency in CURRENCY_SCALES) or asset.instrument == asset.asset
 
 
 def _log_uniform(rng: Random, low: int, high: int) -> int:

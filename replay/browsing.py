@@ -1,0 +1,153 @@
+"""Reading the journal item by item: events with their positions, and the inputs that were refused."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from margin_stream.core.system import System
+from replay.reader import EVERYTHING, StoreReader, Until, fold_prefix
+from replay.views import describe_effect
+from schemas.binary import JournalItem, decode_payload
+from schemas.columns import TickColumns, ticks_of
+from schemas.effects import InputRefused, decode_effect
+from schemas.inputs import Input, name_of
+from schemas.ndjson import to_mapping
+from schemas.refusals import ADVICE, Refusal
+
+POLL_S = 0.2
+
+
+class NotRefused(Exception):
+    """No refused input has that id."""
+
+
+def numbered_items(reader: StoreReader, after_record: int = 0, position: int = 0) -> Iterator[tuple[int, int, JournalItem]]:
+    """Yield (position, record, item); ticks in columns come one by one. The journal holds no duplicates, so items count positions."""
+    for record in reader.records():
+        if record.number <= after_record:
+            continue
+        for item in decode_payload(record.payload):
+            for single in ticks_of(item) if isinstance(item, TickColumns) else (item,):
+                position += 1
+                yield position, record.number, single
+
+
+def describe_item(position: int, item: JournalItem) -> dict[str, Any]:
+    """Return an item of the journal as a mapping."""
+    if isinstance(item, Input):
+        return {"position": position, **to_mapping(item)}
+    assert isinstance(item, bytes)
+    return {"position": position, "type": "refused", **_raw(item[1:])}
+
+
+def _raw(data: bytes) -> dict[str, Any]:
+    try:
+        return {"raw": data.decode()}
+    except UnicodeDecodeError:
+        return {"raw_base64": base64.b64encode(data).decode()}
+
+
+def events(
+    path: Path, *, account: str | None = None, kind: str | None = None, after: int = 0, follow: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yield the journal's items, perhaps of one account or one type, and perhaps wait for more."""
+    record = position = last_record = 0
+    while True:
+        reader = StoreReader(path)
+        for here, at_record, item in numbered_items(reader, record, position):
+            position, last_record = here, at_record
+            if position <= after:
+                continue
+            if account is not None and getattr(item, "account", None) != account:
+                continue
+            if kind is not None and (name_of(type(item)) if isinstance(item, Input) else "refused") != kind:
+                continue
+            yield describe_item(position, item)
+        if not follow:
+            return
+        record = last_record
+        time.sleep(POLL_S)
+
+
+def effects(path: Path, *, account: str | None = None, kind: str | None = None, after: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield effects by position, recomputed as far as they are not recorded yet."""
+    reader = StoreReader(path)
+    system = System(reader.manifest.partitions)
+    recorded_position = reader.recorded_position
+    rows: list[tuple[int, str, int, dict[str, Any]]] = []
+
+    def add(data: bytes) -> None:
+        effect = decode_effect(data)
+        group, _, number = effect.id.rpartition("/")
+        wanted = effect.position > after and (account is None or group == account)
+        if wanted:
+            described = describe_effect(effect)
+            if kind is None or described["type"] == kind:
+                rows.append((effect.position, group, int(number), described))
+
+    if reader.durable.number and not (reader.recorded and reader.recorded[-1].journal_record == reader.durable.number):
+        for parts in fold_prefix(system, reader.records(), EVERYTHING):
+            for part in parts:
+                for data in part:
+                    add(data)
+    else:
+        for log in range(reader.manifest.partitions + 1):
+            for data in reader.effects(log):
+                if decode_effect(data).position <= recorded_position:
+                    add(data)
+    for row in sorted(rows, key=lambda row: row[:3]):
+        yield row[3]
+
+
+def quarantine(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the refused inputs: id, reason, what to do, and the raw bytes."""
+    refused = {row["position"]: row for row in effects(path, kind="input_refused")}
+    if not refused:
+        return
+    last = max(refused)
+    for position, _, item in numbered_items(StoreReader(path)):
+        if position in refused:
+            yield _refusal(refused[position], item)
+        if position >= last:
+            return
+
+
+def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
+    reason = Refusal(effect["reason"])
+    view: dict[str, Any] = {"id": f"#{effect['position']}", "position": effect["position"], "at": effect.get("at"), "reason": reason.value}
+    for name in ("source", "source_seq", "digest"):
+        if name in effect:
+            view[name] = effect[name]
+    view["advice"] = ADVICE[reason]
+    return view | (_raw(item[1:]) if isinstance(item, bytes) else {"event": to_mapping(item)})  # type: ignore[arg-type]
+
+
+def quarantined(path: Path, identifier: str) -> dict[str, Any]:
+    """Return one refused input with the full detail of its refusal, found by position, ``source#seq`` or SHA-256.
+
+    Raises:
+        NotRefused: there is none.
+    """
+    wanted = identifier.removeprefix("#")
+    for row in quarantine(path):
+        names = {str(row["position"]), row.get("digest", ""), f"{row.get('source')}#{row.get('source_seq')}"}
+        if wanted in names or identifier in names or (len(wanted) >= 8 and row.get("digest", "").startswith(wanted)):
+            return row | {"detail": _detail(path, row["position"])}
+    raise NotRefused(f"no refused input {identifier!r}; `margin-stream quarantine list` shows what there is")
+
+
+def _detail(path: Path, position: int) -> str:
+    """Fold up to the item once more: the intake says what was wrong with it."""
+    reader = StoreReader(path)
+    system = System(reader.manifest.partitions, only="")
+    for _ in fold_prefix(system, reader.records(), Until(position=position)):
+        pass
+    last = system.intake.last_refusal
+    return last[1] if last else ""
+
+
+__all__ = ["InputRefused", "NotRefused", "describe_item", "effects", "events", "quarantine", "quarantined"]

@@ -1,0 +1,239 @@
+"""What a store says of accounts and calls, in the words and decimals of people: plain mappings, ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from margin_stream.core.account import NEVER, Account
+from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.calls import Call
+from margin_stream.core.digests import partition_of, slot_of
+from margin_stream.core.market import Market
+from margin_stream.core.positions import notional
+from margin_stream.core.system import System
+from replay.reader import EVERYTHING, StoreReader, Until, fold_prefix
+from schemas.decimals import format_scaled
+from schemas.effects import AnyEffect, Effect, decode_effect
+from schemas.times import format_time
+
+
+class AccountUnknown(Exception):
+    """No such account at that place."""
+
+
+class CallUnknown(Exception):
+    """No such call at that place."""
+
+
+def system_at(path: Path, until: Until = EVERYTHING, *, account: str | None = None) -> tuple[System, list[bytes]]:
+    """Return the folds at a prefix and the effects of the account that were recomputed on the way.
+
+    Without a prefix the newest checkpoint is used, and only what follows it is folded. With one and an account, only that account is
+    folded: accounts are independent of each other.
+    """
+    reader = StoreReader(path)
+    system, cut = System(reader.manifest.partitions, only=account), None
+    if until == EVERYTHING:
+        loaded = reader.from_checkpoint()
+        if loaded is not None:
+            system, cut = loaded
+    tail: list[bytes] = []
+    mark = f"{account}/".encode() if account else None
+    for parts in fold_prefix(system, reader.records() if cut is None else reader.records(cut), until):
+        if mark is not None:
+            tail.extend(data for part in parts[1:] for data in part if mark in data)
+    return system, tail
+
+
+def _fold_of(system: System, account: str) -> AccountFold:
+    return system.partitions[partition_of(slot_of(account), len(system.partitions))]
+
+
+def account_state(path: Path, account: str, until: Until = EVERYTHING) -> dict[str, Any]:
+    """Return facts and derived figures of one account.
+
+    Raises:
+        AccountUnknown: the account was not open then.
+    """
+    system, _ = system_at(path, until, account=account)
+    fold = _fold_of(system, account)
+    found = fold.account(account)
+    if found is None:
+        raise AccountUnknown(f"account {account!r} is not open at position {system.position}")
+    return {"position": system.position, "time": _time(fold.market.clock_ns), **describe_account(fold, found)}
+
+
+def describe_account(fold: AccountFold, account: Account) -> dict[str, Any]:
+    """Return an account as a mapping: facts, figures, positions, balances, calls."""
+    market = fold.market
+    directory = market.directory
+    base = directory.assets[account.base]
+    profile = market.profiles.get(account.profile)
+    valuation = fold.valuation(account)
+    flags = [name for name, holds in (("STALE", account.stale), ("REVIEW", account.review), ("LIQUIDATING", account.liquidating)) if holds]
+    view: dict[str, Any] = {
+        "account": account.id,
+        "margin_group": account.id,
+        "profile": account.profile,
+        "profile_version": None if profile is None else profile.version,
+        "desk": account.desk,
+        "contacts": account.contacts,
+        "base_currency": base.name,
+        "level": account.level.name,
+        "flags": flags,
+    }
+    if profile is not None and valuation is not None:
+        figures = valuation.figures
+        equity = figures.value - figures.debit
+        maintenance = _share(figures.debit, profile.terms.maintenance)
+        initial = _share(figures.debit, profile.terms.initial)
+        view |= {
+            "value": format_scaled(figures.value, base.scale),
+            "debit": format_scaled(figures.debit, base.scale),
+            "equity": format_scaled(equity, base.scale),
+            "requirement": format_scaled(maintenance, base.scale),
+            "initial": format_scaled(initial, base.scale),
+            "excess": format_scaled(equity - maintenance, base.scale),
+            "shortfall": format_scaled(max(profile.policy.shortfall(figures), 0), base.scale),
+        }
+    view["pending_since"] = None if account.pending_since_ns == NEVER else _time(account.pending_since_ns)
+    view["balances"] = [
+        {"asset": directory.assets[asset].name, "amount": format_scaled(amount, directory.assets[asset].scale)}
+        for asset, amount in sorted(account.balances.items())
+    ]
+    view["positions"] = [_position(market, number, account) for number in sorted(account.positions)]
+    view["marks"] = _marks(fold, account)
+    view["calls"] = [describe_call(market, account, call) for call in account.calls]
+    view["liquidation_due"] = format_scaled(account.liquidation_amount, base.scale) if account.liquidation_amount else None
+    view["effects"] = account.effect_count
+    return view
+
+
+def _share(debit: int, ratio: tuple[int, int]) -> int:
+    return -(-debit * ratio[0] // ratio[1])
+
+
+def _position(market: Market, number: int, account: Account) -> dict[str, Any]:
+    instrument = market.directory.instruments[number]
+    assert instrument is not None
+    position = account.positions[number]
+    currency = instrument.currency
+    shift = currency.scale - instrument.quantity_scale - instrument.price_scale
+    price = market.prices[number]
+    unrealised = None
+    if price:
+        unrealised = format_scaled(notional(position.quantity * price, shift) - position.open_cost, currency.scale)
+    return {
+        "instrument": instrument.name,
+        "quantity": format_scaled(position.quantity, instrument.quantity_scale),
+        "currency": currency.name,
+        "open_cost": format_scaled(position.open_cost, currency.scale),
+        "realised": format_scaled(position.realised, currency.scale),
+        "unrealised": unrealised,
+        "fees": format_scaled(position.fees, currency.scale),
+        "mark": format_scaled(price, instrument.price_scale) if price else None,
+    }
+
+
+def _marks(fold: AccountFold, account: Account) -> list[dict[str, Any]]:
+    """Return how fresh each mark is that the account's value reads."""
+    market = fold.market
+    profile = market.profiles.get(account.profile)
+    rows = []
+    for number in profile.terms.depends_on(account) if profile else ():
+        instrument = market.directory.instruments[number]
+        assert instrument is not None
+        price = market.prices[number]
+        rows.append(
+            {
+                "instrument": instrument.name,
+                "mark": format_scaled(price, instrument.price_scale) if price else None,
+                "marked_at": _time(market.marked_at_ns[number]) if price else None,
+                "age_s": (market.clock_ns - market.marked_at_ns[number]) // 1_000_000_000 if price else None,
+                "fresh": number not in market.unfresh,
+            }
+        )
+    return rows
+
+
+def describe_call(market: Market, account: Account, call: Call) -> dict[str, Any]:
+    """Return a call as a mapping."""
+    base = market.directory.assets[account.base]
+    return {
+        "call": f"{account.id}/call/{call.number}",
+        "account": account.id,
+        "currency": base.name,
+        "amount": format_scaled(call.amount, base.scale),
+        "paid": format_scaled(call.paid, base.scale),
+        "unpaid": format_scaled(call.unpaid, base.scale),
+        "issue": "ISSUED",
+        "issued_at": _time(call.issued_at_ns),
+        "due_at": _time(call.due_at_ns),
+        "deadline": call.deadline.name,
+        "outcome": call.outcome.name,
+        "tranche": call.tranche,
+        "open": call.open,
+    }
+
+
+def calls(path: Path, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING) -> list[dict[str, Any]]:
+    """Return margin calls by deadline."""
+    system, _ = system_at(path, until, account=account)
+    found: list[tuple[int, str, int, dict[str, Any]]] = []
+    for fold in system.partitions:
+        accounts: Iterator[Account] | list[Account]
+        if account is None:
+            accounts = fold.accounts()
+        else:
+            one = fold.account(account)
+            accounts = [one] if one is not None else []
+        for holder in accounts:
+            for call in holder.calls:
+                if call.open or not open_only:
+                    found.append((call.due_at_ns, holder.id, call.number, describe_call(fold.market, holder, call)))
+    return [row[3] for row in sorted(found, key=lambda row: row[:3])]
+
+
+def call_history(path: Path, call_id: str) -> dict[str, Any]:
+    """Return one call with everything that happened to it.
+
+    Raises:
+        CallUnknown: the store has no such call.
+    """
+    account = call_id.partition("/")[0]
+    rows = calls(path, account=account)
+    found = next((row for row in rows if row["call"] == call_id), None)
+    if found is None:
+        raise CallUnknown(f"no call {call_id!r}; `margin-stream calls --account {account or 'A'}` lists what there is")
+    history = [describe_effect(effect) for effect in account_effects(path, account) if getattr(effect, "call", None) == call_id]
+    return {**found, "history": history}
+
+
+def account_effects(path: Path, account: str) -> list[AnyEffect]:
+    """Return every effect of an account: what is recorded, and what follows the record from the fold."""
+    reader = StoreReader(path)
+    log = 1 + partition_of(slot_of(account), reader.manifest.partitions)
+    found = {effect.id: effect for effect in reader.effects_of(account, log)}
+    for data in system_at(path, account=account)[1]:
+        effect = decode_effect(data)
+        if effect.id.rpartition("/")[0] == account:
+            found.setdefault(effect.id, effect)
+    return sorted(found.values(), key=lambda effect: int(effect.id.rpartition("/")[2]))
+
+
+def describe_effect(effect: Effect) -> dict[str, Any]:
+    """Return an effect as a mapping, moments as text."""
+    fields: dict[str, Any] = msgspec.to_builtins(effect)
+    fields["type"] = str(fields["type"]).rpartition(".v")[0]
+    return {
+        (name.removesuffix("_ns") if name.endswith("_ns") else name): (_time(value) if name.endswith("_ns") else value)
+        for name, value in fields.items()
+    }
+
+
+def _time(moment_ns: int) -> str | None:
+    return format_time(moment_ns) if moment_ns else None
