@@ -344,7 +344,7 @@ class AccountFold:
             return _Exact(figures)
 
         def bounds(guard: Guard) -> Truth:
-            lowest, highest = self._corners(account, profile, None)
+            lowest, highest = self._corners(account, profile)
             return truth_of(terms.bounds(account, lowest, highest, (guard,))[0])
 
         return _Banded(figures, bounds)
@@ -354,12 +354,10 @@ class AccountFold:
         unfresh = self.market.unfresh
         return figures.unbounded or (bool(unfresh) and not unfresh.isdisjoint(profile.terms.depends_on(account)))
 
-    def _corners(self, account: Account, profile: Profile, reach: int | None) -> tuple[list[int], list[int]]:
-        """Write the least and greatest price of each instrument that the account reads: its mark, its box, its stale band, or no bound."""
+    def _corners(self, account: Account, profile: Profile) -> tuple[list[int], list[int]]:
+        """Write the least and greatest price of each instrument that the account reads: its mark, its stale band, or no bound."""
         market, lowest, highest = self.market, self._lowest, self._highest
         depends = profile.terms.depends_on(account)
-        if reach is not None and self._boxes is not None:
-            self._boxes.box(depends, reach, lowest, highest)
         unfresh = market.unfresh
         for number in depends:
             if number in unfresh:
@@ -367,7 +365,7 @@ class AccountFold:
                     lowest[number], highest[number] = market.stale_band(number)
                 else:
                     lowest[number], highest[number] = 0, NO_BOUND
-            elif reach is None:
+            else:
                 lowest[number] = highest[number] = market.prices[number]
         return lowest, highest
 
@@ -412,10 +410,10 @@ class AccountFold:
             known = account.truths
             if known is not None:
                 value, debit, _ = figures
-                if all(
-                    (guard.excess(value, debit) < 0) is (truth is Truth.TRUE) and truth is not Truth.UNDECIDED
-                    for guard, truth in zip(account.guards, known, strict=True)
-                ):
+                for guard, truth in zip(account.guards, known, strict=True):
+                    if (Truth.TRUE if guard.excess(value, debit) < 0 else Truth.FALSE) is not truth:
+                        break
+                else:
                     return
             elif account.calm and profile.policy.calm.excess(figures.value, figures.debit) >= 0:
                 return
@@ -494,35 +492,43 @@ class AccountFold:
         if profile is None:
             return
         terms = profile.terms
+        directions = terms.directions(account)
         unfresh = self.market.unfresh
-        depends: Iterable[int] = terms.depends_on(account)
-        if unfresh:
-            depends = [leg for leg in depends if leg not in unfresh]
+        if unfresh and not unfresh.isdisjoint(directions):
+            self._corners(account, profile)
+            directions = {leg: way for leg, way in directions.items() if leg not in unfresh}
         figures = account.figures
         if figures is None:
             figures = account.figures = terms.evaluate(account, self.market.prices)
-        if figures.debit == 0 and not account.stale and not any(balance < 0 for balance in account.balances.values()):
-            return
         guards, truths = account.guards, account.truths
         if truths is None:
             guards = lifecycle.guards_of(account, profile.policy)
             truths = self._truths(account, profile, guards, figures)
         if Truth.UNDECIDED not in truths:
-            reach = min(terms.reach(account, self.market.prices, guards, figures) - 1, REACH_LIMIT)
-            while reach >= 0:
-                lowest, highest = self._corners(account, profile, reach)
+            against, favourable = terms.reach(account, guards, truths, figures)
+            # One cell less: a box ends at the far edge of its last cell.
+            against, favourable = against - 1, favourable - 1
+            lowest, highest = self._lowest, self._highest
+            while against >= 0 and favourable >= 0:
+                boxes.box(directions, against, favourable, lowest, highest)
                 spans = terms.bounds(account, lowest, highest, guards)
-                if all(truth_of(span) is truth for span, truth in zip(spans, truths, strict=True)):
-                    boxes.certify(number, depends, reach)
+                for (least, greatest), truth in zip(spans, truths, strict=True):
+                    if truth is Truth.FALSE:
+                        if least is None or least < 0:
+                            break
+                    elif greatest is None or greatest >= 0:
+                        break
+                else:
+                    boxes.certify(number, directions, against, favourable)
                     return
-                reach = reach // 2 if reach else -1
-        boxes.heat(number, depends)
+                against, favourable = (min(side, REACH_LIMIT) // 2 if side else -1 for side in (against, favourable))
+        boxes.heat(number, directions)
 
     def _truths(self, account: Account, profile: Profile, guards: list[Guard], figures: Figures) -> list[Truth]:
         if not self._open_marks(account, profile, figures):
             exact = _Exact(figures)
             return [exact.truth(guard) for guard in guards]
-        lowest, highest = self._corners(account, profile, None)
+        lowest, highest = self._corners(account, profile)
         return [truth_of(span) for span in profile.terms.bounds(account, lowest, highest, guards)]
 
     # ---- effects, rows, digests -----------------------------------------------------------------------------------

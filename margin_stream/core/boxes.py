@@ -14,6 +14,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 
+from margin_stream.core.model import NO_BOUND
+
 CELL_BITS = 12
 _CELLS = 1 << CELL_BITS
 REACH_LIMIT = 8 * _CELLS
@@ -36,6 +38,16 @@ def cell_edges(cell: int) -> tuple[int, int]:
         return cell, cell
     low = (cell - (shift << CELL_BITS)) << shift
     return low, low + (1 << shift) - 1
+
+
+def _either_way(way: int, against: int, favourable: int) -> tuple[int, int]:
+    """Return how many cells down and up an instrument may move."""
+    if way > 0:
+        return against, favourable
+    if way < 0:
+        return favourable, against
+    nearer = min(against, favourable)
+    return nearer, nearer
 
 
 class _Instrument:
@@ -119,33 +131,45 @@ class Boxes:
             for number in self._hot_on.pop(account):
                 self._instruments[number].hot.pop(account, None)
 
-    def box(self, instruments: Iterable[int], reach: int, lowest: list[int], highest: list[int]) -> None:
-        """Write the corners of a box of so many cells around where the instruments are."""
-        rooms = self._instruments
-        for number in instruments:
-            cell = rooms[number].cell
-            lowest[number] = cell_edges(cell - reach)[0] if cell > reach else 0
-            highest[number] = cell_edges(cell + reach)[1]
+    def box(self, directions: dict[int, int], against: int, favourable: int, lowest: list[int], highest: list[int]) -> None:
+        """Write the corners of a box around where the instruments are.
 
-    def certify(self, account: int, instruments: Iterable[int], reach: int) -> None:
-        """Record that nothing happens to a forgotten account while its instruments stay within so many cells."""
+        Args:
+            directions: instrument -> 1 where a rise helps, -1 where it harms, 0 where it may do either.
+            against: cells that prices may move to the account's harm; REACH_LIMIT or more is no limit.
+            favourable: cells that they may move for it.
+            lowest: receives the least price of each instrument.
+            highest: receives the greatest price, NO_BOUND where there is no limit.
+        """
+        rooms = self._instruments
+        for number, way in directions.items():
+            cell = rooms[number].cell
+            down, up = _either_way(way, against, favourable)
+            lowest[number] = cell_edges(cell - down)[0] if down < cell and down < REACH_LIMIT else 0
+            highest[number] = cell_edges(cell + up)[1] if up < REACH_LIMIT else NO_BOUND
+
+    def certify(self, account: int, directions: dict[int, int], against: int, favourable: int) -> None:
+        """Record that nothing happens to a forgotten account while its instruments stay in the box; see ``box``."""
         entry = account << _STAMP_BITS | self._stamps[account]
         rooms = self._instruments
         count = 0
-        for number in instruments:
+        for number, way in directions.items():
             room = rooms[number]
-            below = room.cell - reach - 1
-            if below >= 0:
+            down, up = _either_way(way, against, favourable)
+            if down < room.cell and down < REACH_LIMIT:
+                below = room.cell - down - 1
                 marks = room.below.get(below)
                 if marks is None:
                     marks = room.below[below] = array("Q")
                 marks.append(entry)
                 count += 1
-            marks = room.above.get(room.cell + reach + 1)
-            if marks is None:
-                marks = room.above[room.cell + reach + 1] = array("Q")
-            marks.append(entry)
-            count += 1
+            if up < REACH_LIMIT:
+                above = room.cell + up + 1
+                marks = room.above.get(above)
+                if marks is None:
+                    marks = room.above[above] = array("Q")
+                marks.append(entry)
+                count += 1
         self._entries += count
         self._live[account] = count
         self._live_total += count

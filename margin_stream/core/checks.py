@@ -7,6 +7,10 @@ class Fault(Exception):
     """An invariant does not hold: our bug, or a corrupt journal. The part that meets it stops; nothing is guessed."""
 
 
+class Mismatch(Fault):
+    """What was recomputed differs from what was recorded."""
+
+
 def check(condition: bool, invariant: str, **numbers: object) -> None:
     """Raise Fault unless the invariant (said positively) holds."""
     if not condition:

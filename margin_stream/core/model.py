@@ -15,6 +15,8 @@ from typing import NamedTuple, Protocol
 from margin_stream.core.directory import Directory
 from schemas.inputs import ProfileActivated
 
+NO_LIMIT = 1 << 40
+"""As a reach: no guard can flip that way."""
 NO_BOUND = -1
 """As a highest price: the instrument was never marked, so nothing bounds it from above."""
 
@@ -110,8 +112,14 @@ class Terms(Protocol):
     def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
         """Return least and greatest excess of each guard over all prices between lowest and highest, both included."""
 
-    def reach(self, portfolio: Portfolio, prices: Sequence[int], guards: Sequence[Guard], figures: Figures) -> int:
-        """Return a guess, in 4096ths, of how far all prices may move without flipping a guard; ``bounds`` has the last word."""
+    def directions(self, portfolio: Portfolio) -> dict[int, int]:
+        """Return, for each instrument that the valuation reads, 1 where a rise of its price only helps, -1 where it only harms, else 0."""
+
+    def reach(self, portfolio: Portfolio, guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures) -> tuple[int, int]:
+        """Return a guess, in 4096ths, of how far all prices may move against the portfolio, and for it, without flipping a guard.
+
+        NO_LIMIT where no guard could flip that way. ``bounds`` has the last word.
+        """
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
         """Return the value of an amount that moved, given the balance before: after haircut, at face where it repays or draws a debit.

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from margin_stream.core.account_fold import Emitted
-from margin_stream.core.checks import Fault, check
+from margin_stream.core.checks import Fault, Mismatch
 from margin_stream.core.intake import Verdict
 from margin_stream.core.system import COUNT_OF, RAW_LINE, Counts, Digests, System
 from margin_stream.host.lock import Lock
@@ -41,7 +41,7 @@ from margin_stream.tables.rocks import Table
 from schemas.binary import canonical_bytes, decode_payload, encode, encode_payload
 from schemas.inputs import AnyInput, PriceTicked
 from schemas.ndjson import decode_line
-from schemas.refusals import RefusedInput
+from schemas.refusals import Refusal, RefusedInput
 
 GROUP_ITEMS = 2000
 GROUP_BYTES = 256 << 10
@@ -201,14 +201,16 @@ class Host:
                 for effect in emitted:
                     if known:
                         recorded = known.pop()
-                        check(recorded == effect.data, "a recorded effect is the one that is recomputed", position=effect.position)
+                        if recorded != effect.data:
+                            raise Mismatch(f"position {effect.position}: effect {effect.group}/{effect.number} was recorded otherwise")
                     else:
                         fresh.append(effect.data)
                 if fresh:
                     writer.append(encode_payload(fresh))
             behind = True
         for writer, known in zip(self._effects, expected, strict=True):
-            check(not known, "every recorded effect is recomputed", left=len(known), log=str(writer._folder))
+            if known:
+                raise Mismatch(f"{writer.folder}: {len(known)} recorded effects are not recomputed")
         if behind:
             self.checkpoint()
 
@@ -217,7 +219,7 @@ class Host:
         cut = marker.effects if marker else logs.START
         found: list[bytes] = []
         raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
-        for record in logs.read(writer._folder, self.manifest.identity, cut, upto=writer.end.number):
+        for record in logs.read(writer.folder, self.manifest.identity, cut, upto=writer.end.number):
             found.extend(bytes(raw) for raw in raws.decode(record.payload))
         found.reverse()
         return found
@@ -317,7 +319,12 @@ class Host:
             raise StoreError(f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}")
 
     def ingest(
-        self, lines: Iterable[bytes], *, progress: Callable[[int], None] | None = None, stop: Callable[[], bool] | None = None
+        self,
+        lines: Iterable[bytes],
+        *,
+        progress: Callable[[int], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+        refused: Callable[[Refusal, str], bool] | None = None,
     ) -> Counts:
         """Admit NDJSON lines and commit them in groups.
 
@@ -325,6 +332,7 @@ class Host:
             lines: without line ends.
             progress: called with the count of lines after each group.
             stop: asked after each group; True ends the run early, with all that was read committed.
+            refused: called with the reason and detail of each refusal, while its line is the last one taken; True ends the run.
         """
         self._pending_counts = Counts()
         offer = self.offer_line
@@ -332,8 +340,12 @@ class Host:
         limit = self._group_items
         done = 0
         for line in lines:
-            offer(line)
+            verdict = offer(line)
             done += 1
+            if verdict is Verdict.REFUSED and refused is not None:
+                reason = self.system.intake.last_refusal
+                if reason is not None and refused(*reason):
+                    break
             if builder.count >= limit or builder.size >= GROUP_BYTES:
                 self.begin_commit()
                 if self._since_checkpoint >= self._checkpoint_items:

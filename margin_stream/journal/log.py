@@ -94,7 +94,7 @@ class LogWriter:
         Raises:
             CorruptLog: damage at or below the durable mark.
         """
-        self._folder = folder
+        self.folder = folder
         self._store_id = store_id
         self._disk = disk
         self._segment_limit = segment_limit
@@ -119,9 +119,9 @@ class LogWriter:
 
     def _find_end(self, after: Cut) -> Cut:
         tail = Tail(after, "")
-        path = self._folder / segment_name(after.segment)
+        path = self.folder / segment_name(after.segment)
         try:
-            for found in _walk(self._folder, self._store_id, after):
+            for found in _walk(self.folder, self._store_id, after):
                 if isinstance(found, Tail):
                     tail = found
                 else:
@@ -134,17 +134,17 @@ class LogWriter:
                 raise
             # A segment that was being made when the writer died: nothing in it was acknowledged.
             tail = Tail(tail.cut, f"segment {damage.path.name} is incomplete")
-        path = self._folder / segment_name(tail.cut.segment)
+        path = self.folder / segment_name(tail.cut.segment)
         if tail.cut.number < self.durable.number:
             what = tail.what or f"the log ends at record {tail.cut.number}, but record {self.durable.number} was durable"
             raise CorruptLog(path, tail.cut.offset, what)
         cut = tail.cut if tail.cut.offset else Cut(tail.cut.number, tail.cut.segment, HEADER.size, tail.cut.chain)
-        for first in segments(self._folder):
+        for first in segments(self.folder):
             if first > cut.number and first != cut.segment:
-                extra = self._folder / segment_name(first)
+                extra = self.folder / segment_name(first)
                 self.cut_bytes += extra.stat().st_size
                 self._disk.remove(extra)
-                self._disk.sync_folder(self._folder)
+                self._disk.sync_folder(self.folder)
         size = path.stat().st_size
         if size > cut.offset:
             self.cut_bytes += size - cut.offset
@@ -169,11 +169,11 @@ class LogWriter:
     def _roll(self) -> None:
         self.sync()
         first = self.end.number + 1
-        path = self._folder / segment_name(first)
+        path = self.folder / segment_name(first)
         descriptor = self._disk.open(path, create=True)
         self._disk.write(descriptor, segment_header(self._store_id, first, self.end.chain), 0)
         self._disk.sync(descriptor)
-        self._disk.sync_folder(self._folder)
+        self._disk.sync_folder(self.folder)
         self._disk.close(self._descriptor)
         self._descriptor = descriptor
         self.end = Cut(self.end.number, first, HEADER.size, self.end.chain)

@@ -19,6 +19,7 @@ from margin_stream.core.directory import UNIT, Directory
 from margin_stream.core.model import (
     MODELS,
     NO_BOUND,
+    NO_LIMIT,
     CallPolicy,
     Figures,
     Guard,
@@ -27,6 +28,7 @@ from margin_stream.core.model import (
     Ratio,
     SaleLeg,
     Span,
+    Truth,
 )
 from schemas.decimals import DecimalError, parse_decimal
 
@@ -161,28 +163,51 @@ class PrimeTerms:
                 else:
                     high_debit -= balance * top_first * top_second * top_third // debit_divisor
         spans: list[Span] = []
-        for guard in guards:
-            least = None if debit_open else guard.excess(low_value, high_debit)
-            greatest = None if value_open else guard.excess(high_value, low_debit)
+        for (numerator, denominator), offset, inclusive in guards:
+            shift = offset * denominator + inclusive
+            least: int | None = None
+            if not debit_open:
+                least = low_value * denominator - numerator * high_debit - shift
+                if high_debit == 0 and least < 0:
+                    least = 0
+            greatest: int | None = None
+            if not value_open:
+                greatest = high_value * denominator - numerator * low_debit - shift
+                if low_debit == 0 and greatest < 0:
+                    greatest = 0
             spans.append((least, greatest))
         return spans
 
-    def reach(self, portfolio: Portfolio, prices: Sequence[int], guards: Sequence[Guard], figures: Figures) -> int:
-        """See ``Terms.reach``. Value and debit move at most in proportion to prices; what has no price of its own does not move."""
-        moving_value, moving_debit, _ = figures
+    def directions(self, portfolio: Portfolio) -> dict[int, int]:
+        """See ``Terms.directions``."""
+        found: dict[int, int] = {}
+        legs = self._legs
+        for asset, balance in portfolio.balances.items():
+            way = 1 if balance > 0 else -1
+            for leg in legs.get(asset, ()):
+                found[leg] = way if found.get(leg, way) == way else 0
+        return found
+
+    def reach(self, portfolio: Portfolio, guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures) -> tuple[int, int]:
+        """See ``Terms.reach``. Value and debit move at most in proportion to prices; the base currency does not move."""
+        value, debit, _ = figures
         balance = portfolio.balances.get(self.base, 0)
-        if balance > 0:
-            moving_value -= balance
-        else:
-            moving_debit += balance
-        nearest = 1 << 62
-        for guard in guards:
-            (numerator, denominator), offset, inclusive = guard
-            excess = figures.value * denominator - numerator * figures.debit - offset * denominator - inclusive
+        moving_value = value - balance if balance > 0 else value
+        moving_debit = debit if balance > 0 else debit + balance
+        against = favourable = NO_LIMIT
+        for ((numerator, denominator), offset, inclusive), truth in zip(guards, truths, strict=True):
+            excess = value * denominator - numerator * debit - offset * denominator - inclusive
             swing = moving_value * denominator + moving_debit * numerator
             if swing > 0:
-                nearest = min(nearest, abs(excess) * 4096 // swing)
-        return nearest
+                if truth is Truth.FALSE:
+                    near = excess * 4096 // swing
+                    if near < against:
+                        against = near
+                else:
+                    near = -excess * 4096 // swing
+                    if near < favourable:
+                        favourable = near
+        return against, favourable
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
         """See ``Terms.credit``."""

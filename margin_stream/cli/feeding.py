@@ -1,0 +1,259 @@
+"""Commands that make or take inputs: simulate, import, ingest."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, BinaryIO, Literal
+
+from cyclopts import Parameter
+
+from margin_stream import profiles
+from margin_stream.cli.output import (
+    CORRUPT,
+    DONE,
+    INTERRUPTED,
+    TERMINATED,
+    Common,
+    OnStore,
+    Progress,
+    UsageError,
+    complain,
+    say,
+    show,
+)
+from margin_stream.core.system import Digests
+from margin_stream.host.embedded import Host
+from margin_stream.importers.day import Accounts, day_events
+from margin_stream.importers.files import read_market
+from margin_stream.simulation.scenarios import SCENARIOS, simulate
+from schemas.ndjson import encode_line, read_lines
+from schemas.refusals import ADVICE, Refusal
+
+SHOWN_LIMIT = 10
+
+
+def simulate_day(
+    *,
+    scenario: Annotated[str, Parameter(help="crash, walk or quiet.")] = "crash",
+    accounts: Annotated[int, Parameter(help="How many accounts.")] = 1000,
+    seed: int = 1,
+    common: Common = Common(),  # noqa: B008 (frozen)
+) -> int:
+    """Print a simulated input day as NDJSON; equal arguments give equal bytes.
+
+    Examples:
+      margin-stream simulate --scenario crash --accounts 1000 --seed 1 > day.ndjson
+      margin-stream simulate --scenario quiet --accounts 50 | margin-stream ingest
+    """
+    if scenario not in SCENARIOS:
+        raise UsageError(f"--scenario {scenario!r}: there are {', '.join(sorted(SCENARIOS))}")
+    if not 0 <= accounts <= 1_000_000:
+        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000")
+    write = sys.stdout.buffer.write
+    progress = Progress(common, "inputs")
+    for count, event in enumerate(simulate(scenario, accounts, seed), start=1):
+        write(encode_line(event))
+        if count % 4096 == 0:
+            progress.update(count, None)
+    progress.end()
+    sys.stdout.buffer.flush()
+    return DONE
+
+
+def import_market(
+    form: Annotated[Literal["bars", "binance-klines"], Parameter(name="FORMAT")],
+    paths: Annotated[tuple[Path, ...], Parameter(name="PATH", consume_multiple=True)],
+    /,
+    *,
+    accounts: Annotated[int, Parameter(help="Also seed so many accounts with positions and collateral that fit.")] = 0,
+    seed: int = 1,
+    profile: Annotated[str, Parameter(help="The margin profile of the accounts.")] = "prime",
+    cover_low: Annotated[str, Parameter(help="Least V / D that an account starts with.")] = "1.45",
+    cover_high: Annotated[str, Parameter(help="Greatest V / D that an account starts with.")] = "3",
+    zone: Annotated[str | None, Parameter(help="Time zone of local times, such as America/New_York.")] = None,
+    label: Annotated[
+        Literal["open", "close"] | None, Parameter(help="What a bar's time names; by default open for ts_ms, close for datetime.")
+    ] = None,
+    strict: Annotated[bool, Parameter(negative="", help="Stop with exit 4 if a row had to be left out.")] = False,
+    common: Common = Common(),  # noqa: B008 (frozen)
+) -> int:
+    """Turn market data files into inputs (NDJSON).
+
+    Examples:
+      margin-stream import bars usdt.csv.gz btc.csv.gz --accounts 1000 > day.ndjson
+      margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
+      margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
+    """
+    if not paths:
+        raise UsageError("import: name at least one file")
+    if not 0 <= accounts <= 1_000_000:
+        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000")
+    if profile not in profiles.names():
+        raise UsageError(f"--profile {profile!r}: shipped are {', '.join(profiles.names())}")
+    low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
+    if not 1000 <= low <= high:
+        raise UsageError("--cover-low, --cover-high: at least 1, and low not above high")
+    complaints: list[str] = []
+    market = read_market(form, paths, zone=zone, label=label, complain=complaints.append)
+    for text in complaints[:SHOWN_LIMIT]:
+        complain(text)
+    if complaints:
+        complain(f"{len(complaints)} rows were left out")
+        if strict:
+            return CORRUPT
+    wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
+    write = sys.stdout.buffer.write
+    progress = Progress(common, "inputs")
+    count = 0
+    for count, event in enumerate(day_events(market, wanted), start=1):
+        write(encode_line(event))
+        if count % 4096 == 0:
+            progress.update(count, min(count / (4.1 * len(market.bars)), 1.0))
+    progress.end()
+    sys.stdout.buffer.flush()
+    say(common, f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}")
+    return DONE
+
+
+def _thousandths(option: str, text: str) -> int:
+    from schemas.decimals import DecimalError, parse_decimal, scaled
+
+    try:
+        amount = scaled(parse_decimal(text), 3)
+    except DecimalError as error:
+        raise UsageError(f"{option}: {error}") from None
+    if amount is None:
+        raise UsageError(f"{option} {text}: at most three decimal places")
+    return amount
+
+
+class _Inputs:
+    """The lines of the named files, one after the other; knows where it is."""
+
+    def __init__(self, files: tuple[str, ...]) -> None:
+        self._files = files or ("-",)
+        self.file = ""
+        self.line = 0
+        self.bytes = 0
+        self.total = sum(Path(name).stat().st_size for name in self._files if name != "-" and Path(name).is_file())
+
+    def __iter__(self) -> Iterator[bytes]:
+        for name in self._files:
+            self.file, self.line = ("stdin", 0) if name == "-" else (name, 0)
+            if name == "-":
+                yield from self._read(sys.stdin.buffer)
+            else:
+                with open(name, "rb") as stream:
+                    yield from self._read(stream)
+
+    def _read(self, stream: BinaryIO) -> Iterator[bytes]:
+        for line in read_lines(stream):
+            self.line += 1
+            self.bytes += len(line) + 1
+            yield line
+
+
+class Stopper:
+    """Turns SIGINT and SIGTERM into a clean stop."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopper:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code after a clean stop."""
+        return INTERRUPTED if self.signal == signal.SIGINT else TERMINATED
+
+
+def summary(counts: Any, effects: int, digests: Digests) -> dict[str, Any]:
+    """Return what ``ingest`` prints."""
+    return {
+        "accepted": counts.accepted,
+        "duplicate": counts.duplicate,
+        "refused": counts.refused,
+        "effects": effects,
+        "last": digests.position,
+        "state_digest": digests.state,
+        "effects_digest": digests.effects,
+    }
+
+
+def ingest(
+    files: Annotated[tuple[str, ...], Parameter(name="FILE", allow_leading_hyphen=True)] = (),
+    /,
+    *,
+    partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
+    strict: Annotated[bool, Parameter(negative="", help="Stop at the first refused input with exit 4.")] = False,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Append inputs to the store's journal and fold them. Safe to run again on the same file after any crash.
+
+    Examples:
+      margin-stream ingest day.ndjson
+      margin-stream simulate --accounts 50 | margin-stream ingest --store ./s --partitions 4
+      margin-stream ingest more.ndjson --strict --json
+    """
+    for name in files:
+        if name != "-" and not Path(name).is_file():
+            raise UsageError(f"{name}: no such file")
+    inputs = _Inputs(files)
+    shown = 0
+
+    def refused(reason: Refusal, detail: str) -> bool:
+        nonlocal shown
+        shown += 1
+        if shown <= SHOWN_LIMIT or strict:
+            complain(f"{inputs.file}:{inputs.line}: refused, {reason.value}: {detail}. {ADVICE[reason]}")
+        return strict
+
+    with Host(common.path, partitions=partitions) as host, Stopper() as stopper:
+        tell_recovery(common, host)
+        progress = Progress(common, "inputs")
+        counts = host.ingest(
+            inputs,
+            progress=lambda done: progress.update(done, inputs.bytes / inputs.total if inputs.total else None),
+            stop=stopper.asked,
+            refused=refused,
+        )
+        digests = host.checkpoint()
+        progress.end()
+        effects = host.effects_total
+    if shown > SHOWN_LIMIT and not strict:
+        complain(f"{shown} inputs were refused; `margin-stream quarantine list --store {common.store}` shows them all")
+    show(common, summary(counts, effects, digests))
+    if stopper.asked():
+        say(common, "stopped by a signal; run the same command again for the rest")
+        return stopper.exit_code
+    return CORRUPT if strict and shown else DONE
+
+
+def tell_recovery(common: Common, host: Host) -> None:
+    """Say what opening the store took."""
+    recovery = host.recovery
+    for note in recovery.notes:
+        say(common, note)
+    if recovery.cut_bytes:
+        say(common, f"a torn tail of {recovery.cut_bytes} bytes was cut; nothing in it was acknowledged")
+    if recovery.folded:
+        say(common, f"recovered: {recovery.folded:,} items folded behind position {recovery.from_position:,}")

@@ -1,0 +1,166 @@
+"""How commands speak: data on stdout (tables for people, NDJSON with ``--json``), everything else on stderr."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from replay.reader import EVERYTHING, Until
+from schemas.times import TimeError, parse_time
+
+DONE, FAILED, USAGE, MISMATCH, CORRUPT, UNREACHABLE, LOCKED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 6, 130, 143
+
+
+class UsageError(Exception):
+    """The words of the command are off; exit 2."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """What every command takes."""
+
+    json: Annotated[bool, Parameter(negative="", help="Print NDJSON: one object a line, stable keys.")] = False
+    quiet: Annotated[bool, Parameter(negative="", help="Say nothing on stderr but errors.")] = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class OnStore(Common):
+    """What every command on a store takes."""
+
+    store: Annotated[str, Parameter(env_var="MARGIN_STREAM_STORE", help="The store: a folder.")] = "./margin-store"
+
+    @property
+    def path(self) -> Path:
+        """The store's folder.
+
+        Raises:
+            UsageError: it names a Kafka store.
+        """
+        if "://" in self.store:
+            raise UsageError(f"--store {self.store}: this version keeps stores in folders; name a folder")
+        return Path(self.store)
+
+
+def say(common: Common, text: str) -> None:
+    """Say something on stderr, unless quiet."""
+    if not common.quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def complain(text: str) -> None:
+    """Say what went wrong on stderr."""
+    print(f"margin-stream: {text}", file=sys.stderr, flush=True)
+
+
+def console() -> Console:
+    """Return a console on stdout; colours only where it is a terminal and NO_COLOR is not set."""
+    return Console(highlight=False, soft_wrap=True, no_color=bool(os.environ.get("NO_COLOR")))
+
+
+def print_json(row: Mapping[str, Any]) -> None:
+    """Print one NDJSON line."""
+    sys.stdout.buffer.write(orjson.dumps(row) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def show(common: Common, row: Mapping[str, Any]) -> None:
+    """Print one object: NDJSON, or a line a field."""
+    if common.json:
+        print_json(row)
+        return
+    width = max((len(name) for name in row), default=0)
+    for name, value in row.items():
+        print(f"{name.ljust(width)}  {plain(value)}")
+
+
+def show_rows(common: Common, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
+    """Print many objects: NDJSON, or a table of some columns."""
+    if common.json:
+        for row in rows:
+            print_json(row)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        numeric = column in ("amount", "unpaid", "paid", "quantity", "open_cost", "realised", "unrealised", "fees", "mark", "age_s")
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    count = 0
+    for row in rows:
+        table.add_row(*(plain(row.get(column)) for column in columns))
+        count += 1
+    if count:
+        console().print(table)
+    else:
+        say(common, empty)
+
+
+def plain(value: object) -> str:
+    """Return a value as a person reads it: no control characters, nothing for None."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(item) for item in value) or "-"
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda found: f"\\x{ord(found.group()):02x}", str(value))
+
+
+def parse_until(text: str | None) -> Until:
+    """Return the prefix that TIME names: a moment (RFC 3339), a day (its last moment) or a position ``#N``.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if text is None:
+        return EVERYTHING
+    if text.startswith("#"):
+        if not text[1:].isdigit():
+            raise UsageError(f"{text!r} is no position; write #N, such as #1200")
+        return Until(position=int(text[1:]))
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        return Until(time_ns=_moment(f"{text}T23:59:59.999999999Z", text))
+    return Until(time_ns=_moment(text, text))
+
+
+def _moment(text: str, given: str) -> int:
+    try:
+        return parse_time(text)
+    except TimeError as error:
+        raise UsageError(f"{given!r}: {error}; or a position such as #1200") from None
+
+
+class Progress:
+    """Progress with rate and remaining time on stderr, where that is a terminal."""
+
+    def __init__(self, common: Common, unit: str) -> None:
+        self._on = not common.quiet and sys.stderr.isatty()
+        self._unit = unit
+        self._started = self._last = time.monotonic()
+
+    def update(self, done: int, fraction: float | None) -> None:
+        """Say how far it is, at most five times a second."""
+        now = time.monotonic()
+        if not self._on or now - self._last < 0.2:
+            return
+        self._last = now
+        spent = now - self._started
+        left = f", {spent / fraction - spent:.0f} s left" if fraction else ""
+        share = f" {fraction:.0%}" if fraction else ""
+        print(f"\r{done:,} {self._unit}{share}, {done / spent:,.0f}/s{left}   ", end="", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Clear the line."""
+        if self._on:
+            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)

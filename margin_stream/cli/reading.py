@@ -1,0 +1,262 @@
+"""Commands that read a store and write nothing: replay, verify, digest, state, calls, call, events, quarantine, profiles."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from margin_stream import profiles
+from margin_stream.cli.output import (
+    CORRUPT,
+    DONE,
+    FAILED,
+    MISMATCH,
+    Common,
+    OnStore,
+    Progress,
+    UsageError,
+    complain,
+    parse_until,
+    print_json,
+    say,
+    show,
+    show_rows,
+)
+from replay import browsing, views
+from replay.reader import EVERYTHING, Until
+from replay.replaying import replay
+from replay.verifying import verify
+
+Account = Annotated[str | None, Parameter(help="Of this account only.")]
+At = Annotated[str | None, Parameter(help="As of TIME: RFC 3339, a day, or a position #N.")]
+
+
+def replay_store(
+    *,
+    until: Annotated[str | None, Parameter(help="End of the prefix: RFC 3339, a day, or a position #N.")] = None,
+    day: Annotated[str | None, Parameter(help="The same as --until with a day.")] = None,
+    from_checkpoint: Annotated[bool, Parameter(negative="", help="Begin at the newest checkpoint.")] = False,
+    plain: Annotated[bool, Parameter(negative="", help="Value every holder at every tick, without price boxes: the reference.")] = False,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Fold the journal again, write nothing, and compare effects and digests with what was recorded.
+
+    Examples:
+      margin-stream replay
+      margin-stream replay --until 2021-05-19T13:00:00Z --json
+      margin-stream replay --until '#1200'
+    """
+    if until is not None and day is not None:
+        raise UsageError("--until and --day: give one of them")
+    progress = Progress(common, "records")
+    found = replay(
+        common.path,
+        until=parse_until(until or day),
+        from_checkpoint=from_checkpoint,
+        boxes=not plain,
+        progress=lambda done, total: progress.update(done, done / total if total else None),
+    )
+    progress.end()
+    show(common, msgspec.to_builtins(found))
+    if not found.equal:
+        complain(f"not equal: {found.first_difference}")
+        return MISMATCH
+    return DONE
+
+
+def verify_store(
+    *,
+    quick: Annotated[bool, Parameter(negative="", help="Checksums, chains, counts and tables; do not fold the journal.")] = False,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Check a store read-only: checksums, chain, gaps, order, tables against journal. Says exactly what is damaged.
+
+    Examples:
+      margin-stream verify
+      margin-stream verify --quick --json
+    """
+    found = verify(common.path, fold=not quick)
+    row = msgspec.to_builtins(found)
+    problems = row.pop("problems")
+    show(common, row | ({"problems": problems} if common.json else {}))
+    for problem in problems:
+        place = problem["file"] if problem["offset"] is None else f"{problem['file']}: offset {problem['offset']}"
+        complain(f"{place}: {problem['what']}")
+    return DONE if found.ok else CORRUPT
+
+
+def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Print state and effects digests and counts.
+
+    Examples:
+      margin-stream digest
+      margin-stream digest --until 2021-05-19T13:00:00Z
+    """
+    system, _ = views.system_at(common.path, parse_until(until))
+    digests = system.digests()
+    show(
+        common,
+        {
+            "last": digests.position,
+            "accepted": system.intake.accepted,
+            "refused": system.intake.refused,
+            "accounts": len(system.intake.accounts),
+            "state_digest": digests.state,
+            "effects_digest": digests.effects,
+        },
+    )
+    return DONE
+
+
+def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Show an account: facts and derived figures, per position, and how fresh each mark is.
+
+    Examples:
+      margin-stream state --account A-000017
+      margin-stream state --account A-000017 --at 2021-05-19T12:30:00Z --json
+      margin-stream state --account A-000017 --at '#52000'
+    """
+    view = views.account_state(common.path, account, parse_until(at))
+    if common.json:
+        print_json(view)
+        return DONE
+    tables = {name: view.pop(name) for name in ("balances", "positions", "marks", "calls")}
+    show(common, view)
+    for title, columns in (
+        ("balances", ("asset", "amount")),
+        ("positions", ("instrument", "quantity", "mark", "open_cost", "unrealised", "realised", "fees", "currency")),
+        ("marks", ("instrument", "mark", "marked_at", "age_s", "fresh")),
+        ("calls", ("call", "amount", "unpaid", "due_at", "deadline", "outcome")),
+    ):
+        if tables[title]:
+            print(f"\n{title}")
+            show_rows(common, tables[title], columns, empty="")
+    return DONE
+
+
+def calls(
+    *,
+    account: Account = None,
+    open: Annotated[bool, Parameter(negative="", help="Only calls that still demand something.")] = False,
+    at: At = None,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """List margin calls by deadline.
+
+    Examples:
+      margin-stream calls --open
+      margin-stream calls --account A-000017 --at 2021-05-19T13:00:00Z --json
+    """
+    rows = views.calls(common.path, account=account, open_only=open, until=parse_until(at))
+    columns = ("call", "amount", "unpaid", "currency", "issued_at", "due_at", "deadline", "outcome", "tranche")
+    show_rows(common, rows, columns, empty="no calls")
+    return DONE
+
+
+def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Show one call with its whole history.
+
+    Examples:
+      margin-stream call A-000017/call/1
+    """
+    view = views.call_history(common.path, call_id)
+    if common.json:
+        print_json(view)
+        return DONE
+    history = view.pop("history")
+    show(common, view)
+    print("\nhistory")
+    show_rows(common, [_condensed(row) for row in history], ("at", "position", "what", "detail"), empty="")
+    return DONE
+
+
+def _condensed(row: dict[str, Any]) -> dict[str, Any]:
+    rest = {k: v for k, v in row.items() if k not in ("type", "id", "position", "at", "account", "call", "currency")}
+    return {"at": row.get("at"), "position": row["position"], "what": row["type"], "detail": ", ".join(f"{k} {v}" for k, v in rest.items())}
+
+
+def events(
+    *,
+    account: Account = None,
+    type: Annotated[str | None, Parameter(name="--type", help="Of this type only.")] = None,
+    after: Annotated[int, Parameter(help="Behind this position.")] = 0,
+    effects: Annotated[bool, Parameter(negative="", help="What the folds said, instead of what came in.")] = False,
+    follow: Annotated[bool, Parameter(negative="", help="Wait for more; end with Ctrl-C.")] = False,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Read the journal (inputs), or with --effects what was decided. Always NDJSON.
+
+    Examples:
+      margin-stream events --account A-000017 --after 1000
+      margin-stream events --effects --type margin_call_issued
+      margin-stream events --follow
+    """
+    if effects and follow:
+        raise UsageError("--effects and --follow: give one of them")
+    rows = (
+        browsing.effects(common.path, account=account, kind=type, after=after)
+        if effects
+        else browsing.events(common.path, account=account, kind=type, after=after, follow=follow)
+    )
+    for row in rows:
+        print_json(row)
+    return DONE
+
+
+def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """List refused inputs with their reasons.
+
+    Examples:
+      margin-stream quarantine list
+    """
+    show_rows(common, browsing.quarantine(common.path), ("id", "reason", "source", "source_seq", "advice"), empty="nothing was refused")
+    return DONE
+
+
+def quarantine_show(identifier: Annotated[str, Parameter(name="ID", allow_leading_hyphen=True)], /, *, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Show one refused input: reason, what is wrong with it, what to do, raw bytes. ID is #N, source#seq or the SHA-256.
+
+    Examples:
+      margin-stream quarantine show '#17'
+    """
+    show(common, browsing.quarantined(common.path, identifier))
+    return DONE
+
+
+def profiles_list(*, common: Common = Common()) -> int:  # noqa: B008 (frozen)
+    """List the margin profiles that are shipped.
+
+    Examples:
+      margin-stream profiles list
+    """
+    rows = [{"name": data.name, "model": data.model, "title": data.title} for data in map(profiles.load, profiles.names())]
+    show_rows(common, rows, ("name", "model", "title"), empty="")
+    return DONE
+
+
+def profiles_show(name: Annotated[str, Parameter(name="NAME")], /, *, common: Common = Common()) -> int:  # noqa: B008 (frozen)
+    """Show a margin profile, each number with its source and confidence.
+
+    Examples:
+      margin-stream profiles show prime
+    """
+    try:
+        data = profiles.load(name)
+    except profiles.UnknownProfile as error:
+        complain(str(error))
+        return FAILED
+    if common.json:
+        print_json(msgspec.to_builtins(data))
+        return DONE
+    print(f"{data.name}: {data.title}\n{data.note}\n")
+    show_rows(common, [msgspec.to_builtins(row) for row in data.number], ("name", "value", "meaning", "confidence", "source"), empty="")
+    print("\nhaircuts")
+    rows = [{"assets": row.assets, "value": row.value, "confidence": row.confidence, "source": row.source} for row in data.haircut]
+    rows.append({"assets": ("any other",), "value": data.default_haircut, "confidence": "illustrative", "source": "illustrative"})
+    show_rows(common, rows, ("assets", "value", "confidence", "source"), empty="")
+    return DONE
+
+
+__all__ = ["EVERYTHING", "Until", "say"]
