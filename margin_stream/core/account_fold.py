@@ -53,6 +53,10 @@ class Emitted(NamedTuple):
     """Canonical bytes."""
 
 
+_NARROW = 64
+"""A reach below this is not tried again but as 0."""
+
+
 class _Exact:
     """A valuation at fresh marks."""
 
@@ -505,12 +509,11 @@ class AccountFold:
             guards = lifecycle.guards_of(account, profile.policy)
             truths = self._truths(account, profile, guards, figures)
         if Truth.UNDECIDED not in truths:
-            against, favourable = terms.reach(account, guards, truths, figures)
-            # One cell less: a box ends at the far edge of its last cell.
-            against, favourable = against - 1, favourable - 1
+            against, favourable = terms.reach(account, self.market.prices, guards, truths, figures)
+            against, favourable = min(against, REACH_LIMIT), min(favourable, REACH_LIMIT)
             lowest, highest = self._lowest, self._highest
-            while against >= 0 and favourable >= 0:
-                boxes.box(directions, against, favourable, lowest, highest)
+            while True:
+                sides = boxes.box(directions, against, favourable, lowest, highest)
                 spans = terms.bounds(account, lowest, highest, guards)
                 for (least, greatest), truth in zip(spans, truths, strict=True):
                     if truth is Truth.FALSE:
@@ -519,9 +522,12 @@ class AccountFold:
                     elif greatest is None or greatest >= 0:
                         break
                 else:
-                    boxes.certify(number, directions, against, favourable)
+                    boxes.certify(number, sides)
                     return
-                against, favourable = (min(side, REACH_LIMIT) // 2 if side else -1 for side in (against, favourable))
+                if against in (0, REACH_LIMIT) and favourable in (0, REACH_LIMIT):
+                    break
+                # Too wide a guess: three quarters of it, and in the end the cell alone.
+                against, favourable = (_narrowed(side) for side in (against, favourable))
         boxes.heat(number, directions)
 
     def _truths(self, account: Account, profile: Profile, guards: list[Guard], figures: Figures) -> list[Truth]:
@@ -652,6 +658,12 @@ class AccountFold:
                 sums[slot] %= MODULUS
         if self._boxes is not None:
             self._uncertified = dict.fromkeys(range(len(self._ids)))
+
+
+def _narrowed(reach: int) -> int:
+    if reach >= REACH_LIMIT:
+        return reach
+    return reach * 3 >> 2 if reach > _NARROW else 0
 
 
 def _by_group(emitted: Emitted) -> str:

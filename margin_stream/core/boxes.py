@@ -18,8 +18,10 @@ from margin_stream.core.model import NO_BOUND
 
 CELL_BITS = 12
 _CELLS = 1 << CELL_BITS
-REACH_LIMIT = 8 * _CELLS
-"""The widest box in cells either way; about a factor of eight in price."""
+REACH_BITS = 20
+"""A reach is counted in 2**-20 of the price."""
+REACH_LIMIT = 4 << REACH_BITS
+"""A reach of at least this is no limit."""
 
 _STAMP_BITS = 24
 _STAMP_MASK = (1 << _STAMP_BITS) - 1
@@ -40,14 +42,8 @@ def cell_edges(cell: int) -> tuple[int, int]:
     return low, low + (1 << shift) - 1
 
 
-def _either_way(way: int, against: int, favourable: int) -> tuple[int, int]:
-    """Return how many cells down and up an instrument may move."""
-    if way > 0:
-        return against, favourable
-    if way < 0:
-        return favourable, against
-    nearer = min(against, favourable)
-    return nearer, nearer
+Sides = list[tuple[int, int, int]]
+"""Of each instrument its number and the first cells outside a box, below and above; -1 where there is no limit."""
 
 
 class _Instrument:
@@ -131,40 +127,61 @@ class Boxes:
             for number in self._hot_on.pop(account):
                 self._instruments[number].hot.pop(account, None)
 
-    def box(self, directions: dict[int, int], against: int, favourable: int, lowest: list[int], highest: list[int]) -> None:
-        """Write the corners of a box around where the instruments are.
+    def box(self, directions: dict[int, int], against: int, favourable: int, lowest: list[int], highest: list[int]) -> Sides:
+        """Write the corners of a box around where the instruments are, and return its sides for ``certify``.
 
         Args:
             directions: instrument -> 1 where a rise helps, -1 where it harms, 0 where it may do either.
-            against: cells that prices may move to the account's harm; REACH_LIMIT or more is no limit.
-            favourable: cells that they may move for it.
+            against: how far prices may move to the account's harm, in 2**-20 of the price; REACH_LIMIT or more is no limit.
+            favourable: how far they may move for it.
             lowest: receives the least price of each instrument.
             highest: receives the greatest price, NO_BOUND where there is no limit.
         """
         rooms = self._instruments
+        sides: Sides = []
         for number, way in directions.items():
-            cell = rooms[number].cell
-            down, up = _either_way(way, against, favourable)
-            lowest[number] = cell_edges(cell - down)[0] if down < cell and down < REACH_LIMIT else 0
-            highest[number] = cell_edges(cell + up)[1] if up < REACH_LIMIT else NO_BOUND
+            room = rooms[number]
+            if way > 0:
+                down, up = against, favourable
+            elif way < 0:
+                down, up = favourable, against
+            else:
+                down = up = min(against, favourable)
+            low = room.low
+            below = above = -1
+            if down < 1 << REACH_BITS:
+                cell = cell_of(low - (low * down >> REACH_BITS)) + 1
+                if cell > room.cell:
+                    cell = room.cell
+                below = cell - 1
+                lowest[number] = cell_edges(cell)[0]
+            else:
+                lowest[number] = 0
+            if up < REACH_LIMIT:
+                cell = cell_of(low + (low * up >> REACH_BITS)) - 1
+                if cell < room.cell:
+                    cell = room.cell
+                above = cell + 1
+                highest[number] = cell_edges(cell)[1]
+            else:
+                highest[number] = NO_BOUND
+            sides.append((number, below, above))
+        return sides
 
-    def certify(self, account: int, directions: dict[int, int], against: int, favourable: int) -> None:
-        """Record that nothing happens to a forgotten account while its instruments stay in the box; see ``box``."""
+    def certify(self, account: int, sides: Sides) -> None:
+        """Record that nothing happens to a forgotten account while its instruments stay in the box."""
         entry = account << _STAMP_BITS | self._stamps[account]
         rooms = self._instruments
         count = 0
-        for number, way in directions.items():
+        for number, below, above in sides:
             room = rooms[number]
-            down, up = _either_way(way, against, favourable)
-            if down < room.cell and down < REACH_LIMIT:
-                below = room.cell - down - 1
+            if below >= 0:
                 marks = room.below.get(below)
                 if marks is None:
                     marks = room.below[below] = array("Q")
                 marks.append(entry)
                 count += 1
-            if up < REACH_LIMIT:
-                above = room.cell + up + 1
+            if above >= 0:
                 marks = room.above.get(above)
                 if marks is None:
                     marks = room.above[above] = array("Q")

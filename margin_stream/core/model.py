@@ -115,8 +115,10 @@ class Terms(Protocol):
     def directions(self, portfolio: Portfolio) -> dict[int, int]:
         """Return, for each instrument that the valuation reads, 1 where a rise of its price only helps, -1 where it only harms, else 0."""
 
-    def reach(self, portfolio: Portfolio, guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures) -> tuple[int, int]:
-        """Return a guess, in 4096ths, of how far all prices may move against the portfolio, and for it, without flipping a guard.
+    def reach(
+        self, portfolio: Portfolio, prices: Sequence[int], guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures
+    ) -> tuple[int, int]:
+        """Return a guess, in 2**-20 of the price, of how far all prices may move against the portfolio, and for it, without flipping a guard.
 
         NO_LIMIT where no guard could flip that way. ``bounds`` has the last word.
         """

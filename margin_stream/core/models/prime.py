@@ -103,9 +103,13 @@ class PrimeTerms:
         self._table = table
         self._routed: dict[int, list[int]] = {}
         self._legs: dict[int, tuple[int, ...]] = {}
+        self._long_routes: dict[int, int] = {}
+        """Asset -> legs beyond the first, of the routes that have any."""
         for asset, terms in sorted(table.items()):
             legs = tuple(leg for leg in terms[:3] if leg != UNIT)
             self._legs[asset] = legs
+            if len(legs) > 1:
+                self._long_routes[asset] = len(legs) - 1
             for leg in legs:
                 self._routed.setdefault(leg, []).append(asset)
 
@@ -188,26 +192,46 @@ class PrimeTerms:
                 found[leg] = way if found.get(leg, way) == way else 0
         return found
 
-    def reach(self, portfolio: Portfolio, guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures) -> tuple[int, int]:
-        """See ``Terms.reach``. Value and debit move at most in proportion to prices; the base currency does not move."""
+    def reach(
+        self, portfolio: Portfolio, prices: Sequence[int], guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures
+    ) -> tuple[int, int]:
+        """See ``Terms.reach``. Value and debit move in proportion to prices, twice as fast through two legs; the base currency does not."""
         value, debit, _ = figures
         balance = portfolio.balances.get(self.base, 0)
         moving_value = value - balance if balance > 0 else value
         moving_debit = debit if balance > 0 else debit + balance
+        curved = False
+        for asset, more_legs in self._long_routes.items():
+            held = portfolio.balances.get(asset)
+            if held:
+                terms = self._table[asset]
+                curved = True
+                product = abs(held) * prices[terms.first] * prices[terms.second] * prices[terms.third] * more_legs
+                if held > 0:
+                    moving_value += product * terms.keep // terms.value_divisor
+                else:
+                    moving_debit += product // terms.debit_divisor
         against = favourable = NO_LIMIT
         for ((numerator, denominator), offset, inclusive), truth in zip(guards, truths, strict=True):
             excess = value * denominator - numerator * debit - offset * denominator - inclusive
             swing = moving_value * denominator + moving_debit * numerator
             if swing > 0:
                 if truth is Truth.FALSE:
-                    near = excess * 4096 // swing
+                    near = (excess << 20) // swing
                     if near < against:
                         against = near
                 else:
-                    near = -excess * 4096 // swing
+                    near = (-excess << 20) // swing
                     if near < favourable:
                         favourable = near
-        return against, favourable
+        if curved:
+            # A product of prices moves a little more than the sum of the moves.
+            if against < NO_LIMIT:
+                against -= min(against, against * against >> 22)
+            if favourable < NO_LIMIT:
+                favourable -= min(favourable, favourable * favourable >> 21)
+        # A little less, for what rounding does to each term.
+        return against - (against >> 10), favourable - (favourable >> 10)
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
         """See ``Terms.credit``."""

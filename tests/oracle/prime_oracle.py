@@ -1,0 +1,760 @@
+"""An independent oracle of the ``prime`` folds, written from ``docs/rules.md`` alone, without sight of the implementation.
+
+It is fed valid, non-duplicate inputs one by one and says every effect of accounts and of ``@market``. Values are exact: Fractions where
+they are rare, whole numbers with explicit denominators where every mark needs them. Nothing here shares code with the engine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+from functools import lru_cache
+from math import ceil, floor
+
+SECOND = 10**9
+Guard = bool | None
+"""True, false, or None: undecided."""
+Bound = int | None
+"""An amount in minor units; None has no bound."""
+RATIOS = {"warn": "1.40", "call": "1.25", "close_out": "1.10", "restore": "1.40"}
+AMOUNTS = {"minimum_transfer": "1000", "rounding": "100", "tranche_step": "1000", "liquidation_minimum": "10"}
+SPANS = {"call_persistence_s": 60, "due_after_s": 86_400, "reopen_within_s": 86_400}
+
+
+# ---------------------------------------------------------------------------------------------------------------- texts and numbers
+def show(amount: int, scale: int) -> str:
+    """Return ``amount * 10**-scale`` with all its decimal places."""
+    sign, digits = ("-" if amount < 0 else ""), str(abs(amount)).rjust(scale + 1, "0")
+    return sign + (f"{digits[:-scale]}.{digits[-scale:]}" if scale else digits)
+
+
+def number(value: object) -> Fraction:
+    """Return the exact number of a decimal text (or JSON integer)."""
+    return Fraction(str(value))
+
+
+@lru_cache(maxsize=65536)
+def units(text: str, scale: int) -> int:
+    """Return a decimal text as a count of ``10**-scale``."""
+    exact = Fraction(text) * 10**scale
+    assert exact.denominator == 1, f"{text} has more than {scale} decimal places"
+    return exact.numerator
+
+
+@lru_cache(maxsize=1024)
+def whole_seconds(text: str) -> int:
+    return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp())
+
+
+def moment(value: object) -> int:
+    """Return nanoseconds since 1970 of an RFC 3339 text in UTC."""
+    text = str(value).upper().removesuffix("Z").removesuffix("+00:00")
+    seconds, _, fraction = text.partition(".")
+    return whole_seconds(seconds) * SECOND + int(fraction.ljust(9, "0") or "0")
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the state
+@dataclass(eq=False)
+class Instrument:
+    name: str
+    kind: str
+    scale: int
+    base: str
+    currency: str
+    price_scale: int
+    band: int  # in millionths, as the two below
+    band_per_second: int
+    band_maximum: int
+    reanchor_quotes: int
+    reanchor_within: Fraction
+    stale_after: int
+    order: int
+    mark: int | None = None  # in price units
+    marked_at: int = 0
+    stale: bool = False
+    row: list[tuple[int, str]] = field(default_factory=list)  # refused quotes: price, source
+    readers: dict[str, Account] = field(default_factory=dict)
+    feeds: list[AssetMark] = field(default_factory=list)
+
+    def low(self) -> int:
+        if self.mark is None:
+            return 0
+        return floor(self.mark * (1 - Fraction(self.band_maximum, 10**6))) if self.stale else self.mark
+
+    def high(self) -> Bound:
+        if self.mark is None:
+            return None
+        return ceil(self.mark * (1 + Fraction(self.band_maximum, 10**6))) if self.stale else self.mark
+
+
+class AssetMark:
+    """One asset of a profile: its haircut, and the product of the marks along its route."""
+
+    def __init__(self, haircut: Fraction, route: list[Instrument]) -> None:
+        self.haircut, self.route = haircut, route
+        self.scale = sum(i.price_scale for i in route)
+        self.mark, self.low, self.high = 1, 1, 1  # type: int, int, Bound
+        self.marked = self.fresh = True
+        self.refresh()
+
+    def refresh(self) -> None:
+        self.marked = all(i.mark is not None for i in self.route)
+        self.fresh = self.marked and not any(i.stale for i in self.route)
+        self.mark, self.low, self.high = 1, 1, 1
+        for i in self.route:
+            self.mark *= i.mark or 0
+            self.low *= i.low()
+            top = i.high()
+            self.high = None if self.high is None or top is None else self.high * top
+
+    def price(self) -> Fraction:
+        return Fraction(self.mark, 10**self.scale)
+
+
+class Profile:
+    """The parameters of one version; amounts stay in whole currency until an account's scale is known."""
+
+    def __init__(self, parameters: dict[str, object], instruments: dict[str, Instrument]) -> None:
+        ratios = {name: number(parameters.get(name, default)) for name, default in RATIOS.items()}
+        ratios["bankrupt"] = number(parameters.get("bankrupt", "1"))
+        self.ratios = ratios
+        self.highest = max(ratios.values())
+        self.breach_at_level = parameters.get("at_level", "safe") == "breach"
+        self.short_at_restore = parameters.get("at_restore", "restored") == "short"
+        self.suppressed_at_minimum = parameters.get("at_minimum", "called") == "suppressed"
+        self.amounts = {name: number(parameters.get(name, default)) for name, default in AMOUNTS.items()}
+        self.spans = {name: int(str(parameters.get(name, default))) * SECOND for name, default in SPANS.items()}
+        self.assets: dict[str, AssetMark] = {}
+        assets = parameters["assets"]
+        assert isinstance(assets, dict)
+        for name, entry in assets.items():
+            route = [instruments[step] for step in entry.get("route", [])]
+            self.assets[name] = AssetMark(number(entry.get("haircut", "0")), route)
+            for instrument in route:
+                instrument.feeds.append(self.assets[name])
+
+
+@dataclass
+class Call:
+    number: int
+    amount: int
+    issued: int
+    due: int
+    paid: int = 0
+    state: str = "OPEN"  # OPEN, MET, CURED
+    deadline_runs: bool = True  # until it expired or escalated, once
+
+    @property
+    def unpaid(self) -> int:
+        return self.amount - self.paid
+
+
+@dataclass
+class Money:
+    """Money in an asset that has no mark yet: it counts when the first one comes."""
+
+    asset: str
+    repaid: Fraction  # the part at face
+    rest: Fraction
+    arriving: bool
+    call: int
+
+
+@dataclass(eq=False)
+class Account:
+    name: str
+    currency: str
+    scale: int
+    profile_name: str
+    profile: Profile | None = None
+    balances: dict[str, Fraction] = field(default_factory=dict)
+    positions: dict[str, Fraction] = field(default_factory=dict)
+    lines: list[tuple[AssetMark, int, int]] = field(default_factory=list)  # term = floor(mark * second / third), negative if owed
+    owes_unknown: bool = False
+    level: str = "HEALTHY"
+    calls: list[Call] = field(default_factory=list)
+    waiting: list[Money] = field(default_factory=list)
+    persistence: int | None = None  # since when the condition of the next call holds
+    suppressed: bool = False
+    liquidating: bool = False
+    sale_asked: bool = False  # became liquidating, the demand is not yet said
+    demands: int = 0
+    demand: tuple[int, int] | None = None  # number and amount of the standing demand
+    quiet: bool = True  # HEALTHY and nothing runs
+
+    def open_calls(self) -> list[Call]:
+        return sorted((c for c in self.calls if c.state == "OPEN"), key=lambda c: (c.due, c.number))
+
+    def unpaid(self) -> int:
+        return sum(c.unpaid for c in self.calls if c.state == "OPEN")
+
+
+class Valuation:
+    """V and D of an account now: the figures, and their least and greatest values."""
+
+    def __init__(self, account: Account) -> None:
+        assert account.profile is not None
+        self.profile, self.scale = account.profile, account.scale
+        self.v = self.d = self.v_low = self.d_low = 0
+        self.v_high: Bound = 0
+        self.d_high: Bound = 0
+        for asset, factor, divisor in account.lines:
+            figure = asset.mark * factor // divisor
+            low = high = figure  # type: Bound
+            if not asset.fresh:
+                low = asset.low * factor // divisor
+                high = (None if factor else 0) if asset.high is None else asset.high * factor // divisor
+            assert low is not None
+            if factor >= 0:
+                self.v += figure
+                self.v_low += low
+                self.v_high = None if self.v_high is None or high is None else self.v_high + high
+            else:
+                self.d -= figure
+                self.d_low -= low
+                self.d_high = None if self.d_high is None or high is None else self.d_high - high
+        if account.owes_unknown:
+            self.d_high = None
+
+    def ratio(self, name: str) -> Guard:
+        """Return the guard V < ratio x D of this name."""
+        level = self.profile.ratios[name]
+        equal = self.profile.short_at_restore if name == "restore" else self.profile.breach_at_level
+
+        def holds(v: Bound, d: Bound) -> bool:
+            if d == 0 or v is None:
+                return False
+            if d is None:
+                return True
+            left, right = v * level.denominator, d * level.numerator
+            return left < right or (equal and left == right)
+
+        if holds(self.v_high, self.d_low):
+            return True
+        return None if holds(self.v_low, self.d_high) else False
+
+    def shortfall_of(self, v: Bound, d: Bound) -> Bound:
+        if v is None:
+            return 0
+        if d is None:
+            return None
+        level = self.profile.ratios["restore"]
+        return max(0, -((v * level.denominator - d * level.numerator) // level.denominator))
+
+    @property
+    def shortfall(self) -> int:
+        """Return S at the figures."""
+        result = self.shortfall_of(self.v, self.d)
+        assert result is not None
+        return result
+
+    def short_of(self, amount: Fraction, strictly: bool = False) -> Guard:
+        """Return the guard "shortfall >= amount", the amount in minor units."""
+
+        def holds(v: Bound, d: Bound) -> bool:
+            if d == 0:
+                return False
+            shortfall = self.shortfall_of(v, d)
+            return shortfall is None or shortfall > amount or (not strictly and shortfall == amount)
+
+        if holds(self.v_high, self.d_low):
+            return True
+        return None if holds(self.v_low, self.d_high) else False
+
+
+def both(first: Guard, second: Guard) -> Guard:
+    if first is False or second is False:
+        return False
+    return True if first and second else None
+
+
+# ----------------------------------------------------------------------------------------------------------------------- the oracle
+class Oracle:
+    """Feed it inputs in the order of the journal; read ``effects``."""
+
+    def __init__(self) -> None:
+        self.effects: list[dict[str, object]] = []
+        self.clock = 0
+        self._position = 0
+        self._counts: dict[str, int] = {}
+        self._said: list[tuple[str, dict[str, object]]] = []
+        self._instruments: dict[str, Instrument] = {}
+        self._activations: list[tuple[int, str, int, dict[str, object]]] = []
+        self._profiles: dict[str, Profile] = {}
+        self._accounts: dict[str, Account] = {}
+
+    def position(self) -> int:
+        return self._position
+
+    def levels(self) -> dict[str, str]:
+        return {account.name: account.level for account in self._accounts.values()}
+
+    def feed(self, event: dict[str, object]) -> None:
+        """Take one valid input; its effects are appended in order of group and number."""
+        self._position += 1
+        kind = event["type"]
+        if kind == "price_ticked":
+            self._price(event)
+        elif kind == "clock_ticked":
+            self._tick(moment(event["time"]))
+        elif kind == "position_changed":
+            self._trade(event)
+        elif kind == "collateral_moved":
+            self._money(event)
+        elif kind == "account_opened":
+            self._open(event)
+        elif kind == "account_changed":
+            self._change(event)
+        elif kind == "instrument_listed":
+            self._list(event)
+        elif kind == "profile_activated":
+            parameters = event["parameters"]
+            assert isinstance(parameters, dict)
+            activation = (moment(event["effective_from"]), str(event["profile"]), int(str(event["version"])), parameters)
+            self._activations.append(activation)
+        else:
+            assert kind == "engine_activated", kind
+        if self._said:
+            self._said.sort(key=lambda said: said[0])  # stable: within a group by number
+            self.effects.extend(effect for _, effect in self._said)
+            self._said.clear()
+
+    # ------------------------------------------------------------------------------------------------------------- saying effects
+    def _say(self, group: str, kind: str, **fields: object) -> None:
+        self._counts[group] = self._counts.get(group, 0) + 1
+        envelope = {"type": kind, "id": f"{group}/{self._counts[group]}", "position": self._position, "at_ns": self.clock}
+        self._said.append((group, envelope | fields))
+
+    def _tell(self, account: Account, kind: str, value: Valuation | None, **fields: object) -> None:
+        """Say an effect on an account; whole numbers under amount names become texts."""
+        for name in ("amount", "shortfall", "minimum", "credited", "unpaid"):
+            amount = fields.get(name)
+            if isinstance(amount, int):
+                fields[name] = show(amount, account.scale)
+        if value is not None:
+            fields = {"value": show(value.v, account.scale), "debit": show(value.d, account.scale)} | fields
+        self._say(account.name, kind, account=account.name, currency=account.currency, **fields)
+
+    def _name(self, account: Account, call: Call) -> str:
+        return f"{account.name}/call/{call.number}"
+
+    # ------------------------------------------------------------------------------------------------------------------ directory
+    def _list(self, event: dict[str, object]) -> None:
+        name = str(event["instrument"])
+
+        def millionths(key: str, default: str) -> int:
+            return floor(number(event.get(key, default)) * 10**6)
+
+        self._instruments[name] = Instrument(
+            name=name,
+            kind=str(event["kind"]),
+            scale=int(str(event["quantity_scale"])),
+            base=str(event.get("base", "")),
+            currency=str(event.get("currency", "")),
+            price_scale=int(str(event.get("price_scale", 0))),
+            band=millionths("band", "0.1"),
+            band_per_second=millionths("band_per_second", "0.001"),
+            band_maximum=millionths("band_maximum", "0.5"),
+            reanchor_quotes=int(str(event.get("reanchor_quotes", 3))),
+            reanchor_within=number(event.get("reanchor_within", "0.02")),
+            stale_after=int(str(event.get("stale_after_s", 300))) * SECOND,
+            order=len(self._instruments),
+        )
+
+    def _open(self, event: dict[str, object]) -> None:
+        name, currency = str(event["account"]), str(event["base_currency"])
+        account = Account(name, currency, self._instruments[currency].scale, str(event["profile"]))
+        self._accounts[name] = account
+        self._adopt(account)
+        self._settle(account)
+
+    def _change(self, event: dict[str, object]) -> None:
+        account = self._accounts[str(event["account"])]
+        if event.get("profile") is not None:
+            account.profile_name = str(event["profile"])
+            self._adopt(account)
+        self._settle(account)
+
+    def _adopt(self, account: Account) -> None:
+        account.profile = self._profiles.get(account.profile_name)
+        self._reread(account)
+
+    def _reread(self, account: Account) -> None:
+        """Note anew which balances are valued how, and which instruments the account reads."""
+        for instrument in self._instruments.values():
+            instrument.readers.pop(account.name, None)
+        account.lines, account.owes_unknown = [], False
+        if account.profile is None:
+            return
+        for name, balance in account.balances.items():
+            asset = account.profile.assets.get(name)
+            if balance == 0:
+                continue
+            if asset is None:
+                account.owes_unknown = account.owes_unknown or balance < 0
+                continue
+            kept = balance * (1 - asset.haircut) if balance > 0 else balance
+            factor = kept * Fraction(10**account.scale, 10**asset.scale)
+            account.lines.append((asset, factor.numerator, factor.denominator))
+            for instrument in asset.route:
+                instrument.readers[account.name] = account
+
+    # ---------------------------------------------------------------------------------------------------------------------- marks
+    def _price(self, event: dict[str, object]) -> None:
+        instrument = self._instruments[str(event["instrument"])]
+        price, source = units(str(event["price"]), instrument.price_scale), str(event.get("source", ""))
+        bid, ask = event.get("bid"), event.get("ask")
+        if bid is not None and ask is not None and number(bid) > number(ask):
+            return self._refuse(instrument, price, "crossed")
+        if price <= 0:
+            return self._refuse(instrument, price, "not_positive")
+        mark = instrument.mark
+        first = mark is None
+        if mark is not None:
+            age = self.clock - instrument.marked_at
+            band = min(instrument.band_maximum, instrument.band + instrument.band_per_second * age // SECOND)
+            if instrument.stale:
+                band = instrument.band_maximum
+            if abs(price - mark) * 10**6 > band * mark:
+                reason = self._agreement(instrument, price, source)
+                if not reason:
+                    return self._refuse(instrument, price, "deviation")
+                texts = {"price": show(price, instrument.price_scale), "mark": show(mark, instrument.price_scale)}
+                self._say("@market", "mark_reanchored", instrument=instrument.name, **texts, reason=reason)
+        instrument.row.clear()
+        instrument.mark, instrument.marked_at, instrument.stale = price, self.clock, False
+        for asset in instrument.feeds:
+            asset.refresh()
+        if first:
+            for account in self._accounts.values():
+                self._settle(account)
+        else:
+            for account in instrument.readers.values():
+                if not self._undisturbed(account):
+                    self._evaluate(account)
+        return None
+
+    def _agreement(self, instrument: Instrument, price: int, source: str) -> str:
+        def agree(prices: list[int]) -> bool:
+            return max(prices) - min(prices) <= instrument.reanchor_within * min(prices)
+
+        if instrument.row and instrument.row[-1][1] != source and agree([instrument.row[-1][0], price]):
+            return "second_source"
+        instrument.row.append((price, source))
+        last = [quote for quote, _ in instrument.row[-instrument.reanchor_quotes :]]
+        return "consecutive" if len(last) == instrument.reanchor_quotes and agree(last) else ""
+
+    def _refuse(self, instrument: Instrument, price: int, reason: str) -> None:
+        mark = "" if instrument.mark is None else show(instrument.mark, instrument.price_scale)
+        self._say("@market", "mark_refused", instrument=instrument.name, price=show(price, instrument.price_scale), mark=mark, reason=reason)
+
+    # ---------------------------------------------------------------------------------------------------------------------- clock
+    def _tick(self, time: int) -> None:
+        self.clock = time
+        due = sorted((a for a in self._activations if a[0] <= time), key=lambda a: a[:3])
+        for activation in due:
+            self._activations.remove(activation)
+            _, name, version, parameters = activation
+            replaced = self._profiles.get(name)
+            if replaced is not None:
+                for instrument in self._instruments.values():
+                    instrument.feeds = [a for a in instrument.feeds if a not in replaced.assets.values()]
+            self._profiles[name] = Profile(parameters, self._instruments)
+            for account in self._accounts.values():
+                if account.profile_name == name:
+                    self._adopt(account)
+            self._say("@market", "profile_took_effect", profile=name, version=version)
+        for instrument in self._instruments.values():
+            if instrument.mark is not None and not instrument.stale and time - instrument.marked_at > instrument.stale_after:
+                instrument.stale = True
+                for asset in instrument.feeds:
+                    asset.refresh()
+                mark = show(instrument.mark, instrument.price_scale)
+                self._say("@market", "feed_went_stale", instrument=instrument.name, mark=mark, marked_at_ns=instrument.marked_at)
+        for account in self._accounts.values():
+            if due:
+                self._settle(account)
+            if not self._undisturbed(account):
+                self._evaluate(account)
+                self._timers(account)
+
+    # ------------------------------------------------------------------------------------------------------------ money and trades
+    def _money(self, event: dict[str, object]) -> None:
+        account, asset = self._accounts[str(event["account"])], str(event["asset"])
+        delta, named = number(event["amount_delta"]), str(event.get("call", ""))
+        before = account.balances.get(asset, Fraction(0))
+        account.balances[asset] = before + delta
+        self._reread(account)
+        if account.calls or named:
+            call = next((c.number for c in account.calls if self._name(account, c) == named), 0)
+            if named and not call and delta > 0:
+                self._tell(account, "call_reference_unmatched", None, call=named)
+            if delta > 0:
+                repaid = min(delta, max(Fraction(0), -before))
+            else:
+                repaid = -delta - min(-delta, max(Fraction(0), before))
+            account.waiting.append(Money(asset, repaid, abs(delta) - repaid, delta > 0, call))
+        self._settle(account)
+        self._revise(account)
+
+    def _trade(self, event: dict[str, object]) -> None:
+        account, instrument = self._accounts[str(event["account"])], self._instruments[str(event["instrument"])]
+        quantity, price, fee = number(event["quantity_delta"]), number(event["price"]), number(event.get("fee", "0"))
+        held = account.positions.get(instrument.name, Fraction(0))
+        account.positions[instrument.name] = held + quantity
+        parts = [-held, quantity + held] if held * quantity < 0 and abs(quantity) > abs(held) else [quantity]
+        minor = 10 ** self._instruments[instrument.currency].scale
+        cash = Fraction(sum(floor(-part * price * minor) for part in parts), minor) - fee
+        base = instrument.base if instrument.kind == "spot" else instrument.name
+        for asset, delta in ((base, quantity), (instrument.currency, cash)):
+            account.balances[asset] = account.balances.get(asset, Fraction(0)) + delta
+        self._reread(account)
+        self._evaluate(account)
+        self._revise(account)
+
+    def _settle(self, account: Account) -> None:
+        """Count the money whose asset has a mark, in order of arrival; then evaluate."""
+        if account.profile is not None:
+            waiting, account.waiting = account.waiting, []
+            for money in waiting:
+                asset = account.profile.assets.get(money.asset)
+                if asset is None or not asset.marked:
+                    account.waiting.append(money)
+                    continue
+                minor = asset.price() * 10**account.scale
+                value = floor(money.repaid * minor) + floor(money.rest * minor * (1 - asset.haircut))
+                if money.arriving:
+                    self._credit(account, value, money.call)
+                else:
+                    self._withdraw(account, value)
+        self._evaluate(account)
+
+    def _credit(self, account: Account, value: int, named: int) -> None:
+        first = [c for c in account.calls if c.number == named and c.unpaid and c.state in ("OPEN", "CURED")]
+        for call in first + [c for c in account.open_calls() if c not in first]:
+            credited = min(value, call.unpaid)
+            if credited == 0:
+                continue
+            value -= credited
+            call.paid += credited
+            if call.unpaid:
+                self._tell(account, "call_reduced", None, call=self._name(account, call), credited=credited, unpaid=call.unpaid)
+            else:
+                call.state = "MET"
+                self._tell(account, "call_met", None, call=self._name(account, call), credited=credited)
+
+    def _withdraw(self, account: Account, value: int) -> None:
+        assert account.profile is not None
+        now = Valuation(account)
+        restore = now.ratio("restore")
+        for call in sorted(account.calls, key=lambda c: (c.due, c.number), reverse=True):
+            taken = min(value, call.paid)
+            if taken == 0 or call.state == "CURED":
+                continue
+            if call.state == "MET" and not (restore is True and call.issued + account.profile.spans["reopen_within_s"] >= self.clock):
+                continue
+            value -= taken
+            call.paid -= taken
+            if call.state == "MET":
+                self._reopen(account, now, call, "withdrawal")
+
+    def _reopen(self, account: Account, now: Valuation, call: Call, reason: str) -> None:
+        call.state = "OPEN"
+        name = self._name(account, call)
+        self._tell(account, "call_reopened", now, call=name, unpaid=call.unpaid, due_at_ns=call.due, reason=reason)
+
+    # ----------------------------------------------------------------------------------------------------------------- evaluation
+    def _undisturbed(self, account: Account) -> bool:
+        """Return whether nothing can follow: HEALTHY, nothing runs, every mark fresh, and V clear above the highest ratio of D."""
+        profile = account.profile
+        if profile is None:
+            return True
+        if not account.quiet or account.owes_unknown:
+            return False
+        v = d = 0
+        for asset, factor, divisor in account.lines:
+            if not asset.fresh:
+                return False
+            if factor >= 0:
+                v += asset.mark * factor // divisor
+            else:
+                d -= asset.mark * factor // divisor
+        return d == 0 or v * profile.highest.denominator > d * profile.highest.numerator
+
+    def _evaluate(self, account: Account) -> None:
+        """Evaluate an account until nothing changes."""
+        if account.profile is None:
+            return
+        now = Valuation(account)
+        before: object = None
+        while True:
+            state = (account.level, account.persistence, account.suppressed, account.liquidating, account.sale_asked, len(account.calls))
+            if state == before:
+                break
+            before = state
+            self._pass(account, now)
+        account.quiet = (
+            account.level == "HEALTHY"
+            and account.persistence is None
+            and not account.suppressed
+            and not account.liquidating
+            and not any(c.state == "OPEN" for c in account.calls)
+        )
+
+    def _condition(self, account: Account, now: Valuation) -> Guard:
+        """Return the condition of the next call."""
+        assert account.profile is not None
+        condition, unpaid = now.ratio("call"), account.unpaid()
+        if unpaid > 0:
+            step = account.profile.amounts["tranche_step"] * 10**account.scale
+            condition = both(condition, now.short_of(unpaid + step))
+        return condition
+
+    def _pass(self, account: Account, now: Valuation) -> None:
+        profile = account.profile
+        assert profile is not None
+        if now.ratio("restore") is False:
+            account.liquidating, account.sale_asked, account.demand = False, False, None
+            for call in account.calls:
+                if call.state == "OPEN":
+                    call.state = "CURED"
+                    self._tell(account, "call_cured", now, call=self._name(account, call), unpaid=call.unpaid)
+        if now.ratio("close_out") is True and not account.liquidating:
+            account.liquidating = account.sale_asked = True
+        breach = now.ratio("call")
+        if account.liquidating:
+            account.persistence = None
+        elif breach is False:
+            account.persistence, account.suppressed = None, False
+        elif account.suppressed:
+            minimum = profile.amounts["minimum_transfer"] * 10**account.scale
+            if both(breach, now.short_of(minimum, strictly=profile.suppressed_at_minimum)) is True:
+                account.suppressed = False
+                self._issue(account, now, now.shortfall)
+        else:
+            condition = self._condition(account, now)
+            if condition is False:
+                account.persistence = None
+            elif condition is True and account.persistence is None:
+                account.persistence = self.clock
+        if now.ratio("bankrupt") is True:
+            level = "BANKRUPT"
+        elif account.liquidating:
+            level = "LIQUIDATING"
+        elif breach is True:
+            level = "DEFICIT"
+        else:
+            level = "WARNING" if now.ratio("warn") is True else "HEALTHY"
+        if level != account.level:
+            previous, account.level = account.level, level
+            if (previous, level) == ("HEALTHY", "WARNING"):
+                self._tell(account, "margin_warned", now)
+            else:
+                self._tell(account, "margin_level_changed", now, level=level, previous=previous)
+        if account.sale_asked:
+            account.sale_asked = False
+            legs, total = self._sale(account, now)
+            if total >= profile.amounts["liquidation_minimum"] * 10**account.scale:
+                self._demand(account, now, legs, total)
+
+    def _issue(self, account: Account, now: Valuation, amount: int) -> None:
+        """Issue a call; ``amount`` is before rounding."""
+        assert account.profile is not None
+        rounding = account.profile.amounts["rounding"] * 10**account.scale
+        rounded = ceil(ceil(amount / rounding) * rounding) if rounding else amount
+        call = Call(len(account.calls) + 1, rounded, self.clock, self.clock + account.profile.spans["due_after_s"])
+        tranche = 1 + len(account.open_calls())
+        account.calls.append(call)
+        fields: dict[str, object] = {"amount": rounded, "shortfall": now.shortfall, "due_at_ns": call.due, "tranche": tranche}
+        self._tell(account, "margin_call_issued", now, call=self._name(account, call), **fields)
+
+    # --------------------------------------------------------------------------------------------------------------------- timers
+    def _timers(self, account: Account) -> None:
+        if account.profile is None:
+            return
+        while True:
+            due = [(c.due, "call_due", c.number) for c in account.open_calls() if c.deadline_runs and self.clock > c.due]
+            now = Valuation(account)
+            if account.persistence is not None:
+                matures = account.persistence + account.profile.spans["call_persistence_s"]
+                if self.clock >= matures and self._condition(account, now) is True:
+                    due.append((matures, "persistence", 0))
+            if not due:
+                return
+            _, kind, call_number = min(due)
+            if kind == "persistence":
+                self._mature(account, now)
+            else:
+                self._fall_due(account, now, account.calls[call_number - 1])
+            self._evaluate(account)
+
+    def _fall_due(self, account: Account, now: Valuation, call: Call) -> None:
+        call.deadline_runs = False
+        if now.ratio("restore") is None:
+            self._tell(account, "call_escalated", now, call=self._name(account, call), unpaid=call.unpaid)
+            return
+        self._tell(account, "call_expired", now, call=self._name(account, call), unpaid=call.unpaid)
+        if not account.liquidating:
+            account.liquidating = account.sale_asked = True
+
+    def _mature(self, account: Account, now: Valuation) -> None:
+        profile, shortfall = account.profile, now.shortfall
+        assert profile is not None
+        cured = [c for c in account.calls if c.state == "CURED" and c.unpaid and c.issued + profile.spans["reopen_within_s"] >= self.clock]
+        for call in sorted(cured, key=lambda c: (c.due, c.number)):
+            if shortfall > account.unpaid():
+                self._reopen(account, now, call, "breach")
+        account.persistence = None
+        unpaid = account.unpaid()
+        if unpaid > 0:
+            if shortfall - unpaid >= profile.amounts["tranche_step"] * 10**account.scale:
+                self._issue(account, now, shortfall - unpaid)
+            return
+        minimum = profile.amounts["minimum_transfer"] * 10**account.scale
+        if shortfall < minimum or (shortfall == minimum and profile.suppressed_at_minimum):
+            account.suppressed = True
+            self._tell(account, "call_suppressed_below_minimum", now, shortfall=shortfall, minimum=ceil(minimum))
+        else:
+            self._issue(account, now, shortfall)
+
+    # ----------------------------------------------------------------------------------------------------------------------- sale
+    def _sale(self, account: Account, now: Valuation) -> tuple[list[dict[str, str]], int]:
+        """Return the legs of the sale that would restore the account now, and their sum in minor units."""
+        assert account.profile is not None
+        restore = account.profile.ratios["restore"]
+        gap = restore * now.d - now.v
+        assets = [(account.profile.assets[a].haircut, self._instruments[a].order, a) for a in account.profile.assets]
+        legs, total = [], 0
+        for haircut, _, name in sorted(assets):
+            asset, balance = account.profile.assets[name], account.balances.get(name, Fraction(0))
+            gained = restore - (1 - haircut)
+            if gap <= 0 or balance <= 0 or not asset.marked or gained <= 0:
+                continue
+            sold = min(ceil(gap / gained), floor(balance * asset.price() * 10**account.scale))
+            if sold > 0:
+                gap -= sold * gained
+                total += sold
+                legs.append({"asset": name, "amount": show(sold, account.scale)})
+        return legs, total
+
+    def _demand(self, account: Account, now: Valuation, legs: list[dict[str, str]], total: int) -> None:
+        supersedes = account.demand[0] if account.demand else 0
+        account.demands += 1
+        account.demand = (account.demands, total) if total else None
+        self._tell(account, "liquidation_due", now, number=account.demands, amount=total, legs=legs, supersedes=supersedes)
+
+    def _revise(self, account: Account) -> None:
+        """After money or a trade while liquidating: lower the standing demand, or make one where none stands."""
+        if account.profile is None or not account.liquidating:
+            return
+        now = Valuation(account)
+        legs, total = self._sale(account, now)
+        enough = total >= account.profile.amounts["liquidation_minimum"] * 10**account.scale
+        if account.demand is None:
+            if enough:
+                self._demand(account, now, legs, total)
+        elif not enough:
+            self._demand(account, now, [], 0)
+        elif total < account.demand[1]:
+            self._demand(account, now, legs, total)
