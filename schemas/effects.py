@@ -58,7 +58,7 @@ class MarginCallIssued(Valued, frozen=True, tag="margin_call_issued.v1"):
     """``<group>/call/<n>``."""
     amount: str
     shortfall: str
-    """Before the minimum was compared and the amount rounded."""
+    """All that is missing to the restore level. The amount is this, less what open calls leave unpaid, rounded up."""
     due_at_ns: int
     """The last instant at which the call can still be met."""
     tranche: int

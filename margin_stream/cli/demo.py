@@ -56,7 +56,7 @@ def demo(
 ) -> int:
     """Run the main job: a crash day, 1,000 accounts, margin calls, answers; killed, recovered, replayed, verified.
 
-    Examples:
+    Try:
       margin-stream demo
       margin-stream demo --keep ./demo-store
       margin-stream demo --market usdt_pairs_1m.csv.gz

@@ -45,7 +45,7 @@ def simulate_day(
 ) -> int:
     """Print a simulated input day as NDJSON; equal arguments give equal bytes.
 
-    Examples:
+    Try:
       margin-stream simulate --scenario crash --accounts 1000 --seed 1 > day.ndjson
       margin-stream simulate --scenario quiet --accounts 50 | margin-stream ingest
     """
@@ -83,7 +83,7 @@ def import_market(
 ) -> int:
     """Turn market data files into inputs (NDJSON).
 
-    Examples:
+    Try:
       margin-stream import bars usdt.csv.gz btc.csv.gz --accounts 1000 > day.ndjson
       margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
       margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
@@ -209,7 +209,7 @@ def ingest(
 ) -> int:
     """Append inputs to the store's journal and fold them. Safe to run again on the same file after any crash.
 
-    Examples:
+    Try:
       margin-stream ingest day.ndjson
       margin-stream simulate --accounts 50 | margin-stream ingest --store ./s --partitions 4
       margin-stream ingest more.ndjson --strict --json

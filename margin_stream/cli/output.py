@@ -67,7 +67,8 @@ def complain(text: str) -> None:
 
 def console() -> Console:
     """Return a console on stdout; colours only where it is a terminal and NO_COLOR is not set."""
-    return Console(highlight=False, soft_wrap=True, no_color=bool(os.environ.get("NO_COLOR")))
+    width = None if sys.stdout.isatty() else 200
+    return Console(highlight=False, width=width, no_color=bool(os.environ.get("NO_COLOR")))
 
 
 def print_json(row: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def replay_store(
 ) -> int:
     """Fold the journal again, write nothing, and compare effects and digests with what was recorded.
 
-    Examples:
+    Try:
       margin-stream replay
       margin-stream replay --until 2021-05-19T13:00:00Z --json
       margin-stream replay --until '#1200'
@@ -73,7 +73,7 @@ def verify_store(
 ) -> int:
     """Check a store read-only: checksums, chain, gaps, order, tables against journal. Says exactly what is damaged.
 
-    Examples:
+    Try:
       margin-stream verify
       margin-stream verify --quick --json
     """
@@ -90,7 +90,7 @@ def verify_store(
 def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     """Print state and effects digests and counts.
 
-    Examples:
+    Try:
       margin-stream digest
       margin-stream digest --until 2021-05-19T13:00:00Z
     """
@@ -113,7 +113,7 @@ def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B0
 def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     """Show an account: facts and derived figures, per position, and how fresh each mark is.
 
-    Examples:
+    Try:
       margin-stream state --account A-000017
       margin-stream state --account A-000017 --at 2021-05-19T12:30:00Z --json
       margin-stream state --account A-000017 --at '#52000'
@@ -145,7 +145,7 @@ def calls(
 ) -> int:
     """List margin calls by deadline.
 
-    Examples:
+    Try:
       margin-stream calls --open
       margin-stream calls --account A-000017 --at 2021-05-19T13:00:00Z --json
     """
@@ -158,7 +158,7 @@ def calls(
 def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     """Show one call with its whole history.
 
-    Examples:
+    Try:
       margin-stream call A-000017/call/1
     """
     view = views.call_history(common.path, call_id)
@@ -188,7 +188,7 @@ def events(
 ) -> int:
     """Read the journal (inputs), or with --effects what was decided. Always NDJSON.
 
-    Examples:
+    Try:
       margin-stream events --account A-000017 --after 1000
       margin-stream events --effects --type margin_call_issued
       margin-stream events --follow
@@ -208,7 +208,7 @@ def events(
 def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     """List refused inputs with their reasons.
 
-    Examples:
+    Try:
       margin-stream quarantine list
     """
     show_rows(common, browsing.quarantine(common.path), ("id", "reason", "source", "source_seq", "advice"), empty="nothing was refused")
@@ -218,7 +218,7 @@ def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (froze
 def quarantine_show(identifier: Annotated[str, Parameter(name="ID", allow_leading_hyphen=True)], /, *, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     """Show one refused input: reason, what is wrong with it, what to do, raw bytes. ID is #N, source#seq or the SHA-256.
 
-    Examples:
+    Try:
       margin-stream quarantine show '#17'
     """
     show(common, browsing.quarantined(common.path, identifier))
@@ -228,7 +228,7 @@ def quarantine_show(identifier: Annotated[str, Parameter(name="ID", allow_leadin
 def profiles_list(*, common: Common = Common()) -> int:  # noqa: B008 (frozen)
     """List the margin profiles that are shipped.
 
-    Examples:
+    Try:
       margin-stream profiles list
     """
     rows = [{"name": data.name, "model": data.model, "title": data.title} for data in map(profiles.load, profiles.names())]
@@ -239,7 +239,7 @@ def profiles_list(*, common: Common = Common()) -> int:  # noqa: B008 (frozen)
 def profiles_show(name: Annotated[str, Parameter(name="NAME")], /, *, common: Common = Common()) -> int:  # noqa: B008 (frozen)
     """Show a margin profile, each number with its source and confidence.
 
-    Examples:
+    Try:
       margin-stream profiles show prime
     """
     try:

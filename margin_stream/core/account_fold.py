@@ -278,7 +278,8 @@ class AccountFold:
             case = self._case(account, profile)
             if value is None:
                 if amount > 0:
-                    account.unvalued.append((item.asset, before, amount, item.call))
+                    named = lifecycle.named_call(case, item.call)
+                    account.unvalued.append((item.asset, before, amount, case.call_id(named) if named else ""))
             elif amount > 0:
                 lifecycle.credit(case, value, item.call)
             else:

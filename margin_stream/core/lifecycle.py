@@ -169,12 +169,12 @@ def _set_level(case: Case) -> None:
             case.say(effects.MarginLevelChanged, level=level.name, previous=previous.name)
 
 
-def _issue(case: Case, shortfall: int) -> None:
+def _issue(case: Case, uncovered: int) -> None:
     account, policy = case.account, case.policy
     account.call_count += 1
     call = Call(
         number=account.call_count,
-        amount=policy.rounded(shortfall),
+        amount=policy.rounded(uncovered),
         paid=0,
         issued_at_ns=case.now_ns,
         due_at_ns=case.now_ns + policy.due_after_ns,
@@ -187,7 +187,7 @@ def _issue(case: Case, shortfall: int) -> None:
         effects.MarginCallIssued,
         call=case.call_id(call),
         amount=case.money(call.amount),
-        shortfall=case.money(shortfall),
+        shortfall=case.money(case.shortfall),
         due_at_ns=call.due_at_ns,
         tranche=call.tranche,
     )
@@ -271,6 +271,16 @@ def reopen(case: Case, call: Call, event: CallEvent, reason: str) -> None:
     case.say(effects.CallReopened, call=case.call_id(call), unpaid=case.money(call.unpaid), due_at_ns=call.due_at_ns, reason=reason)
 
 
+def named_call(case: Case, named: str) -> Call | None:
+    """Return the call that an event names, None where it names none; a name that the account does not have is said."""
+    if not named:
+        return None
+    found = next((call for call in case.account.calls if case.call_id(call) == named), None)
+    if found is None:
+        case.emit(case.account, effects.CallReferenceUnmatched, call=named)
+    return found
+
+
 def credit(case: Case, value: int, named: str) -> None:
     """Count money that settled: for the call that it names, then oldest due first.
 
@@ -279,13 +289,10 @@ def credit(case: Case, value: int, named: str) -> None:
         named: the call id that the sender gave, or empty.
     """
     account = case.account
+    target = named_call(case, named)
     order = sorted((call for call in account.calls if call.open), key=lambda call: (call.due_at_ns, call.number))
-    if named:
-        target = next((call for call in account.calls if case.call_id(call) == named), None)
-        if target is None:
-            case.emit(account, effects.CallReferenceUnmatched, call=named)
-        elif target.unpaid > 0:
-            order = [target] + [call for call in order if call is not target]
+    if target is not None and target.unpaid > 0:
+        order = [target] + [call for call in order if call is not target]
     for call in order:
         part = min(value, call.unpaid)
         if part <= 0:

@@ -22,6 +22,10 @@ from schemas.times import parse_time
 SECOND_NS = 1_000_000_000
 STEP_S = 20
 STEPS = 86_400 // STEP_S
+"""Steps of the day itself."""
+AFTER_STEP_S = 240
+AFTER_STEPS = 86_400 // AFTER_STEP_S
+"""Steps of the day after, on which calls fall due: fewer, and flat."""
 BILLION = 10**9
 
 
@@ -113,7 +117,7 @@ class UnknownScenario(ValueError):
 
 
 def simulate(name: str, accounts: int, seed: int) -> Iterator[AnyInput]:
-    """Yield the inputs of a simulated day, answers to its margin calls among them.
+    """Yield the inputs of a simulated day and of the quiet day after it, answers to its margin calls among them.
 
     Raises:
         UnknownScenario: the text lists those that there are.
@@ -171,8 +175,9 @@ def _day(scenario: Scenario, accounts: int, seed: int, source: str) -> Iterator[
     prices = {coin.base: coin.price for coin in COINS}
     deepest = max(range(len(scenario.path)), key=lambda n: scenario.path[n][1])
     bottom = scenario.path[deepest][0] if scenario.path[deepest][1] else -1
-    for step in range(1, STEPS):
-        now = start_ns + step * STEP_S * SECOND_NS
+    for step in range(1, STEPS + AFTER_STEPS):
+        seconds = step * STEP_S if step < STEPS else 86_400 + (step - STEPS) * AFTER_STEP_S
+        now = start_ns + seconds * SECOND_NS
         feed_sequence += 1
         yield ClockTicked(source=feed, source_seq=feed_sequence, event_time=now, time=now)
         depth = _on_path(scenario.path, step)

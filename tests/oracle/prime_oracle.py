@@ -94,7 +94,8 @@ class AssetMark:
     def __init__(self, haircut: Fraction, route: list[Instrument]) -> None:
         self.haircut, self.route = haircut, route
         self.scale = sum(i.price_scale for i in route)
-        self.mark, self.low, self.high = 1, 1, 1  # type: int, int, Bound
+        self.mark, self.low = 1, 1
+        self.high: Bound = 1
         self.marked = self.fresh = True
         self.refresh()
 
@@ -201,11 +202,11 @@ class Valuation:
         self.d_high: Bound = 0
         for asset, factor, divisor in account.lines:
             figure = asset.mark * factor // divisor
-            low = high = figure  # type: Bound
+            low = figure
+            high: Bound = figure
             if not asset.fresh:
                 low = asset.low * factor // divisor
                 high = (None if factor else 0) if asset.high is None else asset.high * factor // divisor
-            assert low is not None
             if factor >= 0:
                 self.v += figure
                 self.v_low += low
@@ -725,7 +726,8 @@ class Oracle:
         restore = account.profile.ratios["restore"]
         gap = restore * now.d - now.v
         assets = [(account.profile.assets[a].haircut, self._instruments[a].order, a) for a in account.profile.assets]
-        legs, total = [], 0
+        legs: list[dict[str, str]] = []
+        total = 0
         for haircut, _, name in sorted(assets):
             asset, balance = account.profile.assets[name], account.balances.get(name, Fraction(0))
             gained = restore - (1 - haircut)
@@ -758,3 +760,175 @@ class Oracle:
             self._demand(account, now, [], 0)
         elif total < account.demand[1]:
             self._demand(account, now, legs, total)
+
+
+# ----------------------------------------------------------------------------------------------------- scenarios worked out by hand
+class Scenario:
+    """Account "a" owes USDT against 1 BTC (haircut 0.10): V = 0.9 x mark. Steps speak in seconds since the first clock."""
+
+    start = 1_600_000_000
+
+    def __init__(self, owed: int, mark: int) -> None:
+        self.oracle, self.second, self.seen = Oracle(), 0, 0
+        for name, scale in (("USDT", 2), ("BTC", 8)):
+            self.oracle.feed({"type": "instrument_listed", "instrument": name, "kind": "currency", "quantity_scale": scale})
+        pair: dict[str, object] = {"instrument": "BTCUSDT", "kind": "spot", "base": "BTC", "currency": "USDT"}
+        self.oracle.feed({"type": "instrument_listed", "quantity_scale": 6, "price_scale": 1} | pair)
+        assets = {"USDT": {"haircut": "0", "route": []}, "BTC": {"haircut": "0.10", "route": ["BTCUSDT"]}}
+        parameters: dict[str, object] = {"base_currency": "USDT", "assets": assets}
+        profile = {"profile": "p", "model": "prime", "version": 1, "approved_by": "x", "effective_from": "2020-01-01T00:00:00Z"}
+        self.oracle.feed({"type": "profile_activated", "parameters": parameters} | profile)
+        self.oracle.feed({"type": "account_opened", "account": "a", "base_currency": "USDT", "profile": "p"})
+        self.at(0)
+        self.price(mark)
+        self.move("BTC", "1")
+        self.move("USDT", str(-owed))
+
+    def at(self, second: int, nanosecond: int = 0) -> None:
+        self.second = second
+        text = datetime.fromtimestamp(self.start + second, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{nanosecond:09d}Z"
+        self.oracle.feed({"type": "clock_ticked", "time": text})
+
+    def price(self, price: int, source: str = "feed") -> None:
+        self.oracle.feed({"type": "price_ticked", "instrument": "BTCUSDT", "price": str(price), "source": source})
+
+    def move(self, asset: str, amount: str, call: str = "") -> None:
+        self.oracle.feed({"type": "collateral_moved", "account": "a", "asset": asset, "amount_delta": amount, "call": call})
+
+    def trade(self, quantity: str, price: int) -> None:
+        self.oracle.feed({"type": "position_changed", "account": "a", "instrument": "BTCUSDT", "quantity_delta": quantity, "price": str(price)})
+
+    def said(self, *expected: str) -> None:
+        """Compare what was said since the last look, each as "type key=value ..." with any of its fields."""
+        new = self.oracle.effects[self.seen :]
+        self.seen = len(self.oracle.effects)
+        assert len(new) == len(expected), f"expected {expected}\nsaid {new}"
+        for effect, text in zip(new, expected, strict=True):
+            kind, *pairs = text.split()
+            wrong = [pair for pair in pairs if str(effect[pair.split("=")[0]]) != pair.split("=")[1]]
+            assert effect["type"] == kind and not wrong, f"expected {text}\nsaid {effect}"
+
+
+def due(second: int) -> int:
+    """Return the due time of a call issued at this second."""
+    return (Scenario.start + second + 86_400) * SECOND
+
+
+def check_call_to_expiry() -> None:
+    s = Scenario(20_000, 40_000)  # V 36,000; warn below 28,000, call below 25,000, close-out below 22,000
+    s.said("profile_took_effect profile=p version=1 id=@market/1")
+    s.at(200)  # the band is 10 % + 20 %
+    s.price(30_000)  # V 27,000
+    s.said("margin_warned id=a/1 value=27000.00 debit=20000.00 account=a currency=USDT")
+    s.at(201)
+    s.price(27_000)  # exactly 10 % less, inside 10.1 %; V 24,300
+    s.said("margin_level_changed level=DEFICIT previous=WARNING")
+    s.at(260)
+    s.said()
+    s.at(261)  # S = 28,000 - 24,300
+    s.said(f"margin_call_issued call=a/call/1 amount=3700.00 shortfall=3700.00 due_at_ns={due(261)} tranche=1")
+    s.price(25_800)  # V 23,220, S 4,780 = 3,700 + 1,080
+    s.at(321)
+    s.said("margin_call_issued call=a/call/2 amount=1100.00 shortfall=4780.00 tranche=2")
+    s.move("USDT", "3700", "a/call/1")  # D 16,300: 1.4 D = 22,820 <= 23,220, so the second call is cured
+    s.said(
+        "call_met call=a/call/1 credited=3700.00",
+        "call_cured call=a/call/2 unpaid=1100.00 value=23220.00 debit=16300.00",
+        "margin_level_changed level=HEALTHY previous=DEFICIT",
+    )
+    s.at(400)
+    s.price(22_600)  # V 20,340 < 20,375 = 1.25 D; S = 22,820 - 20,340 = 2,480
+    s.said("margin_level_changed level=DEFICIT previous=HEALTHY")
+    s.at(460)  # reopened 1,100; 2,480 - 1,100 = 1,380 more
+    s.said(
+        f"call_reopened call=a/call/2 unpaid=1100.00 due_at_ns={due(321)} reason=breach",
+        "margin_call_issued call=a/call/3 amount=1400.00 shortfall=2480.00 tranche=2",
+    )
+    s.at(86_721)
+    s.price(22_600)
+    s.said(f"feed_went_stale instrument=BTCUSDT mark=22600.0 marked_at_ns={(s.start + 400) * SECOND}")
+    s.at(86_721, 1)  # G = 2,480; 2,480 / (1.4 - 0.9) = 4,960
+    s.said(
+        "call_expired call=a/call/2 unpaid=1100.00",
+        "margin_level_changed level=LIQUIDATING previous=DEFICIT",
+        "liquidation_due number=1 amount=4960.00 supersedes=0",
+    )
+    assert s.oracle.effects[-1]["legs"] == [{"asset": "BTC", "amount": "4960.00"}]
+    s.at(86_861)
+    s.said("call_expired call=a/call/3") if s.oracle.effects[s.seen :] else s.said()
+    s.price(22_600)
+    s.move("USDT", "500")  # pays call 2 in part; G = 22,120 - 20,340 = 1,780: 3,560
+    s.said(
+        "call_reduced call=a/call/2 credited=500.00 unpaid=600.00",
+        "liquidation_due number=2 amount=3560.00 supersedes=1",
+    )
+    s.trade("-0.2", 22_600)  # 4,520 for BTC: D 11,280, V 16,272 >= 15,792: restored
+    s.said(
+        "call_cured call=a/call/2 unpaid=600.00",
+        "call_cured call=a/call/3 unpaid=1400.00",
+        "margin_level_changed level=HEALTHY previous=LIQUIDATING",
+    )
+
+
+def check_escalation() -> None:
+    s = Scenario(20_000, 27_000)  # in deficit at once
+    s.at(60)
+    s.said("profile_took_effect", "margin_level_changed level=DEFICIT previous=HEALTHY", "margin_call_issued amount=3700.00")
+    s.at(301)  # V between 12,150 and 36,450: every guard undecided, so no level is true
+    s.said("feed_went_stale mark=27000.0", "margin_level_changed level=HEALTHY previous=DEFICIT")
+    s.at(86_460)
+    s.said()
+    s.at(86_460, 1)
+    s.said("call_escalated call=a/call/1 unpaid=3700.00 value=24300.00")
+    s.price(27_000)
+    s.said("margin_level_changed level=DEFICIT previous=HEALTHY")
+    s.at(86_461)
+    s.said()  # a deadline escalates once
+
+
+def check_deep() -> None:
+    s = Scenario(20_000, 27_000)
+    s.said("profile_took_effect", "margin_level_changed level=DEFICIT")
+    s.price(24_400)  # V 21,960 < 22,000; G 6,040: 12,080
+    s.said("margin_level_changed level=LIQUIDATING previous=DEFICIT", "liquidation_due amount=12080.00 number=1")
+    s.price(22_200)  # V 19,980 < 20,000
+    s.said("margin_level_changed level=BANKRUPT previous=LIQUIDATING value=19980.00")
+    s.move("USDT", "13000")  # D 7,000: 9,800 <= 19,980
+    s.said("margin_level_changed level=HEALTHY previous=BANKRUPT")
+
+
+def check_small() -> None:
+    s = Scenario(5_000, 6_900)  # V 6,210 < 6,250; S = 7,000 - 6,210 = 790
+    s.at(60)
+    s.said("profile_took_effect", "margin_level_changed", "call_suppressed_below_minimum shortfall=790.00 minimum=1000.00")
+    s.at(200)
+    s.said()  # once an entry
+    s.price(6_600)  # V 5,940; S 1,060, at once
+    s.said("margin_call_issued call=a/call/1 amount=1100.00 shortfall=1060.00 tranche=1")
+    s.move("USDT", "1", "b/call/9")
+    s.said("call_reference_unmatched call=b/call/9", "call_reduced credited=1.00 unpaid=1099.00")
+    s.move("USDT", "1099")
+    s.said("call_met call=a/call/1 credited=1099.00", "margin_level_changed level=HEALTHY")  # D 3,900: 5,460 <= 5,940
+    s.move("USDT", "-1000")  # D 4,900: 6,860 > 5,940, V < 6,125: short
+    s.said("call_reopened call=a/call/1 unpaid=1000.00 reason=withdrawal", "margin_level_changed level=DEFICIT")
+
+
+def check_marks() -> None:
+    s = Scenario(100, 10_000)
+    s.price(11_000)  # the band's edge is inside
+    s.said("profile_took_effect")
+    s.price(20_000)
+    s.price(0)
+    s.price(20_100)
+    s.said("mark_refused price=20000.0 mark=11000.0 reason=deviation", "mark_refused reason=not_positive", "mark_refused price=20100.0")
+    s.price(20_400)  # 400 <= 2 % of 20,000
+    s.said("mark_reanchored price=20400.0 mark=11000.0 reason=consecutive")
+    s.price(30_000)
+    s.price(30_600, "other")
+    s.said("mark_refused price=30000.0", "mark_reanchored price=30600.0 mark=20400.0 reason=second_source")
+
+
+if __name__ == "__main__":
+    for check in (check_call_to_expiry, check_escalation, check_deep, check_small, check_marks):
+        check()
+        print(f"{check.__name__}: as worked out by hand")
