@@ -143,9 +143,11 @@ def _condition(case: Case) -> Truth:
     truth = case.valuation.truth
     breached = truth(case.policy.call)
     unpaid = case.account.unpaid
-    if breached is not Truth.TRUE or not unpaid:
+    if breached is Truth.FALSE or not unpaid:
         return breached
-    return truth(case.policy.short_of(unpaid + case.policy.tranche_step))
+    uncovered = truth(case.policy.short_of(unpaid + case.policy.tranche_step))
+    # Both must hold: one that is false decides, whatever the other.
+    return breached if uncovered is Truth.TRUE else uncovered
 
 
 def _set_level(case: Case) -> None:
@@ -257,7 +259,7 @@ def _mature(case: Case) -> None:
     if unpaid:
         if shortfall - unpaid >= policy.tranche_step:
             _issue(case, shortfall - unpaid)
-    elif case.valuation.truth(policy.reaches_minimum()) is Truth.TRUE:
+    elif policy.is_called(shortfall):
         _issue(case, shortfall)
     else:
         account.suppressed = True

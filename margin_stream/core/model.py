@@ -165,6 +165,10 @@ class CallPolicy(NamedTuple):
         """Return the guard that holds where the shortfall is enough to be called."""
         return self.short_of(self.minimum_transfer if self.minimum_is_called else self.minimum_transfer + 1)
 
+    def is_called(self, shortfall: int) -> bool:
+        """Say whether a shortfall is enough to be called, at the figures."""
+        return shortfall > self.minimum_transfer or (shortfall == self.minimum_transfer and self.minimum_is_called)
+
     def rounded(self, amount: int) -> int:
         """Return the amount rounded up."""
         return -(-amount // self.rounding) * self.rounding

@@ -7,6 +7,7 @@ A failed write or sync stops the writer: nothing is retried, and opening the sto
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -29,12 +30,13 @@ from margin_stream.journal.layout import (
     RecordedDigest,
     StoreError,
     StoreMissing,
+    new_manifest,
     partition_name,
     read_manifest,
     write_manifest,
 )
 from margin_stream.journal.log import LogWriter
-from margin_stream.journal.records import Cut, segment_name
+from margin_stream.journal.records import Cut
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
 from margin_stream.tables.rocks import Table
@@ -103,29 +105,38 @@ class Host:
     def _manifest(self, partitions: int | None) -> Manifest:
         layout = self.layout
         try:
-            return read_manifest(layout)
+            manifest = read_manifest(layout)
+            if layout.making.exists():
+                self._disk.remove(layout.making)
+            return manifest
         except StoreMissing:
             pass
-        others = sorted(p.name for p in layout.root.iterdir() if p.name not in ("lock", "manifest.json.new"))
-        if others and not {*others} <= {"journal", "effects", "digests"}:
-            raise StoreError(f"{layout.root}: not empty and no store ({', '.join(others[:3])}, ...): name another folder")
-        if any((layout.root / name).exists() for name in others) and (layout.journal / "highwater").exists():
+        # A file says that the store is being made, from before the first log until after the manifest: a store whose making was
+        # interrupted is made again (nothing was acknowledged), and one that lost its manifest is not mistaken for it.
+        names = {entry.name for entry in layout.root.iterdir()} - {"lock"}
+        if layout.making.exists() or names <= {"manifest.json.new", "making.new"}:
+            self._disk.replace(layout.making, b"")
+            return self._make(partitions or 1)
+        if "journal" in names:
             raise StoreError(f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal: restore the manifest")
-        return write_manifest(layout, partitions or 1, self._disk)
+        raise StoreError(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...): name another folder")
+
+    def _make(self, partitions: int) -> Manifest:
+        layout = self.layout
+        manifest = new_manifest(partitions)
+        for folder in (layout.journal, layout.digests, layout.effects, layout.tables):
+            if folder.exists():
+                shutil.rmtree(folder)
+        for folder in (layout.journal, layout.digests, *layout.effects_logs(manifest.partitions)):
+            logs.create(folder, manifest.identity, self._disk)
+        write_manifest(layout, manifest, self._disk)
+        self._disk.remove(layout.making)
+        self._disk.sync_folder(layout.root)
+        return manifest
 
     def _open(self) -> None:
         layout, manifest, disk = self.layout, self.manifest, self._disk
         store_id = manifest.identity
-        log_folders = [layout.journal, layout.digests, *layout.effects_logs(manifest.partitions)]
-        fresh = not (layout.journal / "highwater").exists() and not layout.tables.exists()
-        for folder in log_folders:
-            if fresh and not (folder / segment_name(1)).exists():
-                # A store whose making was interrupted is made again: nothing was acknowledged yet.
-                if folder.exists():
-                    for path in folder.iterdir():
-                        path.unlink()
-                    folder.rmdir()
-                logs.create(folder, store_id, disk)
         self.system = System(manifest.partitions)
         self._tables: list[Table] = []
         notes: list[str] = []
@@ -183,10 +194,8 @@ class Host:
             table.close()
         self._tables = []
         for name in names:
-            folder = self.layout.table(name)
-            if folder.exists():
-                for path in sorted(folder.rglob("*"), reverse=True):
-                    path.unlink() if path.is_file() else path.rmdir()
+            if self.layout.table(name).exists():
+                shutil.rmtree(self.layout.table(name))
         self._tables = [Table(self.layout.table(name)) for name in names]
 
     def _recover(self, markers: list[Marker | None], cut: Cut) -> None:
@@ -270,14 +279,18 @@ class Host:
         """The next record has as many items or bytes as one should."""
         return self._builder.count >= self._group_items or self._builder.size >= GROUP_BYTES
 
-    def begin_commit(self) -> None:
-        """Write the admitted items as a record and start to make it durable; fold it meanwhile. Waits for the record before."""
+    def begin_commit(self) -> Future[None] | None:
+        """Write the admitted items as a record and start to make it durable; fold it meanwhile. Waits for the record before.
+
+        Returns:
+            What is done once the record is durable, or None where nothing was admitted.
+        """
         self.finish_commit()
         self._raise_failure()
+        self._since_checkpoint += self._builder.count
         items = self._builder.take()
         if not items:
-            return
-        count = self._since_checkpoint
+            return None
         try:
             self._journal.append(encode_payload(items))
             cut = self._journal.write()
@@ -288,7 +301,7 @@ class Host:
         except BaseException as error:
             self._failed = error
             raise
-        self._since_checkpoint = count + len(items)
+        return future
 
     def finish_commit(self) -> None:
         """Wait until the record that is under way is durable, then record its effects."""

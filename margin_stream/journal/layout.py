@@ -72,6 +72,7 @@ class Layout:
         self.root = root
         self.manifest = root / "manifest.json"
         self.lock = root / "lock"
+        self.making = root / "making"
         self.journal = root / "journal"
         self.digests = root / "digests"
         self.tables = root / "tables"
@@ -90,14 +91,21 @@ def _checksum(fields: dict[str, object]) -> str:
     return sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def write_manifest(layout: Layout, partitions: int, disk: Disk) -> Manifest:
-    """Make a manifest for a new store."""
+def new_manifest(partitions: int) -> Manifest:
+    """Return the manifest of a new store.
+
+    Raises:
+        StoreError: the number of partitions is out of range.
+    """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
         raise StoreError(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
-    manifest = Manifest(FORMAT, secrets.token_hex(16), partitions, SLOTS, ENGINE_VERSION, "input")
+    return Manifest(FORMAT, secrets.token_hex(16), partitions, SLOTS, ENGINE_VERSION, "input")
+
+
+def write_manifest(layout: Layout, manifest: Manifest, disk: Disk) -> None:
+    """Write the manifest: from here on there is a store."""
     fields = msgspec.to_builtins(manifest)
     disk.replace(layout.manifest, json.dumps({**fields, "sha256": _checksum(fields)}, indent=1).encode() + b"\n")
-    return manifest
 
 
 def read_manifest(layout: Layout) -> Manifest:

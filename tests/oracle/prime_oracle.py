@@ -196,7 +196,8 @@ class Valuation:
 
     def __init__(self, account: Account) -> None:
         assert account.profile is not None
-        self.profile, self.scale = account.profile, account.scale
+        self.profile = account.profile
+        self.guards: dict[str, Guard] = {}
         self.v = self.d = self.v_low = self.d_low = 0
         self.v_high: Bound = 0
         self.d_high: Bound = 0
@@ -220,6 +221,11 @@ class Valuation:
 
     def ratio(self, name: str) -> Guard:
         """Return the guard V < ratio x D of this name."""
+        if name not in self.guards:
+            self.guards[name] = self._ratio(name)
+        return self.guards[name]
+
+    def _ratio(self, name: str) -> Guard:
         level = self.profile.ratios[name]
         equal = self.profile.short_at_restore if name == "restore" else self.profile.breach_at_level
 
@@ -846,7 +852,11 @@ def check_call_to_expiry() -> None:
     )
     s.at(86_721)
     s.price(22_600)
-    s.said(f"feed_went_stale instrument=BTCUSDT mark=22600.0 marked_at_ns={(s.start + 400) * SECOND}")
+    s.said(
+        f"feed_went_stale instrument=BTCUSDT mark=22600.0 marked_at_ns={(s.start + 400) * SECOND}",
+        "margin_level_changed level=HEALTHY previous=DEFICIT",  # undecided is not true
+        "margin_level_changed level=DEFICIT previous=HEALTHY",
+    )
     s.at(86_721, 1)  # G = 2,480; 2,480 / (1.4 - 0.9) = 4,960
     s.said(
         "call_expired call=a/call/2 unpaid=1100.00",
@@ -855,7 +865,7 @@ def check_call_to_expiry() -> None:
     )
     assert s.oracle.effects[-1]["legs"] == [{"asset": "BTC", "amount": "4960.00"}]
     s.at(86_861)
-    s.said("call_expired call=a/call/3") if s.oracle.effects[s.seen :] else s.said()
+    s.said("call_expired call=a/call/3 unpaid=1400.00")  # liquidating already
     s.price(22_600)
     s.move("USDT", "500")  # pays call 2 in part; G = 22,120 - 20,340 = 1,780: 3,560
     s.said(
