@@ -213,7 +213,7 @@ class _Inspector:
                 elif self._digests:
                     self._say(path, None, "the table has no marker")
             except (Distrusted, TableError) as error:
-                self._say(path, None, f"{error}; it is rebuilt from the journal when the store is opened for writing")
+                self._say(path, None, f"{error}; tables are rebuilt from the journal when the store is opened for writing")
             finally:
                 if table is not None:
                     table.close()

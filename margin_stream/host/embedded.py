@@ -7,6 +7,7 @@ A failed write or sync stops the writer: nothing is retried, and opening the sto
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -191,7 +192,8 @@ class Host:
 
     def _remake_tables(self, names: list[str]) -> None:
         for table in self._tables:
-            table.close()
+            with contextlib.suppress(Exception):
+                table.close()
         self._tables = []
         for name in names:
             if self.layout.table(name).exists():

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options, Rdict, WriteBatch, WriteOptions
@@ -30,21 +35,94 @@ def _options() -> Options:
     return options
 
 
+SEAL = "seal.json"
+PROBE_S = 20
+_PROBE = """
+import sys
+from pathlib import Path
+from margin_stream.tables.rocks import Table
+for _ in Table(Path(sys.argv[1]), read_only=True, probed=True).rows(): pass
+"""
+
+
+def _sums(path: Path) -> dict[str, str]:
+    found = {}
+    for file in sorted(path.iterdir()):
+        if file.name not in (SEAL, SEAL + ".new", "LOCK") and not file.name.startswith("LOG"):
+            found[file.name] = sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def seal(path: Path) -> None:
+    """Note the checksum of every file of a closed database, so that whoever opens it next knows that it is whole."""
+    fresh = path / (SEAL + ".new")
+    with fresh.open("w") as file:
+        json.dump(_sums(path), file, indent=0)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path / SEAL)
+
+
+def _examine(path: Path) -> None:
+    """Make sure that a database can be opened: RocksDB, given a damaged file, may crash or never return.
+
+    A sealed one must have the checksums of its seal. One that was not closed is opened and read by another process first.
+    """
+    if (path / SEAL).exists():
+        try:
+            noted = json.loads((path / SEAL).read_bytes())
+        except ValueError:
+            raise TableError(f"{path / SEAL}: offset 0: the seal is damaged") from None
+        sums = _sums(path)
+        for name in sorted({*noted, *sums} if isinstance(noted, dict) else {SEAL}):
+            if not isinstance(noted, dict) or noted.get(name) != sums.get(name):
+                raise TableError(f"{path / name}: offset 0: the file does not match its checksum")
+        return
+    command = [sys.executable, "-c", _PROBE, str(path)]
+    limit = PROBE_S + sum(file.stat().st_size for file in path.iterdir()) / 10e6
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=limit, check=False, cwd=Path(__file__).parents[2])
+    except subprocess.TimeoutExpired:
+        raise TableError(f"{path}: the database cannot be opened: it does not come to an end") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise TableError(f"{path}: the database cannot be read: {lines[-1] if lines else f'signal {-done.returncode}'}")
+
+
+def _drop_options_files(path: Path) -> None:
+    """Remove RocksDB's notes of its options: nothing needs them, and one flipped bit in them can crash the process that opens them."""
+    for notes in path.glob("OPTIONS-*"):
+        notes.unlink()
+
+
 class Table:
     """An open database."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, probed: bool = False) -> None:
         """
+        Args:
+            path: the folder.
+            read_only: nothing is written; works beside a writer.
+            probed: it is known that the files can be opened.
+
         Raises:
             TableError: it cannot be opened.
         """
         self.path = path
+        self._read_only = read_only
+        self._broken = False
+        if not probed and path.exists():
+            _examine(path)
+        if not read_only:
+            (path / SEAL).unlink(missing_ok=True)
         try:
             if read_only:
                 self._db = Rdict(str(path), options=_options(), access_type=AccessType.read_only())
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                _drop_options_files(path)
                 self._db = Rdict(str(path), options=_options())
+                _drop_options_files(path)
         except Exception as error:
             raise TableError(f"{path}: {error}") from error
         self._write_options = WriteOptions()
@@ -82,8 +160,12 @@ class Table:
         try:
             self._db.write(batch, self._write_options)
         except Exception as error:
+            self._broken = True
             raise TableError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database; one that was written to is sealed."""
         self._db.close()
+        if not self._read_only and not self._broken:
+            _drop_options_files(self.path)
+            seal(self.path)

@@ -21,7 +21,7 @@ from margin_stream.host.embedded import Host
 from margin_stream.journal import highwater
 from margin_stream.journal.layout import CorruptManifest, StoreError, StoreLocked
 from margin_stream.journal.records import HEADER, CorruptLog
-from replay.reader import StoreReader, Until
+from replay.reader import Until
 from replay.replaying import replay
 from replay.verifying import verify
 from tests.days import random_day
@@ -118,12 +118,11 @@ def test_an_acknowledged_record_that_is_missing_or_damaged_is_a_fault_with_its_p
 
 
 def test_bit_flips_are_never_used_silently(tmp_path: Path) -> None:
-    """1,000 single-bit flips over every file: verify names the file, or nothing that is read has changed."""
+    """1,000 single-bit flips over every file of a closed store: verify names the place of each."""
     make(tmp_path / "s", partitions=2)
     files = sorted(p for p in (tmp_path / "s").rglob("*") if p.is_file() and p.name not in ("lock", "LOCK", "LOG") and p.stat().st_size)
     weights = [min(path.stat().st_size, 4000) for path in files]
     rng = Random(2)
-    counted = {"named": 0, "harmless": 0}
     for trial in range(1000):
         path = rng.choices(files, weights)[0]
         data = path.read_bytes()
@@ -131,19 +130,10 @@ def test_bit_flips_are_never_used_silently(tmp_path: Path) -> None:
         path.write_bytes(data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :])
         found = verify(tmp_path / "s", fold=trial % 50 == 0)
         relative = path.relative_to(tmp_path / "s")
-        if found.ok:
-            # RocksDB keeps bytes that no reader needs (options, notes, padding); the rows still have the recorded digest.
-            assert relative.parts[0] == "tables", f"trial {trial}: {relative} offset {place} was not noticed"
-            loaded = StoreReader(tmp_path / "s").from_checkpoint()
-            assert loaded is not None
-            assert loaded[0].digests() == REFERENCE
-            counted["harmless"] += 1
-        else:
-            folder = str(tmp_path / "s" / relative.parts[0])
-            assert any(problem.file.startswith(folder) for problem in found.problems), f"trial {trial}: {relative}: {found.problems}"
-            counted["named"] += 1
+        folder = str(tmp_path / "s" / relative.parts[0])
+        assert not found.ok, f"trial {trial}: {relative} offset {place} was not noticed"
+        assert any(problem.file.startswith(folder) for problem in found.problems), f"trial {trial}: {relative}: {found.problems}"
         path.write_bytes(data)
-    assert counted["named"] > 600
     assert verify(tmp_path / "s").ok
 
 

@@ -39,7 +39,7 @@ def units(text: str, scale: int) -> int:
     """Return a decimal text as a count of ``10**-scale``."""
     exact = Fraction(text) * 10**scale
     assert exact.denominator == 1, f"{text} has more than {scale} decimal places"
-    return exact.numerator
+    return int(exact.numerator)
 
 
 @lru_cache(maxsize=1024)
@@ -454,7 +454,9 @@ class Oracle:
 
     def _refuse(self, instrument: Instrument, price: int, reason: str) -> None:
         mark = "" if instrument.mark is None else show(instrument.mark, instrument.price_scale)
-        self._say("@market", "mark_refused", instrument=instrument.name, price=show(price, instrument.price_scale), mark=mark, reason=reason)
+        self._say(
+            "@market", "mark_refused", instrument=instrument.name, price=show(price, instrument.price_scale), mark=mark, reason=reason
+        )
 
     # ---------------------------------------------------------------------------------------------------------------------- clock
     def _tick(self, time: int) -> None:
@@ -802,7 +804,9 @@ class Scenario:
         self.oracle.feed({"type": "collateral_moved", "account": "a", "asset": asset, "amount_delta": amount, "call": call})
 
     def trade(self, quantity: str, price: int) -> None:
-        self.oracle.feed({"type": "position_changed", "account": "a", "instrument": "BTCUSDT", "quantity_delta": quantity, "price": str(price)})
+        self.oracle.feed(
+            {"type": "position_changed", "account": "a", "instrument": "BTCUSDT", "quantity_delta": quantity, "price": str(price)}
+        )
 
     def said(self, *expected: str) -> None:
         """Compare what was said since the last look, each as "type key=value ..." with any of its fields."""

@@ -1,0 +1,52 @@
+"""The tiny day worked out by hand in docs/tiny-day.md, from the rules alone, equal to the last unit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from margin_stream.core.system import System
+from replay.views import describe_account
+from tests.folding import fold, of_groups
+
+HERE = Path(__file__).parent
+LINES = (HERE / "tiny_day.ndjson").read_bytes().splitlines()
+
+
+def test_every_effect_is_the_one_on_paper() -> None:
+    expected = json.loads((HERE / "tiny_day.effects.json").read_text())
+    _, effects = fold(LINES)
+    assert of_groups(effects) == [effect for effect in expected if not effect["id"].startswith("@intake")]
+    refused = [effect for effect in effects if effect["type"] == "input_refused"]
+    wanted = [effect for effect in expected if effect["type"] == "input_refused"]
+    assert [{k: row[k] for k in ("id", "position", "at_ns", "reason")} for row in refused] == [
+        {k: row[k] for k in ("id", "position", "at_ns", "reason")} for row in wanted
+    ]
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 7, 16])
+def test_every_account_ends_as_on_paper(partitions: int) -> None:
+    expected = json.loads((HERE / "tiny_day.state.json").read_text())
+    for account in expected.values():
+        # The paper also lists what came to nothing.
+        account["balances"] = {asset: amount for asset, amount in account["balances"].items() if amount.strip("0.")}
+    system = System(partitions)
+    for line in LINES:
+        system.offer_line(line)
+    system.fold()
+    found = {}
+    for part in system.partitions:
+        for holder in part.accounts():
+            view = describe_account(part, holder)
+            found[holder.id] = {
+                "level": view["level"],
+                "balances": {row["asset"]: row["amount"] for row in view["balances"]},
+                "positions": {
+                    row["instrument"]: {name: row[name] for name in ("quantity", "open_cost", "realised", "fees")}
+                    for row in view["positions"]
+                },
+                "calls": [{name: row[name] for name in ("call", "amount", "unpaid", "outcome", "deadline")} for row in view["calls"]],
+            }
+    assert found == expected

@@ -1,0 +1,131 @@
+"""kill -9 at random moments of an ingest, and again during recovery; then the store must equal an uninterrupted run.
+
+``python -m tests.simulation.kills --trials 10000 --seed 1 --workers 4``. A failure prints the trial's own command line.
+The checker is apart from the engine's own: it reads what the child acknowledged (through a pipe, written after each durable commit) and compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+
+from margin_stream.host.embedded import Host
+from replay.verifying import verify
+from tests.days import random_day
+from tests.folding import fold
+
+
+def ingest_and_report(path: Path, lines: list[bytes], pipe: int, group: int, checkpoint: int) -> None:
+    """Run in the child: ingest in groups, and report each position once it is acknowledged."""
+    host = Host(path, partitions=1 + len(lines) % 3, group_items=group, checkpoint_items=checkpoint)
+    for start in range(0, len(lines), group):
+        for line in lines[start : start + group]:
+            host.offer_line(line)
+        host.commit()
+        os.write(pipe, host.system.position.to_bytes(8, "big"))
+        if host._since_checkpoint >= checkpoint:
+            host.checkpoint()
+    host.close()
+
+
+def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, checkpoint: int) -> tuple[int, bool]:
+    """Fork an ingest, kill it after a delay; return the last acknowledged position and whether it had ended by itself."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.close(reading)
+            ingest_and_report(path, lines, writing, group, checkpoint)
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writing)
+    deadline = time.monotonic() + delay_s
+    ended = status = 0
+    while time.monotonic() < deadline and not ended:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if not ended:
+            time.sleep(min(0.001, max(0.0, deadline - time.monotonic())))
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    elif status:
+        raise AssertionError(f"the ingest ended by itself with status {status}")
+    with os.fdopen(reading, "rb") as pipe:
+        reported = pipe.read()
+    count = len(reported) // 8
+    return int.from_bytes(reported[(count - 1) * 8 : count * 8], "big") if count else 0, bool(ended)
+
+
+def trial(seed: int) -> dict[str, int]:
+    """One day, killed two to four times (the later ones hit recovery), then finished and checked. Raises AssertionError."""
+    rng = Random(seed)
+    lines = random_day(rng.randrange(40), accounts=8, steps=rng.choice((120, 300)), noisy=True)
+    reference = fold(lines)[0]
+    folder = Path(tempfile.mkdtemp(prefix="kill-"))
+    try:
+        path = folder / "s"
+        acknowledged = kills = 0
+        for _ in range(rng.randint(2, 4)):
+            got, ended = killed_run(path, lines, rng.uniform(0.0, 0.12), rng.choice((3, 17, 60)), rng.choice((20, 100, 10_000)))
+            acknowledged = max(acknowledged, got)
+            kills += not ended
+        host = Host(path, partitions=1 + len(lines) % 3)
+        position = host.system.position
+        assert position >= acknowledged, f"position {acknowledged} was acknowledged, {position} is there"
+        host.ingest(lines)
+        digests = host.close()
+        assert digests == reference, f"{digests} is not {reference}"
+        found = verify(path)
+        assert found.ok, found.problems
+        return {"kills": kills, "trials": 1}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def guarded(seed: int) -> dict[str, int] | str:
+    try:
+        return trial(seed)
+    except Exception as error:
+        return f"python -m tests.simulation.kills --trials 1 --seed {seed}: {type(error).__name__}: {error}"
+
+
+def run(trials: int, seed: int, workers: int) -> dict[str, object]:
+    """Run trials in parallel and return counts and failures."""
+    kills = done = 0
+    failures: list[str] = []
+    with get_context("fork").Pool(workers) as pool:
+        for result in pool.imap_unordered(guarded, range(seed, seed + trials)):
+            done += 1
+            if isinstance(result, str):
+                failures.append(result)
+                print(result, file=sys.stderr, flush=True)
+            else:
+                kills += result["kills"]
+    return {"trials": done, "kills": kills, "failures": len(failures), "first_seed": seed, "failed": failures[:5]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    words = parser.parse_args()
+    started = time.monotonic()
+    row = run(words.trials, words.seed, words.workers)
+    print(json.dumps({**row, "seconds": round(time.monotonic() - started, 1)}))
+    sys.exit(1 if row["failures"] else 0)
+
+
+if __name__ == "__main__":
+    main()
