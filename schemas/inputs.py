@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -68,7 +68,7 @@ class ProfileActivated(Input, frozen=True, tag="profile_activated.v1"):
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
     effective_from: Moment
     approved_by: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
-    parameters: dict[str, object]
+    parameters: dict[str, Any]
     """Every parameter of the model; decimals as strings. ``margin-stream profiles show NAME`` prints a whole set."""
 
 
