@@ -18,7 +18,7 @@ from margin_stream.core.boxes import REACH_LIMIT, Boxes
 from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, effect_leaf, leaf, slot_of
 from margin_stream.core.market import Market
-from margin_stream.core.model import NO_BOUND, Figures, Guard, Profile, Truth, truth_of
+from margin_stream.core.model import NO_BOUND, NO_LIMIT, Figures, Guard, Profile, Truth, truth_of
 from margin_stream.core.positions import Position
 from margin_stream.core.routed import (
     Activated,
@@ -511,7 +511,7 @@ class AccountFold:
             truths = self._truths(account, profile, guards, figures)
         if Truth.UNDECIDED not in truths:
             against, favourable = terms.reach(account, self.market.prices, guards, truths, figures)
-            against, favourable = min(against, REACH_LIMIT), min(favourable, REACH_LIMIT)
+            against, favourable = _capped(against), _capped(favourable)
             lowest, highest = self._lowest, self._highest
             while True:
                 sides = boxes.box(directions, against, favourable, lowest, highest)
@@ -659,6 +659,11 @@ class AccountFold:
                 sums[slot] %= MODULUS
         if self._boxes is not None:
             self._uncertified = dict.fromkeys(range(len(self._ids)))
+
+
+def _capped(reach: int) -> int:
+    """Return a reach below REACH_LIMIT, which itself stands for no limit: a wide box still has an end."""
+    return REACH_LIMIT if reach >= NO_LIMIT else min(reach, REACH_LIMIT - 1)
 
 
 def _narrowed(reach: int) -> int:

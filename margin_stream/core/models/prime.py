@@ -227,11 +227,17 @@ class PrimeTerms:
         if curved:
             # A product of prices moves a little more than the sum of the moves.
             if against < NO_LIMIT:
-                against -= min(against, against * against >> 22)
+                against = min(against, 1 << 20)
+                against -= against * against >> 22
             if favourable < NO_LIMIT:
-                favourable -= min(favourable, favourable * favourable >> 21)
+                favourable = min(favourable, 1 << 20)
+                favourable -= favourable * favourable >> 21
         # A little less, for what rounding does to each term.
-        return against - (against >> 10), favourable - (favourable >> 10)
+        if against < NO_LIMIT:
+            against -= against >> 10
+        if favourable < NO_LIMIT:
+            favourable -= favourable >> 10
+        return against, favourable
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
         """See ``Terms.credit``."""
