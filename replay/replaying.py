@@ -112,7 +112,7 @@ def replay(
             progress(done, reader.durable.number)
     digests = system.digests()
     if difference is None:
-        difference = _left_over(recorded, system.position)
+        difference = _left_over(recorded, min(system.position, reader.recorded_position))
     within = system.position <= reader.recorded_position
     at_end = next((entry for entry in reader.recorded if entry.position == system.position), None)
     if difference is None and at_end is not None and (at_end.state, at_end.effects) != (digests.state, digests.effects):

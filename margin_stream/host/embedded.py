@@ -222,8 +222,16 @@ class Host:
         for writer, known in zip(self._effects, expected, strict=True):
             if known:
                 raise Mismatch(f"{writer.folder}: {len(known)} recorded effects are not recomputed")
-        if behind:
+        if behind or self._recorded_position() != self.system.position:
+            # The second: a crash between the tables and the record of their digest.
             self.checkpoint()
+
+    def _recorded_position(self) -> int:
+        """Return the position of the last recorded digest, 0 where there is none."""
+        last = 0
+        for record in logs.read(self.layout.digests, self.manifest.identity, upto=self._digests.end.number):
+            last = msgspec.msgpack.decode(record.payload, type=RecordedDigest).position
+        return last
 
     def _recorded_after(self, writer: LogWriter, marker: Marker | None) -> list[bytes]:
         """Return the recorded effects behind a checkpoint, last first."""

@@ -296,3 +296,21 @@ def test_hash_seed_and_time_zone_change_nothing(tmp_path: Path, hash_seed: str, 
     )
     row = json.loads(done.stdout)
     assert (row["last"], row["state_digest"], row["effects_digest"]) == REFERENCE
+
+
+def test_a_crash_between_the_tables_and_the_record_of_their_digest_is_made_good(tmp_path: Path) -> None:
+    host = Host(tmp_path / "s", group_items=20)
+    host.ingest(LINES[:8])
+    host.checkpoint()
+    host.ingest(LINES)
+    host._digests.append = lambda _: (_ for _ in ()).throw(Stopped)  # type: ignore[method-assign]
+    with pytest.raises(Stopped):
+        host.checkpoint()
+    host.abandon()
+    assert replay(tmp_path / "s").equal
+    with Host(tmp_path / "s"):
+        pass
+    found = replay(tmp_path / "s")
+    assert found.equal
+    assert found.recorded_until == REFERENCE.position
+    assert verify(tmp_path / "s").ok
