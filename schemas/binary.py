@@ -85,7 +85,20 @@ def decode_foreign_item(data: bytes) -> AnyInput:
         raise RefusedInput(Refusal.NOT_MSGPACK, f"not msgpack: {error}") from None
     if not isinstance(value, dict):
         raise RefusedInput(Refusal.NOT_AN_OBJECT, f"expected a map, got {type(value).__name__}")
-    return event_of(value, text_times=False)
+    if len(value) != _map_length(data):
+        raise RefusedInput(Refusal.DUPLICATE_KEY, "a key is given twice")
+    if value.get("type") == TickColumns.__struct_config__.tag:
+        raise RefusedInput(Refusal.BAD_VALUE, "ticks in columns whose columns do not fit each other")
+    return event_of({str(name): field for name, field in value.items()}, text_times=False)
+
+
+def _map_length(data: bytes) -> int:
+    """Return how many pairs a msgpack map says that it has."""
+    if data[0] == 0xDE:
+        return int.from_bytes(data[1:3], "big")
+    if data[0] == 0xDF:
+        return int.from_bytes(data[1:5], "big")
+    return data[0] & 0x0F
 
 
 def canonical_bytes(event: Input) -> bytes:

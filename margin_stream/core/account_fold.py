@@ -612,6 +612,11 @@ class AccountFold:
         return len(self._ids)
 
     @property
+    def effects_total(self) -> int:
+        """Effects of all accounts since ever, after ``flush``."""
+        return sum(count for count, _ in self._heads.values())
+
+    @property
     def hot_count(self) -> int:
         """How many accounts are too close to a guard for a box."""
         return 0 if self._boxes is None else self._boxes.hot_count

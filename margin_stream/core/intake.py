@@ -200,6 +200,13 @@ class IntakeFold:
         self.accepted += accepted
         return accepted, duplicates, refused
 
+    def moves_clock(self, event: ClockTicked) -> bool:
+        """Say whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
+        feed = self.feeds.get(event.source)
+        if event.source in self.books or (feed is not None and event.source_seq <= feed.highest):
+            return False
+        return self._clock_refusal(event) is None
+
     def take(self, *, market_digest: bool = False) -> tuple[list[Batch], list[Emitted]]:
         """Return what was routed to each partition since the last time, and the intake's own effects; start anew.
 
@@ -373,14 +380,21 @@ class IntakeFold:
         for routed in self._routed:
             routed.append(item)
 
-    def _clock(self, event: ClockTicked) -> Reason | None:
-        market = self.market
-        if event.time < market.clock_ns:
+    def _clock_refusal(self, event: ClockTicked) -> Reason | None:
+        clock_ns = self.market.clock_ns
+        if event.time < clock_ns:
             return Refusal.CLOCK_BACKWARDS, "time: before the clock"
-        if market.clock_ns and event.time - market.clock_ns > CLOCK_JUMP_LIMIT_NS and not event.confirmed_by:
+        if clock_ns and event.time - clock_ns > CLOCK_JUMP_LIMIT_NS and not event.confirmed_by:
             return Refusal.CLOCK_JUMP_UNCONFIRMED, "time: more than 8 days past the clock"
         if event.time == 0:
             return Refusal.OUT_OF_RANGE, "time: past 1970-01-01T00:00:00Z"
+        return None
+
+    def _clock(self, event: ClockTicked) -> Reason | None:
+        market = self.market
+        reason = self._clock_refusal(event)
+        if reason is not None:
+            return reason
         activated, gone_stale = market.tick_clock(event.time)
         for profile in activated:
             self._say_market(effects.ProfileTookEffect, profile=profile.name, version=profile.version)

@@ -12,6 +12,7 @@ from schemas.binary import canonical_bytes
 from schemas.columns import TickColumns
 from schemas.inputs import AnyInput
 from schemas.ndjson import decode_line
+from schemas.records import LINE, decode_raw
 from schemas.refusals import RefusedInput
 
 
@@ -38,6 +39,20 @@ class Counts(NamedTuple):
 COUNT_OF = {Verdict.ACCEPTED: Counts(1, 0, 0), Verdict.DUPLICATE: Counts(0, 1, 0), Verdict.REFUSED: Counts(0, 0, 1)}
 
 
+def offer_raw(intake: IntakeFold, raw: bytes) -> Counts:
+    """Offer one raw item (``schemas.records``); what cannot be decoded is refused and known by its bytes for ever."""
+    body = raw[1:]
+    if intake.is_known_undecodable(body):
+        return COUNT_OF[Verdict.DUPLICATE]
+    try:
+        item = decode_raw(raw)
+    except RefusedInput as refused:
+        return COUNT_OF[intake.offer_undecodable(body, refused.refusal, refused.detail)]
+    if isinstance(item, TickColumns):
+        return Counts(*intake.offer_columns(item))
+    return COUNT_OF[intake.offer(item, canonical_bytes(item))]
+
+
 class System:
     """Intake and partitions of one store."""
 
@@ -56,11 +71,11 @@ class System:
         return self.intake.offer(event, canonical_bytes(event))
 
     def offer(self, item: AnyInput | TickColumns | bytes) -> Counts:
-        """Offer one item of a journal record: an event, ticks in columns, or a refused line with its format mark in front."""
+        """Offer one item of a journal record: an event, ticks in columns, or a raw item with its format mark in front."""
         if isinstance(item, TickColumns):
             return Counts(*self.intake.offer_columns(item))
         if isinstance(item, bytes):
-            return COUNT_OF[self.offer_line(item[1:])]
+            return offer_raw(self.intake, item)
         return COUNT_OF[self.intake.offer(item, canonical_bytes(item))]
 
     def fold(self, *, compare_markets: bool = False) -> list[list[Emitted]]:
@@ -89,5 +104,5 @@ class System:
         return self.intake.position
 
 
-RAW_LINE = b"L"
+RAW_LINE = LINE
 """Format mark of a refused NDJSON line in the journal."""

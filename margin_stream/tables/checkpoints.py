@@ -52,7 +52,7 @@ def store_partition(table: Table, fold: AccountFold, journal: Cut, effects: Cut)
 
     def rows() -> Iterator[tuple[bytes, bytes]]:
         for name, row, chain in fold.changed_rows():
-            yield ACCOUNT + name.encode(), (b"" if chain == NO_CHAIN else chain) + row
+            yield ACCOUNT + name.encode(), account_row(row, chain)
         yield MARKET, fold.market.packed()
         yield MARKER, msgspec.msgpack.encode(marker)
 
@@ -60,7 +60,12 @@ def store_partition(table: Table, fold: AccountFold, journal: Cut, effects: Cut)
     fold.mark_stored()
 
 
-def _split(value: bytes) -> tuple[bytes, bytes]:
+def account_row(row: bytes, chain: bytes) -> bytes:
+    """Return the stored value of an account: its row, its effect chain in front where it has effects."""
+    return row if chain == NO_CHAIN else chain + row
+
+
+def split_row(value: bytes) -> tuple[bytes, bytes]:
     """Return row and chain of a stored value. A row begins with an array of 17 (0xdc 0x00 0x11), a chain goes before it."""
     if value[:3] == ROW_HEAD:
         return value, NO_CHAIN
@@ -85,7 +90,7 @@ def load_partition(table: Table, fold: AccountFold) -> Marker | None:
         if market is None:
             raise Distrusted(f"{table.path}: the market row is missing")
         decoded = msgspec.msgpack.decode(marker, type=Marker)
-        rows = (_split(value) for key, value in table.rows() if key.startswith(ACCOUNT))
+        rows = (split_row(value) for key, value in table.rows() if key.startswith(ACCOUNT))
         fold.restore(Market.unpacked(market), decoded.position, rows)
     except Distrusted:
         raise
@@ -98,7 +103,7 @@ def load_partition(table: Table, fold: AccountFold) -> Marker | None:
 
 def store_intake(table: Table, intake: IntakeFold, journal: Cut, effects: Cut) -> None:
     """Write the intake's changed rows and its marker."""
-    marker = Marker(intake.position, journal, effects, _intake_digest(intake))
+    marker = Marker(intake.position, journal, effects, intake_digest(intake))
 
     def rows() -> Iterator[tuple[bytes, bytes]]:
         yield from intake.stored()
@@ -108,7 +113,8 @@ def store_intake(table: Table, intake: IntakeFold, journal: Cut, effects: Cut) -
     intake.mark_stored()
 
 
-def _intake_digest(intake: IntakeFold) -> bytes:
+def intake_digest(intake: IntakeFold) -> bytes:
+    """Return the digest of an intake: its facts and the heads of its effects."""
     return sha256(intake.digest() + intake.effects_head()).digest()
 
 
@@ -128,6 +134,6 @@ def load_intake(table: Table, partitions: int) -> tuple[IntakeFold, Marker] | No
         raise Distrusted(str(error)) from error
     except Exception as error:
         raise Distrusted(f"{table.path}: {error}") from error
-    if _intake_digest(intake) != decoded.digest:
+    if intake_digest(intake) != decoded.digest:
         raise Distrusted(f"{table.path}: the rows do not have the digest of the marker")
     return intake, decoded

@@ -152,13 +152,23 @@ class Table:
         except Exception as error:
             raise TableError(f"{self.path}: {error}") from error
 
-    def write(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Write rows together, durably: all of them become visible or none."""
+    def write(self, rows: Iterable[tuple[bytes, bytes | None]], *, durable: bool = True) -> None:
+        """Write rows together: all of them become visible or none. A value of None removes the row.
+
+        Args:
+            durable: return once the rows are on the disk; else they follow, in order.
+        """
         batch = WriteBatch(raw_mode=True)
         for key, value in rows:
-            batch.put(key, value)
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
         try:
-            self._db.write(batch, self._write_options)
+            if durable:
+                self._db.write(batch, self._write_options)
+            else:
+                self._db.write(batch)
         except Exception as error:
             self._broken = True
             raise TableError(f"{self.path}: {error}") from error

@@ -1,0 +1,212 @@
+"""The table of one shard on the local disk: a RocksDB database with rows, the marker, and how far its changelog was read.
+
+A checkpoint is one batch: changed rows and marker. Its *delta* then goes to the changelog, from the last delta that the broker has to the
+checkpoint; a delta is applied only where it reaches further than the table does, so late, repeated and lost ones cost nothing but folding.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+
+from margin_stream.kafka import wire
+from margin_stream.kafka.shards import Marker, Shard, Snapshot, Unusable
+from margin_stream.kafka.wire import Delta
+from margin_stream.tables.rocks import Table, TableError
+
+MARKER = b"\0marker"
+CHANGELOG = b"\0changelog"
+"""Offset up to which the changelog was read."""
+ACKED = b"\0acked"
+"""Up to which offset of the source the changelog holds deltas."""
+_OWN = (MARKER, CHANGELOG, ACKED)
+
+PART_BYTES = 512 << 10
+BASE_EVERY = 4
+"""A base follows once the deltas since the last one have so many times its bytes."""
+BASE_LEAST = 4 << 20
+
+_marker = msgspec.msgpack.Decoder(Marker)
+
+
+class ShardTable:
+    """A shard's rows on disk."""
+
+    def __init__(self, path: Path, generation: str) -> None:
+        """Open the table; one that cannot be trusted, or is of another generation, is thrown away: the changelog and the journal have it all.
+
+        A note beside it says that it is being opened: found again, the last opening crashed or never ended, and the table goes.
+        """
+        self.path = path
+        self.generation = generation
+        self.notes: list[str] = []
+        self._opening = path.with_name(path.name + ".opening")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self._opening.exists():
+            self._throw_away("opening it did not end the last time")
+        self._opening.touch()
+        try:
+            self._table = Table(path, probed=not (path / "seal.json").exists())
+            self.marker = self._read_marker()
+        except (TableError, msgspec.DecodeError) as error:
+            self._throw_away(str(error))
+            self._opening.touch()
+            self._table = Table(path, probed=True)
+            self.marker = None
+        self._opening.unlink()
+        if self.marker is not None and self.marker.generation != generation:
+            self.wipe("it is of another generation")
+        acked = self._table.get(ACKED)
+        self.acked = -1 if acked is None else int(acked)
+        offset = self._table.get(CHANGELOG)
+        self.changelog_offset: int | None = None if offset is None else int(offset)
+        self._parts: dict[tuple[str, int], dict[int, Delta]] = {}
+        self._first_part: dict[tuple[str, int], int] = {}
+        self._unacked: OrderedDict[int, dict[bytes, bytes]] = OrderedDict()
+        self._kept_after = -1
+        """The rows that changed after this checkpoint are all in ``_unacked``."""
+        self._since_base = 0
+        self._base_bytes = 0
+
+    def _read_marker(self) -> Marker | None:
+        data = self._table.get(MARKER)
+        return None if data is None else _marker.decode(data)
+
+    def _throw_away(self, why: str) -> None:
+        self.notes.append(f"{self.path}: thrown away: {why}")
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+    def wipe(self, why: str) -> None:
+        """Start with nothing."""
+        self._table.close()
+        self._throw_away(why)
+        self._table = Table(self.path, probed=True)
+        self.marker = None
+        self.acked, self.changelog_offset = -1, None
+
+    # ---- restoring ------------------------------------------------------------------------------------------------
+
+    def load(self, shard: Shard) -> bool:
+        """Fill a new shard; False where there is nothing to fill it with.
+
+        Raises:
+            Unusable: the rows are not what the marker says; wipe the table and fold anew.
+        """
+        if self.marker is None:
+            return False
+        try:
+            shard.restore(((key, value) for key, value in self._table.rows() if key not in _OWN), self.marker)
+        except TableError as error:
+            raise Unusable(str(error)) from error
+        return True
+
+    def apply_changelog(self, offset: int, value: bytes | None) -> None:
+        """Take one message of the changelog; a delta that is complete and reaches further is applied."""
+        try:
+            delta = wire.decode_delta(value or b"")
+        except msgspec.DecodeError:
+            return self._passed(offset)
+        if delta.generation != self.generation:
+            return self._passed(offset)
+        key = (delta.nonce, delta.upto)
+        parts = self._parts.setdefault(key, {})
+        self._first_part.setdefault(key, offset)
+        parts[delta.part] = delta
+        if len(parts) == delta.parts:
+            del self._parts[key], self._first_part[key]
+            self._apply([parts[n] for n in range(delta.parts)])
+        self._passed(offset)
+
+    def _apply(self, parts: list[Delta]) -> None:
+        current = -1 if self.marker is None else self.marker.offset
+        first = parts[0]
+        self.acked = max(self.acked, first.upto)
+        if not first.after <= current < first.upto:
+            return
+        rows: list[tuple[bytes, bytes | None]] = []
+        if first.after == -1:
+            rows.extend((key, None) for key, _ in self._table.rows() if key not in _OWN)
+        for part in parts:
+            rows.extend(part.rows)
+        rows.append((ACKED, str(self.acked).encode()))
+        self._table.write(rows)
+        self.marker = self._read_marker()
+
+    def _passed(self, offset: int) -> None:
+        """Note how far the changelog was read: not behind the first part of what is incomplete."""
+        self.changelog_offset = min([offset, *(first - 1 for first in self._first_part.values())])
+
+    def note_changelog(self) -> None:
+        """Keep how far the changelog was read."""
+        rows: list[tuple[bytes, bytes | None]] = [(ACKED, str(self.acked).encode())]
+        if self.changelog_offset is not None:
+            rows.append((CHANGELOG, str(self.changelog_offset).encode()))
+        self._table.write(rows, durable=False)
+
+    # ---- checkpoints ----------------------------------------------------------------------------------------------
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Write a checkpoint as one batch."""
+        data = msgspec.msgpack.encode(snapshot.marker)
+        self._table.write([*snapshot.rows, (MARKER, data)])
+        self.marker = snapshot.marker
+        # Two checkpoints at one offset are possible: the second has nothing new, and must not hide the first.
+        self._unacked.setdefault(snapshot.marker.offset, {}).update([*snapshot.rows, (MARKER, data)])
+
+    def delta(self) -> tuple[int, list[bytes]]:
+        """Return the messages of the delta that brings readers of the changelog to the last checkpoint, and its offset."""
+        assert self.marker is not None
+        if self.acked < self._kept_after or self._since_base > max(BASE_LEAST, BASE_EVERY * self._base_bytes):
+            rows = {key: value for key, value in self._table.rows() if key not in (CHANGELOG, ACKED)}
+            after = -1
+        else:
+            rows = {}
+            for changed in self._unacked.values():
+                rows.update(changed)
+            after = self._kept_after
+        messages = list(_messages(self.generation, after, self.marker.offset, rows))
+        size = sum(map(len, messages))
+        if after == -1:
+            self._base_bytes, self._since_base = size, 0
+        else:
+            self._since_base += size
+        return self.marker.offset, messages
+
+    def delta_acked(self, upto: int) -> None:
+        """The broker has the deltas up to an offset."""
+        if upto <= self.acked:
+            return
+        self.acked = upto
+        self._kept_after = max(self._kept_after, upto)
+        for offset in [offset for offset in self._unacked if offset <= upto]:
+            del self._unacked[offset]
+        self._table.write([(ACKED, str(upto).encode())], durable=False)
+
+    def loaded(self) -> None:
+        """The shard was filled from the table as it is: from here on changed rows are kept."""
+        self._unacked.clear()
+        self._kept_after = -1 if self.marker is None else self.marker.offset
+
+    def close(self) -> None:
+        """Close the table; it is sealed."""
+        self._table.close()
+
+
+def _messages(generation: str, after: int, upto: int, rows: dict[bytes, bytes]) -> Iterator[bytes]:
+    nonce = uuid4().hex[:16]
+    chunks: list[list[tuple[bytes, bytes]]] = [[]]
+    size = 0
+    for key, value in rows.items():
+        if size > PART_BYTES:
+            chunks.append([])
+            size = 0
+        chunks[-1].append((key, value))
+        size += len(key) + len(value)
+    for part, chunk in enumerate(chunks):
+        yield wire.encode(Delta(generation, nonce, after, upto, part, len(chunks), chunk))

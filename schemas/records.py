@@ -1,0 +1,105 @@
+"""What one record of a topic journal may hold: NDJSON (one or many lines) or msgpack (one item, or an array of items).
+
+A record is told by its first byte: a msgpack map or array, or else text. Nothing that a producer can write raises here: what cannot be
+decoded is one raw item, kept as it came, and refused by the intake with its reason.
+
+A *raw item* is the bytes of one item with a mark in front: ``L`` for a line of NDJSON, ``M`` for a msgpack item.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import msgspec
+
+from schemas.binary import ITEM_LIMIT, canonical_bytes, decode_foreign_item
+from schemas.columns import TickColumns, unpack
+from schemas.decimals import EXPONENT_LIMIT, DecimalError, canonical
+from schemas.inputs import INPUT_TYPES, AnyInput
+from schemas.mapping import SHAPES
+from schemas.ndjson import decode_line, read_lines
+
+LINE = b"L"
+"""Mark of an NDJSON line."""
+ITEM = b"M"
+"""Mark of a msgpack item."""
+
+_QUICK = {kind: SHAPES[str(kind.__struct_config__.tag)].decimals for kind in INPUT_TYPES if SHAPES[str(kind.__struct_config__.tag)].quick}
+"""Types that the quick way reads, and which of their fields are decimals."""
+_quick = msgspec.msgpack.Decoder(AnyInput | TickColumns)
+_raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_binary = msgspec.msgpack.Decoder(bytes)
+_BINARY_MARKS = (0xC4, 0xC5, 0xC6)
+
+
+def raw_items(value: bytes | None) -> list[bytes]:
+    """Return the raw items of a record's value, in order; an absent or empty value is one item without content."""
+    if not value:
+        return [LINE]
+    first = value[0]
+    if first < 0x80 or not (first < 0xA0 or first in (0xDC, 0xDD, 0xDE, 0xDF)):
+        return [LINE + line for line in read_lines(BytesIO(value))] or [LINE]
+    if first < 0x90 or first in (0xDE, 0xDF):
+        return [ITEM + value]
+    try:
+        parts = _raws.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return [ITEM + value]
+    return [_raw_item(bytes(part)) for part in parts]
+
+
+def _raw_item(part: bytes) -> bytes:
+    """Return one element of an array as a raw item; a binary that begins with a mark is one already."""
+    if part[0] in _BINARY_MARKS:
+        content = _binary.decode(part)
+        if content[:1] in (LINE, ITEM):
+            return content
+    return ITEM + part
+
+
+def decode_raw(raw: bytes) -> AnyInput | TickColumns:
+    """Return the event, or the ticks in columns, of a raw item.
+
+    Raises:
+        RefusedInput: with reason, detail and field; never anything else.
+    """
+    if raw[:1] == LINE:
+        return decode_line(raw[1:])
+    data = raw[1:]
+    try:
+        event: AnyInput | TickColumns = _quick.decode(data)
+        if isinstance(event, TickColumns):
+            if len(data) <= ITEM_LIMIT and _sound(event):
+                return event
+        else:
+            decimals = _QUICK.get(type(event))
+            # Only what is byte for byte the canonical form is taken as decoded; any other spelling goes the careful way.
+            if decimals is not None and canonical_bytes(event) == data and all(_canonical(getattr(event, name)) for name in decimals):
+                return event
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        pass
+    return decode_foreign_item(data)
+
+
+def _canonical(pair: tuple[int, int] | None) -> bool:
+    if pair is None:
+        return True
+    try:
+        return canonical(*pair) == pair
+    except DecimalError:
+        return False
+
+
+def _sound(columns: TickColumns) -> bool:
+    """Say whether columns that anyone may have written are what they should be."""
+    count = len(columns.index) // 2
+    wide = [columns.sequence, columns.time, columns.price]
+    wide += [column for column in (columns.bid, columns.ask) if column]
+    names, exponents = columns.instruments, columns.exponents
+    if count == 0 or len(columns.index) != 2 * count or any(len(column) != 8 * count for column in wide):
+        return False
+    if len(names) != len(exponents) or any(not -EXPONENT_LIMIT <= exponent <= EXPONENT_LIMIT for exponent in exponents):
+        return False
+    if any(not 0 < len(name) <= 64 for name in names) or max(unpack("H", columns.index)) >= len(names):
+        return False
+    return min(unpack("q", columns.sequence)) >= 0 and min(unpack("q", columns.time)) >= 0

@@ -1,0 +1,211 @@
+"""Shards over topics in memory, with everything that goes wrong between them: kills at any send, wiped disks, zombies, doubled records.
+
+No broker, no loop, no threads: a seed decides the whole run, and a failure prints it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from random import Random
+
+from margin_stream.core.digests import NO_CHAIN, chained, combined, effect_leaf, slot_of
+from margin_stream.kafka import wire
+from margin_stream.kafka.combining import Statements
+from margin_stream.kafka.names import Topics
+from margin_stream.kafka.shard_table import ShardTable
+from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Send, Shard, Unusable
+from schemas.binary import encode
+from schemas.effects import decode_effect
+
+GENERATION = "0123456789abcdef"
+
+
+class Log:
+    """Topics in memory: (topic, partition) -> values."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, int], list[bytes | None]] = defaultdict(list)
+
+    def send(self, send: Send) -> None:
+        self.values[send.topic, send.partition].append(send.value)
+
+
+class Follower:
+    """One shard on one worker."""
+
+    def __init__(self, kind: str, number: int, partitions: int, folder: Path, log: Log, rng: Random) -> None:
+        self.kind, self.number, self.partitions, self.folder, self.log, self.rng = kind, number, partitions, folder, log, rng
+        self.topics = Topics("s")
+        self.source = {
+            "intake": (self.topics.inputs, 0),
+            "accounts": (self.topics.accounts, number - 1),
+            "effects": (self.topics.effects, number),
+        }[kind]
+        self.path = folder / f"{kind}-{number}"
+        self.shard = self._new()
+        self.restores = 0
+
+    def _new(self) -> Shard:
+        if self.kind == "intake":
+            return IntakeShard(self.topics, GENERATION, self.partitions)
+        return (AccountsShard if self.kind == "accounts" else EffectsShard)(self.topics, GENERATION, self.number)
+
+    def start(self) -> None:
+        """Restore: the table, then the changelog, then the rows into a new shard."""
+        self.table = ShardTable(self.path, GENERATION)
+        changelog = self.log.values[self.topics.changelog(self.source[0]), self.source[1]]
+        first = -1 if self.table.changelog_offset is None else self.table.changelog_offset
+        for offset, value in enumerate(changelog):
+            if offset > first:
+                self.table.apply_changelog(offset, value)
+        self.table.note_changelog()
+        self.shard = self._new()
+        try:
+            if self.table.load(self.shard):
+                self.restores += 1
+        except Unusable as error:
+            raise AssertionError(f"a restore was not consistent: {error}") from error
+        self.table.loaded()
+
+    def pending(self) -> int:
+        return len(self.log.values[self.source]) - self.shard.offset - 1
+
+    def follow(self, most: int) -> None:
+        values = self.log.values[self.source]
+        rng = self.rng
+        for _ in range(most):
+            offset = self.shard.offset + 1
+            if rng.random() < 0.05:
+                offset = max(0, offset + rng.randrange(-4, 4))
+            if offset >= len(values):
+                return
+            before = self.shard.offset
+            accepted = self.shard.accept(offset, values[offset])
+            assert (accepted is Accepted.FOLDED) == (offset == before + 1)
+
+    def send(self, *, most: int | None = None) -> bool:
+        """Send what was folded; stop after some messages (a kill in the middle). Return whether all went out."""
+        sends = self.shard.drain()
+        for n, send in enumerate(sends):
+            if most is not None and n >= most:
+                return False
+            self.log.send(send)
+        return True
+
+    def checkpoint(self, *, lose_delta: bool = False, part_of_delta: bool = False) -> None:
+        self.send()
+        self.table.write(self.shard.snapshot())
+        upto, messages = self.table.delta()
+        if lose_delta:
+            return
+        if part_of_delta:
+            messages = messages[: self.rng.randrange(len(messages) + 1)]
+        for message in messages:
+            self.log.values[self.topics.changelog(self.source[0]), self.source[1]].append(message)
+        if not part_of_delta:
+            self.table.delta_acked(upto)
+
+    def crash(self, *, wipe: bool = False) -> None:
+        self.table.close()
+        if wipe:
+            shutil.rmtree(self.path)
+
+
+def run(seed: int, values: list[bytes | None], folder: Path) -> tuple[Log, int, dict[str, int]]:
+    """Let workers follow the journal with faults until all is folded; return the topics, the partitions and what happened."""
+    rng = Random(seed)
+    partitions = rng.choice((1, 2, 4, 7))
+    log = Log()
+    topics = Topics("s")
+    happened: dict[str, int] = defaultdict(int)
+    followers = [Follower("intake", 0, partitions, folder, log, rng)]
+    followers += [Follower("accounts", p + 1, partitions, folder, log, rng) for p in range(partitions)]
+    followers += [Follower("effects", s, partitions, folder, log, rng) for s in range(partitions + 1)]
+    for follower in followers:
+        follower.start()
+    zombies: list[Follower] = []
+    waiting = list(values)
+    steps = 0
+    while waiting or any(follower.pending() for follower in followers):
+        steps += 1
+        if waiting and rng.random() < 0.5:
+            value = waiting.pop(0)
+            for _ in range(2 if rng.random() < 0.05 else 1):
+                log.values[topics.inputs, 0].append(value)
+        follower = rng.choice(followers)
+        follower.follow(rng.randrange(1, 8))
+        chance = rng.random()
+        if chance < 0.5:
+            follower.send()
+        elif chance < 0.6:
+            follower.checkpoint(lose_delta=rng.random() < 0.2, part_of_delta=rng.random() < 0.2)
+        elif chance < 0.66 and steps < 4000:
+            happened["kills"] += 1
+            follower.send(most=rng.randrange(3))
+            follower.crash(wipe=rng.random() < 0.3)
+            follower.start()
+        elif chance < 0.69 and len(zombies) < 6:
+            happened["zombies"] += 1
+            zombie = Follower(follower.kind, follower.number, partitions, folder / f"z{len(zombies)}", log, rng)
+            zombie.start()
+            zombies.append(zombie)
+        if zombies and rng.random() < 0.2:
+            zombie = rng.choice(zombies)
+            zombie.follow(rng.randrange(1, 20))
+            if rng.random() < 0.8:
+                zombie.send()
+            elif rng.random() < 0.3:
+                zombie.checkpoint()
+        if followers[0].kind == "intake" and rng.random() < 0.02:
+            followers[0].shard.ask_digests()  # type: ignore[attr-defined]
+        assert steps < 200_000, "it does not come to an end"
+    followers[0].shard.ask_digests()  # type: ignore[attr-defined]
+    while any(follower.send() and False for follower in followers) or any(follower.pending() for follower in followers):
+        for follower in followers:
+            follower.follow(1000)
+    for follower in followers:
+        follower.send()
+        happened["restores"] += follower.restores
+        happened["trimmed"] += follower.shard.trimmed
+        happened["holes"] += follower.shard.holes
+    for follower in (*followers, *zombies):
+        follower.crash()
+    return log, partitions, happened
+
+
+def recorded_effects(log: Log, partitions: int) -> tuple[str, list[bytes]]:
+    """Read the effects as a consumer would: trim by position, and fault where a repeated one has other bytes. Returns digest and effects."""
+    topics = Topics("s")
+    heads: dict[str, tuple[int, bytes]] = {}
+    seen: dict[str, bytes] = {}
+    rows: list[bytes] = []
+    for shard in range(partitions + 1):
+        here = 0
+        for value in log.values[topics.effects, shard]:
+            record = wire.decode_effects(value or b"")
+            for position, data in record.effects:
+                effect = decode_effect(data)
+                assert seen.setdefault(effect.id, data) == data, "an effect was repeated with other bytes"
+                if record.previous > here or position <= here:
+                    continue
+                group = effect.id.rpartition("/")[0]
+                count, chain = heads.get(group, (0, NO_CHAIN))
+                heads[group] = (count + 1, chained(chain, data))
+                rows.append(data)
+            if record.previous <= here:
+                here = max(here, record.last)
+    intake, market = (heads.pop(group, (0, NO_CHAIN)) for group in ("@intake", "@market"))
+    sums: dict[int, int] = {}
+    for group, (count, chain) in heads.items():
+        slot = slot_of(group)
+        sums[slot] = (sums.get(slot, 0) + effect_leaf(group, count, chain)) % (1 << 256)
+    return combined(encode([*intake, *market]), sums), rows
+
+
+def statements(log: Log, partitions: int) -> Statements:
+    found = Statements(GENERATION, partitions)
+    for value in log.values[Topics("s").digests, 0]:
+        found.add(wire.decode_digest_part(value or b""))
+    return found
