@@ -18,7 +18,7 @@ from margin_stream.core.system import System
 from replay.reader import EVERYTHING, StoreReader, Until, fold_prefix
 from schemas.decimals import format_scaled
 from schemas.effects import AnyEffect, Effect, decode_effect
-from schemas.times import format_time
+from schemas.times import format_time, parse_time
 
 
 class AccountUnknown(Exception):
@@ -47,6 +47,14 @@ def system_at(path: Path, until: Until = EVERYTHING, *, account: str | None = No
         if mark is not None:
             tail.extend(data for part in parts[1:] for data in part if mark in data)
     return system, tail
+
+
+def state_of(fold: AccountFold, account: str) -> dict[str, Any] | None:
+    """Return facts and derived figures of one account of a partition; None where it is not open."""
+    found = fold.account(account)
+    if found is None:
+        return None
+    return {"position": fold.position, "time": _time(fold.market.clock_ns), **describe_account(fold, found)}
 
 
 def _fold_of(system: System, account: str) -> AccountFold:
@@ -180,22 +188,26 @@ def describe_call(market: Market, account: Account, call: Call) -> dict[str, Any
     }
 
 
+def calls_of(fold: AccountFold, *, account: str | None = None, open_only: bool = False) -> list[dict[str, Any]]:
+    """Return the margin calls of a partition; ``by_deadline`` puts those of several in order."""
+    accounts: Iterator[Account] | list[Account]
+    if account is None:
+        accounts = fold.accounts()
+    else:
+        one = fold.account(account)
+        accounts = [one] if one is not None else []
+    return [describe_call(fold.market, holder, call) for holder in accounts for call in holder.calls if call.open or not open_only]
+
+
+def by_deadline(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return calls by deadline, account and number."""
+    return sorted(rows, key=lambda row: (parse_time(row["due_at"]), row["account"], int(row["call"].rpartition("/")[2])))
+
+
 def calls(path: Path, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING) -> list[dict[str, Any]]:
     """Return margin calls by deadline."""
     system, _ = system_at(path, until, account=account)
-    found: list[tuple[int, str, int, dict[str, Any]]] = []
-    for fold in system.partitions:
-        accounts: Iterator[Account] | list[Account]
-        if account is None:
-            accounts = fold.accounts()
-        else:
-            one = fold.account(account)
-            accounts = [one] if one is not None else []
-        for holder in accounts:
-            for call in holder.calls:
-                if call.open or not open_only:
-                    found.append((call.due_at_ns, holder.id, call.number, describe_call(fold.market, holder, call)))
-    return [row[3] for row in sorted(found, key=lambda row: row[:3])]
+    return by_deadline([row for fold in system.partitions for row in calls_of(fold, account=account, open_only=open_only)])
 
 
 def call_history(path: Path, call_id: str) -> dict[str, Any]:

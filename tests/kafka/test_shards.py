@@ -115,7 +115,7 @@ def test_a_marker_that_runs_ahead_is_found_out(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(Follower, "checkpoint", checkpoint)
     found = 0
-    for seed in range(4):
+    for seed in range(8):
         lines, values = journal(seed)
         try:
             log, partitions, _ = run(seed, values, tmp_path / str(seed))

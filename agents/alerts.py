@@ -1,0 +1,17 @@
+"""The alerts: counts what went out to the desks, by type, and remembers the last of them. Alerts may come twice, with the same id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.metrics import count_alert
+from agents.topics import raw_topic
+
+
+def wire(app: Any) -> None:
+    """Add the agent."""
+
+    @app.agent(raw_topic(app, app.topics_of_store.alerts, 1), concurrency=1, name="alerts")
+    async def alerts(stream: Any) -> None:
+        async for alert in stream:
+            count_alert(alert)

@@ -1,0 +1,200 @@
+"""The Faust application: settings, topics, tables, and what keeps time for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import faust
+import mode
+from faust.types import TP
+
+from agents import accounts, alerts, effects, intake
+from agents.consumer import FoldTransport
+from agents.follower import CHECKPOINT_S, Follower
+from agents.table import FoldTable
+from margin_stream.kafka.client import security
+from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress
+from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Shard
+from margin_stream.kafka.wire import StoreManifest
+
+log = logging.getLogger("margin_stream.agents")
+
+BEAT_S = 0.05
+SESSION_S = 6.0
+BUFFERED = 256
+"""Records of one topic that wait for their fold; the consumer fetches no more until they are folded."""
+
+
+class FoldApp(faust.App):
+    """Faust with our transport."""
+
+    address: KafkaAddress
+    manifest: StoreManifest
+    checkpoint_s: float
+    fold_tables: dict[str, FoldTable]
+    answers: mode.Service | None = None
+
+    async def on_first_start(self) -> None:
+        """Answer questions from the start: what is restored, and how far, is one of them."""
+        await super().on_first_start()
+        if self.answers is not None:
+            await self.add_runtime_dependency(self.answers)
+
+    @property
+    def topics_of_store(self) -> Any:
+        """The names of the store's topics."""
+        return self.address.topics
+
+    @property
+    def generation(self) -> str:
+        """Of the derived topics."""
+        return self.manifest.generation
+
+    def _new_transport(self) -> FoldTransport:
+        return FoldTransport(self.conf.broker_consumer, self)
+
+    def new_shard(self, topic: str, partition: int) -> Shard:
+        """Return an empty shard for a partition of a topic."""
+        topics = self.address.topics
+        if topic == topics.inputs:
+            return IntakeShard(topics, self.generation, self.manifest.partitions)
+        if topic == topics.accounts:
+            return AccountsShard(topics, self.generation, partition + 1)
+        return EffectsShard(topics, self.generation, partition)
+
+    def followers(self) -> Iterator[Follower]:
+        """Yield every shard that this worker has."""
+        for table in self.fold_tables.values():
+            yield from list(table.followers.values())
+
+    def places(self) -> Iterator[tuple[TP, int]]:
+        """Yield where each followed partition goes on."""
+        for follower in self.followers():
+            if follower.loaded:
+                yield TP(follower.topic, follower.partition), follower.shard.offset + 1
+
+    async def seek(self, topic: str, partition: int, offset: int) -> None:
+        """Read a partition again from an offset."""
+        tp = TP(topic, partition)
+        if tp in self.consumer.assignment():
+            log.info("%s-%d: back to offset %d", topic, partition, offset)
+            await self.consumer.seek(tp, offset)
+
+    def highwater(self, topic: str, partition: int) -> int | None:
+        """Return the end of a partition as the consumer knows it."""
+        tp = TP(topic, partition)
+        try:
+            found = self.consumer.highwater(tp) if tp in self.consumer.assignment() else None
+        except Exception:
+            return None
+        return found if isinstance(found, int) else None
+
+    @property
+    def changelog_left(self) -> int:
+        """Messages of changelogs that are still to be applied."""
+        return sum(max(0, left) for left in self.tables.recovery.active_remaining().values())
+
+    async def on_stop(self) -> None:
+        """Write last checkpoints, then stop."""
+        for table in self.fold_tables.values():
+            await table.finish()
+        await super().on_stop()
+
+    @property
+    def ready(self) -> bool:
+        """Every shard that this worker has is restored, and none has stopped."""
+        found = list(self.followers())
+        return self.tables.recovery.completed.is_set() and all(f.loaded and f.failed is None for f in found) and not self.rebalancing
+
+
+def build(
+    address: KafkaAddress,
+    manifest: StoreManifest,
+    data: Path,
+    *,
+    worker: str,
+    url: str,
+    checkpoint_s: float = CHECKPOINT_S,
+    session_s: float = SESSION_S,
+) -> FoldApp:
+    """Return the application of one worker.
+
+    Args:
+        address: the store.
+        manifest: as its topic says.
+        data: this worker's own folder.
+        worker: its name: with the same one it comes back to the same partitions at once.
+        url: where it answers questions.
+        checkpoint_s: seconds between checkpoints.
+        session_s: after so many seconds of silence its partitions go to others.
+    """
+    app = FoldApp(
+        address.group,
+        broker=[f"kafka://{server}" for server in address.servers],
+        broker_credentials=_credentials(),
+        store="rocksdb://",
+        datadir=str(data / "faust"),
+        canonical_url=url,
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        stream_wait_empty=False,
+        stream_buffer_maxsize=BUFFERED,
+        stream_recovery_delay=0.0,
+        stream_processing_timeout=1e9,
+        broker_commit_livelock_soft_timeout=1e9,
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=session_s / 6,
+        broker_rebalance_timeout=30.0,
+        broker_request_timeout=max(30.0, session_s + 1),
+        broker_max_poll_interval=3600.0,
+        consumer_group_instance_id=worker,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=MESSAGE_LIMIT,
+        producer_linger=0,
+        producer_acks=-1,
+        producer_max_request_size=MESSAGE_LIMIT,
+        producer_max_batch_size=1 << 20,
+        producer_request_timeout=30.0,
+        agent_supervisor=mode.CrashingSupervisor,
+        autodiscover=False,
+    )
+    app.address, app.manifest, app.checkpoint_s, app.fold_tables = address, manifest, checkpoint_s, {}
+    topics = address.topics
+    for source, partitions in ((topics.inputs, 1), (topics.accounts, manifest.partitions), (topics.effects, manifest.partitions + 1)):
+        table = FoldTable(app, source=source, partitions=partitions, folder=data / "tables")
+        app.fold_tables[source] = app.tables.add(table)
+    intake.wire(app, app.fold_tables[topics.inputs])
+    accounts.wire(app, app.fold_tables[topics.accounts])
+    effects.wire(app, app.fold_tables[topics.effects])
+    alerts.wire(app)
+
+    @app.task
+    async def keep_time() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(BEAT_S)
+            for follower in app.followers():
+                await follower.beat()
+
+    return app
+
+
+def _credentials() -> Any:
+    settings = security()
+    protocol = settings["security_protocol"]
+    if protocol == "PLAINTEXT":
+        return None
+    if protocol == "SSL":
+        return faust.SSLCredentials(settings["ssl_context"])
+    credentials = faust.SASLCredentials(
+        username=settings["sasl_plain_username"],
+        password=settings["sasl_plain_password"],
+        ssl_context=settings.get("ssl_context"),
+        mechanism=settings["sasl_mechanism"],
+    )
+    return credentials

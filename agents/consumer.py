@@ -1,0 +1,62 @@
+"""Faust's consumer, taught to go where the tables stand instead of where the group's commits do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+FETCH_WAIT_MS = 50
+"""Faust waits 1.5 s for a fetch to fill."""
+
+Places = Callable[[], Iterable[tuple[TP, int]]]
+"""Says at which offset each followed partition goes on."""
+
+
+class _Nowhere(dict[TP, Any]):
+    """Stands for the offsets read so far: Faust drops what it thinks it has read, and after a seek it would drop what must be read again."""
+
+    def __missing__(self, key: TP) -> None:
+        return None
+
+    def __setitem__(self, key: TP, value: Any) -> None:
+        pass
+
+    def update(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+class FoldConsumerThread(driver.AIOKafkaConsumerThread):
+    """Fetches without waiting for more to come."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+
+class FoldConsumer(driver.Consumer):
+    """Seeks to what the tables say."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset = _Nowhere()
+
+    def _new_consumer_thread(self) -> FoldConsumerThread:
+        return FoldConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def perform_seek(self) -> None:
+        """Seek every partition that a table follows to the record behind its marker, the others to what was committed."""
+        await super().perform_seek()
+        assigned = self.assignment()
+        for tp, offset in self.app.places():
+            if tp in assigned:
+                await self.seek(tp, offset)
+
+
+class FoldTransport(driver.Transport):
+    """aiokafka with the consumer of this module."""
+
+    Consumer = FoldConsumer

@@ -1,0 +1,236 @@
+"""One shard on this worker: takes its records, sends what comes of them, writes checkpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from agents.crash import die
+from margin_stream.core.checks import Fault
+from margin_stream.kafka.shard_table import ShardTable
+from margin_stream.kafka.shards import Accepted, IntakeShard, Send, Shard, Unusable
+
+log = logging.getLogger("margin_stream.agents")
+
+FLUSH_ITEMS = 2000
+"""So many items make a message at the latest."""
+FLUSH_S = 0.002
+"""A record that comes within this time of the last message waits for company."""
+CHECKPOINT_S = 1.0
+CHECKPOINT_RECORDS = 20_000
+IDLE_S = 0.2
+ASK_S = 30.0
+"""While inputs come without a pause, digests are asked for this often."""
+ASK_AGAIN_LIMIT_S = 3600.0
+SEEK_AGAIN_S = 0.5
+
+
+class Follower:
+    """Follows one partition of one topic."""
+
+    def __init__(self, app: Any, topic: str, partition: int, changelog: str, path: Path) -> None:
+        self.app = app
+        self.topic = topic
+        self.partition = partition
+        self.changelog = changelog
+        self.path = path
+        self.shard: Shard = self._new()
+        self.loaded = False
+        self.failed: str | None = None
+        """A fault: the shard stopped here, the others go on."""
+        self.table: ShardTable | None = None
+        self.restore_s = 0.0
+        self.restores = 0
+        self.checkpointed_at = self.accepted_at = self.flushed_at = time.monotonic()
+        self.checkpoint_s = 0.0
+        self._lock = asyncio.Lock()
+        self._outbox: deque[Send] = deque()
+        self._wake = asyncio.Event()
+        self._in_flight: set[asyncio.Future[Any]] = set()
+        self._sending = False
+        self._flush_due: asyncio.TimerHandle | None = None
+        self._sought_at = 0.0
+        self._asked_at = 0.0
+        self._ask_pause = IDLE_S
+        self._pump = asyncio.create_task(self._send_on())
+
+    def _new(self) -> Shard:
+        return self.app.new_shard(self.topic, self.partition)  # type: ignore[no-any-return]
+
+    # ---- restoring ------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the table; Faust then applies what the changelog has more."""
+        async with self._lock:
+            if self.table is None:
+                self.table = await asyncio.to_thread(ShardTable, self.path, self.app.generation)
+                for note in self.table.notes:
+                    log.warning(note)
+
+    async def load(self) -> None:
+        """Fill the shard from its table, unless what is in memory reaches further."""
+        async with self._lock:
+            table = self.table
+            assert table is not None
+            marker = table.marker
+            if self.loaded and (marker is None or self.shard.offset >= marker.offset):
+                return
+            started = time.monotonic()
+            shard = self._new()
+            try:
+                await asyncio.to_thread(table.load, shard)
+            except Unusable as error:
+                log.warning("%s-%d: %s: folded anew", self.topic, self.partition, error)
+                await asyncio.to_thread(table.wipe, str(error))
+                shard = self._new()
+            table.loaded()
+            self.shard = shard
+            self._outbox.clear()
+            self.loaded = True
+            self.restores += 1
+            self.restore_s = time.monotonic() - started
+            self.checkpointed_at = time.monotonic()
+            log.info("%s-%d: restored to position %d in %.2f s", self.topic, self.partition, shard.position, self.restore_s)
+
+    async def close(self) -> None:
+        """Let go of the partition."""
+        self.loaded = False
+        self._pump.cancel()
+        if self._flush_due is not None:
+            self._flush_due.cancel()
+        async with self._lock:
+            if self.table is not None:
+                table, self.table = self.table, None
+                await asyncio.to_thread(table.close)
+
+    # ---- following ------------------------------------------------------------------------------------------------
+
+    def accept(self, offset: int, value: bytes | None) -> None:
+        """Fold a record, or go back to one that is missing."""
+        if not self.loaded or self.failed is not None:
+            return
+        try:
+            accepted = self.shard.accept(offset, value)
+        except Fault as error:
+            self.failed = f"{self.topic}-{self.partition}: offset {offset}: {error}"
+            log.error("stopped by a fault, the others go on: %s", self.failed)
+            return
+        now = time.monotonic()
+        if accepted is Accepted.AHEAD:
+            if now - self._sought_at > SEEK_AGAIN_S:
+                self._sought_at = now
+                asyncio.ensure_future(self.app.seek(self.topic, self.partition, self.shard.offset + 1))
+            return
+        if accepted is Accepted.SKIPPED:
+            return
+        self.accepted_at = now
+        self._ask_pause = IDLE_S
+        if self.shard.unsent >= FLUSH_ITEMS or now - self.flushed_at > FLUSH_S:
+            self.flush()
+        elif self._flush_due is None:
+            self._flush_due = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+    def flush(self) -> None:
+        """Hand over what came of the records so far."""
+        if self._flush_due is not None:
+            self._flush_due.cancel()
+            self._flush_due = None
+        if not self.loaded or self.failed is not None:
+            return
+        sends = self.shard.drain()
+        self.flushed_at = time.monotonic()
+        if sends:
+            self._outbox.extend(sends)
+            self._wake.set()
+
+    async def _send_on(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._sending = True
+            try:
+                while self._outbox:
+                    await self._send(self._outbox.popleft())
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                die(f"{self.topic}-{self.partition}: cannot send: {error!r}")
+            finally:
+                self._sending = False
+
+    async def _send(self, send: Send) -> asyncio.Future[Any]:
+        future = await self.app.producer.send(send.topic, send.key, send.value, send.partition, None, None)
+        self._in_flight.add(future)
+        future.add_done_callback(self._sent)
+        return future  # type: ignore[no-any-return]
+
+    def _sent(self, future: asyncio.Future[Any]) -> None:
+        self._in_flight.discard(future)
+        if not future.cancelled() and future.exception() is not None:
+            die(f"{self.topic}-{self.partition}: the broker did not take a message: {future.exception()!r}")
+
+    async def _all_sent(self) -> None:
+        while self._outbox or self._sending or self._in_flight:
+            if self._in_flight:
+                await asyncio.wait(set(self._in_flight))
+            else:
+                await asyncio.sleep(0.001)
+
+    # ---- checkpoints ----------------------------------------------------------------------------------------------
+
+    async def beat(self) -> None:
+        """Called every now and then: ask for digests, write a checkpoint, where it is time."""
+        if not self.loaded or self.failed is not None:
+            return
+        now = time.monotonic()
+        shard = self.shard
+        if isinstance(shard, IntakeShard) and shard.position:
+            idle = now - self.accepted_at > IDLE_S
+            since = now - self._asked_at
+            if shard.position != shard.asked_at:
+                if (idle and since > IDLE_S) or since > ASK_S:
+                    self._ask(shard)
+            elif idle and since > self._ask_pause:
+                self._ask_pause = min(max(2.0, 2 * self._ask_pause), ASK_AGAIN_LIMIT_S)
+                self._ask(shard)
+        stored = -1 if self.table is None or self.table.marker is None else self.table.marker.offset
+        if shard.offset > stored and (now - self.checkpointed_at > self.app.checkpoint_s or shard.offset - stored > CHECKPOINT_RECORDS):
+            await self.checkpoint()
+
+    def _ask(self, shard: IntakeShard) -> None:
+        self._asked_at = time.monotonic()
+        shard.ask_digests()
+        self.flush()
+
+    async def checkpoint(self) -> None:
+        """Write rows and marker once everything before them is with the broker, then send the delta without waiting for it."""
+        async with self._lock:
+            table = self.table
+            if table is None or not self.loaded or self.failed is not None:
+                return
+            started = time.monotonic()
+            self.flush()
+            snapshot = self.shard.snapshot()
+            await self._all_sent()
+            await asyncio.to_thread(table.write, snapshot)
+            upto, messages = await asyncio.to_thread(table.delta)
+            futures = [await self._send(Send(self.changelog, self.partition, None, message)) for message in messages]
+            self.checkpointed_at = time.monotonic()
+            self.checkpoint_s = self.checkpointed_at - started
+            asyncio.ensure_future(self._acknowledge(table, upto, futures))
+
+    async def _acknowledge(self, table: ShardTable, upto: int, futures: list[asyncio.Future[Any]]) -> None:
+        if futures:
+            await asyncio.wait(futures)
+        async with self._lock:
+            if self.table is table:
+                table.delta_acked(upto)
+
+    @property
+    def checkpoint_age_s(self) -> float:
+        """Seconds since the last checkpoint."""
+        return time.monotonic() - self.checkpointed_at

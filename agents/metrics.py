@@ -1,0 +1,105 @@
+"""What a worker counts, for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+ALERTS = Counter(
+    "margin_stream_alerts", "Alerts seen on the topic of alerts, by type; one sent again counts again.", ["type"], registry=None
+)
+REBALANCES = Counter("margin_stream_rebalances", "Assignments of partitions that this worker was given.", registry=None)
+
+
+def count_alert(value: bytes | None) -> None:
+    """Count an alert."""
+    try:
+        kind = orjson.loads(value or b"")["type"]
+    except (ValueError, KeyError, TypeError):
+        kind = "unreadable"
+    ALERTS.labels(str(kind)[:40]).inc()
+
+
+_GAUGES = {
+    "offset": ("margin_stream_offset", "Offset of the last record folded."),
+    "position": ("margin_stream_position", "Position of the last item folded."),
+    "lag": ("margin_stream_lag_records", "Records of the topic that are not folded yet."),
+    "checkpoint_age_s": ("margin_stream_checkpoint_age_seconds", "Seconds since the last checkpoint."),
+    "checkpoint_s": ("margin_stream_checkpoint_seconds", "What the last checkpoint took."),
+    "restore_s": ("margin_stream_restore_seconds", "What the last restoring from the table took."),
+    "ready": ("margin_stream_shard_ready", "1 where the shard is restored and not stopped by a fault."),
+}
+_COUNTERS = {
+    "restores": ("margin_stream_restores", "Times that the shard was restored here."),
+    "folded": ("margin_stream_records", "Records folded by this process."),
+    "skipped": ("margin_stream_records_repeated", "Records that were delivered again and passed over."),
+    "trimmed": ("margin_stream_positions_trimmed", "Positions that came again in other cuts and were trimmed."),
+    "holes": ("margin_stream_holes", "Records passed over because something before them had not come."),
+    "strange": ("margin_stream_strange", "Messages of another generation or of no known form."),
+    "duplicates": ("margin_stream_duplicates", "Inputs that the intake had seen before."),
+    "refused": ("margin_stream_refused", "Inputs that the intake refused."),
+}
+
+
+def shard_row(app: Any, follower: Any) -> dict[str, Any]:
+    """Return what is to be said of one shard."""
+    shard = follower.shard
+    highwater = app.highwater(follower.topic, follower.partition)
+    row = {
+        "topic": follower.topic,
+        "partition": follower.partition,
+        "kind": shard.kind,
+        "ready": bool(follower.loaded and follower.failed is None),
+        "failed": follower.failed,
+        "offset": shard.offset,
+        "position": shard.position,
+        "lag": None if highwater is None else max(0, highwater - shard.offset - 1),
+        "checkpoint_age_s": round(follower.checkpoint_age_s, 3),
+        "checkpoint_s": round(follower.checkpoint_s, 4),
+        "restore_s": round(follower.restore_s, 4),
+        "restores": follower.restores,
+        "folded": shard.folded,
+        "skipped": shard.skipped,
+        "trimmed": shard.trimmed,
+        "holes": shard.holes,
+        "strange": shard.strange,
+    }
+    if shard.kind == "intake":
+        row |= {"duplicates": shard.duplicates, "refused": shard.fold.refused}
+    return row
+
+
+class ShardCollector:
+    """Reads the shards when Prometheus asks."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    def collect(self) -> Iterator[Any]:
+        """Yield every metric family."""
+        rows = [shard_row(self._app, follower) for follower in self._app.followers()]
+        for key, (name, text) in _GAUGES.items():
+            gauge = GaugeMetricFamily(name, text, labels=["topic", "partition"])
+            for row in rows:
+                if row.get(key) is not None:
+                    gauge.add_metric([row["topic"], str(row["partition"])], float(row[key]))
+            yield gauge
+        for key, (name, text) in _COUNTERS.items():
+            counter = CounterMetricFamily(name, text, labels=["topic", "partition"])
+            for row in rows:
+                if row.get(key) is not None:
+                    counter.add_metric([row["topic"], str(row["partition"])], float(row[key]))
+            yield counter
+
+
+def registry(app: Any) -> CollectorRegistry:
+    """Return the registry of a worker."""
+    found = CollectorRegistry()
+    found.register(ShardCollector(app))
+    found.register(ALERTS)
+    found.register(REBALANCES)
+    return found

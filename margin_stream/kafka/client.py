@@ -1,0 +1,341 @@
+"""A broker as commands see it: topics made and deleted, messages sent and read, without an event loop of the caller's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import ssl
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, KafkaConnectionError, KafkaError, KafkaTimeoutError
+
+from margin_stream.kafka.names import MESSAGE_LIMIT
+
+REQUEST_MS = 10_000
+READ_WAIT_MS = 500
+STALL_S = 30
+T = TypeVar("T")
+
+
+class Unreachable(Exception):
+    """The broker does not answer."""
+
+
+class SecurityError(Exception):
+    """The settings of security do not fit each other."""
+
+
+def security(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return aiokafka's settings of security from ``MARGIN_STREAM_KAFKA_*``.
+
+    ``SECURITY_PROTOCOL`` (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL), ``SASL_MECHANISM`` (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512),
+    ``SASL_USERNAME``, ``SASL_PASSWORD_FILE`` (a file, so that no secret stands in an environment), ``SSL_CAFILE``, ``SSL_CERTFILE``, ``SSL_KEYFILE``.
+
+    Raises:
+        SecurityError: they do not fit each other, or a file cannot be read.
+    """
+    given = os.environ if environment is None else environment
+
+    def read(name: str) -> str:
+        return given.get(f"MARGIN_STREAM_KAFKA_{name}", "")
+
+    protocol = read("SECURITY_PROTOCOL") or "PLAINTEXT"
+    if protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
+        raise SecurityError(f"MARGIN_STREAM_KAFKA_SECURITY_PROTOCOL={protocol}: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
+    settings: dict[str, Any] = {"security_protocol": protocol}
+    try:
+        if protocol.endswith("SSL"):
+            context = ssl.create_default_context(cafile=read("SSL_CAFILE") or None)
+            if read("SSL_CERTFILE"):
+                context.load_cert_chain(read("SSL_CERTFILE"), read("SSL_KEYFILE") or None)
+            settings["ssl_context"] = context
+        if protocol.startswith("SASL"):
+            mechanism = read("SASL_MECHANISM") or "SCRAM-SHA-512"
+            if not read("SASL_USERNAME") or not read("SASL_PASSWORD_FILE"):
+                raise SecurityError("SASL needs MARGIN_STREAM_KAFKA_SASL_USERNAME and MARGIN_STREAM_KAFKA_SASL_PASSWORD_FILE")
+            settings |= {
+                "sasl_mechanism": mechanism,
+                "sasl_plain_username": read("SASL_USERNAME"),
+                "sasl_plain_password": Path(read("SASL_PASSWORD_FILE")).read_text().rstrip("\r\n"),
+            }
+    except OSError as error:
+        raise SecurityError(f"MARGIN_STREAM_KAFKA_*: {error}") from None
+    return settings
+
+
+class Member(NamedTuple):
+    """A worker as its consumer group knows it."""
+
+    name: str
+    metadata: bytes
+
+
+class Client:
+    """A connection to a broker for one thread; close it."""
+
+    def __init__(self, servers: Iterable[str]) -> None:
+        self._servers = list(servers)
+        self._security = security()
+        self._loop = asyncio.new_event_loop()
+        # aiokafka tells of every lost connection; what matters of it is raised.
+        self._loop.set_exception_handler(lambda *_: None)
+        self._admin_client: AIOKafkaAdminClient | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+        self._readers: list[AIOKafkaConsumer] = []
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return self._loop.run_until_complete(work)
+        except (TimeoutError, KafkaConnectionError, KafkaTimeoutError) as error:
+            raise Unreachable(f"{','.join(self._servers)}: the broker does not answer ({error or type(error).__name__})") from None
+
+    def _settings(self) -> dict[str, Any]:
+        return {"bootstrap_servers": self._servers, "request_timeout_ms": REQUEST_MS, **self._security}
+
+    # ---- topics ---------------------------------------------------------------------------------------------------
+
+    async def _admin(self) -> AIOKafkaAdminClient:
+        if self._admin_client is None:
+            client = AIOKafkaAdminClient(**self._settings())
+            try:
+                await asyncio.wait_for(client.start(), REQUEST_MS / 1000)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    await client.close()
+                raise
+            self._admin_client = client
+        return self._admin_client
+
+    def topics(self) -> set[str]:
+        """Return the names of all topics."""
+
+        async def work() -> set[str]:
+            return set(await (await self._admin()).list_topics())
+
+        return self._run(work())
+
+    def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
+        """Return how many partitions each of the topics has, those that exist."""
+
+        async def work() -> dict[str, int]:
+            admin = await self._admin()
+            return {row["topic"]: len(row["partitions"]) for row in await admin.describe_topics(list(topics)) if not row["error_code"]}
+
+        return self._run(work())
+
+    def create_topics(self, topics: Mapping[str, int], settings: Mapping[str, Mapping[str, str]], replicas: int) -> None:
+        """Make topics; those that exist are left as they are.
+
+        Args:
+            topics: name -> partitions.
+            settings: name -> settings of the topic.
+            replicas: of each; 0 for as many as there are brokers, at most 3.
+
+        Raises:
+            KafkaError: the broker refuses.
+        """
+
+        async def work() -> None:
+            admin = await self._admin()
+            count = replicas or min(3, len((await admin.describe_cluster())["brokers"]))
+            for name, partitions in topics.items():
+                fresh = NewTopic(name, partitions, count, topic_configs=dict(settings.get(name, {})))
+                for _ in range(100):
+                    answer = await admin.create_topics([fresh])
+                    code, text = answer.topic_errors[0][1], answer.topic_errors[0][2]
+                    if code in (0, 36):
+                        break
+                    if code not in (7, 41):
+                        raise KafkaError(f"topic {name}: {text or code}")
+                    await asyncio.sleep(0.1)
+
+        self._run(work())
+        self._await_topics(set(topics), there=True)
+
+    def delete_topics(self, names: Iterable[str]) -> None:
+        """Delete topics and wait until they are gone."""
+        present = sorted(set(names) & self.topics())
+        if present:
+
+            async def work() -> None:
+                await (await self._admin()).delete_topics(present)
+
+            self._run(work())
+            self._await_topics(set(present), there=False)
+
+    def _await_topics(self, names: set[str], *, there: bool) -> None:
+        async def work() -> None:
+            admin = await self._admin()
+            for _ in range(300):
+                found = names & set(await admin.list_topics())
+                if (found == names) if there else not found:
+                    return
+                await asyncio.sleep(0.1)
+            raise KafkaTimeoutError(f"topics {sorted(names)} do not {'appear' if there else 'go'}")
+
+        self._run(work())
+
+    def members(self, group: str) -> list[Member]:
+        """Return the members of a consumer group."""
+
+        async def work() -> list[Member]:
+            admin = await self._admin()
+            found = []
+            for attempt in range(100):
+                try:
+                    answers = await admin.describe_consumer_groups([group])
+                    break
+                except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+                    # A broker that never had a group makes the topic of its groups first.
+                    if attempt == 99:
+                        raise
+                    await asyncio.sleep(0.1)
+            for answer in answers:
+                for row in answer.groups:
+                    for member in row[5]:
+                        found.append(Member(member[0], bytes(member[3] or b"")))
+            return found
+
+        return self._run(work())
+
+    # ---- reading --------------------------------------------------------------------------------------------------
+
+    async def _new_consumer(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            **self._settings(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=MESSAGE_LIMIT,
+            fetch_max_wait_ms=100,
+            check_crcs=True,
+        )
+        try:
+            await asyncio.wait_for(consumer.start(), REQUEST_MS / 1000)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await consumer.stop()
+            raise
+        return consumer
+
+    async def _shared(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            self._consumer = await self._new_consumer()
+        return self._consumer
+
+    def end(self, topic: str, partition: int = 0) -> int:
+        """Return the offset behind the last message that counts."""
+
+        async def work() -> int:
+            place = TopicPartition(topic, partition)
+            return int((await (await self._shared()).end_offsets([place]))[place])
+
+        return self._run(work())
+
+    def beginning(self, topic: str, partition: int = 0) -> int:
+        """Return the offset of the first message."""
+
+        async def work() -> int:
+            place = TopicPartition(topic, partition)
+            return int((await (await self._shared()).beginning_offsets([place]))[place])
+
+        return self._run(work())
+
+    def read(self, topic: str, partition: int = 0, start: int = 0, end: int | None = None) -> Iterator[ConsumerRecord]:
+        """Yield messages from one offset up to another (by default the end as it is now), in order.
+
+        Raises:
+            Unreachable: nothing came for half a minute.
+        """
+        first = max(start, self.beginning(topic, partition))
+        last = self.end(topic, partition) if end is None else end
+        if first >= last:
+            return
+        place = TopicPartition(topic, partition)
+
+        async def opened() -> AIOKafkaConsumer:
+            consumer = await self._new_consumer()
+            consumer.assign([place])
+            consumer.seek(place, first)
+            return consumer
+
+        consumer = self._run(opened())
+        self._readers.append(consumer)
+        try:
+            expected = first
+            idle = 0.0
+            while expected < last:
+                batch = self._run(consumer.getmany(place, timeout_ms=READ_WAIT_MS, max_records=2000)).get(place, [])
+                idle = 0.0 if batch else idle + READ_WAIT_MS / 1000
+                if idle >= STALL_S:
+                    raise Unreachable(f"{topic}-{partition}: nothing came behind offset {expected} for {STALL_S} s")
+                for record in batch:
+                    if record.offset >= last:
+                        return
+                    expected = record.offset + 1
+                    yield record
+        finally:
+            self._readers.remove(consumer)
+            with contextlib.suppress(Exception):
+                self._run(consumer.stop())
+
+    def last(self, topic: str, partition: int = 0) -> ConsumerRecord | None:
+        """Return the last message of a partition, or None."""
+        end = self.end(topic, partition)
+        return next(iter(self.read(topic, partition, end - 1, end)), None) if end else None
+
+    # ---- sending --------------------------------------------------------------------------------------------------
+
+    async def _sender(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            settings = self._settings() | {"request_timeout_ms": 30_000}
+            producer = AIOKafkaProducer(**settings, acks="all", enable_idempotence=True, linger_ms=2, max_request_size=MESSAGE_LIMIT)
+            try:
+                await asyncio.wait_for(producer.start(), REQUEST_MS / 1000)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+    def send(self, topic: str, values: Iterable[bytes], *, partition: int = 0) -> int:
+        """Send messages in order and wait until the broker has all of them; return the offset of the last."""
+
+        async def work() -> int:
+            producer = await self._sender()
+            futures = [await producer.send(topic, value, partition=partition) for value in values]
+            offset = -1
+            for future in futures:
+                offset = (await future).offset
+            return offset
+
+        return self._run(work())
+
+    def close(self) -> None:
+        """Let go of every connection."""
+
+        async def work() -> None:
+            for part in (self._producer, self._consumer, *self._readers):
+                if part is not None:
+                    with contextlib.suppress(Exception):
+                        await asyncio.wait_for(part.stop(), 5)
+            if self._admin_client is not None:
+                with contextlib.suppress(Exception):
+                    await self._admin_client.close()
+
+        with contextlib.suppress(Exception):
+            self._loop.run_until_complete(work())
+        self._loop.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
