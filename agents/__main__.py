@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import os
 import sys
+import threading
+import time
 from pathlib import Path
 
 import faust
@@ -54,10 +57,20 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
+    threading.Thread(target=_follow_parent, daemon=True).start()
     given.data.mkdir(parents=True, exist_ok=True)
     app.answers = Web(app, given.host, given.port)
     worker = faust.Worker(app, loglevel=level, redirect_stdouts=False, quiet=True)
     worker.execute_from_commandline()
+
+
+def _follow_parent() -> None:
+    """End with the supervisor: one that was killed cannot say so."""
+    parent = int(os.environ.get("MARGIN_STREAM_PARENT", "0"))
+    while parent:
+        time.sleep(0.2)
+        if os.getppid() != parent:
+            os._exit(70)
 
 
 def _listen_for_rebalances(app: FoldApp) -> None:

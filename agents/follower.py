@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Follower:
         self._sought_at = 0.0
         self._asked_at = 0.0
         self._ask_pause = IDLE_S
+        self._tasks: set[asyncio.Future[None]] = set()
         self._pump = asyncio.create_task(self._send_on())
 
     def _new(self) -> Shard:
@@ -123,7 +125,7 @@ class Follower:
         if accepted is Accepted.AHEAD:
             if now - self._sought_at > SEEK_AGAIN_S:
                 self._sought_at = now
-                asyncio.ensure_future(self.app.seek(self.topic, self.partition, self.shard.offset + 1))
+                self._later(self.app.seek(self.topic, self.partition, self.shard.offset + 1))
             return
         if accepted is Accepted.SKIPPED:
             return
@@ -133,6 +135,11 @@ class Follower:
             self.flush()
         elif self._flush_due is None:
             self._flush_due = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def flush(self) -> None:
         """Hand over what came of the records so far."""
@@ -221,7 +228,7 @@ class Follower:
             futures = [await self._send(Send(self.changelog, self.partition, None, message)) for message in messages]
             self.checkpointed_at = time.monotonic()
             self.checkpoint_s = self.checkpointed_at - started
-            asyncio.ensure_future(self._acknowledge(table, upto, futures))
+            self._later(self._acknowledge(table, upto, futures))
 
     async def _acknowledge(self, table: ShardTable, upto: int, futures: list[asyncio.Future[Any]]) -> None:
         if futures:

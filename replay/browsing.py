@@ -5,17 +5,16 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from margin_stream.core.system import System
-from replay.reader import EVERYTHING, StoreReader, Until, fold_prefix
+from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, singles_of, source_of
 from replay.views import describe_effect
-from schemas.binary import JournalItem, decode_payload
-from schemas.columns import TickColumns, ticks_of
+from schemas.binary import JournalItem
 from schemas.effects import InputRefused, decode_effect
 from schemas.inputs import Input, name_of
-from schemas.ndjson import to_mapping
+from schemas.ndjson import encode_line, to_mapping
+from schemas.records import LINE
 from schemas.refusals import ADVICE, Refusal
 
 POLL_S = 0.2
@@ -25,15 +24,30 @@ class NotRefused(Exception):
     """No refused input has that id."""
 
 
-def numbered_items(reader: StoreReader, after_record: int = 0, position: int = 0) -> Iterator[tuple[int, int, JournalItem]]:
-    """Yield (position, record, item); ticks in columns come one by one. The journal holds no duplicates, so items count positions."""
-    for record in reader.records():
-        if record.number <= after_record:
-            continue
-        for item in decode_payload(record.payload):
-            for single in ticks_of(item) if isinstance(item, TickColumns) else (item,):
-                position += 1
-                yield position, record.number, single
+def numbered_items(reader: Source, after_record: int = 0, position: int = 0) -> Iterator[tuple[int, int, JournalItem]]:
+    """Yield (position, record, item); ticks in columns come one by one, an input that came again not at all.
+
+    A journal without repeats counts its own positions; one with them is asked through the intake fold, from the start.
+    """
+    if not reader.repeats:
+        for record in reader.items(after_record):
+            for item in record.items:
+                for single in singles_of(item):
+                    position += 1
+                    yield position, record.number, single
+        return
+    intake = System(1)
+    for record in reader.items():
+        for item in record.items:
+            for single in singles_of(item):
+                before = intake.position
+                counts = intake.offer(single)
+                if intake.position == before or record.number <= after_record:
+                    continue
+                if counts.refused and isinstance(single, Input):
+                    single = LINE + encode_line(single).rstrip()
+                yield intake.position, record.number, single
+        intake.intake.take()
 
 
 def describe_item(position: int, item: JournalItem) -> dict[str, Any]:
@@ -52,12 +66,12 @@ def _raw(data: bytes) -> dict[str, Any]:
 
 
 def events(
-    path: Path, *, account: str | None = None, kind: str | None = None, after: int = 0, follow: bool = False
+    place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0, follow: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Yield the journal's items, perhaps of one account or one type, and perhaps wait for more."""
     record = position = last_record = 0
+    reader = source_of(place)
     while True:
-        reader = StoreReader(path)
         for here, at_record, item in numbered_items(reader, record, position):
             position, last_record = here, at_record
             if position <= after:
@@ -71,12 +85,13 @@ def events(
             return
         record = last_record
         time.sleep(POLL_S)
+        reader = reader.again()
 
 
-def effects(path: Path, *, account: str | None = None, kind: str | None = None, after: int = 0) -> Iterator[dict[str, Any]]:
+def effects(place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0) -> Iterator[dict[str, Any]]:
     """Yield effects by position, recomputed as far as they are not recorded yet."""
-    reader = StoreReader(path)
-    system = System(reader.manifest.partitions)
+    reader = source_of(place)
+    system = System(reader.partitions)
     recorded_position = reader.recorded_position
     rows: list[tuple[int, str, int, dict[str, Any]]] = []
 
@@ -89,13 +104,13 @@ def effects(path: Path, *, account: str | None = None, kind: str | None = None, 
             if kind is None or described["type"] == kind:
                 rows.append((effect.position, group, int(number), described))
 
-    if reader.durable.number and not (reader.recorded and reader.recorded[-1].journal_record == reader.durable.number):
-        for parts in fold_prefix(system, reader.records(), EVERYTHING):
+    if reader.last_record and not (reader.recorded and reader.recorded[-1].journal_record == reader.last_record):
+        for parts in fold_prefix(system, reader.items(), EVERYTHING):
             for part in parts:
                 for data in part:
                     add(data)
     else:
-        for log in range(reader.manifest.partitions + 1):
+        for log in range(reader.partitions + 1):
             for data in reader.effects(log):
                 if decode_effect(data).position <= recorded_position:
                     add(data)
@@ -103,13 +118,13 @@ def effects(path: Path, *, account: str | None = None, kind: str | None = None, 
         yield row[3]
 
 
-def quarantine(path: Path) -> Iterator[dict[str, Any]]:
+def quarantine(place: Place) -> Iterator[dict[str, Any]]:
     """Yield the refused inputs: id, reason, what to do, and the raw bytes."""
-    refused = {row["position"]: row for row in effects(path, kind="input_refused")}
+    refused = {row["position"]: row for row in effects(place, kind="input_refused")}
     if not refused:
         return
     last = max(refused)
-    for position, _, item in numbered_items(StoreReader(path)):
+    for position, _, item in numbered_items(source_of(place)):
         if position in refused:
             yield _refusal(refused[position], item)
         if position >= last:
@@ -126,25 +141,25 @@ def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
     return view | (_raw(item[1:]) if isinstance(item, bytes) else {"event": to_mapping(item)})  # type: ignore[arg-type]
 
 
-def quarantined(path: Path, identifier: str) -> dict[str, Any]:
+def quarantined(place: Place, identifier: str) -> dict[str, Any]:
     """Return one refused input with the full detail of its refusal, found by position, ``source#seq`` or SHA-256.
 
     Raises:
         NotRefused: there is none.
     """
     wanted = identifier.removeprefix("#")
-    for row in quarantine(path):
+    for row in quarantine(place):
         names = {str(row["position"]), row.get("digest", ""), f"{row.get('source')}#{row.get('source_seq')}"}
         if wanted in names or identifier in names or (len(wanted) >= 8 and row.get("digest", "").startswith(wanted)):
-            return row | {"detail": _detail(path, row["position"])}
+            return row | {"detail": _detail(place, row["position"])}
     raise NotRefused(f"no refused input {identifier!r}; `margin-stream quarantine list` shows what there is")
 
 
-def _detail(path: Path, position: int) -> str:
+def _detail(place: Place, position: int) -> str:
     """Fold up to the item once more: the intake says what was wrong with it."""
-    reader = StoreReader(path)
-    system = System(reader.manifest.partitions, only="")
-    for _ in fold_prefix(system, reader.records(), Until(position=position)):
+    reader = source_of(place)
+    system = System(reader.partitions, only="")
+    for _ in fold_prefix(system, reader.items(), Until(position=position)):
         pass
     last = system.intake.last_refusal
     return last[1] if last else ""

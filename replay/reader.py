@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -20,6 +20,8 @@ from schemas.binary import JournalItem, decode_payload
 from schemas.columns import TickColumns, ticks_of
 from schemas.effects import AnyEffect, decode_effect
 from schemas.inputs import ClockTicked
+from schemas.records import ITEM, decode_raw
+from schemas.refusals import RefusedInput
 
 _effects = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _recorded = msgspec.msgpack.Decoder(RecordedDigest)
@@ -31,16 +33,73 @@ class Until(NamedTuple):
     position: int | None = None
     time_ns: int | None = None
 
-    def before(self, item: JournalItem) -> bool:
-        """Say whether an item lies behind the moment, so that the prefix ends before it."""
-        return self.time_ns is not None and isinstance(item, ClockTicked) and item.time > self.time_ns
+    def before(self, item: JournalItem, system: System) -> bool:
+        """Say whether an item moves the clock past the moment, so that the prefix ends before it."""
+        return self.time_ns is not None and isinstance(item, ClockTicked) and item.time > self.time_ns and system.intake.moves_clock(item)
 
 
 EVERYTHING = Until()
 
 
+class Items(NamedTuple):
+    """The items of one journal record."""
+
+    number: int
+    """Of the record, from 1."""
+    items: list[JournalItem]
+
+
+class Source(Protocol):
+    """A store open for reading, whatever it lies on."""
+
+    partitions: int
+    repeats: bool
+    """The journal may hold inputs more than once, so its items do not count positions."""
+    recorded: list[RecordedDigest]
+    """Digests that were recorded, by position."""
+    last_record: int
+    """The number of the last record that is durable."""
+
+    @property
+    def recorded_position(self) -> int:
+        """Up to here effects and digests are recorded for good."""
+
+    def items(self, after: int = 0) -> Iterator[Items]:
+        """Yield the journal's records behind one, up to the durable end that was found on opening."""
+
+    def effects(self, log: int) -> Iterator[bytes]:
+        """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order, each once."""
+
+    def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
+        """Yield the recorded effects of one group."""
+
+    def from_checkpoint(self) -> tuple[System, int] | None:
+        """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none to be trusted."""
+
+    def again(self) -> Source:
+        """Return the same store opened anew, with what came since."""
+
+    def name_of_effects(self) -> str:
+        """Return where recorded effects lie, for a message."""
+
+
+Place = Path | Source
+"""A store's folder, or a store open for reading."""
+
+
+def source_of(place: Place) -> Source:
+    """Return a store open for reading.
+
+    Raises:
+        StoreMissing, CorruptManifest, StoreError, CorruptLog.
+    """
+    return StoreReader(place) if isinstance(place, Path) else place
+
+
 class StoreReader:
     """Reads a store's folder; nothing is written, no lock is taken."""
+
+    repeats = False
 
     def __init__(self, path: Path) -> None:
         """
@@ -52,6 +111,9 @@ class StoreReader:
         # The order matters beside a writer: recorded digests are read first, so what they speak of is durable in the other logs.
         self.recorded = [_recorded.decode(record.payload) for record in logs.read(self.layout.digests, self.manifest.identity)]
         self.durable = highwater.read(self.layout.journal / highwater.NAME, self.manifest.identity).cut
+        self.partitions = self.manifest.partitions
+        self.last_record = self.durable.number
+        self._cut = logs.START
 
     @property
     def recorded_position(self) -> int:
@@ -61,6 +123,20 @@ class StoreReader:
     def records(self, cut: Cut = logs.START) -> Iterator[Record]:
         """Yield the journal's records behind a cut, up to the durable mark that was found on opening."""
         return logs.read(self.layout.journal, self.manifest.identity, cut, upto=self.durable.number)
+
+    def items(self, after: int = 0) -> Iterator[Items]:
+        """Yield the items of the journal's records behind a record."""
+        for record in self.records(self._cut if after and after == self._cut.number else logs.START):
+            if record.number > after:
+                yield Items(record.number, decode_payload(record.payload))
+
+    def again(self) -> StoreReader:
+        """Return the store opened anew."""
+        return StoreReader(self.layout.root)
+
+    def name_of_effects(self) -> str:
+        """Return where recorded effects lie."""
+        return str(self.layout.effects)
 
     def effects(self, log: int, cut: Cut = logs.START) -> Iterator[bytes]:
         """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order."""
@@ -78,8 +154,8 @@ class StoreReader:
                 if effect.id.rpartition("/")[0] == group:
                     yield effect
 
-    def from_checkpoint(self) -> tuple[System, Cut] | None:
-        """Return folds filled from the newest checkpoint and the journal's cut there; None where there is none that can be trusted.
+    def from_checkpoint(self) -> tuple[System, int] | None:
+        """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none that can be trusted.
 
         Beside a running writer the tables may be in the middle of a checkpoint; then the partitions are ahead of the intake, which is
         fine: they pass over what they have.
@@ -100,7 +176,8 @@ class StoreReader:
                     own = checkpoints.load_partition(table, fold)
                     if own is None or own.position < marker.position or own.journal.number > self.durable.number:
                         raise Distrusted("not one cut")
-                return system, marker.journal
+                self._cut = marker.journal
+                return system, marker.journal.number
             except (Distrusted, TableError):
                 continue
             finally:
@@ -109,19 +186,16 @@ class StoreReader:
         return None
 
 
-def fold_prefix(system: System, records: Iterator[Record], until: Until) -> Iterator[list[list[bytes]]]:
+def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Iterator[list[list[bytes]]]:
     """Fold records up to the end of a prefix; yield the effects (canonical bytes, by log) after each record."""
     for record in records:
         ended = False
-        for item in decode_payload(record.payload):
-            if until.before(item):
-                ended = True
-                break
-            if until.position is None:
+        for item in record.items:
+            if until == EVERYTHING:
                 system.offer(item)
                 continue
-            for single in ticks_of(item) if isinstance(item, TickColumns) else (item,):
-                if system.position >= until.position:
+            for single in singles_of(item):
+                if until.before(single, system) or (until.position is not None and system.position >= until.position):
                     ended = True
                     break
                 system.offer(single)
@@ -130,3 +204,13 @@ def fold_prefix(system: System, records: Iterator[Record], until: Until) -> Iter
         yield [[effect.data for effect in part] for part in system.fold()]
         if ended or (until.position is not None and system.position >= until.position):
             return
+
+
+def singles_of(item: JournalItem) -> list[JournalItem]:
+    """Return an item as single ones: ticks in columns one by one, a raw msgpack item decoded where it can be."""
+    if isinstance(item, bytes) and item[:1] == ITEM:
+        try:
+            item = decode_raw(item)
+        except RefusedInput:
+            return [item]
+    return list(ticks_of(item)) if isinstance(item, TickColumns) else [item]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, combined, effect_leaf, slot_of
 from margin_stream.core.system import System
-from replay.reader import EVERYTHING, StoreReader, Until, fold_prefix
+from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
 from schemas.binary import encode
 from schemas.effects import INTAKE_GROUP, MARKET_GROUP, decode_effect
 
@@ -65,7 +64,7 @@ class EffectsDigest:
 
 
 def replay(
-    path: Path,
+    place: Place,
     *,
     until: Until = EVERYTHING,
     from_checkpoint: bool = False,
@@ -75,7 +74,7 @@ def replay(
     """Fold the journal from nothing (or the newest checkpoint) and compare effects and digests with the record.
 
     Args:
-        path: a store's folder.
+        place: a store's folder, or a store open for reading.
         until: the prefix to fold.
         from_checkpoint: begin at the newest checkpoint, if one can be trusted and lies within the prefix.
         boxes: drive ticks through price boxes; False values every holder at every tick.
@@ -85,20 +84,19 @@ def replay(
         StoreMissing, CorruptManifest, CorruptLog: nothing to compare, or damage with its place.
         Fault: the journal cannot be folded; the position is named.
     """
-    reader = StoreReader(path)
-    system, cut = System(reader.manifest.partitions, boxes=boxes), None
+    reader = source_of(place)
+    system, after = System(reader.partitions, boxes=boxes), 0
     if from_checkpoint and until == EVERYTHING:
         loaded = reader.from_checkpoint()
         if loaded is not None:
-            system, cut = loaded
+            system, after = loaded
     start = system.position
     recorded_digest = EffectsDigest()
-    recorded = [_from_position(reader, log, start, recorded_digest) for log in range(reader.manifest.partitions + 1)]
+    recorded = [_from_position(reader, log, start, recorded_digest) for log in range(reader.partitions + 1)]
     checkpoints = {entry.position: entry for entry in reader.recorded if entry.position > start}
     difference: str | None = None
     effects = 0
-    records = reader.records() if cut is None else reader.records(cut)
-    for done, parts in enumerate(fold_prefix(system, records, until), start=1):
+    for done, parts in enumerate(fold_prefix(system, reader.items(after), until), start=1):
         effects += sum(map(len, parts))
         if difference is None:
             try:
@@ -109,7 +107,7 @@ def replay(
             except _Difference as found:
                 difference = str(found)
         if progress is not None:
-            progress(done, reader.durable.number)
+            progress(done, reader.last_record - after)
     digests = system.digests()
     if difference is None:
         difference = _left_over(recorded, min(system.position, reader.recorded_position))
@@ -119,7 +117,7 @@ def replay(
         difference = f"the digests at position {system.position} are not the recorded ones"
     recorded_effects: str | None = None
     if within:
-        recorded_effects = recorded_digest.hexdigest() if cut is None else (at_end.effects if at_end else None)
+        recorded_effects = recorded_digest.hexdigest() if not after else (at_end.effects if at_end else None)
         if difference is None and recorded_effects is not None and recorded_effects != digests.effects:
             difference = f"the effects digest at position {system.position} is not that of the recorded effects"
     return Replayed(
@@ -148,7 +146,7 @@ class _Recorded:
         return taken
 
 
-def _from_position(reader: StoreReader, log: int, start: int, whole: EffectsDigest) -> _Recorded:
+def _from_position(reader: Source, log: int, start: int, whole: EffectsDigest) -> _Recorded:
     rows = _Recorded(reader.effects(log))
     while rows.next is not None and start and decode_effect(rows.next).position <= start:
         rows.take()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from margin_stream.core.digests import partition_of, slot_of
 from margin_stream.core.market import Market
 from margin_stream.core.positions import notional
 from margin_stream.core.system import System
-from replay.reader import EVERYTHING, StoreReader, Until, fold_prefix
+from replay.reader import EVERYTHING, Place, Until, fold_prefix, source_of
 from schemas.decimals import format_scaled
 from schemas.effects import AnyEffect, Effect, decode_effect
 from schemas.times import format_time, parse_time
@@ -29,21 +28,21 @@ class CallUnknown(Exception):
     """No such call at that place."""
 
 
-def system_at(path: Path, until: Until = EVERYTHING, *, account: str | None = None) -> tuple[System, list[bytes]]:
+def system_at(place: Place, until: Until = EVERYTHING, *, account: str | None = None) -> tuple[System, list[bytes]]:
     """Return the folds at a prefix and the effects of the account that were recomputed on the way.
 
     Without a prefix the newest checkpoint is used, and only what follows it is folded. With one and an account, only that account is
     folded: accounts are independent of each other.
     """
-    reader = StoreReader(path)
-    system, cut = System(reader.manifest.partitions, only=account), None
+    reader = source_of(place)
+    system, after = System(reader.partitions, only=account), 0
     if until == EVERYTHING:
         loaded = reader.from_checkpoint()
         if loaded is not None:
-            system, cut = loaded
+            system, after = loaded
     tail: list[bytes] = []
     mark = f"{account}/".encode() if account else None
-    for parts in fold_prefix(system, reader.records() if cut is None else reader.records(cut), until):
+    for parts in fold_prefix(system, reader.items(after), until):
         if mark is not None:
             tail.extend(data for part in parts[1:] for data in part if mark in data)
     return system, tail
@@ -61,13 +60,13 @@ def _fold_of(system: System, account: str) -> AccountFold:
     return system.partitions[partition_of(slot_of(account), len(system.partitions))]
 
 
-def account_state(path: Path, account: str, until: Until = EVERYTHING) -> dict[str, Any]:
+def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict[str, Any]:
     """Return facts and derived figures of one account.
 
     Raises:
         AccountUnknown: the account was not open then.
     """
-    system, _ = system_at(path, until, account=account)
+    system, _ = system_at(place, until, account=account)
     fold = _fold_of(system, account)
     found = fold.account(account)
     if found is None:
@@ -204,33 +203,33 @@ def by_deadline(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (parse_time(row["due_at"]), row["account"], int(row["call"].rpartition("/")[2])))
 
 
-def calls(path: Path, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING) -> list[dict[str, Any]]:
+def calls(place: Place, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING) -> list[dict[str, Any]]:
     """Return margin calls by deadline."""
-    system, _ = system_at(path, until, account=account)
+    system, _ = system_at(place, until, account=account)
     return by_deadline([row for fold in system.partitions for row in calls_of(fold, account=account, open_only=open_only)])
 
 
-def call_history(path: Path, call_id: str) -> dict[str, Any]:
+def call_history(place: Place, call_id: str) -> dict[str, Any]:
     """Return one call with everything that happened to it.
 
     Raises:
         CallUnknown: the store has no such call.
     """
     account = call_id.partition("/")[0]
-    rows = calls(path, account=account)
+    rows = calls(place, account=account)
     found = next((row for row in rows if row["call"] == call_id), None)
     if found is None:
         raise CallUnknown(f"no call {call_id!r}; `margin-stream calls --account {account or 'A'}` lists what there is")
-    history = [describe_effect(effect) for effect in account_effects(path, account) if getattr(effect, "call", None) == call_id]
+    history = [describe_effect(effect) for effect in account_effects(place, account) if getattr(effect, "call", None) == call_id]
     return {**found, "history": history}
 
 
-def account_effects(path: Path, account: str) -> list[AnyEffect]:
+def account_effects(place: Place, account: str) -> list[AnyEffect]:
     """Return every effect of an account: what is recorded, and what follows the record from the fold."""
-    reader = StoreReader(path)
-    log = 1 + partition_of(slot_of(account), reader.manifest.partitions)
+    reader = source_of(place)
+    log = 1 + partition_of(slot_of(account), reader.partitions)
     found = {effect.id: effect for effect in reader.effects_of(account, log)}
-    for data in system_at(path, account=account)[1]:
+    for data in system_at(place, account=account)[1]:
         effect = decode_effect(data)
         if effect.id.rpartition("/")[0] == account:
             found.setdefault(effect.id, effect)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, BinaryIO, Literal
@@ -12,6 +12,7 @@ from typing import Annotated, Any, BinaryIO, Literal
 from cyclopts import Parameter
 
 from margin_stream import profiles
+from margin_stream.cli import on_kafka
 from margin_stream.cli.output import (
     CORRUPT,
     DONE,
@@ -31,7 +32,7 @@ from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
 from margin_stream.simulation.scenarios import SCENARIOS, simulate
 from schemas.ndjson import encode_line, read_lines
-from schemas.refusals import ADVICE, Refusal
+from schemas.refusals import ADVICE, Refusal, RefusedInput
 
 SHOWN_LIMIT = 10
 
@@ -205,6 +206,7 @@ def ingest(
     *,
     partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
     strict: Annotated[bool, Parameter(negative="", help="Stop at the first refused input with exit 4.")] = False,
+    no_wait: Annotated[bool, Parameter(negative="", help="On Kafka: return once the broker has the inputs.")] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
     """Append inputs to the store's journal and fold them. Safe to run again on the same file after any crash.
@@ -213,6 +215,7 @@ def ingest(
       margin-stream ingest day.ndjson
       margin-stream simulate --accounts 50 | margin-stream ingest --store ./s --partitions 4
       margin-stream ingest more.ndjson --strict --json
+      margin-stream ingest day.ndjson --store kafka://localhost:9092/demo
     """
     for name in files:
         if name != "-" and not Path(name).is_file():
@@ -227,6 +230,8 @@ def ingest(
             complain(f"{inputs.file}:{inputs.line}: refused, {reason.value}: {detail}. {ADVICE[reason]}")
         return strict
 
+    if common.on_kafka:
+        return _ingest_on_kafka(common, inputs, refused, strict=strict, wait=not no_wait)
     with Host(common.path, partitions=partitions) as host, Stopper() as stopper:
         tell_recovery(common, host)
         progress = Progress(common, "inputs")
@@ -246,6 +251,37 @@ def ingest(
         say(common, "stopped by a signal; run the same command again for the rest")
         return stopper.exit_code
     return CORRUPT if strict and shown else DONE
+
+
+def _ingest_on_kafka(common: OnStore, inputs: _Inputs, refused: Callable[[Refusal, str], bool], *, strict: bool, wait: bool) -> int:
+    """Send the inputs to the topic; what can be decoded is judged by the workers, so ``--strict`` stops early only for what cannot."""
+    progress = Progress(common, "inputs")
+    undecodable = False
+
+    def not_decoded(error: RefusedInput) -> bool:
+        nonlocal undecodable
+        undecodable = True
+        return refused(error.refusal, error.detail)
+
+    with Stopper() as stopper:
+        found = on_kafka.ingest(
+            on_kafka.address_of(common),
+            inputs,
+            refused=not_decoded,
+            wait=wait,
+            stop=stopper.asked,
+            progress=lambda: progress.update(inputs.line, inputs.bytes / inputs.total if inputs.total else None),
+        )
+        progress.end()
+    if found is None:
+        say(common, f"the broker has {inputs.line:,} inputs; the workers fold them")
+    else:
+        say(common, f"folded by {found.by}")
+        show(common, summary(found.counts, found.effects, found.digests))
+    if stopper.asked():
+        say(common, "stopped by a signal; run the same command again for the rest")
+        return stopper.exit_code
+    return CORRUPT if strict and (undecodable or (found is not None and found.counts.refused)) else DONE
 
 
 def tell_recovery(common: Common, host: Host) -> None:

@@ -10,13 +10,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App, CycloptsError
 
-from margin_stream.cli import feeding, reading
+from margin_stream.cli import feeding, on_kafka, reading
 from margin_stream.cli.demo import demo
-from margin_stream.cli.output import CORRUPT, DONE, FAILED, INTERRUPTED, LOCKED, MISMATCH, USAGE, UsageError, complain
+from margin_stream.cli.output import CORRUPT, DONE, FAILED, INTERRUPTED, LOCKED, MISMATCH, UNREACHABLE, USAGE, UsageError, complain
 from margin_stream.core.checks import Fault, Mismatch
 from margin_stream.importers.market import ImportFault
 from margin_stream.journal.layout import CorruptManifest, StoreError, StoreLocked
 from margin_stream.journal.records import CorruptLog
+from margin_stream.kafka.client import KafkaError, SecurityError, Unreachable
 from margin_stream.tables.rocks import TableError
 from replay.browsing import NotRefused
 from replay.views import AccountUnknown, CallUnknown
@@ -55,6 +56,13 @@ profile.command(reading.profiles_list, name="list")
 profile.command(reading.profiles_show, name="show")
 app.command(profile)
 
+app.command(on_kafka.worker)
+kafka = App(name="kafka", help="Stores on Apache Kafka: make one, see how far it is, change its partitions.")
+kafka.command(on_kafka.init)
+kafka.command(on_kafka.status)
+kafka.command(on_kafka.repartition)
+app.command(kafka)
+
 
 def run(words: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code."""
@@ -67,9 +75,12 @@ def run(words: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else DONE
     except CycloptsError:
         return USAGE
-    except UsageError as error:
+    except (UsageError, SecurityError) as error:
         complain(str(error))
         return USAGE
+    except Unreachable as error:
+        complain(f"{error}. Is it running, and is the address right?")
+        return UNREACHABLE
     except StoreLocked as error:
         complain(str(error))
         return LOCKED
@@ -79,7 +90,7 @@ def run(words: Sequence[str] | None = None) -> int:
     except Mismatch as error:
         complain(str(error))
         return MISMATCH
-    except (StoreError, TableError, ImportFault, AccountUnknown, CallUnknown, NotRefused, Fault) as error:
+    except (StoreError, TableError, ImportFault, AccountUnknown, CallUnknown, NotRefused, Fault, KafkaError) as error:
         complain(str(error))
         return FAILED
     except BrokenPipeError:

@@ -40,7 +40,20 @@ class Common:
 class OnStore(Common):
     """What every command on a store takes."""
 
-    store: Annotated[str, Parameter(env_var="MARGIN_STREAM_STORE", help="The store: a folder.")] = "./margin-store"
+    store: Annotated[str, Parameter(env_var="MARGIN_STREAM_STORE", help="The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME.")] = (
+        "./margin-store"
+    )
+
+    @property
+    def on_kafka(self) -> bool:
+        """Whether the store is named by an address.
+
+        Raises:
+            UsageError: it is an address, but not of Kafka.
+        """
+        if "://" in self.store and not self.store.startswith("kafka://"):
+            raise UsageError(f"--store {self.store}: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME")
+        return "://" in self.store
 
     @property
     def path(self) -> Path:
@@ -49,8 +62,8 @@ class OnStore(Common):
         Raises:
             UsageError: it names a Kafka store.
         """
-        if "://" in self.store:
-            raise UsageError(f"--store {self.store}: this version keeps stores in folders; name a folder")
+        if self.on_kafka:
+            raise UsageError(f"--store {self.store}: this command is for stores in folders")
         return Path(self.store)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
 from margin_stream import profiles
+from margin_stream.cli import on_kafka
 from margin_stream.cli.output import (
     CORRUPT,
     DONE,
@@ -24,10 +27,23 @@ from margin_stream.cli.output import (
     show,
     show_rows,
 )
+from margin_stream.kafka.client import Client
+from margin_stream.kafka.verifying import verify as verify_topics
 from replay import browsing, views
-from replay.reader import EVERYTHING, Until
+from replay.reader import Place
 from replay.replaying import replay
 from replay.verifying import verify
+
+
+@contextmanager
+def place_of(common: OnStore) -> Iterator[Place]:
+    """Open the store that a command names for reading, wherever it lies."""
+    if common.on_kafka:
+        with on_kafka.opened(common) as reader:
+            yield reader
+    else:
+        yield common.path
+
 
 Account = Annotated[str | None, Parameter(help="Of this account only.")]
 At = Annotated[str | None, Parameter(help="As of TIME: RFC 3339, a day, or a position #N.")]
@@ -51,13 +67,16 @@ def replay_store(
     if until is not None and day is not None:
         raise UsageError("--until and --day: give one of them")
     progress = Progress(common, "records")
-    found = replay(
-        common.path,
-        until=parse_until(until or day),
-        from_checkpoint=from_checkpoint,
-        boxes=not plain,
-        progress=lambda done, total: progress.update(done, done / total if total else None),
-    )
+    with place_of(common) as place:
+        if from_checkpoint and common.on_kafka:
+            say(common, "--from-checkpoint: the tables are with the workers; folded from the start")
+        found = replay(
+            place,
+            until=parse_until(until or day),
+            from_checkpoint=from_checkpoint,
+            boxes=not plain,
+            progress=lambda done, total: progress.update(done, done / total if total else None),
+        )
     progress.end()
     show(common, msgspec.to_builtins(found))
     if not found.equal:
@@ -77,7 +96,12 @@ def verify_store(
       margin-stream verify
       margin-stream verify --quick --json
     """
-    found = verify(common.path, fold=not quick)
+    if common.on_kafka:
+        address = on_kafka.address_of(common)
+        with Client(address.servers) as client:
+            found = verify_topics(client, address, fold=not quick)
+    else:
+        found = verify(common.path, fold=not quick)
     row = msgspec.to_builtins(found)
     problems = row.pop("problems")
     show(common, row | ({"problems": problems} if common.json else {}))
@@ -94,7 +118,8 @@ def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B0
       margin-stream digest
       margin-stream digest --until 2021-05-19T13:00:00Z
     """
-    system, _ = views.system_at(common.path, parse_until(until))
+    with place_of(common) as place:
+        system, _ = views.system_at(place, parse_until(until))
     digests = system.digests()
     show(
         common,
@@ -118,7 +143,14 @@ def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  
       margin-stream state --account A-000017 --at 2021-05-19T12:30:00Z --json
       margin-stream state --account A-000017 --at '#52000'
     """
-    view = views.account_state(common.path, account, parse_until(at))
+    view: dict[str, Any] | None = None
+    if common.on_kafka and at is None:
+        answered, view = on_kafka.ask_state(common, account)
+        if answered and view is None:
+            raise views.AccountUnknown(f"account {account!r} is not open")
+    if view is None:
+        with place_of(common) as place:
+            view = views.account_state(place, account, parse_until(at))
     if common.json:
         print_json(view)
         return DONE
@@ -149,7 +181,10 @@ def calls(
       margin-stream calls --open
       margin-stream calls --account A-000017 --at 2021-05-19T13:00:00Z --json
     """
-    rows = views.calls(common.path, account=account, open_only=open, until=parse_until(at))
+    rows = on_kafka.ask_calls(common, account, open) if common.on_kafka and at is None else None
+    if rows is None:
+        with place_of(common) as place:
+            rows = views.calls(place, account=account, open_only=open, until=parse_until(at))
     columns = ("call", "amount", "unpaid", "currency", "issued_at", "due_at", "deadline", "outcome", "tranche")
     show_rows(common, rows, columns, empty="no calls")
     return DONE
@@ -161,7 +196,8 @@ def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnSto
     Try:
       margin-stream call A-000017/call/1
     """
-    view = views.call_history(common.path, call_id)
+    with place_of(common) as place:
+        view = views.call_history(place, call_id)
     if common.json:
         print_json(view)
         return DONE
@@ -195,13 +231,14 @@ def events(
     """
     if effects and follow:
         raise UsageError("--effects and --follow: give one of them")
-    rows = (
-        browsing.effects(common.path, account=account, kind=type, after=after)
-        if effects
-        else browsing.events(common.path, account=account, kind=type, after=after, follow=follow)
-    )
-    for row in rows:
-        print_json(row)
+    with place_of(common) as place:
+        rows = (
+            browsing.effects(place, account=account, kind=type, after=after)
+            if effects
+            else browsing.events(place, account=account, kind=type, after=after, follow=follow)
+        )
+        for row in rows:
+            print_json(row)
     return DONE
 
 
@@ -211,7 +248,8 @@ def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (froze
     Try:
       margin-stream quarantine list
     """
-    show_rows(common, browsing.quarantine(common.path), ("id", "reason", "source", "source_seq", "advice"), empty="nothing was refused")
+    with place_of(common) as place:
+        show_rows(common, browsing.quarantine(place), ("id", "reason", "source", "source_seq", "advice"), empty="nothing was refused")
     return DONE
 
 
@@ -221,7 +259,8 @@ def quarantine_show(identifier: Annotated[str, Parameter(name="ID", allow_leadin
     Try:
       margin-stream quarantine show '#17'
     """
-    show(common, browsing.quarantined(common.path, identifier))
+    with place_of(common) as place:
+        show(common, browsing.quarantined(place, identifier))
     return DONE
 
 
@@ -257,6 +296,3 @@ def profiles_show(name: Annotated[str, Parameter(name="NAME")], /, *, common: Co
     rows.append({"assets": ("any other",), "value": data.default_haircut, "confidence": "illustrative", "source": "illustrative"})
     show_rows(common, rows, ("assets", "value", "confidence", "source"), empty="")
     return DONE
-
-
-__all__ = ["EVERYTHING", "Until", "say"]

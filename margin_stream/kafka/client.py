@@ -339,3 +339,6 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+__all__ = ["Client", "KafkaError", "Member", "SecurityError", "Unreachable", "security"]

@@ -1,0 +1,336 @@
+"""Commands of a store on Kafka: kafka init, status, repartition; worker; and what ``ingest`` does there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from margin_stream.cli.output import DONE, Common, OnStore, UsageError, complain, say, show, show_rows
+from margin_stream.core.system import Counts, Digests, System
+from margin_stream.host.lock import Lock
+from margin_stream.kafka import asking, making
+from margin_stream.kafka.client import Client
+from margin_stream.kafka.names import AddressError, KafkaAddress, parse_address
+from margin_stream.kafka.producing import DigestReader, await_folded, produce, records_of
+from margin_stream.kafka.reader import KafkaReader
+
+BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+STOP_S = 20.0
+
+
+def address_of(common: OnStore) -> KafkaAddress:
+    """Return the Kafka store that a command names.
+
+    Raises:
+        UsageError: it names a folder.
+    """
+    if not common.on_kafka:
+        raise UsageError(f"--store {common.store}: this command is for stores on Kafka: kafka://HOST:PORT[,HOST:PORT]/NAME")
+    try:
+        return parse_address(common.store)
+    except AddressError as error:
+        raise UsageError(str(error)) from None
+
+
+def init(
+    *,
+    partitions: Annotated[int, Parameter(help="Partitions of accounts: as many workers can share the work.")] = 4,
+    replicas: Annotated[int, Parameter(help="Copies of every topic; 0 for as many as there are brokers, at most 3.")] = 0,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Make the topics of a store. Safe to run again.
+
+    Try:
+      margin-stream kafka init --store kafka://localhost:9092/demo --partitions 4
+    """
+    address = address_of(common)
+    with Client(address.servers) as client:
+        manifest = making.init(client, address, partitions, replicas)
+    show(common, {"store": address.url, "store_id": manifest.store_id, "partitions": manifest.partitions, "journal": address.topics.inputs})
+    return DONE
+
+
+def repartition(
+    *,
+    partitions: Annotated[int, Parameter(help="The new number of partitions of accounts.")],
+    replicas: Annotated[int, Parameter(help="Copies of every topic; 0 for as many as there are brokers, at most 3.")] = 0,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Change the number of partitions: everything derived is deleted, and the workers rebuild it from the journal. Stop them first.
+
+    Digests and effects are the same afterwards.
+
+    Try:
+      margin-stream kafka repartition --store kafka://localhost:9092/demo --partitions 8
+    """
+    address = address_of(common)
+    with Client(address.servers) as client:
+        manifest = making.repartition(client, address, partitions, replicas)
+    say(common, "start the workers again: they fold the journal from the start")
+    show(common, {"store": address.url, "partitions": manifest.partitions, "generation": manifest.generation})
+    return DONE
+
+
+def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Show how far the workers are: per shard lag, checkpoint age, restore time, repeats trimmed.
+
+    Try:
+      margin-stream kafka status --store kafka://localhost:9092/demo
+    """
+    address = address_of(common)
+    with Client(address.servers) as client:
+        manifest = making.read_manifest(client, address)
+        said = DigestReader(client, address, manifest).poll()
+        found = asking.workers(client, address)
+        ends = {0: client.end(address.topics.inputs)}
+    rows: list[dict[str, Any]] = []
+    silent = []
+    for worker in found:
+        shards = asking.ask_shards(worker)
+        if shards is None:
+            silent.append(worker.name)
+        else:
+            rows.extend({"worker": worker.name, **row} for row in shards)
+    rows.sort(key=lambda row: (row["topic"], row["partition"]))
+    view = {
+        "store": address.url,
+        "partitions": manifest.partitions,
+        "generation": manifest.generation,
+        "workers": len(found) - len(silent),
+        "silent_workers": silent,
+        "journal_records": ends[0],
+        "digests_at": None if said is None else said.digests.position,
+        "state_digest": None if said is None else said.digests.state,
+        "effects_digest": None if said is None else said.digests.effects,
+    }
+    if common.json:
+        show(common, view | {"shards": rows})
+        return DONE
+    show(common, view)
+    if rows:
+        print()
+        columns: tuple[str, ...] = (
+            "topic",
+            "partition",
+            "worker",
+            "ready",
+            "offset",
+            "lag",
+            "position",
+            "checkpoint_age_s",
+            "restore_s",
+            "restores",
+        )
+        columns += ("skipped", "trimmed", "holes", "failed")
+        show_rows(common, rows, columns, empty="")
+    else:
+        say(common, "no worker runs: `margin-stream worker` starts one")
+    return DONE
+
+
+# ---- worker ----------------------------------------------------------------------------------------------------------
+
+
+def worker(
+    *,
+    data: Annotated[Path, Parameter(help="This worker's own folder: tables, kept between starts.")],
+    name: Annotated[str | None, Parameter(help="Its name: with the same one it comes back to its partitions at once.")] = None,
+    http: Annotated[str, Parameter(help="HOST:PORT for /livez, /readyz, /metrics and questions; port 0 takes a free one.")] = "127.0.0.1:0",
+    advertise: Annotated[str | None, Parameter(help="The URL under which others reach it; by default that of --http.")] = None,
+    checkpoint_s: Annotated[float, Parameter(help="Seconds between checkpoints.")] = 1.0,
+    session_s: Annotated[float, Parameter(help="After so many seconds of silence its partitions go to others.")] = 6.0,
+    verbose: Annotated[bool, Parameter(negative="", help="Say what Faust does.")] = False,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Run one Faust worker; it is started again whenever it ends, and comes back when the broker does. SIGTERM stops it cleanly.
+
+    Try:
+      margin-stream worker --store kafka://localhost:9092/demo --data ./w1
+      margin-stream worker --store kafka://localhost:9092/demo --data ./w2 --http 0.0.0.0:8080
+    """
+    address = address_of(common)
+    host, _, port_text = http.rpartition(":")
+    if not host or not port_text.isdigit() or int(port_text) > 65535:
+        raise UsageError(f"--http {http}: HOST:PORT")
+    if not 0.05 <= checkpoint_s <= 3600 or not 1 <= session_s <= 300:
+        raise UsageError("--checkpoint-s: from 0.05 to 3600; --session-s: from 1 to 300")
+    data.mkdir(parents=True, exist_ok=True)
+    lock = Lock(data / "lock")
+    try:
+        port = int(port_text) or _free_port(host)
+        url = advertise or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+        label = name or "w-" + hashlib.sha256(f"{socket.gethostname()}:{data.resolve()}".encode()).hexdigest()[:12]
+        command = [sys.executable, "-m", "agents", "--store", address.url, "--data", str(data), "--worker", label]
+        command += ["--host", host, "--port", str(port), "--url", url]
+        command += ["--checkpoint-s", str(checkpoint_s), "--session-s", str(session_s), *(["--verbose"] if verbose else [])]
+        say(common, f"worker {label}: {url}")
+        return _Supervisor(common, command).run()
+    finally:
+        lock.release()
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+class _Supervisor:
+    """Keeps one child running until told to stop."""
+
+    def __init__(self, common: Common, command: list[str]) -> None:
+        self._common = common
+        self._command = command
+        self._child: subprocess.Popen[bytes] | None = None
+        self._stopped: int | None = None
+        self._stop_at = 0.0
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._stopped = number
+        self._stop_at = time.monotonic() + STOP_S
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(signal.SIGTERM)
+
+    def run(self) -> int:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        failures = 0
+        while self._stopped is None:
+            started = time.monotonic()
+            # A session of its own: Ctrl-C reaches the child through us alone; a parent that dies takes it along.
+            self._child = subprocess.Popen(
+                self._command, start_new_session=True, env={**os.environ, "MARGIN_STREAM_PARENT": str(os.getpid())}
+            )
+            code = self._wait()
+            if self._stopped is not None:
+                break
+            failures = 0 if time.monotonic() - started > 30 else failures + 1
+            pause = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
+            say(self._common, f"the worker ended with {code}; started again in {pause} s")
+            deadline = time.monotonic() + pause
+            while time.monotonic() < deadline and self._stopped is None:
+                time.sleep(0.05)
+        return 143 if self._stopped == signal.SIGTERM else 130
+
+    def _wait(self) -> int:
+        child = self._child
+        assert child is not None
+        while True:
+            try:
+                return child.wait(0.2)
+            except subprocess.TimeoutExpired:
+                if self._stopped is not None and time.monotonic() > self._stop_at:
+                    complain(f"the worker did not stop within {STOP_S:.0f} s: killed (nothing is lost by that)")
+                    child.kill()
+
+
+# ---- ingest ----------------------------------------------------------------------------------------------------------
+
+
+class Ingested:
+    """What ``ingest`` did to a store on Kafka."""
+
+    def __init__(self, counts: Counts, effects: int, digests: Digests, by: str) -> None:
+        self.counts, self.effects, self.digests, self.by = counts, effects, digests, by
+
+
+def ingest(
+    address: KafkaAddress,
+    lines: Iterable[bytes],
+    *,
+    refused: Callable[[Any], bool],
+    wait: bool,
+    stop: Callable[[], bool],
+    progress: Callable[[], None],
+) -> Ingested | None:
+    """Send lines to the journal, and wait until they are folded by workers, or fold them here where none runs. None without waiting."""
+    with Client(address.servers) as client:
+        manifest = making.read_manifest(client, address)
+        before_end = client.end(address.topics.inputs)
+        reader = DigestReader(client, address, manifest)
+
+        def alive() -> bool:
+            return bool(client.members(address.group))
+
+        before = None
+        if wait and alive():
+            before = await_folded(reader, before_end - 1, alive) if before_end else None
+        produce(client, address, records_of(lines, refused), sent=progress, stop=stop)
+        if not wait:
+            return None
+        end = client.end(address.topics.inputs)
+        if end and alive():
+            after = await_folded(reader, end - 1, alive)
+            if after is not None and (before is not None or not before_end):
+                counts, effects = after.counts, after.effects
+                if before is not None:
+                    counts = Counts(*(a - b for a, b in zip(after.counts, before.counts, strict=True)))
+                    effects -= before.effects
+                return Ingested(counts, effects, after.digests, "the workers")
+        return _fold_here(client, address, before_end)
+
+
+def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingested:
+    reader = KafkaReader(client, address)
+    system = System(reader.partitions)
+    counts = Counts()
+    effects = 0
+    for record in reader.items():
+        for item in record.items:
+            offered = system.offer(item)
+            if record.number > before_end:
+                counts = counts.plus(offered)
+        said = sum(map(len, system.fold()))
+        if record.number > before_end:
+            effects += said
+    return Ingested(counts, effects, system.digests(), "a fold of its own: no worker runs")
+
+
+# ---- questions -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(common: OnStore) -> Iterator[KafkaReader]:
+    """Open a Kafka store for reading."""
+    address = address_of(common)
+    with Client(address.servers) as client:
+        yield KafkaReader(client, address)
+
+
+def ask_state(common: OnStore, account: str) -> tuple[bool, dict[str, Any] | None]:
+    """Ask the workers for an account; return whether one answered, and its state."""
+    address = address_of(common)
+    with Client(address.servers) as client:
+        making.read_manifest(client, address)
+        answer = asking.ask_account(asking.workers(client, address), account)
+    if answer is None:
+        say(common, "no worker answers for it: folded here, from the journal")
+        return False, None
+    say(common, f"answered by worker {answer[0].name} at {answer[0].url}")
+    return True, answer[1]
+
+
+def ask_calls(common: OnStore, account: str | None, open_only: bool) -> list[dict[str, Any]] | None:
+    """Ask the workers for margin calls; None where not every partition is with one that answers."""
+    address = address_of(common)
+    with Client(address.servers) as client:
+        manifest = making.read_manifest(client, address)
+        found = asking.workers(client, address)
+        rows = asking.ask_calls(found, manifest.partitions, account, open_only) if found else None
+    say(
+        common,
+        "folded here, from the journal: not every partition is with a worker that answers" if rows is None else "answered by the workers",
+    )
+    return rows

@@ -1,0 +1,97 @@
+"""A store on Kafka open for reading: replay, verify and the views work on it as on a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from margin_stream.core.system import System
+from margin_stream.journal.layout import RecordedDigest
+from margin_stream.kafka.client import Client
+from margin_stream.kafka.combining import Statements
+from margin_stream.kafka.making import read_manifest
+from margin_stream.kafka.names import KafkaAddress
+from margin_stream.kafka.wire import decode_digest_part, decode_effects
+from replay.reader import Items
+from schemas.binary import JournalItem
+from schemas.effects import AnyEffect, decode_effect
+from schemas.records import decode_raw, raw_items
+from schemas.refusals import RefusedInput
+
+
+class KafkaReader:
+    """Reads a store's topics up to their ends as they were on opening."""
+
+    repeats = True
+
+    def __init__(self, client: Client, address: KafkaAddress) -> None:
+        """
+        Raises:
+            StoreMissing, StoreError, Unreachable.
+        """
+        self._client = client
+        self.address = address
+        self.manifest = read_manifest(client, address)
+        self.partitions = self.manifest.partitions
+        topics = address.topics
+        # The order matters beside workers: digests are read first, so what they speak of is in the other topics.
+        statements = Statements(self.manifest.generation, self.partitions)
+        for record in client.read(topics.digests):
+            statements.add(decode_digest_part(record.value or b""))
+        self.statements = statements
+        self.recorded = [
+            RecordedDigest(position, said.offset + 1, said.digests.state, said.digests.effects)
+            for position, said in sorted(statements.said.items())
+        ]
+        self._effect_ends = [client.end(topics.effects, shard) for shard in range(self.partitions + 1)]
+        self.last_record = client.end(topics.inputs)
+
+    @property
+    def recorded_position(self) -> int:
+        """Up to here every shard has recorded its effects and said its digest."""
+        return self.recorded[-1].position if self.recorded else 0
+
+    def items(self, after: int = 0) -> Iterator[Items]:
+        """Yield the journal's records; number n is offset n - 1."""
+        for record in self._client.read(self.address.topics.inputs, 0, after, self.last_record):
+            yield Items(record.offset + 1, [decoded(raw) for raw in raw_items(record.value)])
+
+    def effects(self, log: int) -> Iterator[bytes]:
+        """Yield the recorded effects of one shard, trimmed by position, up to where the record has no hole."""
+        here = 0
+        for message in self._client.read(self.address.topics.effects, log, 0, self._effect_ends[log]):
+            record = decode_effects(message.value or b"")
+            if record.generation != self.manifest.generation or record.previous > here:
+                continue
+            for position, data in record.effects:
+                if position > here:
+                    yield data
+            here = max(here, record.last)
+
+    def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
+        """Yield the recorded effects of one group."""
+        mark = f"{group}/".encode()
+        for data in self.effects(log):
+            if mark in data:
+                effect = decode_effect(data)
+                if effect.id.rpartition("/")[0] == group:
+                    yield effect
+
+    def from_checkpoint(self) -> tuple[System, int] | None:
+        """Return None: the tables are with the workers."""
+        return None
+
+    def again(self) -> KafkaReader:
+        """Return the store opened anew."""
+        return KafkaReader(self._client, self.address)
+
+    def name_of_effects(self) -> str:
+        """Return where recorded effects lie."""
+        return self.address.topics.effects
+
+
+def decoded(raw: bytes) -> JournalItem:
+    """Return the item of a raw one, or the raw one where it cannot be decoded."""
+    try:
+        return decode_raw(raw)
+    except RefusedInput:
+        return raw

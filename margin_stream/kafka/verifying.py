@@ -1,0 +1,168 @@
+"""Verify a store on Kafka: is anything of its topics damaged? Read-only; every problem is named by topic, partition and offset."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import msgspec
+
+from margin_stream.core.checks import Fault
+from margin_stream.kafka import wire
+from margin_stream.kafka.client import Client
+from margin_stream.kafka.names import KafkaAddress
+from margin_stream.kafka.reader import KafkaReader
+from margin_stream.kafka.shard_table import MARKER
+from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Marker, Shard, Unusable
+from margin_stream.kafka.wire import Delta
+from replay.replaying import replay
+from replay.verifying import Problem, Verified
+from schemas.effects import decode_effect
+from schemas.records import raw_items
+
+NO_CHAIN = bytes(32)
+
+
+def verify(client: Client, address: KafkaAddress, *, fold: bool = True) -> Verified:
+    """Check everything of a store.
+
+    Args:
+        client: connected.
+        address: of the store.
+        fold: also fold the journal from nothing and compare effects and digests with what the workers recorded.
+
+    Raises:
+        StoreMissing, StoreError: there is no store.
+    """
+    reader = KafkaReader(client, address)
+    inspector = _Inspector(client, reader)
+    inspector.journal()
+    inspector.effects()
+    inspector.changelogs()
+    for what in reader.statements.contradictions:
+        inspector.say(address.topics.digests, 0, None, what)
+    folded = False
+    if fold and not inspector.problems:
+        try:
+            replayed = replay(reader)
+            if not replayed.equal:
+                inspector.say(address.topics.effects, None, None, f"folding the journal differs: {replayed.first_difference}")
+            folded = True
+        except Fault as error:
+            inspector.say(address.topics.inputs, 0, None, f"the journal cannot be folded: {error}")
+    return Verified(
+        ok=not inspector.problems,
+        problems=inspector.problems,
+        records=reader.last_record,
+        items=inspector.items,
+        effects=inspector.effect_count,
+        chain=inspector.chain.hex(),
+        torn_tail_bytes=0,
+        checkpoint_position=inspector.checkpoint_position,
+        folded=folded,
+    )
+
+
+class _Inspector:
+    def __init__(self, client: Client, reader: KafkaReader) -> None:
+        self._client = client
+        self._reader = reader
+        self._topics = reader.address.topics
+        self.problems: list[Problem] = []
+        self.items = self.effect_count = self.checkpoint_position = 0
+        self.chain = NO_CHAIN
+
+    def say(self, topic: str, partition: int | None, offset: int | None, what: str) -> None:
+        self.problems.append(Problem(topic if partition is None else f"{topic}-{partition}", offset, what))
+
+    def journal(self) -> None:
+        """Every offset from 0 is there (the client checks the checksums); the chain over all of them."""
+        expected = 0
+        topic = self._topics.inputs
+        for record in self._client.read(topic, 0, 0, self._reader.last_record):
+            if record.offset != expected:
+                self.say(topic, 0, expected, f"{record.offset - expected} records are missing: the journal must be kept for ever")
+                expected = record.offset
+            expected += 1
+            value = record.value
+            self.items += len(raw_items(value))
+            length = -1 if value is None else len(value)
+            self.chain = sha256(self.chain + length.to_bytes(8, "big", signed=True) + (value or b"")).digest()
+        if expected < self._reader.last_record:
+            self.say(topic, 0, expected, f"{self._reader.last_record - expected} records are missing")
+
+    def effects(self) -> None:
+        """What the shards recorded: continuous, numbered, and the same bytes where it was sent again."""
+        topic = self._topics.effects
+        generation = self._reader.manifest.generation
+        for shard in range(self._reader.partitions + 1):
+            here = hole = 0
+            hole_offset: int | None = None
+            seen: dict[str, bytes] = {}
+            for message in self._client.read(topic, shard):
+                try:
+                    record = wire.decode_effects(message.value or b"")
+                except msgspec.DecodeError:
+                    self.say(topic, shard, message.offset, "the message is no effects of ours")
+                    continue
+                if record.generation != generation:
+                    continue
+                for position, data in record.effects:
+                    identifier = decode_effect(data).id
+                    digest = sha256(data).digest()[:16]
+                    if seen.setdefault(identifier, digest) != digest:
+                        self.say(topic, shard, message.offset, f"effect {identifier} was recorded before with other bytes")
+                    self.effect_count += position > here and record.previous <= here
+                if record.previous > here:
+                    hole, hole_offset = max(hole, record.last), message.offset
+                else:
+                    here = max(here, record.last)
+            if hole > here:
+                self.say(topic, shard, hole_offset, f"effects behind position {here} are missing")
+
+    def changelogs(self) -> None:
+        """The deltas of every table, applied one after the other, give rows with the digest of their marker."""
+        manifest = self._reader.manifest
+        topics = self._topics
+        for source, partitions in ((topics.inputs, 1), (topics.accounts, manifest.partitions), (topics.effects, manifest.partitions + 1)):
+            for partition in range(partitions):
+                rows = self._rows(topics.changelog(source), partition)
+                data = rows.pop(MARKER, None)
+                if data is None:
+                    continue
+                marker = msgspec.msgpack.decode(data, type=Marker)
+                shard: Shard
+                if source == topics.inputs:
+                    shard = IntakeShard(topics, manifest.generation, manifest.partitions)
+                    self.checkpoint_position = marker.position
+                elif source == topics.accounts:
+                    shard = AccountsShard(topics, manifest.generation, partition + 1)
+                else:
+                    shard = EffectsShard(topics, manifest.generation, partition)
+                try:
+                    shard.restore(sorted(rows.items()), marker)
+                except Unusable as error:
+                    self.say(topics.changelog(source), partition, None, str(error))
+
+    def _rows(self, topic: str, partition: int) -> dict[bytes, bytes]:
+        rows: dict[bytes, bytes] = {}
+        parts: dict[tuple[str, int], dict[int, Delta]] = {}
+        current = -1
+        for message in self._client.read(topic, partition):
+            try:
+                delta = wire.decode_delta(message.value or b"")
+            except msgspec.DecodeError:
+                self.say(topic, partition, message.offset, "the message is no delta of ours")
+                continue
+            if delta.generation != self._reader.manifest.generation:
+                continue
+            found = parts.setdefault((delta.nonce, delta.upto), {})
+            found[delta.part] = delta
+            if len(found) == delta.parts:
+                del parts[delta.nonce, delta.upto]
+                if delta.after <= current < delta.upto:
+                    if delta.after == -1:
+                        rows = {}
+                    for part in found.values():
+                        rows.update(part.rows)
+                    current = delta.upto
+        return rows
