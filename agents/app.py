@@ -13,6 +13,7 @@ import mode
 from faust.types import TP
 
 from agents import accounts, alerts, effects, intake
+from agents.assignor import FoldAssignor
 from agents.consumer import FoldTransport
 from agents.follower import CHECKPOINT_S, Follower
 from agents.table import FoldTable
@@ -56,6 +57,12 @@ class FoldApp(faust.App):
 
     def _new_transport(self) -> FoldTransport:
         return FoldTransport(self.conf.broker_consumer, self)
+
+    def wanted_topics(self) -> dict[str, int]:
+        """Return the topics that workers follow, and how many partitions each has."""
+        topics = self.address.topics
+        counts = topics.partitions(self.manifest.partitions)
+        return {topics.inputs: 1, **{name: n for name, n in counts.items() if name not in (topics.quarantine, topics.digests)}}
 
     def new_shard(self, topic: str, partition: int) -> Shard:
         """Return an empty shard for a partition of a topic."""
@@ -161,6 +168,7 @@ def build(
         producer_max_request_size=MESSAGE_LIMIT,
         producer_max_batch_size=1 << 20,
         producer_request_timeout=30.0,
+        PartitionAssignor=FoldAssignor,
         agent_supervisor=mode.CrashingSupervisor,
         autodiscover=False,
     )

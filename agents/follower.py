@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from agents.crash import die
+from agents.crash import crash, die, due
 from margin_stream.core.checks import Fault
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import Accepted, IntakeShard, Send, Shard, Unusable
@@ -161,7 +161,10 @@ class Follower:
             self._sending = True
             try:
                 while self._outbox:
-                    await self._send(self._outbox.popleft())
+                    future = await self._send(self._outbox.popleft())
+                    if due("sent"):
+                        await future
+                        die("a trial wants a crash between two messages")
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
@@ -222,10 +225,16 @@ class Follower:
             started = time.monotonic()
             self.flush()
             snapshot = self.shard.snapshot()
+            crash("snapshot")
             await self._all_sent()
+            crash("drained")
             await asyncio.to_thread(table.write, snapshot)
+            crash("written")
             upto, messages = await asyncio.to_thread(table.delta)
-            futures = [await self._send(Send(self.changelog, self.partition, None, message)) for message in messages]
+            futures = []
+            for message in messages:
+                futures.append(await self._send(Send(self.changelog, self.partition, None, message)))
+                crash("delta")
             self.checkpointed_at = time.monotonic()
             self.checkpoint_s = self.checkpointed_at - started
             self._later(self._acknowledge(table, upto, futures))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -16,6 +17,8 @@ from margin_stream.kafka.names import KafkaAddress
 from replay.views import by_deadline
 
 TIMEOUT_S = 5
+_UNIQUE = re.compile(r"-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
+"""What the broker appends to a worker's name."""
 
 
 class Worker(NamedTuple):
@@ -27,7 +30,7 @@ class Worker(NamedTuple):
 
 def workers(client: Client, address: KafkaAddress) -> list[Worker]:
     """Return the workers of a store; one that was killed is among them until its session ends."""
-    return [Worker(member.name, _url(member)) for member in client.members(address.group)]
+    return [Worker(_UNIQUE.sub("", member.name), _url(member)) for member in client.members(address.group)]
 
 
 def _url(member: Member) -> str:

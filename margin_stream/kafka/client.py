@@ -305,12 +305,13 @@ class Client:
             self._producer = producer
         return self._producer
 
-    def send(self, topic: str, values: Iterable[bytes], *, partition: int = 0) -> int:
+    def send(self, topic: str, values: Iterable[bytes | None], *, partition: int = 0) -> int:
         """Send messages in order and wait until the broker has all of them; return the offset of the last."""
 
         async def work() -> int:
             producer = await self._sender()
-            futures = [await producer.send(topic, value, partition=partition) for value in values]
+            # A message without value needs a key.
+            futures = [await producer.send(topic, value, key=b"" if value is None else None, partition=partition) for value in values]
             offset = -1
             for future in futures:
                 offset = (await future).offset

@@ -10,12 +10,13 @@ from margin_stream.core.checks import Fault
 from margin_stream.kafka import wire
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import KafkaAddress
-from margin_stream.kafka.reader import KafkaReader
+from margin_stream.kafka.reader import KafkaReader, decoded
 from margin_stream.kafka.shard_table import MARKER
 from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Marker, Shard, Unusable
 from margin_stream.kafka.wire import Delta
 from replay.replaying import replay
 from replay.verifying import Problem, Verified
+from schemas.binary import item_count
 from schemas.effects import decode_effect
 from schemas.records import raw_items
 
@@ -84,7 +85,7 @@ class _Inspector:
                 expected = record.offset
             expected += 1
             value = record.value
-            self.items += len(raw_items(value))
+            self.items += item_count([decoded(raw) for raw in raw_items(value)])
             length = -1 if value is None else len(value)
             self.chain = sha256(self.chain + length.to_bytes(8, "big", signed=True) + (value or b"")).digest()
         if expected < self._reader.last_record:
