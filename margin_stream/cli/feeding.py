@@ -26,12 +26,17 @@ from margin_stream.cli.output import (
     say,
     show,
 )
+from margin_stream.cli.reading import place_of
 from margin_stream.core.system import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
+from margin_stream.kafka.client import Client
+from margin_stream.kafka.copying import to_folder, to_topic
 from margin_stream.simulation.scenarios import SCENARIOS, simulate
+from replay.reader import singles_of, source_of
 from schemas.ndjson import encode_line, read_lines
+from schemas.records import LINE
 from schemas.refusals import ADVICE, Refusal, RefusedInput
 
 SHOWN_LIMIT = 10
@@ -66,7 +71,7 @@ def simulate_day(
 
 
 def import_market(
-    form: Annotated[Literal["bars", "binance-klines"], Parameter(name="FORMAT")],
+    form: Annotated[Literal["bars", "binance-klines", "segments"], Parameter(name="FORMAT")],
     paths: Annotated[tuple[Path, ...], Parameter(name="PATH", consume_multiple=True)],
     /,
     *,
@@ -80,6 +85,9 @@ def import_market(
         Literal["open", "close"] | None, Parameter(help="What a bar's time names; by default open for ts_ms, close for datetime.")
     ] = None,
     strict: Annotated[bool, Parameter(negative="", help="Stop with exit 4 if a row had to be left out.")] = False,
+    into: Annotated[
+        str | None, Parameter(help="With segments: copy the journal into this store, bit for bit, instead of printing its inputs.")
+    ] = None,
     common: Common = Common(),  # noqa: B008 (frozen)
 ) -> int:
     """Turn market data files into inputs (NDJSON).
@@ -88,9 +96,14 @@ def import_market(
       margin-stream import bars usdt.csv.gz btc.csv.gz --accounts 1000 > day.ndjson
       margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
       margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
+      margin-stream import segments ./margin-store --into kafka://localhost:9092/demo
     """
     if not paths:
         raise UsageError("import: name at least one file")
+    if form == "segments":
+        return _import_segments(common, paths, into)
+    if into is not None:
+        raise UsageError("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
     if not 0 <= accounts <= 1_000_000:
         raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000")
     if profile not in profiles.names():
@@ -117,6 +130,68 @@ def import_market(
     progress.end()
     sys.stdout.buffer.flush()
     say(common, f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}")
+    return DONE
+
+
+def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
+    if len(paths) != 1:
+        raise UsageError("import segments: name one store's folder")
+    if into is not None:
+        return copy_journal(common, str(paths[0]), into, None)
+    write = sys.stdout.buffer.write
+    left_out = 0
+    for record in source_of(paths[0]).items():
+        for item in record.items:
+            for single in singles_of(item):
+                if isinstance(single, bytes):
+                    if single[:1] == LINE:
+                        write(single[1:] + b"\n")
+                    else:
+                        left_out += 1
+                else:
+                    write(encode_line(single))  # type: ignore[arg-type]
+    sys.stdout.buffer.flush()
+    if left_out:
+        complain(f"{left_out} refused msgpack items cannot be printed as lines; --into copies them too")
+    return DONE
+
+
+def export(
+    to: Annotated[str, Parameter(name="TO")],
+    /,
+    *,
+    partitions: Annotated[int | None, Parameter(help="Of a new folder; by default as many as the store has.")] = None,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Copy the store's journal into another store: a new folder, or a store on Kafka that `kafka init` has just made.
+
+    Try:
+      margin-stream export ./copy --store kafka://localhost:9092/demo
+      margin-stream export kafka://localhost:9092/demo --store ./margin-store
+    """
+    return copy_journal(common, common.store, to, partitions)
+
+
+def copy_journal(common: Common, source: str, to: str, partitions: int | None) -> int:
+    """Copy a journal from one store to another, and say what there is now."""
+    progress = Progress(common, "records")
+
+    def tell(done: int, total: int) -> None:
+        progress.update(done, done / total if total else None)
+
+    with place_of(OnStore(store=source)) as place:
+        found = source_of(place)
+        if OnStore(store=to).on_kafka:
+            address = on_kafka.address_of(OnStore(store=to))
+            with Client(address.servers) as client:
+                count = to_topic(found, client, address, tell)
+            progress.end()
+            show(common, {"from": source, "to": to, "records": count})
+            return DONE
+        digests = to_folder(found, Path(to), partitions or found.partitions, tell)
+    progress.end()
+    row = {"from": source, "to": to, "last": digests.position, "state_digest": digests.state, "effects_digest": digests.effects}
+    show(common, row)
     return DONE
 
 

@@ -19,7 +19,7 @@ import msgspec
 from margin_stream.core.account_fold import Emitted
 from margin_stream.core.checks import Fault, Mismatch
 from margin_stream.core.intake import Verdict
-from margin_stream.core.system import COUNT_OF, RAW_LINE, Counts, Digests, System
+from margin_stream.core.system import COUNT_OF, RAW_LINE, Counts, Digests, System, offer_raw
 from margin_stream.host.lock import Lock
 from margin_stream.host.payloads import PayloadBuilder
 from margin_stream.journal import log as logs
@@ -41,7 +41,8 @@ from margin_stream.journal.records import Cut
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
 from margin_stream.tables.rocks import Table
-from schemas.binary import canonical_bytes, decode_payload, encode, encode_payload
+from schemas.binary import JournalItem, canonical_bytes, decode_payload, encode, encode_payload
+from schemas.columns import TickColumns, ticks_of
 from schemas.inputs import AnyInput, PriceTicked
 from schemas.ndjson import decode_line
 from schemas.refusals import Refusal, RefusedInput
@@ -280,6 +281,29 @@ class Host:
             self._builder.add(canonical)
         self._count(verdict)
         return verdict
+
+    def offer_item(self, item: JournalItem) -> None:
+        """Admit an item of another store's journal."""
+        if isinstance(item, TickColumns):
+            for tick in ticks_of(item):
+                verdict = self.system.intake.offer(tick, b"")
+                if verdict is Verdict.ACCEPTED:
+                    self._builder.add_tick(tick)
+                elif verdict is Verdict.REFUSED:
+                    self._builder.add(canonical_bytes(tick))
+                self._count(verdict)
+        elif isinstance(item, bytes):
+            counts = offer_raw(self.system.intake, item)
+            if not counts.duplicate:
+                self._builder.add(encode(item))
+            self._pending_counts = self._pending_counts.plus(counts)
+        else:
+            self.offer_event(item)
+
+    def checkpoint_if_due(self) -> None:
+        """Write a checkpoint where enough items came since the last."""
+        if self._since_checkpoint >= self._checkpoint_items:
+            self.checkpoint()
 
     def _count(self, verdict: Verdict) -> None:
         self._pending_counts = self._pending_counts.plus(COUNT_OF[verdict])

@@ -1,0 +1,70 @@
+"""Copying a journal from one store to another: folder to topic, topic to folder, and their own kind. Digests are the same afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from margin_stream.core.system import Digests
+from margin_stream.host.embedded import Host
+from margin_stream.journal.layout import StoreError
+from margin_stream.kafka.client import Client
+from margin_stream.kafka.making import read_manifest
+from margin_stream.kafka.names import KafkaAddress
+from margin_stream.kafka.producing import produce
+from replay.reader import Source
+from schemas.binary import canonical_bytes, encode, encode_payload
+from schemas.columns import TickColumns
+from schemas.inputs import Input
+
+Progress = Callable[[int, int], None]
+"""Called with records done and records in all."""
+
+
+def to_folder(source: Source, folder: Path, partitions: int, progress: Progress | None = None) -> Digests:
+    """Copy a journal into a new store in a folder; return its digests.
+
+    Raises:
+        StoreError: the folder holds a store already, or something else.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise StoreError(f"{folder}: not empty; name a new folder")
+    with Host(folder, partitions=partitions) as host:
+        for record in source.items():
+            for item in record.items:
+                host.offer_item(item)
+                if host.group_full:
+                    host.begin_commit()
+                    host.checkpoint_if_due()
+            if progress is not None:
+                progress(record.number, source.last_record)
+        host.commit()
+        return host.checkpoint()
+
+
+def to_topic(source: Source, client: Client, address: KafkaAddress, progress: Progress | None = None) -> int:
+    """Copy a journal into the topic of a store on Kafka that has none yet; return how many records it has then.
+
+    Raises:
+        StoreMissing, StoreError: there is no such store, or its journal is not empty.
+    """
+    read_manifest(client, address)
+    topic = address.topics.inputs
+    if client.end(topic):
+        raise StoreError(f"{address.url}: its journal holds {client.end(topic)} records already; copy into a new store")
+
+    def records() -> Iterator[bytes]:
+        for record in source.items():
+            items = [_encoded(item) for item in record.items]
+            yield encode_payload(items)
+            if progress is not None:
+                progress(record.number, source.last_record)
+
+    return produce(client, address, records()) + 1
+
+
+def _encoded(item: object) -> bytes:
+    if isinstance(item, Input):
+        return canonical_bytes(item)
+    assert isinstance(item, (bytes, TickColumns))
+    return encode(item)
