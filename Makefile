@@ -7,14 +7,18 @@ SEED ?= 1
 DATA ?= ../shared/data
 WORKERS ?= $(shell nproc)
 
-.PHONY: help demo test check bench simulate lock schemas clean
+.PHONY: help demo test check bench bench-kafka kafka kafka-demo simulate simulate-kafka simulate-brokers lock schemas clean
 
 help:
 	@echo "make demo      a crash day, 1,000 accounts: calls, answers, kill, recovery, replay, verify (under a minute)"
+	@echo "make kafka-demo  the same on Apache Kafka: a broker, two workers, kills, digests equal to the embedded host's"
 	@echo "make test      all tests"
 	@echo "make check     formatting, lint, types, import rules, purity, fast tests"
 	@echo "make bench     benchmarks, JSON in bench-results/"
+	@echo "make bench-kafka  benchmarks on a real broker, beside Faust the plain way"
 	@echo "make simulate  N kills of an ingest at random moments (N=$(N) SEED=$(SEED))"
+	@echo "make simulate-kafka    N trials with faults on a real broker (N=$(N) SEED=$(SEED))"
+	@echo "make simulate-brokers  three brokers, one killed while producing, five times"
 	@echo "make schemas   write JSON Schema, samples and the event catalogue anew from the types"
 	@echo "make lock      resolve the dependencies anew into requirements.lock"
 
@@ -25,7 +29,15 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: $(VENV)/.ready
 	@$(BIN)/margin-stream demo
 
-test: $(VENV)/.ready
+kafka: .tools/kafka/libs/.complete
+
+.tools/kafka/libs/.complete: .ci/kafka/pom.xml
+	@./.ci/kafka/fetch
+
+kafka-demo: $(VENV)/.ready kafka
+	@$(BIN)/python -m margin_stream.cli.kafka_demo
+
+test: $(VENV)/.ready kafka
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.ready
@@ -40,6 +52,15 @@ bench: $(VENV)/.ready
 
 simulate: $(VENV)/.ready
 	$(BIN)/python -m tests.simulation.kills --trials $(N) --seed $(SEED) --workers $(WORKERS)
+
+simulate-kafka: $(VENV)/.ready kafka
+	$(BIN)/python -m tests.kafka.trials --trials $(N) --seed $(SEED)
+
+simulate-brokers: $(VENV)/.ready kafka
+	$(BIN)/python -m tests.kafka.brokers
+
+bench-kafka: $(VENV)/.ready kafka
+	$(BIN)/python -m tests.benchmarks.on_kafka
 
 schemas: $(VENV)/.ready
 	$(BIN)/python -m schemas.publish

@@ -98,6 +98,14 @@ class Client:
     def _settings(self) -> dict[str, Any]:
         return {"bootstrap_servers": self._servers, "request_timeout_ms": REQUEST_MS, **self._security}
 
+    def broker_count(self) -> int:
+        """Return how many brokers the cluster has."""
+
+        async def work() -> int:
+            return len((await (await self._admin()).describe_cluster())["brokers"])
+
+        return self._run(work())
+
     # ---- topics ---------------------------------------------------------------------------------------------------
 
     async def _admin(self) -> AIOKafkaAdminClient:

@@ -1,0 +1,134 @@
+"""``make kafka-demo``: a broker and two workers on loopback, the crash day, a worker and the broker killed, and the bytes of the embedded host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from margin_stream.host.embedded import Host
+from margin_stream.kafka import asking, making
+from margin_stream.kafka.client import Client
+from margin_stream.kafka.names import parse_address
+from margin_stream.kafka.producing import DigestReader, await_folded, produce, records_of
+from margin_stream.simulation.broker import Broker, BrokerError
+from margin_stream.simulation.scenarios import simulate
+from schemas.ndjson import encode_line
+
+ACCOUNTS = 1000
+PARTITIONS = 4
+
+
+class Steps:
+    """Numbers what is done, and says what it took."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._started = time.monotonic()
+
+    def done(self, text: str) -> None:
+        """Say it."""
+        now = time.monotonic()
+        self._number += 1
+        print(f"{self._number}. {text}  [{now - self._started:.1f} s]", flush=True)
+        self._started = now
+
+
+class Workers:
+    """Worker processes of the demo."""
+
+    def __init__(self, store: str, folder: Path) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+        for n in (1, 2):
+            command = [sys.executable, "-m", "margin_stream.cli", "worker", "--store", store, "--data", str(folder / f"worker-{n}")]
+            with (folder / f"worker-{n}.log").open("wb") as log:
+                self._running.append(subprocess.Popen([*command, "--name", f"worker-{n}"], stdout=log, stderr=log, start_new_session=True))
+
+    def kill_one(self) -> None:
+        """kill -9 the process that does the work of the second; its supervisor stays."""
+        pid = self._running[1].pid
+        for _ in range(100):
+            with contextlib.suppress(OSError, IndexError, ProcessLookupError):
+                child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+                os.kill(child, signal.SIGKILL)
+                return
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        for process in self._running:
+            process.terminate()
+        for process in self._running:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def main() -> int:
+    """Run the demo; everything that was started is stopped, whatever happens."""
+    steps = Steps()
+    folder = Path(tempfile.mkdtemp(prefix="margin-stream-kafka-demo-"))
+    broker = Broker(folder / "broker")
+    workers: Workers | None = None
+    try:
+        broker.start()
+        steps.done(f"Apache Kafka runs at {broker.server}")
+        address = parse_address(f"kafka://{broker.server}/demo")
+        with Client(address.servers) as client:
+            manifest = making.init(client, address, PARTITIONS)
+        workers = Workers(address.url, folder)
+        lines = [encode_line(event).rstrip() for event in simulate("crash", ACCOUNTS, 1)]
+        steps.done(f"two workers share {PARTITIONS} partitions; a simulated crash day: {len(lines):,} inputs, {ACCOUNTS:,} accounts")
+
+        with Host(folder / "embedded") as host:
+            host.ingest(lines)
+            expected = host.checkpoint()
+        steps.done(f"the embedded host says: state {expected.state[:16]}..., effects {expected.effects[:16]}...")
+
+        with Client(address.servers) as client:
+            produce(client, address, records_of(lines[: len(lines) // 2]))
+        time.sleep(1)
+        workers.kill_one()
+        steps.done("half of the day is sent; a worker killed with -9 at its work")
+        time.sleep(1)
+        broker.kill()
+        time.sleep(1)
+        broker.start()
+        steps.done("the broker killed with -9, and started again")
+        with Client(address.servers) as client:
+            produce(client, address, records_of(lines[len(lines) // 3 :]))
+            end = client.end(address.topics.inputs)
+            steps.done("the rest is sent, a sixth of the day a second time")
+            reader = DigestReader(client, address, manifest)
+            said = await_folded(reader, end - 1, lambda: True)
+            assert said is not None
+            same = said.digests == expected
+            steps.done(
+                f"the workers say: {said.digests.position:,} items, {said.counts.duplicate:,} duplicates dropped, {said.effects:,} effects"
+            )
+            print(f"   state   {said.digests.state}\n   effects {said.digests.effects}")
+            print(f"   {'EQUAL to the embedded host, byte for byte' if same else f'DIFFERENT: {expected}'}\n")
+            rows = [row for worker in asking.workers(client, address) for row in asking.ask_shards(worker) or []]
+            restores, trimmed = (sum(row[key] for row in rows) for key in ("restores", "trimmed"))
+        steps.done(f"{len(rows)} shards: restored {restores} times since the last start of their worker, {trimmed:,} positions trimmed")
+        return 0 if same else 3
+    except BrokerError as error:
+        print(f"kafka-demo: {error}", file=sys.stderr)
+        return 5
+    finally:
+        if workers is not None:
+            workers.stop()
+        broker.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
