@@ -38,6 +38,7 @@ class FoldApp(faust.App):
     checkpoint_s: float
     fold_tables: dict[str, FoldTable]
     answers: mode.Service | None = None
+    _topics_known = False
 
     async def on_first_start(self) -> None:
         """Answer questions from the start: what is restored, and how far, is one of them."""
@@ -83,6 +84,14 @@ class FoldApp(faust.App):
         for follower in self.followers():
             if follower.loaded:
                 yield TP(follower.topic, follower.partition), follower.shard.offset + 1
+
+    async def know_topics(self) -> None:
+        """Let the producer learn of every topic now: the first message to an unknown one would hold up all others for a tenth of a second."""
+        if not self._topics_known:
+            self._topics_known = True
+            producer = self.producer._ensure_producer()
+            for name in self.address.topics.derived:
+                await producer.partitions_for(name)
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         """Read a partition again from an offset."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+HAND_ON = 100
 FETCH_WAIT_MS = 50
 """Faust waits 1.5 s for a fetch to fill."""
 
@@ -46,6 +48,32 @@ class FoldConsumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> FoldConsumerThread:
         return FoldConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Hand fetched records on, one task switch a hundred records instead of two tasks a record.
+
+        Faust races each hand-over against a suspension of the flow. Ours cannot hang: the agents never wait, so a full queue empties; once the
+        flow is suspended Faust's way takes over.
+        """
+        callback = self.callback
+        handed_on = 0
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await asyncio.sleep(0)
+                async for _, message in self.getmany(timeout=1.0):
+                    if self.suspend_flow.is_set():
+                        await self.wait_first(callback(message), self.suspend_flow.wait())
+                        continue
+                    await callback(message)
+                    handed_on += 1
+                    if handed_on % HAND_ON == 0:
+                        await asyncio.sleep(0)
+        except self.consumer_stopped_errors:
+            if not self.app.should_stop:
+                raise
+        except asyncio.CancelledError:
+            if not self.app.should_stop:
+                raise
 
     async def perform_seek(self) -> None:
         """Seek every partition that a table follows to the record behind its marker, the others to what was committed."""

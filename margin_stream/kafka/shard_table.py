@@ -152,9 +152,13 @@ class ShardTable:
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 
     def write(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint as one batch."""
+        """Write a checkpoint as one batch.
+
+        It is not synced: a process that dies loses nothing of it, and a machine that does falls back to an earlier batch, which the
+        journal continues. (A sync would hold the interpreter's lock for milliseconds.)
+        """
         data = msgspec.msgpack.encode(snapshot.marker)
-        self._table.write([*snapshot.rows, (MARKER, data)])
+        self._table.write([*snapshot.rows, (MARKER, data)], durable=False)
         self.marker = snapshot.marker
         # Two checkpoints at one offset are possible: the second has nothing new, and must not hide the first.
         self._unacked.setdefault(snapshot.marker.offset, {}).update([*snapshot.rows, (MARKER, data)])
