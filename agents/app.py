@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from faust.types import TP
 from agents import accounts, alerts, effects, intake
 from agents.assignor import FoldAssignor
 from agents.consumer import FoldTransport
+from agents.crash import die
 from agents.follower import CHECKPOINT_S, Follower
-from agents.table import FoldTable
+from agents.table import OPEN_LIMIT_S, FoldTable
 from margin_stream.kafka.client import security
 from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress
 from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Shard
@@ -26,6 +28,7 @@ log = logging.getLogger("margin_stream.agents")
 
 BEAT_S = 0.05
 SESSION_S = 6.0
+STUCK_S = 45.0
 BUFFERED = 256
 """Records of one topic that wait for their fold; the consumer fetches no more until they are folded."""
 
@@ -45,6 +48,20 @@ class FoldApp(faust.App):
         await super().on_first_start()
         if self.answers is not None:
             await self.add_runtime_dependency(self.answers)
+        self.add_future(self._watch())
+
+    async def _watch(self) -> None:
+        """End the worker where it neither is ready nor comes nearer to it: what has hung is found nowhere else."""
+        seen: object = None
+        since = time.monotonic()
+        while not self.should_stop:
+            await asyncio.sleep(1.0)
+            found = list(self.followers())
+            now = (self.changelog_left, len(found), sum(f.loaded for f in found), self.consumer_generation_id, any(f.busy for f in found))
+            if now != seen or self.ready:
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > (OPEN_LIMIT_S if now[4] else STUCK_S):
+                die("not ready, and nothing moves")
 
     @property
     def topics_of_store(self) -> Any:

@@ -1,9 +1,11 @@
-"""Faust's assignor, which must know every topic before it shares them out."""
+"""Faust's assignor, which must know every topic before it shares them out, and bear a worker that has come back under another URL."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from faust.assignor.client_assignment import ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 
 from agents.crash import die
@@ -21,3 +23,16 @@ class FoldAssignor(PartitionAssignor):
         if lacking:
             die(f"the broker's metadata lacks {', '.join(sorted(lacking))}")
         return super().assign(cluster, member_metadata)
+
+    def on_assignment(self, assignment: Any) -> None:
+        """Take this worker's share.
+
+        A static member that comes back is given the share it had, without a rebalance, and with the URL it had then. Faust asserts that it is
+        the URL of now, and its coordinator hangs for ever where it is not; so the URL is put right first.
+        """
+        metadata = ClientMetadata.loads(self._decompress(assignment.user_data))
+        url = str(self._url)
+        if metadata.url != url:
+            metadata.url = url
+            assignment = ConsumerProtocolMemberAssignment(assignment.version, assignment.assignment, self._compress(metadata.dumps()))
+        super().on_assignment(assignment)

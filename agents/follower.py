@@ -201,7 +201,7 @@ class Follower:
         if isinstance(shard, IntakeShard) and shard.position:
             idle = now - self.accepted_at > IDLE_S
             since = now - self._asked_at
-            if shard.position != shard.asked_at:
+            if shard.offset != shard.asked_at:
                 if (idle and since > IDLE_S) or since > ASK_S:
                     self._ask(shard)
             elif idle and since > self._ask_pause:
@@ -245,6 +245,11 @@ class Follower:
         async with self._lock:
             if self.table is table:
                 table.delta_acked(upto)
+
+    @property
+    def busy(self) -> bool:
+        """Its table is being opened, loaded or written."""
+        return self._lock.locked()
 
     @property
     def checkpoint_age_s(self) -> float:

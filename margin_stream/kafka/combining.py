@@ -42,7 +42,10 @@ class Statements:
         if known is not None:
             if _sums(known) != _sums(part):
                 self.contradictions.append(f"shard {part.shard} said two digests of position {part.position}")
-            return None
+                return None
+            if part.offset <= known.offset:
+                return None
+        # Records of nothing but duplicates move the offset and not the position: what was said last counts.
         parts[part.shard] = part
         if len(parts) < self._shards:
             return None

@@ -166,8 +166,8 @@ class IntakeShard(Shard):
         self.duplicates = 0
         self.sent = [0] * partitions
         self.effects_sent = 0
-        self.asked_at = 0
-        """The position at which digests were last asked for."""
+        self.asked_at = -1
+        """The offset at which digests were last asked for."""
         self._ask = False
         self._refused: dict[int, tuple[bytes, str]] = {}
         """Position -> raw item and detail, of refusals to be sent to quarantine."""
@@ -208,7 +208,7 @@ class IntakeShard(Shard):
             sends.extend(self._quarantine(own))
         self._refused.clear()
         if asked and position:
-            self.asked_at = position
+            self.asked_at = self.offset
             if self.effects_sent < position:
                 sends.append(_effects_message(self, self.effects_sent, position, []))
                 self.effects_sent = position

@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from margin_stream.kafka.client import Client
+from margin_stream.kafka.names import parse_address
 
 COMMAND = [sys.executable, "-m", "margin_stream.cli"]
 
@@ -43,6 +47,12 @@ def workers(
             env = {**os.environ, **(environment or {})}
             running.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env))
     try:
+        address = parse_address(store)
+        with Client(address.servers) as client:
+            deadline = time.monotonic() + 60
+            while len(client.members(address.group)) < count:
+                assert time.monotonic() < deadline, (folder / "w0.log").read_text()[-2000:]
+                time.sleep(0.1)
         yield running
     finally:
         for process in running:

@@ -1,0 +1,233 @@
+"""The agents' parts without a broker: followers, tables, what a worker answers over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from agents import follower as following
+from agents.follower import Follower
+from agents.web import Web
+from margin_stream.kafka import wire
+from margin_stream.kafka.names import Topics
+from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Shard
+from margin_stream.simulation.broker import free_port
+from tests.days import random_day
+from tests.folding import fold
+
+GENERATION = "0123456789abcdef"
+
+
+class Died(BaseException):
+    """Instead of ending the process."""
+
+
+class Producer:
+    """Takes messages; acknowledges at once, or when told."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, int, bytes]] = []
+        self.held: list[asyncio.Future[Any]] | None = None
+        self.broken = False
+
+    async def send(
+        self, topic: str, key: bytes | None, value: bytes, partition: int, timestamp: None, headers: None
+    ) -> asyncio.Future[Any]:
+        if self.broken:
+            raise ConnectionError("gone")
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.sent.append((topic, partition, value))
+        if self.held is None:
+            future.set_result(None)
+        else:
+            self.held.append(future)
+        return future
+
+
+class App:
+    """What a follower needs of the application."""
+
+    def __init__(self) -> None:
+        self.topics = Topics("s")
+        self.producer = Producer()
+        self.generation = GENERATION
+        self.checkpoint_s = 1.0
+        self.sought: list[int] = []
+        self.manifest = SimpleNamespace(partitions=1)
+        self.ready = True
+        self.changelog_left = 0
+        self.all: list[Follower] = []
+
+    def new_shard(self, topic: str, partition: int) -> Shard:
+        if topic == "s.inputs":
+            return IntakeShard(self.topics, GENERATION, 1)
+        if topic == "s.accounts":
+            return AccountsShard(self.topics, GENERATION, partition + 1)
+        return EffectsShard(self.topics, GENERATION, partition)
+
+    async def seek(self, topic: str, partition: int, offset: int) -> None:
+        self.sought.append(offset)
+
+    def followers(self) -> Iterator[Follower]:
+        yield from self.all
+
+    def highwater(self, topic: str, partition: int) -> int | None:
+        return None
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> App:
+    def die(why: str) -> None:
+        raise Died(why)
+
+    monkeypatch.setattr(following, "die", die)
+    return App()
+
+
+async def opened(app: App, folder: Path, topic: str = "s.inputs", partition: int = 0) -> Follower:
+    found = Follower(app, topic, partition, f"{topic}.changelog", folder / f"{topic}-{partition}")
+    app.all.append(found)
+    await found.open()
+    await found.load()
+    return found
+
+
+@pytest.fixture
+async def intake(app: App, tmp_path: Path) -> AsyncIterator[Follower]:
+    found = await opened(app, tmp_path)
+    yield found
+    await found.close()
+
+
+def feed(follower: Follower, lines: list[bytes], start: int = 0) -> None:
+    for n, line in enumerate(lines):
+        follower.accept(start + n, line)
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
+async def test_records_close_together_share_messages(app: App, intake: Follower) -> None:
+    feed(intake, random_day(1, accounts=4, steps=100))
+    await settle()
+    routed = [value for topic, _, value in app.producer.sent if topic == "s.accounts"]
+    assert 1 <= len(routed) < 30
+    first = wire.decode_routed(routed[0])
+    assert (first.generation, first.previous) == (GENERATION, 0)
+    for before, after in itertools.pairwise(routed):
+        assert wire.decode_routed(after).previous == wire.decode_routed(before).last
+
+
+async def test_a_missing_record_is_sought_once(app: App, intake: Follower) -> None:
+    intake.accept(3, b"{}")
+    intake.accept(4, b"{}")
+    await settle()
+    assert app.sought == [0]
+    assert intake.shard.offset == -1
+
+
+async def test_a_checkpoint_waits_for_the_broker(app: App, intake: Follower) -> None:
+    app.producer.held = []
+    feed(intake, random_day(1, accounts=3, steps=20))
+    writing = asyncio.create_task(intake.checkpoint())
+    await settle()
+    assert intake.table is not None
+    assert intake.table.marker is None
+    for future in app.producer.held:
+        future.set_result(None)
+    app.producer.held = None
+    await writing
+    assert intake.table.marker is not None
+    assert intake.table.marker.offset == intake.shard.offset
+
+
+async def test_a_message_that_the_broker_refuses_ends_the_worker(app: App, intake: Follower) -> None:
+    app.producer.broken = True
+    feed(intake, random_day(1, accounts=3, steps=20))
+    await settle()
+    assert isinstance(intake._pump.exception(), Died)
+
+
+async def test_what_was_folded_is_restored(app: App, tmp_path: Path) -> None:
+    lines = random_day(2, accounts=5, steps=120)
+    first = await opened(app, tmp_path)
+    feed(first, lines)
+    await first.checkpoint()
+    position = first.shard.position
+    await first.close()
+    again = await opened(app, tmp_path)
+    assert (again.shard.position, again.shard.offset) == (position, len(lines) - 1)
+    assert position == fold(lines)[0].position
+    await again.close()
+
+
+async def test_a_table_of_another_generation_is_thrown_away(app: App, tmp_path: Path) -> None:
+    first = await opened(app, tmp_path)
+    feed(first, random_day(2, accounts=5, steps=50))
+    await first.checkpoint()
+    await first.close()
+    app.generation = "f" * 16
+    again = await opened(app, tmp_path)
+    assert again.shard.position == 0
+    await again.close()
+
+
+async def test_a_fault_stops_one_shard_and_names_the_place(app: App, tmp_path: Path) -> None:
+    accounts = await opened(app, tmp_path, "s.accounts")
+    accounts.accept(0, wire.encode(wire.Routed(GENERATION, 0, 5, [], b"\1" * 32)))
+    assert accounts.failed is not None
+    assert "s.accounts-0: offset 0" in accounts.failed
+    accounts.accept(1, wire.encode(wire.Routed(GENERATION, 5, 6, [])))
+    assert accounts.shard.position in (0, 5)
+    await accounts.close()
+
+
+async def test_digests_are_asked_for_when_nothing_comes(app: App, intake: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "IDLE_S", 0.0)
+    lines = random_day(3, accounts=4, steps=60)
+    feed(intake, lines)
+    await intake.beat()
+    await settle()
+    part = wire.decode_digest_part(next(value for topic, _, value in app.producer.sent if topic == "s.digests"))
+    assert (part.shard, part.position, part.offset) == (0, fold(lines)[0].position, len(lines) - 1)
+
+
+async def test_a_worker_answers_over_http(app: App, tmp_path: Path) -> None:
+    intake = await opened(app, tmp_path)
+    accounts = await opened(app, tmp_path, "s.accounts")
+    feed(intake, random_day(4, accounts=4, steps=80))
+    await settle()
+    feed(accounts, [value for topic, _, value in app.producer.sent if topic == "s.accounts"])
+    port = free_port()
+    web = Web(app, "127.0.0.1", port)
+    await web.on_start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+            assert (await session.get("/livez")).status == 200
+            assert (await session.get("/readyz")).status == 200
+            app.ready = False
+            assert (await session.get("/readyz")).status == 503
+            name = next(iter(accounts.shard.fold.accounts())).id  # type: ignore[attr-defined]
+            state = await (await session.get(f"/accounts/{name}")).json()
+            assert (state["account"], state["position"]) == (name, accounts.shard.position)
+            assert (await session.get("/accounts/nobody")).status == 404
+            assert (await (await session.get("/calls")).json())["partitions"] == [0]
+            rows = await (await session.get("/shards")).json()
+            assert {row["kind"] for row in rows} == {"intake", "accounts"}
+            metrics = await (await session.get("/metrics")).text()
+            assert 'margin_stream_position{partition="0",topic="s.accounts"}' in metrics
+            for name in ("lag_records", "checkpoint_age_seconds", "restore_seconds", "positions_trimmed", "duplicates", "rebalances"):
+                assert f"margin_stream_{name}" in metrics
+    finally:
+        await web.on_stop()
+        await intake.close()
+        await accounts.close()
