@@ -14,4 +14,4 @@ def wire(app: Any, table: FoldTable) -> None:
     @app.agent(raw_topic(app, table.source, table.partitions), concurrency=1, name="accounts")
     async def accounts(stream: Any) -> None:
         async for event in stream.noack().events():
-            table.accept(event)
+            await table.take(event)

@@ -11,6 +11,8 @@ from typing import Any
 
 import faust
 import mode
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from faust.types import TP
 
 from agents import accounts, alerts, effects, intake
@@ -101,6 +103,17 @@ class FoldApp(faust.App):
         for follower in self.followers():
             if follower.loaded:
                 yield TP(follower.topic, follower.partition), follower.shard.offset + 1
+
+    async def forget_before(self, topic: str, partition: int, offset: int) -> None:
+        """Let the broker delete what lies before an offset; where it does not, it stays, and costs only room."""
+        admin = AIOKafkaAdminClient(**client_settings(self.address))
+        try:
+            await admin.start()
+            await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=offset)})
+        except Exception as error:
+            log.info("%s-%d: what lies before offset %d stays: %r", topic, partition, offset, error)
+        finally:
+            await admin.close()
 
     async def know_topics(self) -> None:
         """Let the producer learn of every topic now: the first message to an unknown one would hold up all others for a tenth of a second."""
@@ -216,6 +229,11 @@ def build(
                 await follower.beat()
 
     return app
+
+
+def client_settings(address: KafkaAddress) -> dict[str, Any]:
+    """Return aiokafka's settings for a connection of our own."""
+    return {"bootstrap_servers": list(address.servers), **security()}
 
 
 def _credentials() -> Any:

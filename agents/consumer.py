@@ -52,7 +52,7 @@ class FoldConsumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         """Hand fetched records on, one task switch a hundred records instead of two tasks a record.
 
-        Faust races each hand-over against a suspension of the flow. Ours cannot hang: the agents never wait, so a full queue empties; once the
+        Faust races each hand-over against a suspension of the flow. Ours cannot hang: the agents wait for nothing but the producer, so a full queue empties; once the
         flow is suspended Faust's way takes over.
         """
         callback = self.callback

@@ -21,6 +21,8 @@ FLUSH_ITEMS = 2000
 """So many items make a message at the latest."""
 FLUSH_S = 0.002
 """A record that comes within this time of the last message waits for company."""
+OUTBOX_LIMIT = 1000
+"""With so many messages waiting to be sent, no more records are folded."""
 CHECKPOINT_S = 1.0
 CHECKPOINT_RECORDS = 20_000
 IDLE_S = 0.2
@@ -183,12 +185,26 @@ class Follower:
         if not future.cancelled() and future.exception() is not None:
             die(f"{self.topic}-{self.partition}: the broker did not take a message: {future.exception()!r}")
 
-    async def _all_sent(self) -> None:
+    @property
+    def crowded(self) -> bool:
+        """More is to be sent than should be held."""
+        return len(self._outbox) > OUTBOX_LIMIT
+
+    async def ebb(self) -> None:
+        """Wait while more is to be sent than should be held."""
+        while len(self._outbox) > OUTBOX_LIMIT and self.loaded:
+            await asyncio.sleep(0.005)
+
+    async def _all_sent(self) -> bool:
+        """Wait until the broker has everything; False where the partition was let go of meanwhile."""
         while self._outbox or self._sending or self._in_flight:
+            if not self.loaded:
+                return False
             if self._in_flight:
-                await asyncio.wait(set(self._in_flight))
+                await asyncio.wait(set(self._in_flight), timeout=0.1)
             else:
                 await asyncio.sleep(0.001)
+        return True
 
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 
@@ -226,25 +242,29 @@ class Follower:
             self.flush()
             snapshot = self.shard.snapshot()
             crash("snapshot")
-            await self._all_sent()
+            if not await self._all_sent():
+                return
             crash("drained")
             await asyncio.to_thread(table.write, snapshot)
             crash("written")
-            upto, messages = await asyncio.to_thread(table.delta)
+            upto, base, messages = await asyncio.to_thread(table.delta)
             futures = []
             for message in messages:
                 futures.append(await self._send(Send(self.changelog, self.partition, None, message)))
                 crash("delta")
             self.checkpointed_at = time.monotonic()
             self.checkpoint_s = self.checkpointed_at - started
-            self._later(self._acknowledge(table, upto, futures))
+            self._later(self._acknowledge(table, upto, base, futures))
 
-    async def _acknowledge(self, table: ShardTable, upto: int, futures: list[asyncio.Future[Any]]) -> None:
+    async def _acknowledge(self, table: ShardTable, upto: int, base: bool, futures: list[asyncio.Future[Any]]) -> None:
         if futures:
             await asyncio.wait(futures)
         async with self._lock:
             if self.table is table:
                 table.delta_acked(upto)
+        if base:
+            # A base has everything: what lies before it in the changelog is no longer needed.
+            await self.app.forget_before(self.changelog, self.partition, futures[0].result().offset)
 
     @property
     def busy(self) -> bool:

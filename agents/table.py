@@ -108,11 +108,13 @@ class FoldTable(faust.Table):
         except Exception as error:
             die(f"opening tables of {self.source}: {error!r}")
 
-    def accept(self, event: EventT) -> None:
-        """Hand a record to the follower of its partition."""
+    async def take(self, event: EventT) -> None:
+        """Hand a record to the follower of its partition; wait where more is to be sent than should be held."""
         follower = self.followers.get(event.message.partition)
         if follower is not None:
             follower.accept(event.message.offset, event.message.value)
+            if follower.crowded:
+                await follower.ebb()
 
     async def finish(self) -> None:
         """Write last checkpoints and close everything."""

@@ -163,8 +163,8 @@ class ShardTable:
         # Two checkpoints at one offset are possible: the second has nothing new, and must not hide the first.
         self._unacked.setdefault(snapshot.marker.offset, {}).update([*snapshot.rows, (MARKER, data)])
 
-    def delta(self) -> tuple[int, list[bytes]]:
-        """Return the messages of the delta that brings readers of the changelog to the last checkpoint, and its offset."""
+    def delta(self) -> tuple[int, bool, list[bytes]]:
+        """Return the delta that brings readers of the changelog to the last checkpoint: its offset, whether it is a base, its messages."""
         assert self.marker is not None
         if self.acked < self._kept_after or self._since_base > max(BASE_LEAST, BASE_EVERY * self._base_bytes):
             rows = {key: value for key, value in self._table.rows() if key not in (CHANGELOG, ACKED)}
@@ -180,7 +180,7 @@ class ShardTable:
             self._base_bytes, self._since_base = size, 0
         else:
             self._since_base += size
-        return self.marker.offset, messages
+        return self.marker.offset, after == -1, messages
 
     def delta_acked(self, upto: int) -> None:
         """The broker has the deltas up to an offset."""

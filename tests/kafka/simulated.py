@@ -97,7 +97,7 @@ class Follower:
     def checkpoint(self, *, lose_delta: bool = False, part_of_delta: bool = False) -> None:
         self.send()
         self.table.write(self.shard.snapshot())
-        upto, messages = self.table.delta()
+        upto, _, messages = self.table.delta()
         if lose_delta:
             return
         if part_of_delta:

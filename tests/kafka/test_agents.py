@@ -45,7 +45,7 @@ class Producer:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.sent.append((topic, partition, value))
         if self.held is None:
-            future.set_result(None)
+            future.set_result(SimpleNamespace(offset=len(self.sent) - 1))
         else:
             self.held.append(future)
         return future
@@ -60,6 +60,7 @@ class App:
         self.generation = GENERATION
         self.checkpoint_s = 1.0
         self.sought: list[int] = []
+        self.forgotten: list[int] = []
         self.manifest = SimpleNamespace(partitions=1)
         self.ready = True
         self.changelog_left = 0
@@ -71,6 +72,9 @@ class App:
         if topic == "s.accounts":
             return AccountsShard(self.topics, GENERATION, partition + 1)
         return EffectsShard(self.topics, GENERATION, partition)
+
+    async def forget_before(self, topic: str, partition: int, offset: int) -> None:
+        self.forgotten.append(offset)
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         self.sought.append(offset)
@@ -143,7 +147,7 @@ async def test_a_checkpoint_waits_for_the_broker(app: App, intake: Follower) -> 
     assert intake.table is not None
     assert intake.table.marker is None
     for future in app.producer.held:
-        future.set_result(None)
+        future.set_result(SimpleNamespace(offset=0))
     app.producer.held = None
     await writing
     assert intake.table.marker is not None
@@ -231,3 +235,33 @@ async def test_a_worker_answers_over_http(app: App, tmp_path: Path) -> None:
         await web.on_stop()
         await intake.close()
         await accounts.close()
+
+
+async def test_letting_go_during_a_checkpoint_does_not_hang(app: App, tmp_path: Path) -> None:
+    found = await opened(app, tmp_path)
+    app.producer.held = []
+    feed(found, random_day(1, accounts=3, steps=20))
+    writing = asyncio.create_task(found.checkpoint())
+    await settle()
+    found.loaded = False
+    await asyncio.wait_for(writing, 5)
+    await asyncio.wait_for(found.close(), 5)
+
+
+async def test_a_slow_broker_holds_up_the_folding(app: App, intake: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "OUTBOX_LIMIT", 0)
+    app.producer.held = []
+    intake._outbox.append(following.Send("s.effects", 0, None, b""))
+    waiting = asyncio.create_task(intake.ebb())
+    await settle()
+    assert not waiting.done()
+    intake._wake.set()
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_what_lies_before_a_base_is_forgotten(app: App, intake: Follower) -> None:
+    feed(intake, random_day(1, accounts=3, steps=20))
+    await intake.checkpoint()
+    await settle()
+    first = next(n for n, (topic, _, _) in enumerate(app.producer.sent) if topic == "s.inputs.changelog")
+    assert app.forgotten == [first]
