@@ -24,10 +24,17 @@ class NotRefused(Exception):
     """No refused input has that id."""
 
 
-def numbered_items(reader: Source, after_record: int = 0, position: int = 0) -> Iterator[tuple[int, int, JournalItem]]:
+def numbered_items(
+    reader: Source, after_record: int = 0, position: int = 0, numbering: System | None = None
+) -> Iterator[tuple[int, int, JournalItem]]:
     """Yield (position, record, item); ticks in columns come one by one, an input that came again not at all.
 
-    A journal without repeats counts its own positions; one with them is asked through the intake fold, from the start.
+    A journal without repeats counts its own positions; one with them is numbered by an intake fold.
+
+    Args:
+        after_record: begin behind this record.
+        position: the last position before.
+        numbering: the intake fold as it was behind ``after_record``; goes on with it.
     """
     if not reader.repeats:
         for record in reader.items(after_record):
@@ -36,13 +43,13 @@ def numbered_items(reader: Source, after_record: int = 0, position: int = 0) -> 
                     position += 1
                     yield position, record.number, single
         return
-    intake = System(1)
-    for record in reader.items():
+    intake = numbering or System(1)
+    for record in reader.items(after_record):
         for item in record.items:
             for single in singles_of(item):
                 before = intake.position
                 counts = intake.offer(single)
-                if intake.position == before or record.number <= after_record:
+                if intake.position == before:
                     continue
                 if counts.refused and isinstance(single, Input):
                     single = LINE + encode_line(single).rstrip()
@@ -71,8 +78,9 @@ def events(
     """Yield the journal's items, perhaps of one account or one type, and perhaps wait for more."""
     record = position = last_record = 0
     reader = source_of(place)
+    numbering = System(1)
     while True:
-        for here, at_record, item in numbered_items(reader, record, position):
+        for here, at_record, item in numbered_items(reader, record, position, numbering):
             position, last_record = here, at_record
             if position <= after:
                 continue
@@ -83,7 +91,7 @@ def events(
             yield describe_item(position, item)
         if not follow:
             return
-        record = last_record
+        record = max(last_record, reader.last_record) if reader.repeats else last_record
         time.sleep(POLL_S)
         reader = reader.again()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -71,6 +72,8 @@ def run(words: Sequence[str] | None = None) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
+    # The Kafka client tells of every lost connection; what matters of it is raised.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
         return result if isinstance(result, int) else DONE

@@ -92,7 +92,7 @@ def test_exit_codes(tmp_path: Path, store: str) -> None:
     assert wrong.returncode == 2
     assert b'Did you mean "ingest"' in wrong.stderr + wrong.stdout
     assert run("replay", "--until", "yesterday", "--store", store).returncode == 2
-    assert run("digest", "--store", "kafka://127.0.0.1:9092/x").returncode == 2
+    assert run("digest", "--store", "kafka://127.0.0.1:1/x").returncode == 5
     missing = run("digest", "--store", str(tmp_path / "none"))
     assert missing.returncode == 1
     assert b"no store here" in missing.stderr

@@ -18,7 +18,7 @@ Opener = Callable[[], Journal]
 STORE = bytes(range(16))
 
 
-@pytest.fixture(params=["memory", "segments", "topic"])
+@pytest.fixture(params=["memory", "segments", pytest.param("topic", marks=pytest.mark.slow)])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Return what opens the same journal, again and again."""
     if request.param == "memory":
