@@ -88,6 +88,8 @@ class Bench:
                 while True:
                     rows = {row["topic"]: row for row in shards(client, address) if row["kind"] != "effects"}
                     now = time.perf_counter()
+                    if len(rows) < 2:
+                        continue
                     intake, accounts = rows[address.topics.inputs], rows[address.topics.accounts]
                     if intake["position"] and not started:
                         started, first = now, accounts["position"]
