@@ -10,6 +10,7 @@ import pytest
 
 from margin_stream.core.system import Digests
 from margin_stream.kafka import shards, wire
+from margin_stream.kafka.names import Topics
 from schemas.binary import encode, encode_payload
 from schemas.ndjson import decode_line
 from schemas.refusals import RefusedInput
@@ -149,3 +150,145 @@ def test_records_of_duplicates_alone_move_what_was_said(tmp_path: Path) -> None:
     assert found.last.offset == last.offset + 3
     assert found.last.digests == said.digests
     assert found.contradictions == []
+
+
+def _intake() -> shards.IntakeShard:
+    return shards.IntakeShard(Topics("s"), "0123456789abcdef", 2)
+
+
+def _fold_all(log: Log) -> list[shards.AccountsShard]:
+    found = []
+    for partition in range(2):
+        shard = shards.AccountsShard(Topics("s"), "0123456789abcdef", partition + 1)
+        for offset, value in enumerate(log.values["s.accounts", partition]):
+            shard.accept(offset, value)
+        for send in shard.drain():
+            log.send(send)
+        found.append(shard)
+    return found
+
+
+def _exact(log: Log, lines: list[bytes]) -> list[shards.AccountsShard]:
+    found = _fold_all(log)
+    assert recorded_effects(log, 2)[0] == fold(lines)[0].effects
+    return found
+
+
+def test_an_intake_killed_between_two_partitions_resumes_with_other_cuts() -> None:
+    lines = random_day(21, accounts=9, steps=150)
+    log = Log()
+    killed = _intake()
+    for offset, line in enumerate(lines[:100]):
+        killed.accept(offset, line)
+    first, *_ = [send for send in killed.drain() if send.topic == "s.accounts"]
+    log.send(first)
+    assert (first.partition, len(log.values["s.accounts", 1])) == (0, 0)
+    resumed = _intake()
+    for offset, line in enumerate(lines):
+        resumed.accept(offset, line)
+        if offset % 7 == 0:
+            for send in resumed.drain():
+                log.send(send)
+    for send in resumed.drain():
+        log.send(send)
+    accounts = _exact(log, lines)
+    assert accounts[0].trimmed > 0
+    assert [shard.holes for shard in accounts] == [0, 0]
+
+
+def test_a_zombie_intake_beside_the_new_one_changes_nothing() -> None:
+    lines = random_day(22, accounts=9, steps=150)
+    log = Log()
+    zombie, new = _intake(), _intake()
+    rng = Random(5)
+    places = {zombie: 0, new: 0}
+    while min(places.values()) < len(lines):
+        who = rng.choice([zombie, new])
+        for _ in range(rng.randrange(1, 20)):
+            if places[who] < len(lines):
+                who.accept(places[who], lines[places[who]])
+                places[who] += 1
+        for send in who.drain():
+            log.send(send)
+    accounts = _exact(log, lines)
+    assert all(shard.trimmed > 50 for shard in accounts)
+
+
+def test_a_message_that_failed_is_a_hole_until_it_is_sent_again() -> None:
+    """A zombie's message is lost and its next one is not: the reader passes it over, and whoever resumes fills it."""
+    lines = random_day(23, accounts=9, steps=150)
+    log = Log()
+    zombie, new = _intake(), _intake()
+    for offset, line in enumerate(lines):
+        zombie.accept(offset, line)
+        if offset == 60:
+            zombie.drain()
+        elif offset % 10 == 0:
+            for send in zombie.drain():
+                log.send(send)
+    for offset, line in enumerate(lines):
+        new.accept(offset, line)
+    for send in new.drain():
+        log.send(send)
+    accounts = _exact(log, lines)
+    assert all(shard.holes > 0 for shard in accounts)
+
+
+def test_records_written_twice_are_counted_and_trimmed() -> None:
+    lines = random_day(24, accounts=9, steps=150)
+    log = Log()
+    intake = _intake()
+    offset = 0
+    for line in lines:
+        for _ in range(2):
+            intake.accept(offset, line)
+            offset += 1
+        for send in intake.drain():
+            log.send(send)
+            if send.topic == "s.accounts":
+                log.send(send)
+    accounts = _exact(log, lines)
+    assert intake.duplicates >= len(lines)
+    assert all(shard.trimmed > 0 for shard in accounts)
+
+
+def test_an_offset_is_taken_once_and_in_order() -> None:
+    intake = _intake()
+    lines = random_day(25, accounts=3, steps=10)
+    assert intake.accept(1, lines[1]) is shards.Accepted.AHEAD
+    assert intake.accept(0, lines[0]) is shards.Accepted.FOLDED
+    assert intake.accept(0, lines[0]) is shards.Accepted.SKIPPED
+    assert (intake.offset, intake.folded, intake.skipped) == (0, 1, 1)
+
+
+def test_messages_of_another_generation_are_passed_over() -> None:
+    lines = random_day(26, accounts=9, steps=100)
+    log = Log()
+    old = shards.IntakeShard(Topics("s"), "f" * 16, 2)
+    new = _intake()
+    for offset, line in enumerate(lines):
+        for intake in (old, new):
+            intake.accept(offset, line)
+            for send in intake.drain():
+                log.send(send)
+    log.values["s.accounts", 0].insert(3, b"\xc1 no message of ours")
+    log.values["s.accounts", 0].insert(5, None)
+    found = _fold_all(log)
+    assert found[0].strange > 2
+    assert [shard.position for shard in found] == [found[0].position] * 2
+    effects = [value for value in log.values["s.effects", 1] if wire.decode_effects(value or b"").generation != "f" * 16]
+    assert effects
+
+
+@pytest.mark.parametrize("limit", [1, 200, 5000])
+def test_large_batches_are_split_between_items(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SPLIT_BYTES", limit)
+    lines = random_day(27, accounts=9, steps=200)
+    log = Log()
+    intake = _intake()
+    for offset, line in enumerate(lines):
+        intake.accept(offset, line)
+    for send in intake.drain():
+        log.send(send)
+    assert len(log.values["s.accounts", 0]) > (3 if limit < 5000 else 0)
+    _exact(log, lines)
