@@ -6,6 +6,9 @@ N ?= 50
 SEED ?= 1
 DATA ?= ../shared/data
 WORKERS ?= $(shell nproc)
+# uv trusts the certificates that this machine trusts.
+export UV_NATIVE_TLS := 1
+export UV_SYSTEM_CERTS := 1
 
 .PHONY: help demo test check bench bench-kafka kafka kafka-demo simulate simulate-kafka simulate-brokers lock schemas clean
 
