@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 JARS = Path(__file__).resolve().parents[2] / ".tools" / "kafka" / "libs"
 CLUSTER_ID = "bWFyZ2luLXN0cmVhbS0xMA"
@@ -26,11 +27,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Secure(NamedTuple):
+    """What a broker needs so that clients use TLS and SCRAM-SHA-512."""
+
+    keystore: Path
+    """Private key and certificate, PEM in one file."""
+    user: str
+    password: str
+
+
 class Broker:
     """One broker (KRaft, controller and broker in one), or one node of several."""
 
     def __init__(
-        self, folder: Path, *, node: int = 1, ports: tuple[int, int] | None = None, voters: dict[int, int] | None = None, replicas: int = 1
+        self,
+        folder: Path,
+        *,
+        node: int = 1,
+        ports: tuple[int, int] | None = None,
+        voters: dict[int, int] | None = None,
+        replicas: int = 1,
+        secure: Secure | None = None,
     ) -> None:
         """
         Args:
@@ -39,6 +56,7 @@ class Broker:
             ports: of clients and of controllers.
             voters: controller ports by node, of all nodes; left out for a single one.
             replicas: of topics; with 3, two of them must have a message before it counts.
+            secure: clients must use TLS and prove who they are.
         """
         self.folder = folder
         self.node = node
@@ -46,14 +64,26 @@ class Broker:
         self.process: subprocess.Popen[bytes] | None = None
         quorum = voters or {node: self.controller_port}
         least = max(1, replicas - 1)
+        self._secure = secure
+        clients, inner, mapped, more = "PLAINTEXT", "", "PLAINTEXT:PLAINTEXT", ""
+        if secure is not None:
+            clients, inner = "SASL_SSL", f",INTERNAL://127.0.0.1:{free_port()}"
+            mapped = "SASL_SSL:SASL_SSL,INTERNAL:PLAINTEXT"
+            more = f"""
+inter.broker.listener.name=INTERNAL
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.type=PEM
+ssl.keystore.location={secure.keystore}
+"""
         self._settings = f"""
 process.roles=broker,controller
 node.id={node}
 controller.quorum.voters={",".join(f"{number}@127.0.0.1:{port}" for number, port in sorted(quorum.items()))}
-listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}
+listeners={clients}://127.0.0.1:{self.port}{inner},CONTROLLER://127.0.0.1:{self.controller_port}
+advertised.listeners={clients}://127.0.0.1:{self.port}{inner}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,{mapped}
 log.dirs={folder / "logs"}
 offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=4
@@ -68,7 +98,7 @@ num.partitions=1
 log.cleaner.dedupe.buffer.size=16777216
 broker.session.timeout.ms=6000
 log.segment.delete.delay.ms=1000
-"""
+{more}"""
 
     @property
     def server(self) -> str:
@@ -100,6 +130,8 @@ log.segment.delete.delay.ms=1000
             self.folder.mkdir(parents=True, exist_ok=True)
             settings.write_text(self._settings)
             command = self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(settings))
+            if self._secure is not None:
+                command += ["--add-scram", f"SCRAM-SHA-512=[name={self._secure.user},password={self._secure.password}]"]
             done = subprocess.run(command, capture_output=True, check=False, timeout=START_S)
             if done.returncode:
                 raise BrokerError(f"formatting failed: {(done.stderr or done.stdout).decode(errors='replace')[-400:]}")

@@ -16,7 +16,7 @@ import pytest
 from margin_stream.host.embedded import Host
 from margin_stream.kafka.client import Client, SecurityError, security
 from margin_stream.kafka.names import AddressError, parse_address
-from margin_stream.simulation.broker import Broker, free_port
+from margin_stream.simulation.broker import Broker, Secure, free_port
 from tests.days import random_day
 from tests.kafka.running import complaint, run, summary, workers
 
@@ -253,3 +253,47 @@ def test_a_worker_comes_back_under_another_url(broker: Broker, day: str, tmp_pat
         with workers(store, tmp_path / "data", 1, "--name", "mover", "--http", f"127.0.0.1:{port}"):
             assert _ready(f"http://127.0.0.1:{port}")["ready"]
             assert summary(run("ingest", day, "--store", store)[0]) == expected
+
+
+@pytest.mark.slow
+def test_with_tls_and_passwords(day: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything over SASL_SSL, by the environment alone; a wrong password, or an authority that is not trusted, gets nowhere."""
+    words = [
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=127.0.0.1",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
+    for name in ("server", "other"):
+        key, certificate = tmp_path / f"{name}.key", tmp_path / f"{name}.crt"
+        subprocess.run(["openssl", *words, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    keystore = tmp_path / "server.pem"
+    keystore.write_bytes((tmp_path / "server.key").read_bytes() + (tmp_path / "server.crt").read_bytes())
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret-word\n")
+    given = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_USERNAME": "desk", "SASL_PASSWORD_FILE": secret, "SSL_CAFILE": tmp_path / "server.crt"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"MARGIN_STREAM_KAFKA_{name}", str(value))
+    _, expected = embedded(tmp_path / "embedded")
+    with Broker(tmp_path / "broker", secure=Secure(keystore, "desk", "s3cret-word")) as broker:
+        store = named(broker, "secure")
+        run("kafka", "init", "--store", store, "--partitions", "2")
+        with workers(store, tmp_path / "data", 1):
+            assert summary(run("ingest", day, "--store", store)[0]) == expected
+            status = run("kafka", "status", "--store", store)[0]
+            assert status["workers"] == 1
+        secret.write_text("wrong")
+        said = complaint("digest", "--store", store, code=5)
+        assert "wrong" not in said.replace("went wrong", "")
+        secret.write_text("s3cret-word")
+        monkeypatch.setenv("MARGIN_STREAM_KAFKA_SSL_CAFILE", str(tmp_path / "other.crt"))
+        complaint("digest", "--store", store, code=5)
+        monkeypatch.setenv("MARGIN_STREAM_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
+        complaint("digest", "--store", store, code=5)
