@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from faust.assignor.client_assignment import ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 
@@ -15,6 +15,18 @@ class FoldAssignor(PartitionAssignor):
     """Faust passes over topics that the leader's metadata lacks, as those of a broker that has just come back do, and the group then
     rests with nothing assigned. The leader ends instead, and comes back with fresh metadata.
     """
+
+    def metadata(self, topics: set[str]) -> ConsumerProtocolMemberMetadata:
+        """Say to the group what this worker follows.
+
+        A worker that is stopped before its tables are registered subscribes without their changelogs and still joins. Faust then shares
+        changelogs out apart from what they belong to, and a static member is given that share again when it comes back: nothing would ever
+        be restored. It ends before it joins.
+        """
+        lacking = self.app.wanted_topics().keys() - topics
+        if lacking:
+            die(f"the subscription lacks {', '.join(sorted(lacking))}")
+        return super().metadata(topics)
 
     def assign(self, cluster: Any, member_metadata: Any) -> Any:
         """Share the partitions out."""

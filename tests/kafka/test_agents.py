@@ -12,7 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from agents import assignor as assigning
 from agents import follower as following
+from agents.assignor import FoldAssignor
 from agents.follower import Follower
 from agents.web import Web
 from margin_stream.kafka import wire
@@ -265,3 +267,17 @@ async def test_what_lies_before_a_base_is_forgotten(app: App, intake: Follower) 
     await settle()
     first = next(n for n, (topic, _, _) in enumerate(app.producer.sent) if topic == "s.inputs.changelog")
     assert app.forgotten == [first]
+
+
+def test_a_worker_stopped_before_it_knows_its_tables_does_not_join_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"s.inputs": 1, "s.inputs.changelog": 1}
+    app = SimpleNamespace(wanted_topics=lambda: wanted, tables=None, conf=SimpleNamespace(canonical_url="http://127.0.0.1:1"))
+    assignor = FoldAssignor(app)
+
+    def die(why: str) -> None:
+        raise Died(why)
+
+    monkeypatch.setattr(assigning, "die", die)
+    assert set(assignor.metadata(set(wanted)).subscription) == set(wanted)
+    with pytest.raises(Died, match=r"lacks s\.inputs\.changelog"):
+        assignor.metadata({"s.inputs"})
