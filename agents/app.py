@@ -88,9 +88,9 @@ class FoldApp(faust.App):
         """Return an empty shard for a partition of a topic."""
         topics = self.address.topics
         if topic == topics.inputs:
-            return IntakeShard(topics, self.generation, self.manifest.partitions)
+            return IntakeShard(topics, self.generation, self.manifest.partitions, self.manifest.engine_version)
         if topic == topics.accounts:
-            return AccountsShard(topics, self.generation, partition + 1)
+            return AccountsShard(topics, self.generation, partition + 1, self.manifest.engine_version)
         return EffectsShard(topics, self.generation, partition)
 
     def followers(self) -> Iterator[Follower]:

@@ -39,14 +39,14 @@ def numbered_items(
     if not reader.repeats:
         for record in reader.items(after_record):
             for item in record.items:
-                for single in singles_of(item):
+                for single in singles_of(item, reader.engine_version):
                     position += 1
                     yield position, record.number, single
         return
-    intake = numbering or System(1)
+    intake = numbering or System(1, engine=reader.engine_version)
     for record in reader.items(after_record):
         for item in record.items:
-            for single in singles_of(item):
+            for single in singles_of(item, intake.intake.market.engine_version, lines=True):
                 before = intake.position
                 counts = intake.offer(single)
                 if intake.position == before:
@@ -78,7 +78,7 @@ def events(
     """Yield the journal's items, perhaps of one account or one type, and perhaps wait for more."""
     record = position = last_record = 0
     reader = source_of(place)
-    numbering = System(1)
+    numbering = System(1, engine=reader.engine_version)
     while True:
         for here, at_record, item in numbered_items(reader, record, position, numbering):
             position, last_record = here, at_record
@@ -99,7 +99,7 @@ def events(
 def effects(place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0) -> Iterator[dict[str, Any]]:
     """Yield effects by position, recomputed as far as they are not recorded yet."""
     reader = source_of(place)
-    system = System(reader.partitions)
+    system = System(reader.partitions, engine=reader.engine_version)
     recorded_position = reader.recorded_position
     rows: list[tuple[int, str, int, dict[str, Any]]] = []
 
@@ -166,7 +166,7 @@ def quarantined(place: Place, identifier: str) -> dict[str, Any]:
 def _detail(place: Place, position: int) -> str:
     """Fold up to the item once more: the intake says what was wrong with it."""
     reader = source_of(place)
-    system = System(reader.partitions, only="")
+    system = System(reader.partitions, only="", engine=reader.engine_version)
     for _ in fold_prefix(system, reader.items(), Until(position=position)):
         pass
     last = system.intake.last_refusal

@@ -53,6 +53,8 @@ class Source(Protocol):
     """A store open for reading, whatever it lies on."""
 
     partitions: int
+    engine_version: int
+    """With which the store began."""
     repeats: bool
     """The journal may hold inputs more than once, so its items do not count positions."""
     recorded: list[RecordedDigest]
@@ -112,6 +114,7 @@ class StoreReader:
         self.recorded = [_recorded.decode(record.payload) for record in logs.read(self.layout.digests, self.manifest.identity)]
         self.durable = highwater.read(self.layout.journal / highwater.NAME, self.manifest.identity).cut
         self.partitions = self.manifest.partitions
+        self.engine_version = self.manifest.engine_version
         self.last_record = self.durable.number
         self._cut = logs.START
 
@@ -170,7 +173,7 @@ class StoreReader:
                 loaded = checkpoints.load_intake(tables[0], self.manifest.partitions)
                 if loaded is None:
                     return None
-                system = System(self.manifest.partitions)
+                system = System(self.manifest.partitions, engine=self.manifest.engine_version)
                 system.intake, marker = loaded
                 for table, fold in zip(tables[1:], system.partitions, strict=True):
                     own = checkpoints.load_partition(table, fold)
@@ -194,7 +197,7 @@ def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Itera
             if until == EVERYTHING:
                 system.offer(item)
                 continue
-            for single in singles_of(item):
+            for single in singles_of(item, system.intake.market.engine_version, lines=True):
                 if until.before(single, system) or (until.position is not None and system.position >= until.position):
                     ended = True
                     break
@@ -206,11 +209,17 @@ def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Itera
             return
 
 
-def singles_of(item: JournalItem) -> list[JournalItem]:
-    """Return an item as single ones: ticks in columns one by one, a raw msgpack item decoded where it can be."""
-    if isinstance(item, bytes) and item[:1] == ITEM:
+def singles_of(item: JournalItem, engine: int, *, lines: bool = False) -> list[JournalItem]:
+    """Return an item as single ones: ticks in columns one by one, a raw msgpack item decoded where it can be.
+
+    Args:
+        item: of a journal.
+        engine: the engine version that reads it.
+        lines: decode raw lines too (in a store's folder, these are inputs that were refused).
+    """
+    if isinstance(item, bytes) and (lines or item[:1] == ITEM):
         try:
-            item = decode_raw(item)
+            item = decode_raw(item, engine)
         except RefusedInput:
             return [item]
     return list(ticks_of(item)) if isinstance(item, TickColumns) else [item]

@@ -85,7 +85,7 @@ def replay(
         Fault: the journal cannot be folded; the position is named.
     """
     reader = source_of(place)
-    system, after = System(reader.partitions, boxes=boxes), 0
+    system, after = System(reader.partitions, boxes=boxes, engine=reader.engine_version), 0
     if from_checkpoint and until == EVERYTHING:
         loaded = reader.from_checkpoint()
         if loaded is not None:

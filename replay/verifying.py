@@ -187,7 +187,7 @@ class _Inspector:
 
     def tables(self) -> None:
         """The tables: rows against their markers, and against the digest recorded at that position."""
-        system = System(self._manifest.partitions)
+        system = System(self._manifest.partitions, engine=self._manifest.engine_version)
         markers: list[Marker] = []
         names = [INTAKE_NAME, *(partition_name(n) for n in range(self._manifest.partitions))]
         for place, name in enumerate(names):

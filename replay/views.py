@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from margin_stream.core.account import NEVER, Account
+from margin_stream.core.account import NEVER, Account, Pocket
 from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.calls import Call
 from margin_stream.core.digests import partition_of, slot_of
 from margin_stream.core.market import Market
-from margin_stream.core.positions import notional
+from margin_stream.core.positions import SIDES, notional, split_key
 from margin_stream.core.system import System
 from replay.reader import EVERYTHING, Place, Until, fold_prefix, source_of
 from schemas.decimals import format_scaled
@@ -35,7 +35,7 @@ def system_at(place: Place, until: Until = EVERYTHING, *, account: str | None = 
     folded: accounts are independent of each other.
     """
     reader = source_of(place)
-    system, after = System(reader.partitions, only=account), 0
+    system, after = System(reader.partitions, only=account, engine=reader.engine_version), 0
     if until == EVERYTHING:
         loaded = reader.from_checkpoint()
         if loaded is not None:
@@ -80,8 +80,6 @@ def describe_account(fold: AccountFold, account: Account) -> dict[str, Any]:
     directory = market.directory
     base = directory.assets[account.base]
     profile = market.profiles.get(account.profile)
-    valuation = fold.valuation(account)
-    flags = [name for name, holds in (("STALE", account.stale), ("REVIEW", account.review), ("LIQUIDATING", account.liquidating)) if holds]
     view: dict[str, Any] = {
         "account": account.id,
         "margin_group": account.id,
@@ -90,14 +88,28 @@ def describe_account(fold: AccountFold, account: Account) -> dict[str, Any]:
         "desk": account.desk,
         "contacts": account.contacts,
         "base_currency": base.name,
-        "level": account.level.name,
-        "flags": flags,
+        **_describe_pocket(fold, account, account),
     }
+    view["pending_since"] = None if account.pending_since_ns == NEVER else _time(account.pending_since_ns)
+    view["marks"] = _marks(fold, account)
+    view["calls"] = [describe_call(market, account, call) for call in account.calls]
+    view["pockets"] = [{"pocket": pocket.name, **_describe_pocket(fold, account, pocket)} for pocket in account.pockets.values()]
+    view["effects"] = account.effect_count
+    return view
+
+
+def _describe_pocket(fold: AccountFold, account: Account, pocket: Pocket) -> dict[str, Any]:
+    """Return what is margined together: level, figures, balances, positions."""
+    market = fold.market
+    directory = market.directory
+    base = directory.assets[account.base]
+    profile = market.profiles.get(account.profile)
+    valuation = fold.valuation(account, pocket)
+    flags = [name for name, holds in (("STALE", pocket.stale), ("REVIEW", pocket.review), ("LIQUIDATING", pocket.liquidating)) if holds]
+    view: dict[str, Any] = {"level": pocket.level.name, "flags": flags}
     if profile is not None and valuation is not None:
         figures = valuation.figures
-        equity = figures.value - figures.debit
-        maintenance = _share(figures.debit, profile.terms.maintenance)
-        initial = _share(figures.debit, profile.terms.initial)
+        equity, initial, maintenance = profile.terms.statement(pocket, market.prices)
         view |= {
             "value": format_scaled(figures.value, base.scale),
             "debit": format_scaled(figures.debit, base.scale),
@@ -107,27 +119,20 @@ def describe_account(fold: AccountFold, account: Account) -> dict[str, Any]:
             "excess": format_scaled(equity - maintenance, base.scale),
             "shortfall": format_scaled(max(profile.policy.shortfall(figures), 0), base.scale),
         }
-    view["pending_since"] = None if account.pending_since_ns == NEVER else _time(account.pending_since_ns)
     view["balances"] = [
         {"asset": directory.assets[asset].name, "amount": format_scaled(amount, directory.assets[asset].scale)}
-        for asset, amount in sorted(account.balances.items())
+        for asset, amount in sorted(pocket.balances.items())
     ]
-    view["positions"] = [_position(market, number, account) for number in sorted(account.positions)]
-    view["marks"] = _marks(fold, account)
-    view["calls"] = [describe_call(market, account, call) for call in account.calls]
-    view["liquidation_due"] = format_scaled(account.liquidation_amount, base.scale) if account.liquidation_amount else None
-    view["effects"] = account.effect_count
+    view["positions"] = [_position(market, key, pocket) for key in sorted(pocket.positions)]
+    view["liquidation_due"] = format_scaled(pocket.liquidation_amount, base.scale) if pocket.liquidation_amount else None
     return view
 
 
-def _share(debit: int, ratio: tuple[int, int]) -> int:
-    return -(-debit * ratio[0] // ratio[1])
-
-
-def _position(market: Market, number: int, account: Account) -> dict[str, Any]:
+def _position(market: Market, key: int, pocket: Pocket) -> dict[str, Any]:
+    number, side = split_key(key)
     instrument = market.directory.instruments[number]
     assert instrument is not None
-    position = account.positions[number]
+    position = pocket.positions[key]
     currency = instrument.currency
     shift = currency.scale - instrument.quantity_scale - instrument.price_scale
     price = market.prices[number]
@@ -143,6 +148,7 @@ def _position(market: Market, number: int, account: Account) -> dict[str, Any]:
         "unrealised": unrealised,
         "fees": format_scaled(position.fees, currency.scale),
         "mark": format_scaled(price, instrument.price_scale) if price else None,
+        **({"position_side": SIDES[side], "leverage": position.leverage or None} if instrument.perpetual else {}),
     }
 
 
@@ -151,7 +157,7 @@ def _marks(fold: AccountFold, account: Account) -> list[dict[str, Any]]:
     market = fold.market
     profile = market.profiles.get(account.profile)
     rows = []
-    for number in profile.terms.depends_on(account) if profile else ():
+    for number in dict.fromkeys(n for pocket in account.parts() for n in profile.terms.depends_on(pocket)) if profile else ():
         instrument = market.directory.instruments[number]
         assert instrument is not None
         price = market.prices[number]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from schemas.columns import TickColumns
+from schemas.engines import LATEST
 from schemas.inputs import AnyInput, Input
 from schemas.mapping import event_of
 from schemas.refusals import Refusal, RefusedInput
@@ -71,8 +72,12 @@ def _decode_item(raw: msgspec.Raw) -> JournalItem:
             raise msgspec.DecodeError(refused.detail) from None
 
 
-def decode_foreign_item(data: bytes) -> AnyInput:
+def decode_foreign_item(data: bytes, engine: int = LATEST) -> AnyInput:
     """Return the event of a msgpack map that another program wrote: any spelling of decimals and times that is allowed.
+
+    Args:
+        data: the item's bytes.
+        engine: the engine version that reads it.
 
     Raises:
         RefusedInput: with reason, detail and field; never anything else.
@@ -89,7 +94,7 @@ def decode_foreign_item(data: bytes) -> AnyInput:
         raise RefusedInput(Refusal.DUPLICATE_KEY, "a key is given twice")
     if value.get("type") == TickColumns.__struct_config__.tag:
         raise RefusedInput(Refusal.BAD_VALUE, "ticks in columns whose columns do not fit each other")
-    return event_of({str(name): field for name, field in value.items()}, text_times=False)
+    return event_of({str(name): field for name, field in value.items()}, text_times=False, engine=engine)
 
 
 def _map_length(data: bytes) -> int:

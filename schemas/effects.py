@@ -35,9 +35,11 @@ class Valued(AccountEffect, frozen=True, kw_only=True):
     """An effect that carries the valuation under which it was decided."""
 
     value: str
-    """Collateral value after haircuts (for ``prime``: V)."""
+    """Collateral value after haircuts (for ``prime``: V), or equity (for ``binance-usdm``: the margin balance)."""
     debit: str
-    """What is owed (for ``prime``: D)."""
+    """What is owed (for ``prime``: D), or required (for ``binance-usdm``: the maintenance margin)."""
+    pocket: str = ""
+    """The isolated pocket that it concerns; empty for cross."""
 
 
 class MarginWarned(Valued, frozen=True, tag="margin_warned.v1"):
@@ -124,12 +126,17 @@ class CallReferenceUnmatched(AccountEffect, frozen=True, tag="call_reference_unm
     call: str
 
 
-class LiquidationLeg(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How much of one asset is to be sold."""
+class LiquidationLeg(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """How much of one asset is to be sold, or of one perpetual to be closed."""
 
     asset: str
+    """The asset, or the perpetual."""
     amount: str
-    """Value to be sold, in the base currency, before haircut."""
+    """Value at the mark, in the base currency, before haircut."""
+    quantity: str = ""
+    """Of a perpetual: what the closing trade would change the position by."""
+    position_side: str = ""
+    """Of a perpetual in hedge mode: ``long`` or ``short``."""
 
 
 class LiquidationDue(Valued, frozen=True, tag="liquidation_due.v1"):

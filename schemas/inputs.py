@@ -15,6 +15,8 @@ Text = Annotated[str, msgspec.Meta(max_length=512)]
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Moment = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 Scale = Annotated[int, msgspec.Meta(ge=0, le=18)]
+Pocket = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9_./:@-]*\Z")]
+"""An isolated pocket of an account; empty for cross."""
 SourceName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
@@ -35,8 +37,9 @@ class InstrumentListed(Input, frozen=True, tag="instrument_listed.v1"):
     """An asset or an instrument exists from here on; its scales never change."""
 
     instrument: Name
-    kind: Literal["currency", "equity", "spot"]
-    """``currency``: an asset that can be held (money, coin). ``equity``: a share, which is its own asset. ``spot``: a pair base/currency."""
+    kind: Literal["currency", "equity", "spot", "perpetual"]
+    """``currency``: an asset that can be held (money, coin). ``equity``: a share, which is its own asset. ``spot``: a pair base/currency.
+    ``perpetual``: a linear perpetual future, margined and settled in ``currency``; it delivers nothing, so ``base`` stays empty."""
     quantity_scale: Scale
     """Decimal places of a quantity (of an amount, for a currency)."""
     base: Annotated[str, msgspec.Meta(max_length=64)] = ""
@@ -128,6 +131,14 @@ class PositionChanged(Input, frozen=True, tag="position_changed.v1"):
     fee: DecimalPair = (0, 0)
     """In the settlement currency; positive is paid by the account."""
     reason: Text = ""
+    pocket: Pocket = ""
+    """The isolated pocket that holds the position; empty for cross."""
+    position_side: Literal["both", "long", "short"] = "both"
+    """``long`` and ``short`` are kept apart (hedge mode); ``both`` nets."""
+    pocket_margin_delta: DecimalPair = (0, 0)
+    """Moved from cross to the pocket with the trade, in the settlement currency; negative moves back."""
+    leverage: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
+    """The leverage chosen for the position from here on; 0 leaves it as it is."""
 
 
 class CollateralMoved(Input, frozen=True, tag="collateral_moved.v1"):
@@ -139,6 +150,20 @@ class CollateralMoved(Input, frozen=True, tag="collateral_moved.v1"):
     reason: Text = ""
     call: Annotated[str, msgspec.Meta(max_length=128)] = ""
     """The margin call that it answers, if the sender named one."""
+    pocket: Pocket = ""
+    """Where it arrives: an isolated pocket; empty for cross."""
+    from_pocket: Pocket | None = None
+    """Left out: it comes from outside. Given: it is moved from that pocket (empty for cross), at once; the amount is positive then."""
+
+
+class FundingPaid(Input, frozen=True, tag="funding_paid.v1"):
+    """Funding of a perpetual fell due: who is long pays quantity * price * rate to who is short (a negative rate turns it round)."""
+
+    instrument: Annotated[str, msgspec.Meta(max_length=64)]
+    rate: DecimalPair
+    """A fraction, between -1 and 1, with at most 12 decimal places."""
+    price: DecimalPair | None = None
+    """The price that it is reckoned at; left out, the last accepted mark."""
 
 
 AnyInput = (
@@ -146,6 +171,7 @@ AnyInput = (
     | ClockTicked
     | PositionChanged
     | CollateralMoved
+    | FundingPaid
     | AccountOpened
     | AccountChanged
     | InstrumentListed
@@ -163,6 +189,7 @@ INPUT_TYPES: tuple[type[Input], ...] = (
     AccountChanged,
     PositionChanged,
     CollateralMoved,
+    FundingPaid,
 )
 
 FEED_TYPES = (PriceTicked, ClockTicked)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from schemas.decimals import DecimalError, DecimalPair, canonical, parse_decimal
+from schemas.engines import FIELDS_SINCE, LATEST, TYPES_SINCE, WORDS_SINCE
 from schemas.inputs import (
     INPUT_TYPES,
     AccountChanged,
@@ -16,6 +17,7 @@ from schemas.inputs import (
     AnyInput,
     ClockTicked,
     CollateralMoved,
+    FundingPaid,
     Input,
     Moment,
     PositionChanged,
@@ -46,8 +48,28 @@ class Shape(NamedTuple):
     times: tuple[str, ...]
     fields: frozenset[str]
     required: tuple[str, ...]
+    nullable: frozenset[str]
+    """Decimals that may be null."""
+    since: dict[str, int]
+    """Field -> the first engine version that knows it, where that is not the type's own."""
+    words: dict[str, dict[str, int]]
+    """Field -> word -> the first engine version that knows it."""
+    type_since: int
     quick: bool
-    """Its only integer is source_seq, and nothing nests: the quick way of NDJSON may read it."""
+    """Its only integers are source_seq and leverage, and nothing nests: the quick way of NDJSON may read it."""
+
+    def known(self, names: Iterable[str], engine: int) -> bool:
+        """Say whether an engine version knows the type and the fields."""
+        return self.type_since <= engine and all(self.since.get(name, 0) <= engine for name in names)
+
+    def knows(self, event: Input, engine: int) -> bool:
+        """Say whether an engine version knows everything in an event, fields at their default left out."""
+        if engine >= LATEST:
+            return True
+        defaults = {field.name: field.default for field in msgspec.structs.fields(self.kind)}
+        given = [name for name in self.since if getattr(event, name) != defaults[name]]
+        words = all(choices.get(getattr(event, name), 0) <= engine for name, choices in self.words.items())
+        return words and self.known(given, engine)
 
 
 def _shape(kind: type[Input]) -> Shape:
@@ -59,7 +81,11 @@ def _shape(kind: type[Input]) -> Shape:
         times=tuple(f.name for f in fields if f.type == Moment),
         fields=frozenset(f.name for f in fields) | {"type"},
         required=tuple(f.name for f in fields if f.required),
-        quick=kind in (PriceTicked, ClockTicked, PositionChanged, CollateralMoved, AccountOpened, AccountChanged),
+        nullable=frozenset(f.name for f in fields if f.type == DecimalPair | None),
+        since=FIELDS_SINCE.get(name_of(kind), {}),
+        words={field: words for (name, field), words in WORDS_SINCE.items() if name == name_of(kind)},
+        type_since=TYPES_SINCE.get(name_of(kind), 1),
+        quick=kind in (PriceTicked, ClockTicked, PositionChanged, CollateralMoved, FundingPaid, AccountOpened, AccountChanged),
     )
 
 
@@ -122,8 +148,12 @@ def _find_float(value: object, path: str) -> tuple[str, str] | None:
     return None
 
 
-def shape_of(tag: object) -> Shape:
+def shape_of(tag: object, engine: int = LATEST) -> Shape:
     """Return the shape that a ``type`` names, newest version if it names none.
+
+    Args:
+        tag: the value of ``type``.
+        engine: the engine version that reads it.
 
     Raises:
         RefusedInput: TYPE_MISSING or UNKNOWN_TYPE.
@@ -131,17 +161,18 @@ def shape_of(tag: object) -> Shape:
     if tag is None:
         raise RefusedInput(Refusal.TYPE_MISSING, 'the event has no "type"', "type")
     shape = SHAPES.get(tag) if isinstance(tag, str) else None
-    if shape is None:
+    if shape is None or shape.type_since > engine:
         raise RefusedInput(Refusal.UNKNOWN_TYPE, f"type: {str(tag)[:60]!r} is unknown; known are {', '.join(KNOWN_NAMES)}", "type")
     return shape
 
 
-def event_of(fields: Mapping[str, Any], *, text_times: bool) -> AnyInput:
+def event_of(fields: Mapping[str, Any], *, text_times: bool, engine: int = LATEST) -> AnyInput:
     """Return the typed event of a loose mapping; the refusals are in order of precedence.
 
     Args:
         fields: keys and values as parsed, ``type`` among them.
         text_times: times must be text (NDJSON), integers are for msgpack only.
+        engine: the engine version that reads it; what only a later one knows is refused.
 
     Raises:
         RefusedInput: with reason, detail and field.
@@ -149,12 +180,12 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool) -> AnyInput:
     tag = fields.get("type")
     if isinstance(tag, str) and tag in UPCASTERS:
         tag, fields = upcast(tag, fields)
-    shape = shape_of(tag)
+    shape = shape_of(tag, engine)
     found = _find_float(fields, "")
     if found is not None:
         path, text = found
         raise RefusedInput(Refusal.FLOAT_NOT_ALLOWED, f'{path}: the number {text[:40]} is a float; quote it: "{text[:40]}"', path)
-    unknown = sorted(str(name) for name in fields if name not in shape.fields)
+    unknown = sorted(str(name) for name in fields if name not in shape.fields or shape.since.get(name, 0) > engine)
     if unknown:
         raise RefusedInput(Refusal.UNKNOWN_FIELD, f"{unknown[0]}: {name_of(shape.kind)} has no such field", unknown[0])
     for name in shape.required:
@@ -163,13 +194,17 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool) -> AnyInput:
     values = dict(fields)
     values["type"] = shape.tag
     for name in shape.decimals:
-        if name in values and not (values[name] is None and shape.kind is PriceTicked and name != "price"):
+        if name in values and not (values[name] is None and name in shape.nullable):
             values[name] = decimal_field(values[name], name)
     for name in shape.times:
         if name in values:
             if text_times and type(values[name]) is not str:
                 raise RefusedInput(Refusal.BAD_VALUE, f"{name}: expected an RFC 3339 time in quotes", name)
             values[name] = time_field(values[name], name)
+    for name, words in shape.words.items():
+        word = values.get(name)
+        if isinstance(word, str) and words.get(word, 0) > engine:
+            raise RefusedInput(Refusal.BAD_VALUE, f"{name}: {word!r} needs engine version {words[word]}; this store has {engine}", name)
     try:
         return msgspec.convert(values, shape.kind)  # type: ignore[return-value]
     except msgspec.ValidationError as error:

@@ -14,6 +14,7 @@ import msgspec
 import orjson
 
 from schemas.decimals import format_decimal, parse_decimal
+from schemas.engines import LATEST
 from schemas.inputs import INPUT_TYPES, AnyInput, Input, name_of
 from schemas.mapping import SHAPES, OversizedNumber, event_of
 from schemas.refusals import Refusal, RefusedInput
@@ -27,8 +28,8 @@ _loads = orjson.loads
 _convert = msgspec.convert
 
 
-def decode_line(line: bytes) -> AnyInput:
-    """Return the event of one NDJSON line (without its line end).
+def decode_line(line: bytes, engine: int = LATEST) -> AnyInput:
+    """Return the event of one NDJSON line (without its line end), as an engine version reads it.
 
     Raises:
         RefusedInput: with reason, detail and field; never anything else.
@@ -47,6 +48,8 @@ def decode_line(line: bytes) -> AnyInput:
             and b"\r:" not in line
             and len(line) <= LINE_LIMIT
             and type(fields["source_seq"]) is int
+            and type(fields.get("leverage", 0)) is int
+            and (engine >= LATEST or shape.known(fields, engine))
         ):
             for name in shape.times:
                 if name in fields:
@@ -61,10 +64,10 @@ def decode_line(line: bytes) -> AnyInput:
             return _convert(fields, shape.kind)  # type: ignore[return-value]
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    return _decode_carefully(line)
+    return _decode_carefully(line, engine)
 
 
-def _decode_carefully(line: bytes) -> AnyInput:
+def _decode_carefully(line: bytes, engine: int) -> AnyInput:
     if len(line) > LINE_LIMIT:
         raise RefusedInput(Refusal.TOO_LONG, f"the line has {len(line)} bytes, the limit is {LINE_LIMIT}")
     try:
@@ -85,7 +88,7 @@ def _decode_carefully(line: bytes) -> AnyInput:
         raise RefusedInput(Refusal.NOT_JSON, "a \\u escape is half of a surrogate pair")
     if not isinstance(value, dict):
         raise RefusedInput(Refusal.NOT_AN_OBJECT, f"expected an object, got {type(value).__name__}")
-    return event_of(value, text_times=True)
+    return event_of(value, text_times=True, engine=engine)
 
 
 def _depth(text: str) -> int:

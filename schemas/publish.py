@@ -83,6 +83,10 @@ def samples() -> list[Input]:
         "reason": "trade",
         "asset": "USDT",
         "call": "A-000017/call/1",
+        "pocket": "BTCUSDT-PERP",
+        "from_pocket": "",
+        "position_side": "long",
+        "leverage": 20,
     }
     found: list[Input] = []
     for number, kind in enumerate(INPUT_TYPES, start=1):
@@ -90,6 +94,8 @@ def samples() -> list[Input]:
         for field in msgspec.structs.fields(kind):
             if field.name == "source_seq":
                 fields[field.name] = number
+            elif field.name == "rate":
+                fields[field.name] = (1, -4)
             elif field.type in (DecimalPair, DecimalPair | None):
                 fields[field.name] = (2, -1) if field.name.startswith(("band", "reanchor")) else decimals
             else:

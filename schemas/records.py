@@ -15,7 +15,8 @@ import msgspec
 from schemas.binary import ITEM_LIMIT, canonical_bytes, decode_foreign_item
 from schemas.columns import TickColumns, unpack
 from schemas.decimals import EXPONENT_LIMIT, DecimalError, canonical
-from schemas.inputs import INPUT_TYPES, AnyInput
+from schemas.engines import LATEST
+from schemas.inputs import INPUT_TYPES, AnyInput, tag_of
 from schemas.mapping import SHAPES
 from schemas.ndjson import decode_line, read_lines
 
@@ -57,14 +58,14 @@ def _raw_item(part: bytes) -> bytes:
     return ITEM + part
 
 
-def decode_raw(raw: bytes) -> AnyInput | TickColumns:
-    """Return the event, or the ticks in columns, of a raw item.
+def decode_raw(raw: bytes, engine: int = LATEST) -> AnyInput | TickColumns:
+    """Return the event, or the ticks in columns, of a raw item, as an engine version reads it.
 
     Raises:
         RefusedInput: with reason, detail and field; never anything else.
     """
     if raw[:1] == LINE:
-        return decode_line(raw[1:])
+        return decode_line(raw[1:], engine)
     data = raw[1:]
     try:
         event: AnyInput | TickColumns = _quick.decode(data)
@@ -74,11 +75,16 @@ def decode_raw(raw: bytes) -> AnyInput | TickColumns:
         else:
             decimals = _QUICK.get(type(event))
             # Only what is byte for byte the canonical form is taken as decoded; any other spelling goes the careful way.
-            if decimals is not None and canonical_bytes(event) == data and all(_canonical(getattr(event, name)) for name in decimals):
+            if (
+                decimals is not None
+                and canonical_bytes(event) == data
+                and all(_canonical(getattr(event, name)) for name in decimals)
+                and (engine >= LATEST or SHAPES[tag_of(type(event))].knows(event, engine))
+            ):
                 return event
     except (msgspec.DecodeError, RecursionError, ValueError):
         pass
-    return decode_foreign_item(data)
+    return decode_foreign_item(data, engine)
 
 
 def _canonical(pair: tuple[int, int] | None) -> bool:

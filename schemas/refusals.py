@@ -38,8 +38,11 @@ class Refusal(StrEnum):
     PROFILE_INVALID = "profile_invalid"
     PROFILE_VERSION_NOT_NEWER = "profile_version_not_newer"
     ENGINE_UNKNOWN = "engine_unknown"
+    INSTRUMENT_NOT_MARGINED = "instrument_not_margined"
+    POCKET_INVALID = "pocket_invalid"
     WRONG_SCALE = "wrong_scale"
     OUT_OF_RANGE = "out_of_range"
+    MARK_REQUIRED = "mark_required"
 
 
 ADVICE: dict[Refusal, str] = {
@@ -65,16 +68,19 @@ ADVICE: dict[Refusal, str] = {
     Refusal.INSTRUMENT_LISTED_ALREADY: "Scales never change; list a new instrument under another name.",
     Refusal.ASSET_UNKNOWN: "List the asset first: instrument_listed with kind currency (or equity).",
     Refusal.LISTING_INVALID: "Correct the listing: see the detail for the field.",
-    Refusal.NOT_TRADABLE: "A currency is moved by collateral_moved, not traded by position_changed or quoted.",
+    Refusal.NOT_TRADABLE: "A currency is moved by collateral_moved, not traded by position_changed or quoted; only a perpetual pays funding.",
     Refusal.ACCOUNT_UNKNOWN: "Send account_opened for it first.",
     Refusal.ACCOUNT_OPENED_ALREADY: "Use account_changed to change an account.",
     Refusal.ACCOUNT_INVALID: "Account ids are 1-64 of A-Z a-z 0-9 _ -; the margin group is the account.",
     Refusal.PROFILE_UNKNOWN: "Send profile_activated for it first.",
     Refusal.PROFILE_INVALID: "Correct the named parameter; `margin-stream profiles show NAME` lists them.",
     Refusal.PROFILE_VERSION_NOT_NEWER: "Give each activation of a profile a higher version.",
-    Refusal.ENGINE_UNKNOWN: "This build runs engine version 1 only.",
+    Refusal.ENGINE_UNKNOWN: "Name the engine version in force or a later one that this build knows; versions never go back.",
+    Refusal.INSTRUMENT_NOT_MARGINED: "The account's profile has no terms for the instrument: activate a version that has them, or change the profile.",
+    Refusal.POCKET_INVALID: "Pockets, position sides and leverage are for perpetuals, under a profile with pockets; a transfer joins two pockets.",
     Refusal.WRONG_SCALE: "Use no more decimal places than the instrument or asset was listed with.",
     Refusal.OUT_OF_RANGE: "Keep the value within the range in docs/events.md.",
+    Refusal.MARK_REQUIRED: "Give the price, or send it after the instrument's first accepted mark.",
 }
 """What the sender should do about each refusal."""
 

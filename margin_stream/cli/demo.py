@@ -84,7 +84,7 @@ def _run(common: Common, steps: _Steps, folder: Path, store: Path, market: Path 
             else [market]
         )
         bars = read_market("bars", paths, zone=None, label=None, complain=lambda text: print(text, file=sys.stderr))
-        events = with_answers(day_events(bars, Accounts(accounts, seed, "prime")), seed, f"{bars.source}/answers/{seed}")
+        events = with_answers(day_events(bars, Accounts(accounts, seed, ("prime",))), seed, f"{bars.source}/answers/{seed}")
         title = f"{len(bars.bars):,} recorded bars, {accounts:,} seeded accounts"
     count = 0
     with day.open("wb") as file:

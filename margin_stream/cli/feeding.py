@@ -29,8 +29,10 @@ from margin_stream.cli.output import (
 from margin_stream.cli.reading import place_of
 from margin_stream.core.system import Digests
 from margin_stream.host.embedded import Host
-from margin_stream.importers.day import Accounts, day_events
+from margin_stream.importers.brackets import read_brackets
+from margin_stream.importers.day import USDM, Accounts, Tables, day_events
 from margin_stream.importers.files import read_market
+from margin_stream.importers.market import ImportFault, MarketFile, base_currency_of
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.copying import to_folder, to_topic
 from margin_stream.simulation.scenarios import SCENARIOS, simulate
@@ -77,7 +79,12 @@ def import_market(
     *,
     accounts: Annotated[int, Parameter(help="Also seed so many accounts with positions and collateral that fit.")] = 0,
     seed: int = 1,
-    profile: Annotated[str, Parameter(help="The margin profile of the accounts.")] = "prime",
+    profile: Annotated[
+        tuple[str, ...], Parameter(help="The margin profile of the accounts; given more than once, accounts take them in turn.")
+    ] = ("prime",),
+    brackets: Annotated[
+        Path | None, Parameter(help="Leverage brackets (JSON, gz too): lists perpetuals beside the pairs and activates binance-usdm.")
+    ] = None,
     cover_low: Annotated[str, Parameter(help="Least V / D that an account starts with.")] = "1.45",
     cover_high: Annotated[str, Parameter(help="Greatest V / D that an account starts with.")] = "3",
     zone: Annotated[str | None, Parameter(help="Time zone of local times, such as America/New_York.")] = None,
@@ -95,6 +102,7 @@ def import_market(
     Try:
       margin-stream import bars usdt.csv.gz btc.csv.gz --accounts 1000 > day.ndjson
       margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
+      margin-stream import bars usdt.csv.gz --accounts 1000 --profile prime --profile binance-usdm --brackets tiers.json.gz
       margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
       margin-stream import segments ./margin-store --into kafka://localhost:9092/demo
     """
@@ -106,8 +114,11 @@ def import_market(
         raise UsageError("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
     if not 0 <= accounts <= 1_000_000:
         raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000")
-    if profile not in profiles.names():
-        raise UsageError(f"--profile {profile!r}: shipped are {', '.join(profiles.names())}")
+    for name in profile:
+        if name not in profiles.names():
+            raise UsageError(f"--profile {name!r}: shipped are {', '.join(profiles.names())}")
+    if accounts and USDM in profile and brackets is None:
+        raise UsageError(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets")
     low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
     if not 1000 <= low <= high:
         raise UsageError("--cover-low, --cover-high: at least 1, and low not above high")
@@ -119,11 +130,12 @@ def import_market(
         complain(f"{len(complaints)} rows were left out")
         if strict:
             return CORRUPT
+    tables = None if brackets is None else _tables_for(market, brackets, strict=strict)
     wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
     write = sys.stdout.buffer.write
     progress = Progress(common, "inputs")
     count = 0
-    for count, event in enumerate(day_events(market, wanted), start=1):
+    for count, event in enumerate(day_events(market, wanted, tables), start=1):
         write(encode_line(event))
         if count % 4096 == 0:
             progress.update(count, min(count / (4.1 * len(market.bars)), 1.0))
@@ -133,6 +145,32 @@ def import_market(
     return DONE
 
 
+def _tables_for(market: MarketFile, path: Path, *, strict: bool) -> Tables:
+    """Return the tables of the market's pairs; say what is wrong with the others, and which pairs have none.
+
+    Raises:
+        ImportFault: the file is none; or, with ``strict``, a table of the market is faulty.
+    """
+    found = read_brackets(path)
+    base = base_currency_of(market.pairs)
+    wanted = {(pair.name, pair.currency) for pair in market.pairs.values() if pair.currency == base}
+    faulty = sorted(found.faults)
+    for key in faulty:
+        if key in wanted:
+            for text in found.faults[key]:
+                complain(f"{path}: {text}")
+            complain(f"{path}: {key[0]} is not listed as a perpetual: its table is named above, not repaired")
+    others = [name for name, currency in faulty if (name, currency) not in wanted]
+    if others:
+        complain(f"{path}: {len(others)} other tables do not fit: {', '.join(others)}")
+    if strict and wanted & set(faulty):
+        raise ImportFault(f"{path}: {len(wanted & set(faulty))} tables do not fit; without --strict they are left out")
+    lacking = sorted(name for name, currency in wanted if (name, currency) not in found.sound and (name, currency) not in found.faults)
+    if lacking:
+        complain(f"{path}: no table for {', '.join(lacking)}: not listed as perpetuals")
+    return {name: found.sound[name, currency] for name, currency in sorted(wanted & set(found.sound))}
+
+
 def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
     if len(paths) != 1:
         raise UsageError("import segments: name one store's folder")
@@ -140,9 +178,10 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
         return copy_journal(common, str(paths[0]), into, None)
     write = sys.stdout.buffer.write
     left_out = 0
-    for record in source_of(paths[0]).items():
+    source = source_of(paths[0])
+    for record in source.items():
         for item in record.items:
-            for single in singles_of(item):
+            for single in singles_of(item, source.engine_version):
                 if isinstance(single, bytes):
                     if single[:1] == LINE:
                         write(single[1:] + b"\n")

@@ -284,7 +284,7 @@ def ingest(
 
 def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingested:
     reader = KafkaReader(client, address)
-    system = System(reader.partitions)
+    system = System(reader.partitions, engine=reader.engine_version)
     counts = Counts()
     effects = 0
     for record in reader.items():

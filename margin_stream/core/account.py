@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,171 +11,122 @@ from margin_stream.core.calls import Call
 from margin_stream.core.checks import check
 from margin_stream.core.digests import NO_CHAIN
 from margin_stream.core.directory import Directory
-from margin_stream.core.model import Figures, Guard, Truth
-from margin_stream.core.positions import Position
+from margin_stream.core.pocket import NEVER, Level, Pocket
+from margin_stream.core.positions import Position, position_key
 
 ROW_LAYOUT = 1
 WIDE_LAYOUT = 2
 """A row of this layout holds an integer beyond 64 bits; it is written as big-endian bytes."""
-
-NEVER = -1
-"""No moment."""
-
-
-class Level(IntEnum):
-    """How deep an account is in trouble; back edges and jumps are allowed."""
-
-    HEALTHY = 0
-    WARNING = 1
-    DEFICIT = 2
-    LIQUIDATING = 3
-    BANKRUPT = 4
+POCKET_LAYOUT = 3
+"""A row with perpetuals or isolated pockets."""
+WIDE_POCKET_LAYOUT = 4
+"""The same, with an integer beyond 64 bits."""
 
 
-class Account:
-    """One account (and margin group, until regrouping exists). Amounts of money are minor units of the base currency."""
+class Account(Pocket):
+    """One account (and margin group, until regrouping exists). The account itself is its cross pocket."""
 
-    __slots__ = (
-        "balances",
-        "base",
-        "call_count",
-        "calls",
-        "chain",
-        "contacts",
-        "desk",
-        "effect_count",
-        "figures",
-        "guards",
-        "id",
-        "ledger",
-        "level",
-        "liquidating",
-        "liquidation_amount",
-        "liquidation_count",
-        "open_calls",
-        "pending_since_ns",
-        "positions",
-        "profile",
-        "stale",
-        "suppressed",
-        "truths",
-        "unpaid",
-        "unvalued",
-    )
+    __slots__ = ("base", "chain", "contacts", "desk", "effect_count", "id", "liquidation_count", "pockets", "profile")
 
     def __init__(self, identifier: str, base: int, profile: str, desk: str, contacts: list[str]) -> None:
+        super().__init__()
         self.id = identifier
         self.base = base
         self.profile = profile
         self.desk = desk
         self.contacts = contacts
-        self.level = Level.HEALTHY
-        self.liquidating = False
-        """Since a close-out or an unmet call, until the restore level."""
-        self.stale = False
-        """Some guard is undecided."""
-        self.pending_since_ns = NEVER
-        """The clock at which the condition of the next call first held; NEVER while it does not."""
-        self.suppressed = False
-        """A call matured below the minimum in this entry and was recorded."""
-        self.call_count = 0
-        self.calls: list[Call] = []
         self.liquidation_count = 0
-        self.liquidation_amount = 0
-        """The demand that stands, 0 where none does."""
-        self.ledger: dict[int, int] = {}
-        """Asset -> what was moved and settled, without what spot positions hold."""
-        self.positions: dict[int, Position] = {}
-        self.unvalued: list[tuple[int, int, int, str]] = []
-        """Deposits in assets without a mark: asset, balance before, amount, call named. They count at the first mark."""
+        """Demands of all pockets."""
         self.effect_count = 0
         self.chain = NO_CHAIN
-        self.balances: dict[int, int] = {}
-        """Derived: asset -> ledger and spot holdings together; no zero is kept."""
-        self.open_calls = 0
-        """Derived: how many calls are open."""
-        self.unpaid = 0
-        """Derived: what open calls still demand."""
-        self.guards: list[Guard] = []
-        """Derived: the guards that matter to the account as it stands."""
-        self.truths: list[Truth] | None = None
-        """Derived: what they said when the account last came to rest; None where that is not known. While they say the same, and the account
-        is not touched, it stays at rest."""
-        self.figures: Figures | None = None
-        """Derived: the last valuation."""
+        self.pockets: dict[str, Pocket] = {}
+        """Isolated pockets, always in order of name."""
 
-    def recount(self) -> None:
-        """Bring what is derived from the calls up to date."""
-        self.open_calls = sum(call.open for call in self.calls)
-        self.unpaid = sum(call.unpaid for call in self.calls if call.open)
+    def parts(self) -> tuple[Pocket, ...]:
+        """Return every pocket, cross first."""
+        return (self, *self.pockets.values()) if self.pockets else (self,)
 
-    @property
-    def review(self) -> bool:
-        """A person must decide: an open call was escalated."""
-        return any(call.open and call.deadline == 2 for call in self.calls)
+    def pocket(self, name: str) -> Pocket:
+        """Return a pocket, made where the account has none of the name."""
+        if not name:
+            return self
+        found = self.pockets.get(name)
+        if found is None:
+            found = Pocket(name)
+            self.pockets = dict(sorted([*self.pockets.items(), (name, found)]))
+        return found
 
-    @property
-    def calm(self) -> bool:
-        """Nothing of the lifecycle is under way."""
-        return (
-            self.level == 0
-            and self.pending_since_ns < 0
-            and not self.liquidating
-            and not self.stale
-            and not self.suppressed
-            and not self.open_calls
-        )
-
-    def move(self, asset: int, delta: int) -> None:
-        """Change the ledger of an asset."""
-        self.ledger[asset] = self.ledger.get(asset, 0) + delta
-        self.hold(asset, delta)
-
-    def hold(self, asset: int, delta: int) -> None:
-        """Change the derived balance of an asset."""
-        balance = self.balances.get(asset, 0) + delta
-        if balance:
-            self.balances[asset] = balance
-        else:
-            self.balances.pop(asset, None)
+    def holds_perpetual(self, instrument: int) -> bool:
+        """Say whether some pocket has a position in a perpetual."""
+        return any(key >> 2 == instrument for part in self.parts() for key in part.perpetuals)
 
     def packed(self) -> bytes:
         """Return the facts as one row; equal facts give equal bytes."""
-        ledger: list[int] = []
-        for asset in sorted(self.ledger):
-            if self.ledger[asset]:
-                ledger += (asset, self.ledger[asset])
-        positions: list[int] = []
-        for number in sorted(self.positions):
-            position = self.positions[number]
-            positions += (number, position.quantity, position.open_cost, position.realised, position.fees)
-        flags = self.liquidating | self.stale << 1 | self.suppressed << 2
+        spot: list[int] = []
+        perpetual: list[int] = []
+        for key in sorted(self.positions):
+            position = self.positions[key]
+            if position.leverage is None:
+                spot += (key >> 2, position.quantity, position.open_cost, position.realised, position.fees)
+            else:
+                perpetual += _flat(key, position)
+        wide = bool(perpetual or self.pockets)
         row: list[Any] = [
-            ROW_LAYOUT,
+            POCKET_LAYOUT if wide else ROW_LAYOUT,
             self.id,
             self.base,
             self.profile,
             self.desk,
             self.contacts,
             int(self.level),
-            flags,
+            self.flags,
             self.pending_since_ns,
             self.call_count,
             [call.row() for call in self.calls],
             self.liquidation_count,
             self.liquidation_amount,
-            ledger,
-            positions,
+            _flat_ledger(self),
+            spot,
             self.unvalued,
             self.effect_count,
         ]
+        if wide:
+            row += (self.liquidation_number, perpetual, [_pocket_row(pocket) for pocket in self.pockets.values()])
         try:
             return _encode(row)
         except OverflowError:
-            row[0] = WIDE_LAYOUT
+            row[0] += 1
             return _encode(_narrowed(row))
 
 
+def _flat_ledger(pocket: Pocket) -> list[int]:
+    flat: list[int] = []
+    for asset in sorted(pocket.ledger):
+        if pocket.ledger[asset]:
+            flat += (asset, pocket.ledger[asset])
+    return flat
+
+
+def _flat(key: int, position: Position) -> tuple[int, ...]:
+    return key, position.quantity, position.open_cost, position.realised, position.fees, position.leverage or 0
+
+
+def _pocket_row(pocket: Pocket) -> list[Any]:
+    positions: list[int] = []
+    for key in sorted(pocket.positions):
+        positions += _flat(key, pocket.positions[key])
+    return [
+        pocket.name,
+        int(pocket.level),
+        pocket.flags,
+        pocket.liquidation_number,
+        pocket.liquidation_amount,
+        _flat_ledger(pocket),
+        positions,
+    ]
+
+
+_Integers = list[int | bytes]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(
     tuple[
@@ -189,15 +140,41 @@ _decode = msgspec.msgpack.Decoder(
         int,
         int,
         int,
-        list[list[int | bytes]],
+        list[_Integers],
         int,
         int | bytes,
-        list[int | bytes],
-        list[int | bytes],
+        _Integers,
+        _Integers,
         list[tuple[int, int | bytes, int | bytes, str]],
         int,
     ]
 ).decode
+_decode_pockets = msgspec.msgpack.Decoder(
+    tuple[
+        int,
+        str,
+        int,
+        str,
+        str,
+        list[str],
+        int,
+        int,
+        int,
+        int,
+        list[_Integers],
+        int,
+        int | bytes,
+        _Integers,
+        _Integers,
+        list[tuple[int, int | bytes, int | bytes, str]],
+        int,
+        int,
+        _Integers,
+        list[tuple[str, int, int, int, int | bytes, _Integers, _Integers]],
+    ]
+).decode
+_LAYOUT_AT = 3
+"""Where a row says its layout: behind the head of an array of 16 or more."""
 
 
 def _narrowed(value: Any) -> Any:
@@ -218,29 +195,26 @@ def _widened(value: Any) -> Any:
 
 def unpacked(row: bytes, chain: bytes, directory: Directory) -> Account:
     """Return the account of a packed row and its effect chain."""
-    fields: Any = _decode(row)
-    if fields[0] == WIDE_LAYOUT:
+    layout = row[_LAYOUT_AT]
+    check(ROW_LAYOUT <= layout <= WIDE_POCKET_LAYOUT, "an account row has a known layout", layout=layout)
+    fields: Any = _decode(row) if layout < POCKET_LAYOUT else _decode_pockets(row)
+    if layout in (WIDE_LAYOUT, WIDE_POCKET_LAYOUT):
         fields = _widened(fields)
-    else:
-        check(fields[0] == ROW_LAYOUT, "an account row has a known layout", layout=fields[0])
     account = Account(fields[1], fields[2], fields[3], fields[4], fields[5])
     account.level = Level(fields[6])
-    flags = fields[7]
-    account.liquidating, account.stale, account.suppressed = bool(flags & 1), bool(flags & 2), bool(flags & 4)
+    account.set_flags(fields[7])
     account.pending_since_ns = fields[8]
     account.call_count = fields[9]
     if fields[10]:
         account.calls = [Call(*values) for values in fields[10]]
         account.recount()
-    account.liquidation_count = fields[11]
+    account.liquidation_count = account.liquidation_number = fields[11]
     account.liquidation_amount = fields[12]
-    pairs = iter(fields[13])
-    account.ledger = dict(zip(pairs, pairs, strict=True))
-    account.balances = dict(account.ledger)
+    _fill_ledger(account, fields[13])
     flat = iter(fields[14])
     instruments = directory.instruments
     for number, quantity, cost, realised, fees in zip(flat, flat, flat, flat, flat, strict=True):
-        account.positions[number] = Position(quantity, cost, realised, fees)
+        account.positions[position_key(number, 0)] = Position(quantity, cost, realised, fees)
         if quantity:
             instrument = instruments[number]
             assert instrument is not None
@@ -249,7 +223,30 @@ def unpacked(row: bytes, chain: bytes, directory: Directory) -> Account:
     account.unvalued = [(asset, before, amount, call) for asset, before, amount, call in fields[15]]
     account.effect_count = fields[16]
     account.chain = chain
+    if layout >= POCKET_LAYOUT:
+        account.liquidation_number = fields[17]
+        _fill_perpetuals(account, fields[18])
+        for name, level, flags, number, amount, ledger, positions in fields[19]:
+            pocket = account.pockets[name] = Pocket(name)
+            pocket.level = Level(level)
+            pocket.set_flags(flags)
+            pocket.liquidation_number, pocket.liquidation_amount = number, amount
+            _fill_ledger(pocket, ledger)
+            _fill_perpetuals(pocket, positions)
     return account
+
+
+def _fill_ledger(pocket: Pocket, flat: list[int]) -> None:
+    pairs = iter(flat)
+    pocket.ledger = dict(zip(pairs, pairs, strict=True))
+    pocket.balances = dict(pocket.ledger)
+
+
+def _fill_perpetuals(pocket: Pocket, flat: list[int]) -> None:
+    values: Iterator[int] = iter(flat)
+    for key, quantity, cost, realised, fees, leverage in zip(*[values] * 6, strict=True):
+        position = pocket.positions[key] = Position(quantity, cost, realised, fees, leverage)
+        pocket.hold_perpetual(key, position)
 
 
 def row_id(row: bytes) -> str:
@@ -257,3 +254,6 @@ def row_id(row: bytes) -> str:
     # array 16 (3 bytes), layout (1 byte), then the id as a msgpack string.
     mark = row[4]
     return row[5 : 5 + (mark & 31)].decode() if mark < 0xC0 else row[6 : 6 + row[5]].decode()
+
+
+__all__ = ["NEVER", "Account", "Level", "Pocket", "row_id", "unpacked"]

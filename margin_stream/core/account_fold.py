@@ -9,32 +9,39 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple, assert_never
 
 from margin_stream.core import lifecycle
 from margin_stream.core.account import Account, row_id, unpacked
+from margin_stream.core.booking import book_funding, book_move, book_perpetual, book_spot, integer, sweep
 from margin_stream.core.boxes import REACH_LIMIT, Boxes
 from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, effect_leaf, leaf, slot_of
 from margin_stream.core.market import Market
-from margin_stream.core.model import NO_BOUND, NO_LIMIT, Figures, Guard, Profile, Truth, truth_of
-from margin_stream.core.positions import Position
+from margin_stream.core.model import NO_LIMIT, Profile, SaleLeg, Terms, Truth
+from margin_stream.core.pocket import Pocket
+from margin_stream.core.positions import SIDES, split_key
 from margin_stream.core.routed import (
     Activated,
     AnyRouted,
     Batch,
     Changed,
     Clocked,
+    EngineMoved,
+    Funded,
     Listed,
     Marked,
     Moved,
     Opened,
     Traded,
 )
+from margin_stream.core.valuation import Banded, Corners, Exact, truths, value
+from schemas import effects
 from schemas.binary import encode
 from schemas.decimals import format_scaled
 from schemas.effects import AccountEffect
+from schemas.engines import LATEST
 
 UNPACKED_LIMIT = 8192
 """So many accounts are kept unpacked; the oldest quarter is packed when there are more."""
@@ -57,45 +64,17 @@ _NARROW = 64
 """A reach below this is not tried again but as 0."""
 
 
-class _Exact:
-    """A valuation at fresh marks."""
-
-    __slots__ = ("figures",)
-
-    def __init__(self, figures: Figures) -> None:
-        self.figures = figures
-
-    def truth(self, guard: Guard) -> Truth:
-        return Truth.TRUE if guard.excess(self.figures.value, self.figures.debit) < 0 else Truth.FALSE
-
-
-class _Banded:
-    """A valuation where some mark is missing or stale: each guard is tested over all that the marks leave open."""
-
-    __slots__ = ("_bounds", "_known", "figures")
-
-    def __init__(self, figures: Figures, bounds: Callable[[Guard], Truth]) -> None:
-        self.figures = figures
-        self._bounds = bounds
-        self._known: dict[Guard, Truth] = {}
-
-    def truth(self, guard: Guard) -> Truth:
-        known = self._known.get(guard)
-        if known is None:
-            known = self._known[guard] = self._bounds(guard)
-        return known
-
-
 class AccountFold:
     """One partition's accounts."""
 
-    def __init__(self, *, boxes: bool = True, only: str | None = None) -> None:
+    def __init__(self, *, boxes: bool = True, only: str | None = None, engine: int = LATEST) -> None:
         """
         Args:
+            engine: the engine version that is in force at the start.
             boxes: drive ticks through price boxes; False is the plain way.
             only: fold this account alone (to look at one account's past); every other is passed over.
         """
-        self.market = Market()
+        self.market = Market(engine)
         self.position = 0
         self._only = only
         self._boxes = Boxes() if boxes else None
@@ -110,6 +89,8 @@ class AccountFold:
         """Accounts whose stored row is out of date. Iterated sorted."""
         self._holders: dict[int, array[int]] = {}
         """Asset -> accounts that hold it or once did."""
+        self._perpetual_holders: dict[int, array[int]] = {}
+        """Instrument -> accounts that hold the perpetual or once did."""
         self._uncertified: dict[int, None] = {}
         self._timers: list[tuple[int, int]] = []
         self._armed: dict[int, int] = {}
@@ -119,8 +100,7 @@ class AccountFold:
         self.effect_sums: dict[int, int] = {}
         self._out: list[Emitted] = []
         self._item_start = 0
-        self._lowest: list[int] = [1]
-        self._highest: list[int] = [1]
+        self._corners = Corners()
         self.evaluations = 0
         """Valuations made since the start; not a fact."""
 
@@ -169,14 +149,17 @@ class AccountFold:
                 self._list(item)
             case Activated():
                 self.market.waiting.append(item.activation)
+            case Funded():
+                self._fund(item)
+            case EngineMoved():
+                self.market.engine_version = item.version
             case _:
                 assert_never(item)
 
     def _list(self, item: Listed) -> None:
         self.market.enlist(item.listed)
-        while len(self._lowest) < len(self.market.prices):
-            self._lowest.append(0)
-            self._highest.append(0)
+        if len(self._corners.lowest) < len(self.market.prices):
+            self._corners.fit(self.market)
             if self._boxes is not None:
                 self._boxes.add_instrument()
 
@@ -206,7 +189,8 @@ class AccountFold:
             for account in range(len(self._ids)):
                 touched = self._account(account)
                 if touched.profile in names:
-                    touched.truths = None
+                    for part in touched.parts():
+                        part.truths = None
                     self._rest(account)
         if gone_stale:
             concerned: dict[int, None] = {}
@@ -242,7 +226,8 @@ class AccountFold:
             account.contacts = list(item.contacts)
         if item.profile is not None:
             account.profile = item.profile
-            account.truths = None
+            for part in account.parts():
+                part.truths = None
         self._rest(number)
         self._touch(number)
 
@@ -251,41 +236,65 @@ class AccountFold:
         account = self._account(number)
         instrument = self.market.directory.instruments[item.instrument]
         assert instrument is not None
-        position = account.positions.get(item.instrument)
-        if position is None:
-            position = account.positions[item.instrument] = Position()
-        quantity, fee = _integer(item.quantity), _integer(item.fee)
-        currency, base = instrument.currency, instrument.base
-        cash = position.trade(quantity, item.price, currency.scale - instrument.quantity_scale - instrument.price_scale)
-        position.fees += fee
-        self._hold(number, account, base.number)
-        self._hold(number, account, currency.number)
-        account.move(currency.number, cash - fee)
-        account.hold(base.number, quantity * 10 ** (base.scale - instrument.quantity_scale))
-        self._rest(number, money=True)
+        self._hold(number, account, instrument.currency.number)
+        if instrument.perpetual:
+            self._hold_perpetual(number, account, instrument.number)
+            book_perpetual(account, instrument, item)
+        else:
+            self._hold(number, account, instrument.base.number)
+            book_spot(account, instrument, item)
+        self._rest(number, money=(item.pocket, "") if item.margin else (item.pocket,))
+        if item.pocket:
+            self._sweep(number, account, item.pocket)
         self._touch(number)
 
     def _move(self, item: Moved) -> None:
         number = self._number[item.account]
         account = self._account(number)
-        amount = _integer(item.amount)
-        before = account.balances.get(item.asset, 0)
         self._hold(number, account, item.asset)
+        if item.pocket or item.from_pocket is not None:
+            book_move(account, item)
+            names = (item.pocket,) if item.from_pocket is None else (item.pocket, item.from_pocket)
+            self._rest(number, money=names)
+            for name in names:
+                if name:
+                    pocket = account.pockets[name]
+                    if pocket.empty or (pocket.positions and not pocket.perpetuals):
+                        self._sweep(number, account, name)
+            self._touch(number)
+            return
+        amount = integer(item.amount)
+        before = account.balances.get(item.asset, 0)
         account.move(item.asset, amount)
         profile = self.market.profiles.get(account.profile)
         if profile is not None and (account.calls or item.call):
-            value = profile.terms.credit(item.asset, before, amount, self.market.prices)
-            case = self._case(account, profile)
-            if value is None:
+            worth = profile.terms.credit(item.asset, before, amount, self.market.prices)
+            case = self._case(account, account, profile)
+            if worth is None:
                 if amount > 0:
                     named = lifecycle.named_call(case, item.call)
                     account.unvalued.append((item.asset, before, amount, case.call_id(named) if named else ""))
             elif amount > 0:
-                lifecycle.credit(case, value, item.call)
+                lifecycle.credit(case, worth, item.call)
             else:
-                lifecycle.withdraw(case, value)
-        self._rest(number, money=True)
+                lifecycle.withdraw(case, worth)
+        self._rest(number, money=("",))
         self._touch(number)
+
+    def _fund(self, item: Funded) -> None:
+        instrument = self.market.directory.instruments[item.instrument]
+        assert instrument is not None
+        for number in dict.fromkeys(self._perpetual_holders.get(item.instrument, ())):
+            account = self._account(number)
+            if account.holds_perpetual(item.instrument):
+                self._hold(number, account, instrument.currency.number)
+                concerned = book_funding(account, instrument, item.rate, item.price)
+                self._rest(number, money=[pocket.name for pocket in concerned])
+                self._touch(number)
+
+    def _sweep(self, number: int, account: Account, name: str) -> None:
+        if sweep(account, name):
+            self._rest(number, money=("",))
 
     # ---- accounts -------------------------------------------------------------------------------------------------
 
@@ -320,10 +329,17 @@ class AccountFold:
             self._uncertified[number] = None
 
     def _hold(self, number: int, account: Account, asset: int) -> None:
-        if asset not in account.balances:
+        if asset not in account.balances and not any(asset in pocket.balances for pocket in account.pockets.values()):
             holders = self._holders.get(asset)
             if holders is None:
                 holders = self._holders[asset] = array("I")
+            holders.append(number)
+
+    def _hold_perpetual(self, number: int, account: Account, instrument: int) -> None:
+        if not account.holds_perpetual(instrument):
+            holders = self._perpetual_holders.get(instrument)
+            if holders is None:
+                holders = self._perpetual_holders[instrument] = array("I")
             holders.append(number)
 
     def _depending_on(self, instrument: int) -> list[int]:
@@ -335,69 +351,58 @@ class AccountFold:
                 for number in self._holders.get(asset, ()):
                     if number not in found:
                         account = self._account(number)
-                        if account.profile == name and asset in account.balances:
+                        if account.profile == name and (asset in account.balances or account.pockets):
                             found[number] = None
+        for number in self._perpetual_holders.get(instrument, ()):
+            if number not in found and self._account(number).holds_perpetual(instrument):
+                found[number] = None
         return list(found)
 
     # ---- evaluation -----------------------------------------------------------------------------------------------
 
-    def _valuation(self, account: Account, profile: Profile) -> _Exact | _Banded:
+    def _valuation(self, pocket: Pocket, profile: Profile) -> Exact | Banded:
         self.evaluations += 1
-        market, terms = self.market, profile.terms
-        figures = terms.evaluate(account, market.prices)
-        if not self._open_marks(account, profile, figures):
-            return _Exact(figures)
+        return value(self.market, pocket, profile, self._corners)
 
-        def bounds(guard: Guard) -> Truth:
-            lowest, highest = self._corners(account, profile)
-            return truth_of(terms.bounds(account, lowest, highest, (guard,))[0])
+    def _case(self, account: Account, pocket: Pocket, profile: Profile, valuation: Exact | Banded | None = None) -> lifecycle.Case:
+        scale = self.market.directory.assets[account.base].scale
 
-        return _Banded(figures, bounds)
-
-    def _open_marks(self, account: Account, profile: Profile, figures: Figures) -> bool:
-        """Say whether the account's value reads a mark that is missing or stale, or owes what cannot be priced."""
-        unfresh = self.market.unfresh
-        return figures.unbounded or (bool(unfresh) and not unfresh.isdisjoint(profile.terms.depends_on(account)))
-
-    def _corners(self, account: Account, profile: Profile) -> tuple[list[int], list[int]]:
-        """Write the least and greatest price of each instrument that the account reads: its mark, its stale band, or no bound."""
-        market, lowest, highest = self.market, self._lowest, self._highest
-        depends = profile.terms.depends_on(account)
-        unfresh = market.unfresh
-        for number in depends:
-            if number in unfresh:
-                if market.stale[number]:
-                    lowest[number], highest[number] = market.stale_band(number)
-                else:
-                    lowest[number], highest[number] = 0, NO_BOUND
-            else:
-                lowest[number] = highest[number] = market.prices[number]
-        return lowest, highest
-
-    def _case(self, account: Account, profile: Profile, valuation: _Exact | _Banded | None = None) -> lifecycle.Case:
-        directory = self.market.directory
-        scale = directory.assets[account.base].scale
-
-        def sale() -> list[tuple[str, int]]:
-            legs = profile.terms.sale(account, self.market.prices, profile.policy.restore.ratio)
-            return [(directory.assets[leg.asset].name, leg.amount) for leg in legs]
+        def sale() -> list[tuple[int, effects.LiquidationLeg]]:
+            legs = profile.terms.sale(pocket, self.market.prices, profile.policy.restore)
+            return [(leg.amount, self._leg(leg, scale)) for leg in legs]
 
         return lifecycle.Case(
             account,
+            pocket,
             profile,
-            valuation if valuation is not None else self._valuation(account, profile),
+            valuation if valuation is not None else self._valuation(pocket, profile),
             self.market.clock_ns,
             self._emit,
             lambda amount: format_scaled(amount, scale),
             sale,
         )
 
-    def _rest(self, number: int, *, money: bool = False) -> None:
-        """Evaluate an account to rest.
+    def _leg(self, leg: SaleLeg, scale: int) -> effects.LiquidationLeg:
+        directory = self.market.directory
+        amount = format_scaled(leg.amount, scale)
+        if not leg.key:
+            return effects.LiquidationLeg(asset=directory.assets[leg.asset].name, amount=amount)
+        number, side = split_key(leg.key)
+        instrument = directory.instruments[number]
+        assert instrument is not None
+        return effects.LiquidationLeg(
+            asset=instrument.name,
+            amount=amount,
+            quantity=format_scaled(leg.quantity, instrument.quantity_scale),
+            position_side=SIDES[side] if side else "",
+        )
+
+    def _rest(self, number: int, *, money: Collection[str] = ()) -> None:
+        """Evaluate an account to rest, pocket by pocket, cross first.
 
         Args:
             number: the account.
-            money: money or a trade moved, which may lower a demand to sell (prices alone never do).
+            money: pockets in which money or a trade moved, which may lower a demand to sell (prices alone never do).
         """
         account = self._account(number)
         boxes = self._boxes
@@ -409,44 +414,51 @@ class AccountFold:
             return
         if account.unvalued:
             self._value_deposits(number, account, profile)
-        valuation = self._valuation(account, profile)
-        figures = account.figures = valuation.figures
-        if type(valuation) is _Exact and not money:
-            known = account.truths
+        self._rest_pocket(number, account, account, profile, "" in money)
+        if account.pockets:
+            for pocket in account.pockets.values():
+                self._rest_pocket(number, account, pocket, profile, pocket.name in money)
+
+    def _rest_pocket(self, number: int, account: Account, pocket: Pocket, profile: Profile, money: bool) -> None:
+        valuation = self._valuation(pocket, profile)
+        figures = pocket.figures = valuation.figures
+        if type(valuation) is Exact and not money:
+            known = pocket.truths
             if known is not None:
-                value, debit, _ = figures
-                for guard, truth in zip(account.guards, known, strict=True):
-                    if (Truth.TRUE if guard.excess(value, debit) < 0 else Truth.FALSE) is not truth:
+                worth, debit, _ = figures
+                for guard, truth in zip(pocket.guards, known, strict=True):
+                    if (Truth.TRUE if guard.excess(worth, debit) < 0 else Truth.FALSE) is not truth:
                         break
                 else:
                     return
-            elif account.calm and profile.policy.calm.excess(figures.value, figures.debit) >= 0:
+            elif pocket.calm and profile.policy.calm.excess(figures.value, figures.debit) >= 0:
                 return
         effects_before = account.effect_count
-        facts_before = (account.pending_since_ns, account.liquidating, account.suppressed, account.stale, account.level)
-        case = self._case(account, profile, valuation)
+        facts_before = (pocket.pending_since_ns, pocket.liquidating, pocket.suppressed, pocket.stale, pocket.level)
+        case = self._case(account, pocket, profile, valuation)
         lifecycle.settle(case)
-        if money and account.liquidating:
+        if money and pocket.liquidating:
             lifecycle.demand_sale(case)
-        self._arm(number, account, profile)
+        if pocket is account:
+            self._arm(number, account, profile)
         if effects_before != account.effect_count or facts_before != (
-            account.pending_since_ns,
-            account.liquidating,
-            account.suppressed,
-            account.stale,
-            account.level,
+            pocket.pending_since_ns,
+            pocket.liquidating,
+            pocket.suppressed,
+            pocket.stale,
+            pocket.level,
         ):
             self._dirty.add(number)
 
     def _value_deposits(self, number: int, account: Account, profile: Profile) -> None:
         waiting: list[tuple[int, int, int, str]] = []
         for asset, before, amount, call in account.unvalued:
-            value = profile.terms.credit(asset, before, amount, self.market.prices)
-            if value is None:
+            worth = profile.terms.credit(asset, before, amount, self.market.prices)
+            if worth is None:
                 waiting.append((asset, before, amount, call))
             else:
                 account.truths = None
-                lifecycle.credit(self._case(account, profile), value, call)
+                lifecycle.credit(self._case(account, account, profile), worth, call)
         if len(waiting) != len(account.unvalued):
             account.unvalued = waiting
             self._dirty.add(number)
@@ -456,7 +468,7 @@ class AccountFold:
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return
-        lifecycle.run_timers(self._case(account, profile))
+        lifecycle.run_timers(self._case(account, account, profile))
         self._touch(number)
         self._arm(number, account, profile)
 
@@ -496,47 +508,49 @@ class AccountFold:
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return
-        terms = profile.terms
-        directions = terms.directions(account)
-        unfresh = self.market.unfresh
+        market, terms, corners = self.market, profile.terms, self._corners
+        parts = account.parts()
+        directions = terms.directions(account) if len(parts) == 1 else _joined(terms, parts)
+        unfresh = market.unfresh
         if unfresh and not unfresh.isdisjoint(directions):
-            self._corners(account, profile)
+            for pocket in parts:
+                corners.write(market, pocket, profile)
             directions = {leg: way for leg, way in directions.items() if leg not in unfresh}
-        figures = account.figures
-        if figures is None:
-            figures = account.figures = terms.evaluate(account, self.market.prices)
-        guards, truths = account.guards, account.truths
-        if truths is None:
-            guards = lifecycle.guards_of(account, profile.policy)
-            truths = self._truths(account, profile, guards, figures)
-        if Truth.UNDECIDED not in truths:
-            against, favourable = terms.reach(account, self.market.prices, guards, truths, figures)
-            against, favourable = _capped(against), _capped(favourable)
-            lowest, highest = self._lowest, self._highest
-            while True:
-                sides = boxes.box(directions, against, favourable, lowest, highest)
-                spans = terms.bounds(account, lowest, highest, guards)
-                for (least, greatest), truth in zip(spans, truths, strict=True):
+        tests = []
+        against = favourable = NO_LIMIT
+        for pocket in parts:
+            figures = pocket.figures
+            if figures is None:
+                figures = pocket.figures = terms.evaluate(pocket, market.prices)
+            guards, known = pocket.guards, pocket.truths
+            if known is None:
+                guards = lifecycle.guards_of(pocket, profile.policy)
+                known = truths(market, pocket, profile, guards, figures, corners)
+            if Truth.UNDECIDED in known:
+                boxes.heat(number, directions)
+                return
+            down, up = terms.reach(pocket, market.prices, guards, known, figures)
+            against, favourable = min(against, down), min(favourable, up)
+            tests.append((pocket, guards, known))
+        against, favourable = _capped(against), _capped(favourable)
+        while True:
+            sides = boxes.box(directions, against, favourable, corners.lowest, corners.highest)
+            falls = rises = False
+            for pocket, guards, known in tests:
+                for (least, greatest), truth in zip(terms.bounds(pocket, corners.lowest, corners.highest, guards), known, strict=True):
                     if truth is Truth.FALSE:
-                        if least is None or least < 0:
-                            break
-                    elif greatest is None or greatest >= 0:
-                        break
-                else:
-                    boxes.certify(number, sides)
-                    return
-                if against in (0, REACH_LIMIT) and favourable in (0, REACH_LIMIT):
-                    break
-                # Too wide a guess: three quarters of it, and in the end the cell alone.
-                against, favourable = (_narrowed(side) for side in (against, favourable))
+                        falls = falls or least is None or least < 0
+                    else:
+                        rises = rises or greatest is None or greatest >= 0
+            if not falls and not rises:
+                boxes.certify(number, sides)
+                return
+            # Too wide a guess: three quarters of it on the side that failed, and in the end the cell alone.
+            if (falls and against == 0) or (rises and favourable == 0):
+                break
+            against = _narrowed(against) if falls else against
+            favourable = _narrowed(favourable) if rises else favourable
         boxes.heat(number, directions)
-
-    def _truths(self, account: Account, profile: Profile, guards: list[Guard], figures: Figures) -> list[Truth]:
-        if not self._open_marks(account, profile, figures):
-            exact = _Exact(figures)
-            return [exact.truth(guard) for guard in guards]
-        lowest, highest = self._corners(account, profile)
-        return [truth_of(span) for span in profile.terms.bounds(account, lowest, highest, guards)]
 
     # ---- effects, rows, digests -----------------------------------------------------------------------------------
 
@@ -601,10 +615,10 @@ class AccountFold:
         number = self._number.get(identifier)
         return None if number is None else self._account(number)
 
-    def valuation(self, account: Account) -> _Exact | _Banded | None:
-        """Return the valuation of an account at the marks as they are; None where its profile has not taken effect."""
+    def valuation(self, account: Account, pocket: Pocket) -> Exact | Banded | None:
+        """Return the valuation of a pocket at the marks as they are; None where the account's profile has not taken effect."""
         profile = self.market.profiles.get(account.profile)
-        return None if profile is None else self._valuation(account, profile)
+        return None if profile is None else self._valuation(pocket, profile)
 
     @property
     def account_count(self) -> int:
@@ -628,13 +642,10 @@ class AccountFold:
         """
         self.market = market
         self.position = position
-        while len(self._lowest) < len(market.prices):
-            self._lowest.append(0)
-            self._highest.append(0)
-            if self._boxes is not None:
-                self._boxes.add_instrument()
+        self._corners.fit(market)
         if self._boxes is not None:
             for number in range(1, len(market.prices)):
+                self._boxes.add_instrument()
                 if market.prices[number]:
                     self._boxes.place(number, market.prices[number])
         directory = market.directory
@@ -650,10 +661,16 @@ class AccountFold:
             if account.effect_count:
                 self._heads[number] = (account.effect_count, chain)
                 effects_[slot] = effects_.get(slot, 0) + effect_leaf(identifier, account.effect_count, chain)
-            for asset in account.balances:
+            assets = account.balances if not account.pockets else dict.fromkeys(a for part in account.parts() for a in part.balances)
+            for asset in assets:
                 held = holders.get(asset)
                 if held is None:
                     held = holders[asset] = array("I")
+                held.append(number)
+            for instrument in dict.fromkeys(key >> 2 for part in account.parts() for key in part.perpetuals):
+                held = self._perpetual_holders.get(instrument)
+                if held is None:
+                    held = self._perpetual_holders[instrument] = array("I")
                 held.append(number)
             if account.pending_since_ns >= 0 or account.calls:
                 profile = market.profiles.get(account.profile)
@@ -666,6 +683,15 @@ class AccountFold:
             self._uncertified = dict.fromkeys(range(len(self._ids)))
 
 
+def _joined(terms: Terms, parts: Iterable[Pocket]) -> dict[int, int]:
+    """Return the directions of several pockets together; 0 where they differ."""
+    found: dict[int, int] = {}
+    for pocket in parts:
+        for number, way in terms.directions(pocket).items():
+            found[number] = way if found.get(number, way) == way else 0
+    return found
+
+
 def _capped(reach: int) -> int:
     """Return a reach below REACH_LIMIT, which itself stands for no limit: a wide box still has an end."""
     return REACH_LIMIT if reach >= NO_LIMIT else min(reach, REACH_LIMIT - 1)
@@ -673,16 +699,12 @@ def _capped(reach: int) -> int:
 
 def _narrowed(reach: int) -> int:
     if reach >= REACH_LIMIT:
-        return reach
+        return REACH_LIMIT >> 1
     return reach * 3 >> 2 if reach > _NARROW else 0
 
 
 def _by_group(emitted: Emitted) -> str:
     return emitted.group
-
-
-def _integer(value: int | bytes) -> int:
-    return value if isinstance(value, int) else int.from_bytes(value, "big", signed=True)
 
 
 __all__ = ["AccountFold", "Emitted", "row_id"]

@@ -35,6 +35,7 @@ class Instrument:
         "kind",
         "name",
         "number",
+        "perpetual",
         "price_scale",
         "quantity_scale",
         "reanchor_ppm",
@@ -46,7 +47,9 @@ class Instrument:
         self.number = number
         self.name = listed.instrument
         self.kind = listed.kind
+        self.perpetual = listed.kind == "perpetual"
         self.base = base
+        """What a trade delivers; a perpetual delivers nothing, and its currency stands here."""
         self.currency = currency
         self.price_scale = listed.price_scale
         self.quantity_scale = listed.quantity_scale
@@ -90,9 +93,10 @@ class Directory:
                 return Refusal.LISTING_INVALID, f"{field}: a fraction from 0 up to, not including, 1 with at most six decimal places"
         if listed.currency not in self.asset_by_name:
             return Refusal.ASSET_UNKNOWN, f"currency: {listed.currency!r} is not listed"
-        if listed.kind == "equity":
+        if listed.kind in ("equity", "perpetual"):
             if listed.base:
-                return Refusal.LISTING_INVALID, "base: a share is its own asset"
+                why = "a share is its own asset" if listed.kind == "equity" else "a perpetual delivers nothing"
+                return Refusal.LISTING_INVALID, f"base: {why}"
             return None
         base = self.asset_by_name.get(listed.base)
         if base is None:
@@ -111,6 +115,8 @@ class Directory:
             return None
         if listed.kind == "equity":
             base = self._add_asset(listed.instrument, listed.quantity_scale)
+        elif listed.kind == "perpetual":
+            base = self.asset_by_name[listed.currency]
         else:
             base = self.asset_by_name[listed.base]
         instrument = Instrument(len(self.instruments), listed, base, self.asset_by_name[listed.currency])

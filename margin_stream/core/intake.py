@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import Enum
 from hashlib import sha256
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
@@ -19,12 +19,28 @@ from margin_stream.core.directory import Instrument
 from margin_stream.core.identity import BLOCK, HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
 from margin_stream.core.market import Market
 from margin_stream.core.model import ParameterError, profile_of
+from margin_stream.core.positions import SIDES
 from margin_stream.core.quotes import Quote, QuoteGuard
-from margin_stream.core.routed import Activated, AnyRouted, Batch, Changed, Clocked, Listed, Marked, Moved, Opened, Traded
+from margin_stream.core.routed import (
+    FUNDING_SCALE,
+    Activated,
+    AnyRouted,
+    Batch,
+    Changed,
+    Clocked,
+    EngineMoved,
+    Funded,
+    Listed,
+    Marked,
+    Moved,
+    Opened,
+    Traded,
+)
 from schemas import effects
 from schemas.binary import encode
 from schemas.columns import ABSENT, TickColumns, unpack
 from schemas.decimals import POWERS_OF_TEN, DecimalPair, format_scaled, scaled
+from schemas.engines import LATEST
 from schemas.inputs import (
     AccountChanged,
     AccountOpened,
@@ -32,6 +48,7 @@ from schemas.inputs import (
     ClockTicked,
     CollateralMoved,
     EngineActivated,
+    FundingPaid,
     InstrumentListed,
     PositionChanged,
     PriceTicked,
@@ -41,7 +58,6 @@ from schemas.refusals import Refusal
 
 DAY_NS = 86_400_000_000_000
 CLOCK_JUMP_LIMIT_NS = 8 * DAY_NS
-ENGINE_VERSION = 1
 PRICE_LIMIT = 2**62
 AMOUNT_LIMIT = 2**96
 ACCOUNT_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -60,13 +76,22 @@ ACCEPTED, DUPLICATE, REFUSED = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REFU
 Reason = tuple[Refusal, str]
 
 
+class Entry(NamedTuple):
+    """What the intake knows of an account."""
+
+    partition: int
+    base: int
+    """Asset number of the base currency."""
+    profile: str
+
+
 class IntakeFold:
     """The intake of one store."""
 
-    def __init__(self, partitions: int, window: int = IDENTITY_WINDOW) -> None:
+    def __init__(self, partitions: int, window: int = IDENTITY_WINDOW, engine: int = LATEST) -> None:
         self.partitions = partitions
         self.window = window
-        self.market = Market()
+        self.market = Market(engine)
         self.position = 0
         self.accepted = 0
         self.refused = 0
@@ -77,15 +102,15 @@ class IntakeFold:
         self.guard = QuoteGuard()
         self.feeds: dict[str, FeedSource] = {}
         self.books: dict[str, BookSource] = {}
-        self.accounts: dict[str, tuple[int, int]] = {}
-        """Account -> (partition, asset number of the base currency). Equal pairs are one object."""
+        self.accounts: dict[str, Entry] = {}
+        """Equal entries are one object."""
         self.accounts_sum = 0
         self.undecodable: dict[bytes, None] = {}
         """SHA-256 of every input that could not be decoded."""
         self.undecodable_sum = 0
         self.market_count, self.market_chain = 0, NO_CHAIN
         self.intake_count, self.intake_chain = 0, NO_CHAIN
-        self._pairs: dict[tuple[int, int], tuple[int, int]] = {}
+        self._entries: dict[Entry, Entry] = {}
         self._profile_bases: dict[str, tuple[int, int]] = {}
         self._previous = 0
         self._routed: list[list[AnyRouted]] = [[] for _ in range(partitions)]
@@ -276,6 +301,8 @@ class IntakeFold:
                 return self._trade(event)
             case CollateralMoved():
                 return self._move(event)
+            case FundingPaid():
+                return self._fund(event)
             case AccountOpened():
                 return self._open(event)
             case AccountChanged():
@@ -303,6 +330,9 @@ class IntakeFold:
         entry = self.accounts.get(event.account)
         if entry is None:
             return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
+        reason = self._margin_refusal(event, instrument, entry)
+        if reason is not None:
+            return reason
         quantity = scaled(event.quantity_delta, instrument.quantity_scale)
         if quantity is None:
             return Refusal.WRONG_SCALE, f"quantity_delta: {instrument.name} has {instrument.quantity_scale} decimal places"
@@ -312,11 +342,50 @@ class IntakeFold:
         fee = scaled(event.fee, instrument.currency.scale)
         if fee is None:
             return Refusal.WRONG_SCALE, f"fee: {instrument.currency.name} has {instrument.currency.scale} decimal places"
+        margin = scaled(event.pocket_margin_delta, instrument.currency.scale)
+        if margin is None:
+            return Refusal.WRONG_SCALE, f"pocket_margin_delta: {instrument.currency.name} has {instrument.currency.scale} decimal places"
         if not 0 <= price < PRICE_LIMIT:
             return Refusal.OUT_OF_RANGE, "price: from 0 up to 2**62 units of the price scale"
         if not (-AMOUNT_LIMIT < quantity < AMOUNT_LIMIT and -AMOUNT_LIMIT < fee < AMOUNT_LIMIT):
             return Refusal.OUT_OF_RANGE, "quantity_delta, fee: within 2**96 units of their scale"
-        self._routed[entry[0]].append(Traded(self.position, event.account, instrument.number, _wire(quantity), price, _wire(fee)))
+        if not -AMOUNT_LIMIT < margin < AMOUNT_LIMIT:
+            return Refusal.OUT_OF_RANGE, "pocket_margin_delta: within 2**96 units of its scale"
+        self._routed[entry.partition].append(
+            Traded(
+                self.position,
+                event.account,
+                instrument.number,
+                _wire(quantity),
+                price,
+                _wire(fee),
+                event.pocket,
+                SIDES.index(event.position_side),
+                _wire(margin),
+                event.leverage,
+            )
+        )
+        return None
+
+    def _margin_refusal(self, event: PositionChanged, instrument: Instrument, entry: Entry) -> Reason | None:
+        """Return why a trade does not fit the account's profile as it is in force, or None."""
+        if self.market.engine_version < 2:
+            return None
+        if not instrument.perpetual and (event.pocket or event.position_side != "both" or event.pocket_margin_delta[0] or event.leverage):
+            return Refusal.POCKET_INVALID, f"pocket, position_side, pocket_margin_delta, leverage: {instrument.name} is no perpetual"
+        if event.pocket_margin_delta[0] and not event.pocket:
+            return Refusal.POCKET_INVALID, "pocket_margin_delta: names no pocket"
+        profile = self.market.profiles.get(entry.profile)
+        if profile is None:
+            return None
+        why = profile.terms.refuses(instrument)
+        if why:
+            return (
+                Refusal.INSTRUMENT_NOT_MARGINED,
+                f"instrument: {instrument.name}: {why} (profile {profile.name}, version {profile.version})",
+            )
+        if event.pocket and not profile.terms.pockets:
+            return Refusal.POCKET_INVALID, f"pocket: profile {profile.name} has no isolated pockets"
         return None
 
     def _move(self, event: CollateralMoved) -> Reason | None:
@@ -328,13 +397,51 @@ class IntakeFold:
         entry = self.accounts.get(event.account)
         if entry is None:
             return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
+        if event.pocket or event.from_pocket is not None:
+            profile = self.market.profiles.get(entry.profile)
+            if profile is not None and not profile.terms.pockets:
+                return Refusal.POCKET_INVALID, f"pocket, from_pocket: profile {profile.name} has no isolated pockets"
+            if event.pocket == event.from_pocket:
+                return Refusal.POCKET_INVALID, "from_pocket: the pocket itself"
         amount = scaled(event.amount_delta, asset.scale)
         if amount is None:
             return Refusal.WRONG_SCALE, f"amount_delta: {asset.name} has {asset.scale} decimal places"
         if not -AMOUNT_LIMIT < amount < AMOUNT_LIMIT:
             return Refusal.OUT_OF_RANGE, "amount_delta: within 2**96 units of the asset's scale"
-        self._routed[entry[0]].append(Moved(self.position, event.account, asset.number, _wire(amount), event.call))
+        if event.from_pocket is not None and amount <= 0:
+            return Refusal.OUT_OF_RANGE, "amount_delta: a transfer between pockets is positive"
+        self._routed[entry.partition].append(
+            Moved(self.position, event.account, asset.number, _wire(amount), event.call, event.pocket, event.from_pocket)
+        )
         return None
+
+    def _fund(self, event: FundingPaid) -> Reason | None:
+        market = self.market
+        if market.clock_ns == 0:
+            return _CLOCK_REQUIRED
+        instrument = market.directory.instrument_by_name.get(event.instrument)
+        if instrument is None:
+            return Refusal.INSTRUMENT_UNKNOWN, f"instrument: {event.instrument!r} is not listed"
+        if not instrument.perpetual:
+            return Refusal.NOT_TRADABLE, f"instrument: {event.instrument} is no perpetual"
+        rate = scaled(event.rate, FUNDING_SCALE)
+        if rate is None:
+            return Refusal.WRONG_SCALE, f"rate: at most {FUNDING_SCALE} decimal places"
+        price = market.prices[instrument.number] if event.price is None else scaled(event.price, instrument.price_scale)
+        if price is None:
+            return Refusal.WRONG_SCALE, f"price: {instrument.name} has {instrument.price_scale} decimal places"
+        if not -POWERS_OF_TEN[FUNDING_SCALE] < rate < POWERS_OF_TEN[FUNDING_SCALE]:
+            return Refusal.OUT_OF_RANGE, "rate: between -1 and 1"
+        if not 0 <= price < PRICE_LIMIT:
+            return Refusal.OUT_OF_RANGE, "price: from 0 up to 2**62 units of the price scale"
+        if event.price is None and price == 0:
+            return Refusal.MARK_REQUIRED, f"price: {instrument.name} has no mark yet"
+        self._route_to_all(Funded(self.position, instrument.number, rate, price))
+        return None
+
+    def _route_to_all(self, item: AnyRouted) -> None:
+        for routed in self._routed:
+            routed.append(item)
 
     def _tick_event(self, event: PriceTicked) -> Reason | None:
         return self._tick(event.source, event.instrument, event.price, event.bid, event.ask)
@@ -407,9 +514,7 @@ class IntakeFold:
                 mark=format_scaled(market.prices[number], instrument.price_scale),
                 marked_at_ns=market.marked_at_ns[number],
             )
-        item = Clocked(self.position, event.time)
-        for routed in self._routed:
-            routed.append(item)
+        self._route_to_all(Clocked(self.position, event.time))
         return None
 
     def _list(self, event: InstrumentListed) -> Reason | None:
@@ -417,14 +522,12 @@ class IntakeFold:
         if reason is not None:
             return reason
         self.market.enlist(event)
-        item = Listed(self.position, event)
-        for routed in self._routed:
-            routed.append(item)
+        self._route_to_all(Listed(self.position, event))
         return None
 
     def _activate(self, event: ProfileActivated) -> Reason | None:
         try:
-            profile = profile_of(event, self.market.directory)
+            profile = profile_of(event, self.market.directory, self.market.engine_version)
         except ParameterError as error:
             return Refusal.PROFILE_INVALID, str(error)
         known = self._profile_bases.get(event.profile)
@@ -435,14 +538,17 @@ class IntakeFold:
                 return Refusal.PROFILE_INVALID, "parameters.base_currency: never changes"
         self._profile_bases[event.profile] = (profile.terms.base, event.version)
         self.market.waiting.append(event)
-        item = Activated(self.position, event)
-        for routed in self._routed:
-            routed.append(item)
+        self._route_to_all(Activated(self.position, event))
         return None
 
     def _engine(self, event: EngineActivated) -> Reason | None:
-        if event.version != ENGINE_VERSION:
-            return Refusal.ENGINE_UNKNOWN, f"version: {event.version}"
+        now = self.market.engine_version
+        if not now <= event.version <= LATEST:
+            return Refusal.ENGINE_UNKNOWN, f"version: {event.version}; in force is {now}, the latest is {LATEST}"
+        if event.version > now:
+            self.market.engine_version = event.version
+            self.accounts_sum = sum(self._account_leaf(name) for name in self.accounts) % MODULUS
+            self._route_to_all(EngineMoved(self.position, event.version))
         return None
 
     def _open(self, event: AccountOpened) -> Reason | None:
@@ -459,7 +565,7 @@ class IntakeFold:
         reason = self._profile_refusal(event.profile, base.number)
         if reason is not None:
             return reason
-        partition = self._admit(name, base.number)
+        partition = self._admit(name, base.number, event.profile)
         self.new_accounts.append(name)
         self._routed[partition].append(Opened(self.position, name, base.number, event.profile, event.desk, event.contacts))
         return None
@@ -472,22 +578,33 @@ class IntakeFold:
             return Refusal.ACCOUNT_INVALID, f"profile: {name} has another base currency"
         return None
 
-    def _admit(self, name: str, base: int) -> int:
-        slot = slot_of(name)
-        pair = (partition_of(slot, self.partitions), base)
-        self.accounts[name] = self._pairs.setdefault(pair, pair)
-        self.accounts_sum = (self.accounts_sum + leaf(f"{name}\0{base}".encode())) % MODULUS
-        return pair[0]
+    def _admit(self, name: str, base: int, profile: str) -> int:
+        partition = partition_of(slot_of(name), self.partitions)
+        self._enter(name, Entry(partition, base, profile))
+        return partition
+
+    def _enter(self, name: str, entry: Entry) -> None:
+        self.accounts[name] = self._entries.setdefault(entry, entry)
+        self.accounts_sum = (self.accounts_sum + self._account_leaf(name)) % MODULUS
+
+    def _account_leaf(self, name: str) -> int:
+        """Return what an account adds to the digest of the intake; engine version 1 did not look at its profile."""
+        entry = self.accounts[name]
+        profile = "" if self.market.engine_version < 2 else f"\0{entry.profile}"
+        return leaf(f"{name}\0{entry.base}{profile}".encode())
 
     def _change(self, event: AccountChanged) -> Reason | None:
         entry = self.accounts.get(event.account)
         if entry is None:
             return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
         if event.profile is not None:
-            reason = self._profile_refusal(event.profile, entry[1])
+            reason = self._profile_refusal(event.profile, entry.base)
             if reason is not None:
                 return reason
-        self._routed[entry[0]].append(Changed(self.position, event.account, event.profile, event.desk, event.contacts))
+            self.accounts_sum -= self._account_leaf(event.account)
+            self._enter(event.account, entry._replace(profile=event.profile))
+            self.new_accounts.append(event.account)
+        self._routed[entry.partition].append(Changed(self.position, event.account, event.profile, event.desk, event.contacts))
         return None
 
     # ---- effects, digest, checkpoint ------------------------------------------------------------------------------
@@ -542,8 +659,9 @@ class IntakeFold:
 
     def stored(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the rows that changed since the last ``mark_stored``: key and value; the row ``meta`` comes last."""
-        for name in self.new_accounts:
-            yield b"account/" + name.encode(), self.accounts[name][1].to_bytes(4, "big")
+        for name in dict.fromkeys(self.new_accounts):
+            entry = self.accounts[name]
+            yield b"account/" + name.encode(), entry.base.to_bytes(4, "big") + entry.profile.encode()
         for digest in self.new_undecodable:
             yield b"undecodable/" + digest, b""
         for name, book in sorted(self.books.items()):
@@ -573,10 +691,13 @@ class IntakeFold:
         """
         intake = cls(partitions, window)
         meta = b""
+        admitted: list[tuple[str, int, str]] = []
         hashes: dict[str, list[bytes]] = {}
         for key, value in rows:
             if key.startswith(b"account/"):
-                intake._admit(key[8:].decode(), int.from_bytes(value, "big"))
+                if len(value) < 5:
+                    raise ValueError("accounts without their profiles, as an older build wrote them")
+                admitted.append((key[8:].decode(), int.from_bytes(value[:4], "big"), value[4:].decode()))
             elif key.startswith(b"identity/"):
                 name, _, _ = key[9:].partition(b"\0")
                 hashes.setdefault(name.decode(), []).append(value)
@@ -588,6 +709,8 @@ class IntakeFold:
                 meta = value
         facts, market, intake.market_chain, intake.intake_chain, versions = msgspec.msgpack.decode(meta)
         intake.market = Market.unpacked(market)
+        for account, base, profile in admitted:
+            intake._admit(account, base, profile)
         intake._profile_bases = {name: (base, version) for name, base, version in versions}
         position, _, intake.accepted, intake.refused, feeds, books, _, _, quotes, intake.market_count, intake.intake_count = facts
         intake.position = intake._previous = position

@@ -1,4 +1,4 @@
-"""The lifecycle of an account: what follows from a valuation, a payment, a clock. No arithmetic of margins is here, no I/O, no clock.
+"""The lifecycle of a pocket: what follows from a valuation, a payment, a clock. No arithmetic of margins is here, no I/O, no clock.
 
 After every item an account is *at rest*: settling it again changes nothing and says nothing. Guards are true, false or undecided;
 undecided neither starts, resets nor matures anything.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from margin_stream.core.account import NEVER, Account, Level
+from margin_stream.core.account import Account
 from margin_stream.core.calls import Call, CallEvent, Deadline, Outcome
 from margin_stream.core.checks import check
 from margin_stream.core.model import CallPolicy, Figures, Guard, Profile, Truth
+from margin_stream.core.pocket import NEVER, Level, Pocket
 from schemas import effects
 
 Emit = Callable[..., None]
@@ -30,33 +31,35 @@ class Valuation(Protocol):
 
 
 class Case:
-    """One account at one item: everything that the rules look at."""
+    """One pocket of an account at one item: everything that the rules look at."""
 
-    __slots__ = ("account", "emit", "money", "now_ns", "policy", "sale", "valuation")
+    __slots__ = ("account", "emit", "money", "now_ns", "pocket", "policy", "sale", "valuation")
 
     def __init__(
         self,
         account: Account,
+        pocket: Pocket,
         profile: Profile,
         valuation: Valuation,
         now_ns: int,
         emit: Emit,
         money: Callable[[int], str],
-        sale: Callable[[], Sequence[tuple[str, int]]],
+        sale: Callable[[], Sequence[tuple[int, effects.LiquidationLeg]]],
     ) -> None:
         self.account = account
+        self.pocket = pocket
         self.policy: CallPolicy = profile.policy
         self.valuation = valuation
         self.now_ns = now_ns
         self.emit = emit
         self.money = money
         self.sale = sale
-        """What would be sold now: (asset name, minor units of the base currency) in the order of sale."""
+        """What would be sold now: (minor units of the base currency, the leg) in the order of sale."""
 
     def say(self, kind: type[effects.Valued], **fields: object) -> None:
         """Emit an effect that carries the valuation."""
         figures = self.valuation.figures
-        self.emit(self.account, kind, value=self.money(figures.value), debit=self.money(figures.debit), **fields)
+        self.emit(self.account, kind, value=self.money(figures.value), debit=self.money(figures.debit), pocket=self.pocket.name, **fields)
 
     def call_id(self, call: Call) -> str:
         """Return ``<group>/call/<n>``."""
@@ -68,81 +71,86 @@ class Case:
         return max(self.policy.shortfall(self.valuation.figures), 0)
 
 
-def guards_of(account: Account, policy: CallPolicy) -> list[Guard]:
-    """Return every guard whose flip could matter to the account as it stands: within a box where none flips, nothing happens."""
+def guards_of(pocket: Pocket, policy: CallPolicy) -> list[Guard]:
+    """Return every guard whose flip could matter to the pocket as it stands: within a box where none flips, nothing happens."""
+    if not policy.callable:
+        guards = [policy.warn, policy.bankrupt, policy.restore]
+        if not pocket.liquidating:
+            guards.append(policy.close_out)
+        return guards
     guards = [policy.warn, policy.call, policy.bankrupt, policy.restore]
-    if not account.liquidating:
+    if not pocket.liquidating:
         guards.append(policy.close_out)
-        unpaid = account.unpaid
+        unpaid = pocket.unpaid
         if unpaid:
             guards.append(policy.short_of(unpaid + policy.tranche_step))
-        elif account.suppressed:
+        elif pocket.suppressed:
             guards.append(policy.reaches_minimum())
     return guards
 
 
 def settle(case: Case) -> None:
     """Bring the account to rest under the valuation."""
-    account, policy, truth = case.account, case.policy, case.valuation.truth
-    was_liquidating = account.liquidating
+    pocket, policy, truth = case.pocket, case.policy, case.valuation.truth
+    was_liquidating = pocket.liquidating
     for _ in range(8):
-        before = (account.liquidating, account.pending_since_ns, account.suppressed, account.call_count, account.unpaid)
+        before = (pocket.liquidating, pocket.pending_since_ns, pocket.suppressed, pocket.call_count, pocket.unpaid)
         if truth(policy.restore) is Truth.FALSE:
-            account.liquidating = False
+            pocket.liquidating = False
             _cure(case)
-        if not account.liquidating and truth(policy.close_out) is Truth.TRUE:
-            account.liquidating = True
-        if account.liquidating:
-            account.pending_since_ns, account.suppressed = NEVER, False
+        if not pocket.liquidating and truth(policy.close_out) is Truth.TRUE:
+            pocket.liquidating = True
+        if pocket.liquidating or not policy.callable:
+            pocket.pending_since_ns, pocket.suppressed = NEVER, False
         else:
             _watch(case)
-        if before == (account.liquidating, account.pending_since_ns, account.suppressed, account.call_count, account.unpaid):
+        if before == (pocket.liquidating, pocket.pending_since_ns, pocket.suppressed, pocket.call_count, pocket.unpaid):
             break
     else:
-        check(False, "an account comes to rest", account=account.id)
-    if was_liquidating and not account.liquidating:
-        account.liquidation_amount = 0
+        check(False, "an account comes to rest", account=case.account.id)
+    if was_liquidating and not pocket.liquidating:
+        pocket.liquidation_amount = 0
     _set_level(case)
-    account.guards = guards_of(account, policy)
-    account.truths = [truth(guard) for guard in account.guards]
-    account.stale = Truth.UNDECIDED in account.truths
-    if account.liquidating and not was_liquidating:
+    pocket.guards = guards_of(pocket, policy)
+    pocket.truths = [truth(guard) for guard in pocket.guards]
+    pocket.stale = Truth.UNDECIDED in pocket.truths
+    if pocket.liquidating and not was_liquidating:
         demand_sale(case)
 
 
 def _cure(case: Case) -> None:
-    if not case.account.open_calls:
+    if not case.pocket.open_calls:
         return
-    for call in case.account.calls:
+    for call in case.pocket.calls:
         if call.open:
             call.happen(CallEvent.RESTORED)
             case.say(effects.CallCured, call=case.call_id(call), unpaid=case.money(call.unpaid))
-    case.account.recount()
+    case.pocket.recount()
 
 
 def _watch(case: Case) -> None:
     """Start, keep or end the persistence of the next call; issue a suppressed one at the item that reaches the minimum."""
-    account, policy, truth = case.account, case.policy, case.valuation.truth
+    pocket, policy, truth = case.pocket, case.policy, case.valuation.truth
     breached = truth(policy.call)
     if breached is Truth.FALSE:
-        account.pending_since_ns, account.suppressed = NEVER, False
-    elif account.suppressed:
+        pocket.pending_since_ns, pocket.suppressed = NEVER, False
+    elif pocket.suppressed:
         if breached is Truth.TRUE and truth(policy.reaches_minimum()) is Truth.TRUE:
-            account.suppressed = False
+            pocket.suppressed = False
             _issue(case, case.shortfall)
     else:
         condition = _condition(case)
         if condition is Truth.FALSE:
-            account.pending_since_ns = NEVER
-        elif condition is Truth.TRUE and account.pending_since_ns == NEVER:
-            account.pending_since_ns = case.now_ns
+            pocket.pending_since_ns = NEVER
+        elif condition is Truth.TRUE and pocket.pending_since_ns == NEVER:
+            pocket.pending_since_ns = case.now_ns
 
 
 def _condition(case: Case) -> Truth:
     """Say whether what the next call waits for holds: the call level, and with calls unpaid an uncovered step beyond them."""
     truth = case.valuation.truth
     breached = truth(case.policy.call)
-    unpaid = case.account.unpaid
+    unpaid = case.pocket.unpaid
     if breached is Truth.FALSE or not unpaid:
         return breached
     uncovered = truth(case.policy.short_of(unpaid + case.policy.tranche_step))
@@ -151,20 +159,20 @@ def _condition(case: Case) -> Truth:
 
 
 def _set_level(case: Case) -> None:
-    account, policy, truth = case.account, case.policy, case.valuation.truth
+    pocket, policy, truth = case.pocket, case.policy, case.valuation.truth
     if truth(policy.bankrupt) is Truth.TRUE:
         level = Level.BANKRUPT
-    elif account.liquidating:
+    elif pocket.liquidating:
         level = Level.LIQUIDATING
-    elif truth(policy.call) is Truth.TRUE:
+    elif policy.callable and truth(policy.call) is Truth.TRUE:
         level = Level.DEFICIT
     elif truth(policy.warn) is Truth.TRUE:
         level = Level.WARNING
     else:
         level = Level.HEALTHY
-    previous = account.level
+    previous = pocket.level
     if level != previous:
-        account.level = level
+        pocket.level = level
         if level is Level.WARNING and previous is Level.HEALTHY:
             case.say(effects.MarginWarned)
         else:
@@ -172,19 +180,19 @@ def _set_level(case: Case) -> None:
 
 
 def _issue(case: Case, uncovered: int) -> None:
-    account, policy = case.account, case.policy
-    account.call_count += 1
+    pocket, policy = case.pocket, case.policy
+    pocket.call_count += 1
     call = Call(
-        number=account.call_count,
+        number=pocket.call_count,
         amount=policy.rounded(uncovered),
         paid=0,
         issued_at_ns=case.now_ns,
         due_at_ns=case.now_ns + policy.due_after_ns,
-        tranche=1 + account.open_calls,
+        tranche=1 + pocket.open_calls,
     )
-    account.calls.append(call)
-    account.recount()
-    account.pending_since_ns = NEVER
+    pocket.calls.append(call)
+    pocket.recount()
+    pocket.pending_since_ns = NEVER
     case.say(
         effects.MarginCallIssued,
         call=case.call_id(call),
@@ -195,39 +203,39 @@ def _issue(case: Case, uncovered: int) -> None:
     )
 
 
-def next_timer(account: Account, policy: CallPolicy) -> int | None:
+def next_timer(pocket: Pocket, policy: CallPolicy) -> int | None:
     """Return the first clock (in ns) at which a timer of the account can be due, or None."""
-    times = [call.due_at_ns + 1 for call in account.calls if call.open and call.deadline is Deadline.RUNNING]
-    if account.pending_since_ns != NEVER:
-        times.append(account.pending_since_ns + policy.persistence_ns)
+    times = [call.due_at_ns + 1 for call in pocket.calls if call.open and call.deadline is Deadline.RUNNING]
+    if pocket.pending_since_ns != NEVER:
+        times.append(pocket.pending_since_ns + policy.persistence_ns)
     return min(times) if times else None
 
 
 def run_timers(case: Case) -> None:
     """Fire what is due at the clock, by (time, kind, id), settling after each, until nothing is due."""
-    account, policy = case.account, case.policy
-    for _ in range(4 + 2 * len(account.calls)):
+    pocket, policy = case.pocket, case.policy
+    for _ in range(4 + 2 * len(pocket.calls)):
         due: list[tuple[int, str, int]] = [
             (call.due_at_ns, "call_due", call.number)
-            for call in account.calls
+            for call in pocket.calls
             if call.open and call.deadline is Deadline.RUNNING and call.due_at_ns < case.now_ns
         ]
-        matured = account.pending_since_ns + policy.persistence_ns
-        if account.pending_since_ns != NEVER and matured <= case.now_ns and _condition(case) is Truth.TRUE:
+        matured = pocket.pending_since_ns + policy.persistence_ns
+        if pocket.pending_since_ns != NEVER and matured <= case.now_ns and _condition(case) is Truth.TRUE:
             due.append((matured, "persistence", 0))
         if not due:
             return
         _, kind, number = min(due)
         if kind == "call_due":
-            _pass_due(case, next(call for call in account.calls if call.number == number))
+            _pass_due(case, next(call for call in pocket.calls if call.number == number))
         else:
             _mature(case)
         settle(case)
-    check(False, "timers come to an end", account=account.id)
+    check(False, "timers come to an end", account=case.account.id)
 
 
 def _pass_due(case: Case, call: Call) -> None:
-    account = case.account
+    pocket = case.pocket
     fields = {"call": case.call_id(call), "unpaid": case.money(call.unpaid)}
     if case.valuation.truth(case.policy.restore) is Truth.UNDECIDED:
         call.happen(CallEvent.DUE_PASSED_UNDECIDED)
@@ -235,41 +243,41 @@ def _pass_due(case: Case, call: Call) -> None:
         return
     call.happen(CallEvent.DUE_PASSED)
     case.say(effects.CallExpired, **fields)
-    if not account.liquidating:
-        account.liquidating = True
-        account.pending_since_ns, account.suppressed = NEVER, False
+    if not pocket.liquidating:
+        pocket.liquidating = True
+        pocket.pending_since_ns, pocket.suppressed = NEVER, False
         _set_level(case)
         demand_sale(case)
 
 
 def _mature(case: Case) -> None:
     """The condition held for the period: reopen what a bounce had cured, then call what is not covered."""
-    account, policy = case.account, case.policy
+    pocket, policy = case.pocket, case.policy
     shortfall = case.shortfall
     bounced = [
         call
-        for call in account.calls
+        for call in pocket.calls
         if call.outcome is Outcome.CURED and call.unpaid > 0 and case.now_ns <= call.issued_at_ns + policy.reopen_within_ns
     ]
     for call in sorted(bounced, key=lambda call: (call.due_at_ns, call.number)):
-        if shortfall > account.unpaid:
+        if shortfall > pocket.unpaid:
             reopen(case, call, CallEvent.BREACHED_AGAIN_PART_PAID if call.paid else CallEvent.BREACHED_AGAIN, "breach")
-    account.pending_since_ns = NEVER
-    unpaid = account.unpaid
+    pocket.pending_since_ns = NEVER
+    unpaid = pocket.unpaid
     if unpaid:
         if shortfall - unpaid >= policy.tranche_step:
             _issue(case, shortfall - unpaid)
     elif policy.is_called(shortfall):
         _issue(case, shortfall)
     else:
-        account.suppressed = True
+        pocket.suppressed = True
         case.say(effects.CallSuppressedBelowMinimum, shortfall=case.money(shortfall), minimum=case.money(policy.minimum_transfer))
 
 
 def reopen(case: Case, call: Call, event: CallEvent, reason: str) -> None:
     """Open a closed call again at its old due time."""
     call.happen(event)
-    case.account.recount()
+    case.pocket.recount()
     case.say(effects.CallReopened, call=case.call_id(call), unpaid=case.money(call.unpaid), due_at_ns=call.due_at_ns, reason=reason)
 
 
@@ -277,7 +285,7 @@ def named_call(case: Case, named: str) -> Call | None:
     """Return the call that an event names, None where it names none; a name that the account does not have is said."""
     if not named:
         return None
-    found = next((call for call in case.account.calls if case.call_id(call) == named), None)
+    found = next((call for call in case.pocket.calls if case.call_id(call) == named), None)
     if found is None:
         case.emit(case.account, effects.CallReferenceUnmatched, call=named)
     return found
@@ -290,9 +298,9 @@ def credit(case: Case, value: int, named: str) -> None:
         value: minor units, after haircut or at face where it repaid a debit.
         named: the call id that the sender gave, or empty.
     """
-    account = case.account
+    pocket = case.pocket
     target = named_call(case, named)
-    order = sorted((call for call in account.calls if call.open), key=lambda call: (call.due_at_ns, call.number))
+    order = sorted((call for call in pocket.calls if call.open), key=lambda call: (call.due_at_ns, call.number))
     if target is not None and target.unpaid > 0:
         order = [target] + [call for call in order if call is not target]
     for call in order:
@@ -303,11 +311,11 @@ def credit(case: Case, value: int, named: str) -> None:
         call.paid += part
         if call.unpaid:
             call.happen(CallEvent.SETTLED_PART)
-            case.emit(account, effects.CallReduced, call=case.call_id(call), credited=case.money(part), unpaid=case.money(call.unpaid))
+            case.emit(case.account, effects.CallReduced, call=case.call_id(call), credited=case.money(part), unpaid=case.money(call.unpaid))
         else:
             call.happen(CallEvent.SETTLED_WHOLE)
-            case.emit(account, effects.CallMet, call=case.call_id(call), credited=case.money(part))
-    account.recount()
+            case.emit(case.account, effects.CallMet, call=case.call_id(call), credited=case.money(part))
+    pocket.recount()
 
 
 def withdraw(case: Case, value: int) -> None:
@@ -315,9 +323,9 @@ def withdraw(case: Case, value: int) -> None:
 
     A call that was met reopens if the account is short of its restore level and its reopening period runs.
     """
-    account, policy = case.account, case.policy
+    pocket, policy = case.pocket, case.policy
     short = case.valuation.truth(policy.restore) is Truth.TRUE
-    for call in sorted(account.calls, key=lambda call: (-call.due_at_ns, -call.number)):
+    for call in sorted(pocket.calls, key=lambda call: (-call.due_at_ns, -call.number)):
         part = min(value, call.paid)
         if part <= 0:
             continue
@@ -331,15 +339,15 @@ def withdraw(case: Case, value: int) -> None:
         else:
             continue
         value -= part
-    account.recount()
+    pocket.recount()
 
 
 def demand_sale(case: Case) -> None:
     """Demand a sale, or lower the one that stands; never raise it, never below the minimum, never where nothing can be sold."""
-    account, policy = case.account, case.policy
+    account, pocket, policy = case.account, case.pocket, case.policy
     legs = case.sale()
-    amount = sum(part for _, part in legs)
-    standing = account.liquidation_amount
+    amount = sum(part for part, _ in legs)
+    standing = pocket.liquidation_amount
     if standing:
         if amount >= standing:
             return
@@ -347,13 +355,14 @@ def demand_sale(case: Case) -> None:
             amount, legs = 0, ()
     elif amount == 0 or amount < policy.liquidation_minimum:
         return
-    superseded = account.liquidation_count if standing else 0
+    superseded = pocket.liquidation_number if standing else 0
     account.liquidation_count += 1
-    account.liquidation_amount = amount
+    pocket.liquidation_number = account.liquidation_count
+    pocket.liquidation_amount = amount
     case.say(
         effects.LiquidationDue,
-        number=account.liquidation_count,
+        number=pocket.liquidation_number,
         amount=case.money(amount),
-        legs=tuple(effects.LiquidationLeg(asset=asset, amount=case.money(part)) for asset, part in legs),
+        legs=tuple(leg for _, leg in legs),
         supersedes=superseded,
     )

@@ -20,7 +20,7 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 class Market:
     """Clock, directory, marks and profiles at one position."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine_version: int) -> None:
         self.directory = Directory()
         self.clock_ns = 0
         """Nanoseconds since 1970; 0 before the first clock."""
@@ -35,7 +35,7 @@ class Market:
         self.profiles: dict[str, Profile] = {}
         self.waiting: list[ProfileActivated] = []
         """Accepted activations whose time has not come, in order of acceptance."""
-        self.engine_version = 1
+        self.engine_version = engine_version
         self._shortest_limit_ns = 1 << 62
 
     def enlist(self, listed: InstrumentListed) -> None:
@@ -73,7 +73,7 @@ class Market:
                 for event in sorted(due, key=lambda event: (event.effective_from, event.profile, event.version)):
                     known = self.profiles.get(event.profile)
                     if known is None or known.version < event.version:
-                        profile = profile_of(event, self.directory)
+                        profile = profile_of(event, self.directory, self.engine_version)
                         self.profiles[event.profile] = profile
                         activated.append(profile)
         gone: list[int] = []
@@ -125,8 +125,8 @@ class Market:
     def unpacked(cls, data: bytes) -> Market:
         """Return the market of its packed facts."""
         engine, clock, listings, marks, active, waiting = _facts.decode(data)
-        market = cls()
-        market.engine_version, market.clock_ns, market.waiting = engine, clock, waiting
+        market = cls(engine)
+        market.clock_ns, market.waiting = clock, waiting
         for listed in listings:
             market.enlist(listed)
         for number, (price, at_ns, stale) in enumerate(marks, start=1):
@@ -136,7 +136,7 @@ class Market:
         fresh = [n for n in range(1, len(market.prices)) if n not in market.unfresh]
         market._by_age = dict.fromkeys(sorted(fresh, key=lambda n: market.marked_at_ns[n]))
         for event in active:
-            market.profiles[event.profile] = profile_of(event, market.directory)
+            market.profiles[event.profile] = profile_of(event, market.directory, engine)
         return market
 
 

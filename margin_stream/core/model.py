@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, Protocol
 
-from margin_stream.core.directory import Directory
+from margin_stream.core.directory import Directory, Instrument
+from margin_stream.core.positions import Position
 from schemas.inputs import ProfileActivated
 
 NO_LIMIT = 1 << 40
@@ -30,14 +31,16 @@ class Truth(Enum):
 
 
 class Ratio(NamedTuple):
-    """An exact positive fraction."""
+    """An exact fraction, not negative."""
 
     numerator: int
     denominator: int
 
 
 class Guard(NamedTuple):
-    """A test that breaches where ``value < ratio * debit + offset`` (or ``<=`` if inclusive); never with a debit of 0.
+    """A test that breaches where ``value < ratio * debit + offset`` (or ``<=`` if inclusive).
+
+    Never with a debit of 0 and a value that is not negative: who owes nothing and needs nothing is safe.
 
     Its *excess* is ``value * denominator - numerator * debit - offset * denominator``, one less if inclusive:
     it breaches exactly where the excess is negative.
@@ -49,10 +52,10 @@ class Guard(NamedTuple):
     inclusive: bool
 
     def excess(self, value: int, debit: int) -> int:
-        """Return the excess at one valuation; at least 0 with a debit of 0."""
+        """Return the excess at one valuation; at least 0 where nothing is owed or required and the value is not negative."""
         numerator, denominator = self.ratio
         excess = value * denominator - numerator * debit - self.offset * denominator - self.inclusive
-        return max(excess, 0) if debit == 0 else excess
+        return max(excess, 0) if debit == 0 and value >= 0 else excess
 
 
 Span = tuple[int | None, int | None]
@@ -83,13 +86,28 @@ class Portfolio(Protocol):
 
     balances: dict[int, int]
     """Asset number -> amount in units of the asset's scale: what was moved and settled, and what spot positions hold."""
+    perpetuals: dict[int, Position]
+    """Key of a position (``positions.position_key``) -> perpetuals that are held; none has a quantity of 0."""
 
 
 class SaleLeg(NamedTuple):
     """Part of a sale: ``amount`` is value at the mark before haircut, in minor units of the base currency."""
 
     asset: int
+    """Number of the asset to be sold, or of the base currency where a perpetual is to be closed."""
     amount: int
+    key: int = 0
+    """Key of the position that is to be closed, 0 where an asset is sold."""
+    quantity: int = 0
+    """What the closing trade changes the position by, in units of the instrument's quantity scale."""
+
+
+class Statement(NamedTuple):
+    """What a desk reads, in minor units of the base currency."""
+
+    equity: int
+    initial: int
+    maintenance: int
 
 
 class Terms(Protocol):
@@ -97,8 +115,14 @@ class Terms(Protocol):
 
     base: int
     """Asset number of the base currency."""
-    initial: Ratio
-    maintenance: Ratio
+    pockets: bool
+    """Accounts may have isolated pockets."""
+
+    def refuses(self, instrument: Instrument) -> str:
+        """Return why positions in an instrument are not margined, or an empty text."""
+
+    def statement(self, portfolio: Portfolio, prices: Sequence[int]) -> Statement:
+        """Return equity and requirements at the given prices."""
 
     def depends_on(self, portfolio: Portfolio) -> Iterable[int]:
         """Return the instruments whose prices the valuation reads, each once, in a fixed order."""
@@ -129,8 +153,8 @@ class Terms(Protocol):
         Minor units, 0 or more, rounded down. None where the asset has no price yet.
         """
 
-    def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Ratio) -> list[SaleLeg]:
-        """Return what is to be sold so that ``value >= restore * debit``, in the order of sale."""
+    def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Guard) -> list[SaleLeg]:
+        """Return what is to be sold, or closed, so that the guard no longer breaches, in the order of sale."""
 
 
 class CallPolicy(NamedTuple):
@@ -141,6 +165,8 @@ class CallPolicy(NamedTuple):
     close_out: Guard
     bankrupt: Guard
     restore: Guard
+    callable: bool
+    """A breach of the call level is called; False where the venue liquidates on breach and nothing is called."""
     calm: Guard
     """The widest of warn, call and restore: an account in no state that passes it has nothing to do."""
     persistence_ns: int
@@ -195,6 +221,8 @@ class MarginModel(Protocol):
     """A rule book: turns parameters into lifecycle parameters and terms."""
 
     name: str
+    since: int
+    """The first engine version that knows it."""
 
     def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, Terms]:
         """Return policy and terms.
@@ -208,14 +236,15 @@ MODELS: dict[str, MarginModel] = {}
 """Every model by name; a model file registers its own."""
 
 
-def profile_of(event: ProfileActivated, directory: Directory) -> Profile:
-    """Return the profile that an activation describes.
+def profile_of(event: ProfileActivated, directory: Directory, engine: int) -> Profile:
+    """Return the profile that an activation describes, for an engine version.
 
     Raises:
         ParameterError: the model is unknown or does not take the parameters.
     """
     model = MODELS.get(event.model)
-    if model is None:
-        raise ParameterError(f"model: {event.model!r} is unknown; known are {', '.join(sorted(MODELS))}")
+    if model is None or model.since > engine:
+        known = sorted(name for name in MODELS if MODELS[name].since <= engine)
+        raise ParameterError(f"model: {event.model!r} is unknown to engine version {engine}; known are {', '.join(known)}")
     policy, terms = model.compile(event.parameters, directory)
     return Profile(event, policy, terms)

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from schemas.decimals import POWERS_OF_TEN
+
+SIDES: tuple[Literal["both", "long", "short"], ...] = ("both", "long", "short")
+
+
+def position_key(instrument: int, side: int) -> int:
+    """Return the key of a position: instrument number and side, the index in SIDES."""
+    return instrument << 2 | side
+
+
+def split_key(key: int) -> tuple[int, int]:
+    """Return instrument number and side of a position's key."""
+    return key >> 2, key & 3
 
 
 class Position:
@@ -11,9 +25,11 @@ class Position:
     ``open_cost`` is signed like the quantity: what was paid for a long, what was received for a short (negative).
     """
 
-    __slots__ = ("fees", "open_cost", "quantity", "realised")
+    __slots__ = ("fees", "leverage", "open_cost", "quantity", "realised")
 
-    def __init__(self, quantity: int = 0, open_cost: int = 0, realised: int = 0, fees: int = 0) -> None:
+    def __init__(self, quantity: int = 0, open_cost: int = 0, realised: int = 0, fees: int = 0, leverage: int | None = None) -> None:
+        self.leverage = leverage
+        """Of a perpetual, as chosen; 0 where none was. None for what is no perpetual."""
         self.quantity = quantity
         self.open_cost = open_cost
         self.realised = realised

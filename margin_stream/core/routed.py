@@ -38,6 +38,11 @@ class Traded(RoutedItem, frozen=True, tag=3):
     quantity: int | bytes
     price: int
     fee: int | bytes
+    pocket: str = ""
+    side: int = 0
+    margin: int | bytes = 0
+    """Moved from cross to the pocket with the trade."""
+    leverage: int = 0
 
 
 class Moved(RoutedItem, frozen=True, tag=4):
@@ -47,6 +52,8 @@ class Moved(RoutedItem, frozen=True, tag=4):
     asset: int
     amount: int | bytes
     call: str
+    pocket: str = ""
+    from_pocket: str | None = None
 
 
 class Opened(RoutedItem, frozen=True, tag=5):
@@ -80,7 +87,24 @@ class Activated(RoutedItem, frozen=True, tag=8):
     activation: ProfileActivated
 
 
-AnyRouted = Marked | Clocked | Traded | Moved | Opened | Changed | Listed | Activated
+class Funded(RoutedItem, frozen=True, tag=9):
+    """Funding of a perpetual fell due."""
+
+    instrument: int
+    rate: int
+    """In units of 10**-FUNDING_SCALE."""
+    price: int
+
+
+class EngineMoved(RoutedItem, frozen=True, tag=10):
+    """A later engine version is in force from here on."""
+
+    version: int
+
+
+FUNDING_SCALE = 12
+
+AnyRouted = Marked | Clocked | Traded | Moved | Opened | Changed | Listed | Activated | Funded | EngineMoved
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -10,6 +10,7 @@ from margin_stream.core.digests import combined, merged
 from margin_stream.core.intake import IntakeFold, Verdict
 from schemas.binary import canonical_bytes
 from schemas.columns import TickColumns
+from schemas.engines import LATEST
 from schemas.inputs import AnyInput
 from schemas.ndjson import decode_line
 from schemas.records import LINE, decode_raw
@@ -45,7 +46,7 @@ def offer_raw(intake: IntakeFold, raw: bytes) -> Counts:
     if intake.is_known_undecodable(body):
         return COUNT_OF[Verdict.DUPLICATE]
     try:
-        item = decode_raw(raw)
+        item = decode_raw(raw, intake.market.engine_version)
     except RefusedInput as refused:
         return COUNT_OF[intake.offer_undecodable(body, refused.refusal, refused.detail)]
     if isinstance(item, TickColumns):
@@ -56,16 +57,22 @@ def offer_raw(intake: IntakeFold, raw: bytes) -> Counts:
 class System:
     """Intake and partitions of one store."""
 
-    def __init__(self, partitions: int, *, boxes: bool = True, only: str | None = None) -> None:
-        self.intake = IntakeFold(partitions)
-        self.partitions = [AccountFold(boxes=boxes, only=only) for _ in range(partitions)]
+    def __init__(self, partitions: int, *, boxes: bool = True, only: str | None = None, engine: int = LATEST) -> None:
+        """
+        Args:
+            partitions: how many account folds.
+            boxes, only: see ``AccountFold``.
+            engine: the engine version that the store began with.
+        """
+        self.intake = IntakeFold(partitions, engine=engine)
+        self.partitions = [AccountFold(boxes=boxes, only=only, engine=engine) for _ in range(partitions)]
 
     def offer_line(self, line: bytes) -> Verdict:
         """Offer one NDJSON line as it came."""
         if self.intake.is_known_undecodable(line):
             return Verdict.DUPLICATE
         try:
-            event = decode_line(line)
+            event = decode_line(line, self.intake.market.engine_version)
         except RefusedInput as refused:
             return self.intake.offer_undecodable(line, refused.refusal, refused.detail)
         return self.intake.offer(event, canonical_bytes(event))

@@ -45,6 +45,7 @@ from schemas.binary import JournalItem, canonical_bytes, decode_payload, encode,
 from schemas.columns import TickColumns, ticks_of
 from schemas.inputs import AnyInput, PriceTicked
 from schemas.ndjson import decode_line
+from schemas.records import decode_raw
 from schemas.refusals import Refusal, RefusedInput
 
 GROUP_ITEMS = 2000
@@ -139,7 +140,7 @@ class Host:
     def _open(self) -> None:
         layout, manifest, disk = self.layout, self.manifest, self._disk
         store_id = manifest.identity
-        self.system = System(manifest.partitions)
+        self.system = System(manifest.partitions, engine=manifest.engine_version)
         self._tables: list[Table] = []
         notes: list[str] = []
         markers = self._load_tables(notes)
@@ -188,7 +189,7 @@ class Host:
             if str(error):
                 notes.append(f"tables are rebuilt from the journal: {error}")
             self._remake_tables(names)
-            self.system = System(self.manifest.partitions)
+            self.system = System(self.manifest.partitions, engine=self.manifest.engine_version)
             return [None] * len(names)
 
     def _remake_tables(self, names: list[str]) -> None:
@@ -253,7 +254,7 @@ class Host:
             self._count(Verdict.DUPLICATE)
             return Verdict.DUPLICATE
         try:
-            event = decode_line(line)
+            event = decode_line(line, intake.market.engine_version)
         except RefusedInput as refused:
             verdict = intake.offer_undecodable(line, refused.refusal, refused.detail)
             self._builder.add(encode(RAW_LINE + line))
@@ -293,6 +294,11 @@ class Host:
                     self._builder.add(canonical_bytes(tick))
                 self._count(verdict)
         elif isinstance(item, bytes):
+            try:
+                self.offer_item(decode_raw(item, self.system.intake.market.engine_version))
+                return
+            except RefusedInput:
+                pass
             counts = offer_raw(self.system.intake, item)
             if not counts.duplicate:
                 self._builder.add(encode(item))

@@ -1,14 +1,24 @@
-"""A whole day from market files: listings, profile, seeded accounts, clocks and ticks, in one stream of inputs."""
+"""A whole day from market files: listings, profiles, seeded accounts, clocks and ticks, in one stream of inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import msgspec
 
 from margin_stream import profiles
-from margin_stream.importers.market import MarketFile, base_currency_of, listings, market_events
-from margin_stream.simulation import books
-from schemas.inputs import AnyInput, ClockTicked
+from margin_stream.core.models.brackets import BracketParameters
+from margin_stream.importers.market import MarketFile, Pair, base_currency_of, listings, market_events
+from margin_stream.simulation import books, perpetual_books
+from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, perpetual_name
+from schemas.inputs import AnyInput, ClockTicked, PriceTicked, ProfileActivated
+
+USDM = "binance-usdm"
+
+Tables = Mapping[str, Sequence[BracketParameters]]
+"""Pair's name -> leverage brackets of its perpetual."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,49 +27,150 @@ class Accounts:
 
     count: int
     seed: int
-    profile: str
+    profiles: tuple[str, ...]
+    """Accounts take them in turn."""
     cover_low: int = 1450
-    """Least V / D at the start, in thousandths."""
+    """Least V / D at the start of an account in spot, in thousandths."""
     cover_high: int = 3000
 
 
-def day_events(market: MarketFile, accounts: Accounts | None) -> Iterator[AnyInput]:
+@dataclass(slots=True)
+class _Book:
+    """Numbers the events of the directory and of the accounts, one after the other."""
+
+    source: str
+    sequence: int = field(default=0)
+
+    def next(self) -> int:
+        self.sequence += 1
+        return self.sequence
+
+
+def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | None = None) -> Iterator[AnyInput]:
     """Yield the inputs: the directory, then clocks and ticks; accounts open first and get their books after the first ticks.
 
-    Positions are in instruments that tick at the first moment, so that every account has a value from the start.
+    Positions are in instruments that tick at the first moment, so that every account has a value from the start. With tables, every pair
+    that has one is listed as a perpetual too, which ticks with the pair's prices, and ``binance-usdm`` is activated with them.
 
     Raises:
         profiles.UnknownProfile: the accounts name a profile that is not shipped.
     """
+    base = base_currency_of(market.pairs)
+    usable = {symbol: pair for symbol, pair in market.pairs.items() if tables is not None and pair.currency == base and pair.name in tables}
+    book = _Book(_source_of(market, accounts, tables))
+    at_ns = market.started_ns
+    for listed in listings(market, book.source, 1):
+        book.sequence += 1
+        yield listed
+    for symbol, pair in sorted(usable.items(), key=lambda row: row[1].name):
+        yield perpetual_books.listing(pair, market.scales.get(symbol, 0), book.source, book.next(), at_ns)
+    if tables is not None:
+        yield _usdm(base, usable, tables, book, at_ns)
+    ticks = market_events(market) if tables is None else _with_perpetuals(market, usable)
     if accounts is None:
-        yield from listings(market, f"{market.source}/book", 1)
-        yield from market_events(market)
+        yield from ticks
         return
-    source = f"{market.source}/book/{accounts.count}-{accounts.seed}-{accounts.profile}-{accounts.cover_low}-{accounts.cover_high}"
+    yield from _with_books(ticks, market, accounts, base, usable, book)
+
+
+def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | None) -> str:
+    """Return a name that differs where the events do."""
+    name = f"{market.source}/book"
+    if accounts is not None:
+        parts = (accounts.count, accounts.seed, "+".join(accounts.profiles), accounts.cover_low, accounts.cover_high)
+        name += "/" + "-".join(map(str, parts))
+    if tables is not None:
+        content = msgspec.json.encode({pair: list(tables[pair]) for pair in sorted(tables)})
+        name += f"/brackets@{sha256(content).hexdigest()[:12]}"
+    return name
+
+
+def _usdm(base: str, usable: Mapping[str, Pair], tables: Tables, book: _Book, at_ns: int) -> ProfileActivated:
+    data = profiles.load(USDM)
+    return ProfileActivated(
+        source=book.source,
+        source_seq=book.next(),
+        event_time=at_ns,
+        profile=data.name,
+        model=data.model,
+        version=1,
+        effective_from=0,
+        approved_by="importer",
+        parameters=data.parameters(base, {}, {perpetual_name(pair): tables[pair.name] for pair in usable.values()}),
+    )
+
+
+def _with_perpetuals(market: MarketFile, usable: Mapping[str, Pair]) -> Iterator[AnyInput]:
+    """Yield the market's events, each tick of a usable pair followed by one of its perpetual; these come from a feed of their own."""
+    named = {pair.name: perpetual_name(pair) for pair in usable.values()}
+    source = f"{market.source}/perpetual"
+    sequence = 0
+    for event in market_events(market):
+        yield event
+        if isinstance(event, PriceTicked) and event.instrument in named:
+            sequence += 1
+            yield PriceTicked(
+                source=source,
+                source_seq=sequence,
+                event_time=event.event_time,
+                instrument=named[event.instrument],
+                price=event.price,
+            )
+
+
+def _with_books(
+    ticks: Iterator[AnyInput], market: MarketFile, accounts: Accounts, base: str, usable: Mapping[str, Pair], book: _Book
+) -> Iterator[AnyInput]:
+    """Yield the ticks with the accounts' openings before them, their books behind the first moment, and funding at its hours."""
+    at_ns = market.started_ns
+    names = accounts.profiles
+    spot = [name for name in names if name != USDM]
     plan = books.BookPlan(
         accounts.count,
         accounts.seed,
-        profiles.load(accounts.profile),
-        base_currency_of(market.pairs),
+        profiles.load(spot[0] if spot else names[0]),
+        base,
         cover_low=accounts.cover_low,
         cover_high=accounts.cover_high,
     )
-    at_ns = market.started_ns
-    sequence = 0
-    for listed in listings(market, source, 1):
-        sequence += 1
-        yield listed
-    sequence += 1
-    yield books.activation(market.pairs, plan, source, sequence, at_ns)
-    for opened in books.openings(plan, source, sequence + 1, at_ns):
-        sequence += 1
+    if spot:
+        yield books.activation(market.pairs, plan, book.source, book.next(), at_ns)
+    for opened in books.openings(plan, book.source, book.sequence + 1, at_ns, names):
+        book.sequence += 1
         yield opened
     at_first = {market.pairs[bar.symbol].name: bar.open for bar in market.bars if bar.opened_ns == at_ns}
-    assets = books.quoted_assets(market.pairs, at_first, plan)
+    perpetuals = perpetual_books.perpetuals_of(usable, market.scales, at_first, [perpetual_name(pair) for pair in usable.values()])
+    funded = [perpetual.name for perpetual in perpetuals]
+    funding_ns = (at_ns // FUNDING_EVERY_NS + 1) * FUNDING_EVERY_NS
     clocks = 0
-    for event in market_events(market):
+    for event in ticks:
         if isinstance(event, ClockTicked):
             clocks += 1
             if clocks == 2:
-                yield from books.opening_books(plan, assets, source, sequence + 1, at_ns)
+                for place, name in enumerate(names):
+                    mine = [books.account_id(number) for number in range(place + 1, accounts.count + 1, len(names))]
+                    for opening in _opening_books(name, mine, accounts, plan, market, at_first, perpetuals, book, at_ns):
+                        book.sequence += 1
+                        yield opening
         yield event
+        if isinstance(event, ClockTicked) and funded and clocks >= 2 and event.time >= funding_ns:
+            yield from perpetual_books.funding(funded, funding_ns, f"{book.source}/funding")
+            funding_ns += FUNDING_EVERY_NS
+
+
+def _opening_books(
+    profile: str,
+    mine: list[str],
+    accounts: Accounts,
+    plan: books.BookPlan,
+    market: MarketFile,
+    at_first: Mapping[str, str],
+    perpetuals: Sequence[perpetual_books.Perpetual],
+    book: _Book,
+    at_ns: int,
+) -> Iterator[AnyInput]:
+    first = book.sequence + 1
+    if profile == USDM:
+        return perpetual_books.opening_books(mine, accounts.seed, plan.base_currency, perpetuals, book.source, first, at_ns)
+    assets = books.quoted_assets(market.pairs, at_first, plan)
+    return books.opening_books(plan, assets, book.source, first, at_ns, mine)

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from margin_stream.core.digests import SLOTS
-from margin_stream.core.intake import ENGINE_VERSION
 from margin_stream.journal.disk import Disk
+from schemas.engines import LATEST
 
 FORMAT = 1
 INTAKE_NAME = "intake"
@@ -99,7 +99,7 @@ def new_manifest(partitions: int) -> Manifest:
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
         raise StoreError(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
-    return Manifest(FORMAT, secrets.token_hex(16), partitions, SLOTS, ENGINE_VERSION, "input")
+    return Manifest(FORMAT, secrets.token_hex(16), partitions, SLOTS, LATEST, "input")
 
 
 def write_manifest(layout: Layout, manifest: Manifest, disk: Disk) -> None:
@@ -127,10 +127,10 @@ def read_manifest(layout: Layout) -> Manifest:
         checksum = fields.pop("sha256")
         if json.dumps({**fields, "sha256": checksum}, indent=1).encode() + b"\n" != data or checksum != _checksum(fields):
             raise ValueError("it does not match its checksum")
-        if fields["format"] > FORMAT or fields["engine_version"] > ENGINE_VERSION:
+        if fields["format"] > FORMAT or fields["engine_version"] > LATEST:
             raise StoreError(
                 f"{layout.root}: made by a newer margin-stream (format {fields['format']}, engine {fields['engine_version']}); "
-                f"this one knows format {FORMAT}, engine {ENGINE_VERSION}: upgrade it"
+                f"this one knows format {FORMAT}, engine {LATEST}: upgrade it"
             )
         return msgspec.convert(fields, Manifest)
     except (ValueError, KeyError, AttributeError, TypeError) as error:

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 import msgspec
 
 from margin_stream.core.digests import SLOTS
-from margin_stream.core.intake import ENGINE_VERSION
 from margin_stream.journal.layout import PARTITIONS_LIMIT, StoreError, StoreLocked, StoreMissing
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress, Topics
 from margin_stream.kafka.wire import StoreManifest, decode_manifest
+from schemas.engines import LATEST
 
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": str(MESSAGE_LIMIT)}
 A_WEEK = {**FOR_EVER, "retention.ms": str(7 * 86_400_000)}
@@ -49,7 +49,7 @@ def init(client: Client, address: KafkaAddress, partitions: int, replicas: int =
             generation=secrets.token_hex(8),
             partitions=partitions,
             slots=SLOTS,
-            engine_version=ENGINE_VERSION,
+            engine_version=LATEST,
         )
     wanted = {topics.manifest: 1, topics.inputs: 1, **topics.partitions(partitions)}
     client.create_topics(wanted, _settings(topics, wanted), replicas)

@@ -12,10 +12,8 @@ from margin_stream.kafka.making import read_manifest
 from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.wire import decode_digest_part, decode_effects
 from replay.reader import Items
-from schemas.binary import JournalItem
 from schemas.effects import AnyEffect, decode_effect
-from schemas.records import decode_raw, raw_items
-from schemas.refusals import RefusedInput
+from schemas.records import raw_items
 
 
 class KafkaReader:
@@ -32,6 +30,7 @@ class KafkaReader:
         self.address = address
         self.manifest = read_manifest(client, address)
         self.partitions = self.manifest.partitions
+        self.engine_version = self.manifest.engine_version
         topics = address.topics
         # The order matters beside workers: digests are read first, so what they speak of is in the other topics.
         statements = Statements(self.manifest.generation, self.partitions)
@@ -51,9 +50,9 @@ class KafkaReader:
         return self.recorded[-1].position if self.recorded else 0
 
     def items(self, after: int = 0) -> Iterator[Items]:
-        """Yield the journal's records; number n is offset n - 1."""
+        """Yield the journal's records, their items raw; number n is offset n - 1."""
         for record in self._client.read(self.address.topics.inputs, 0, after, self.last_record):
-            yield Items(record.offset + 1, [decoded(raw) for raw in raw_items(record.value)])
+            yield Items(record.offset + 1, list(raw_items(record.value)))
 
     def effects(self, log: int) -> Iterator[bytes]:
         """Yield the recorded effects of one shard, trimmed by position, up to where the record has no hole."""
@@ -87,11 +86,3 @@ class KafkaReader:
     def name_of_effects(self) -> str:
         """Return where recorded effects lie."""
         return self.address.topics.effects
-
-
-def decoded(raw: bytes) -> JournalItem:
-    """Return the item of a raw one, or the raw one where it cannot be decoded."""
-    try:
-        return decode_raw(raw)
-    except RefusedInput:
-        return raw

@@ -29,6 +29,7 @@ from margin_stream.kafka.wire import DigestPart, EffectsRecord, Routed
 from margin_stream.tables.checkpoints import ACCOUNT, MARKET, account_row, intake_digest, partition_digest, split_row
 from replay.views import describe_effect
 from schemas.effects import INTAKE_GROUP, MARKET_GROUP, InputRefused, decode_effect
+from schemas.engines import LATEST
 from schemas.records import LINE, raw_items
 from schemas.refusals import ADVICE, Refusal
 
@@ -160,9 +161,9 @@ class IntakeShard(Shard):
 
     kind = "intake"
 
-    def __init__(self, topics: Topics, generation: str, partitions: int) -> None:
+    def __init__(self, topics: Topics, generation: str, partitions: int, engine: int = LATEST) -> None:
         super().__init__(topics, generation, 0)
-        self.fold = IntakeFold(partitions)
+        self.fold = IntakeFold(partitions, engine=engine)
         self.duplicates = 0
         self.sent = [0] * partitions
         self.effects_sent = 0
@@ -252,9 +253,9 @@ class AccountsShard(Shard):
 
     kind = "accounts"
 
-    def __init__(self, topics: Topics, generation: str, number: int) -> None:
+    def __init__(self, topics: Topics, generation: str, number: int, engine: int = LATEST) -> None:
         super().__init__(topics, generation, number)
-        self.fold = AccountFold()
+        self.fold = AccountFold(engine=engine)
         self.effects_sent = 0
         self.effects_total = 0
         """Effects of all accounts since ever."""

@@ -10,10 +10,11 @@ from margin_stream.core.checks import Fault
 from margin_stream.kafka import wire
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import KafkaAddress
-from margin_stream.kafka.reader import KafkaReader, decoded
+from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shard_table import MARKER
 from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Marker, Shard, Unusable
 from margin_stream.kafka.wire import Delta
+from replay.reader import singles_of
 from replay.replaying import replay
 from replay.verifying import Problem, Verified
 from schemas.binary import item_count
@@ -85,7 +86,7 @@ class _Inspector:
                 expected = record.offset
             expected += 1
             value = record.value
-            self.items += item_count([decoded(raw) for raw in raw_items(value)])
+            self.items += item_count([single for raw in raw_items(value) for single in singles_of(raw, self._reader.engine_version)])
             length = -1 if value is None else len(value)
             self.chain = sha256(self.chain + length.to_bytes(8, "big", signed=True) + (value or b"")).digest()
         if expected < self._reader.last_record:
@@ -133,10 +134,10 @@ class _Inspector:
                 marker = msgspec.msgpack.decode(data, type=Marker)
                 shard: Shard
                 if source == topics.inputs:
-                    shard = IntakeShard(topics, manifest.generation, manifest.partitions)
+                    shard = IntakeShard(topics, manifest.generation, manifest.partitions, manifest.engine_version)
                     self.checkpoint_position = marker.position
                 elif source == topics.accounts:
-                    shard = AccountsShard(topics, manifest.generation, partition + 1)
+                    shard = AccountsShard(topics, manifest.generation, partition + 1, manifest.engine_version)
                 else:
                     shard = EffectsShard(topics, manifest.generation, partition)
                 try:

@@ -29,6 +29,18 @@ class Haircut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     confidence: str
 
 
+class BracketRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One leverage bracket of the illustrative table."""
+
+    floor: str
+    maintenance_rate: str
+    maintenance_amount: str
+    max_leverage: str
+    source: str
+    confidence: str
+    cap: str | None = None
+
+
 class ProfileData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A profile as shipped."""
 
@@ -38,22 +50,42 @@ class ProfileData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     note: str
     default_haircut: str
     number: tuple[Number, ...]
-    haircut: tuple[Haircut, ...]
+    haircut: tuple[Haircut, ...] = ()
+    bracket: tuple[BracketRow, ...] = ()
 
     def haircut_of(self, asset: str) -> str:
         """Return the haircut of an asset, the default where none is given."""
         return next((row.value for row in self.haircut if asset in row.assets), self.default_haircut)
 
-    def parameters(self, base_currency: str, routes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    @property
+    def has_brackets(self) -> bool:
+        """The model takes leverage brackets."""
+        return bool(self.bracket)
+
+    def illustrative_table(self) -> list[dict[str, Any]]:
+        """Return the illustrative brackets as a profile's parameters have them."""
+        rows = []
+        for row in self.bracket:
+            fields = {name: getattr(row, name) for name in ("floor", "cap", "maintenance_rate", "maintenance_amount", "max_leverage")}
+            rows.append(fields)
+        return rows
+
+    def parameters(
+        self, base_currency: str, routes: Mapping[str, Sequence[str]], brackets: Mapping[str, Sequence[Any]] | None = None
+    ) -> dict[str, Any]:
         """Return the parameters of a ``profile_activated``.
 
         Args:
             base_currency: what amounts are in.
             routes: asset -> instruments that convert it to the base currency.
+            brackets: instrument -> table, for a model that takes leverage brackets.
         """
         assets = {asset: {"haircut": self.haircut_of(asset), "route": list(route)} for asset, route in sorted(routes.items())}
         assets[base_currency] = {"haircut": self.haircut_of(base_currency), "route": []}
-        return {"base_currency": base_currency, **{row.name: row.value for row in self.number}, "assets": assets}
+        parameters = {"base_currency": base_currency, **{row.name: row.value for row in self.number}, "assets": assets}
+        if self.has_brackets:
+            parameters["brackets"] = {name: msgspec.to_builtins(brackets[name]) for name in sorted(brackets)} if brackets else {}
+        return parameters
 
 
 class UnknownProfile(ValueError):

@@ -91,4 +91,4 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str) -> Iterator
 
 
 def _base_currency(system: System, account: str) -> str:
-    return system.intake.market.directory.assets[system.intake.accounts[account][1]].name
+    return system.intake.market.directory.assets[system.intake.accounts[account].base].name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -96,8 +96,12 @@ def account_id(number: int) -> str:
     return f"A-{number:06d}"
 
 
-def openings(plan: BookPlan, source: str, sequence: int, at_ns: int) -> Iterator[AnyInput]:
-    """Yield the openings of all accounts."""
+def openings(plan: BookPlan, source: str, sequence: int, at_ns: int, profiles: Sequence[str] = ()) -> Iterator[AnyInput]:
+    """Yield the openings of all accounts.
+
+    Args:
+        profiles: they take turns; left out, every account has the plan's.
+    """
     for number in range(1, plan.accounts + 1):
         yield AccountOpened(
             source=source,
@@ -105,23 +109,28 @@ def openings(plan: BookPlan, source: str, sequence: int, at_ns: int) -> Iterator
             event_time=at_ns,
             account=account_id(number),
             base_currency=plan.base_currency,
-            profile=plan.profile.name,
+            profile=profiles[(number - 1) % len(profiles)] if profiles else plan.profile.name,
             desk=f"desk-{number % 7}",
             contacts=(f"ops+{number}@example.test",),
         )
 
 
-def opening_books(plan: BookPlan, assets: list[Quoted], source: str, sequence: int, at_ns: int) -> Iterator[AnyInput]:
+def opening_books(
+    plan: BookPlan, assets: list[Quoted], source: str, sequence: int, at_ns: int, accounts: Sequence[str] = ()
+) -> Iterator[AnyInput]:
     """Yield the collateral and positions that every account starts with; its V / D lies between the plan's bounds.
 
     Long accounts buy 2-6 assets on credit; one in six sells one asset short against cash. Deposits come first.
+
+    Args:
+        accounts: their ids; left out, all of the plan's.
     """
     base = plan.base_currency
     scale = CURRENCY_SCALES.get(base, 8)
-    for number in range(1, plan.accounts + 1):
+    for number in [int(account[2:]) for account in accounts] or range(1, plan.accounts + 1):
         rng = Random(plan.seed * 1_000_003 + number)
         cover = rng.randint(plan.cover_low, plan.cover_high)
-        size = _log_uniform(rng, 2_000, plan.largest)
+        size = log_uniform(rng, 2_000, plan.largest)
         account = account_id(number)
         events: list[AnyInput] = []
         if rng.randrange(6) == 0:
@@ -147,11 +156,12 @@ def opening_books(plan: BookPlan, assets: list[Quoted], source: str, sequence: i
             events.append(_deposit(account, base, max(worth - debit, 0), scale, at_ns))
             events.extend(trades)
         for event in events:
-            yield _numbered(event, source, sequence)
+            yield numbered(event, source, sequence)
             sequence += 1
 
 
-def _numbered(event: AnyInput, source: str, sequence: int) -> AnyInput:
+def numbered(event: AnyInput, source: str, sequence: int) -> AnyInput:
+    """Return an event under another identity."""
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
     return type(event)(**{**fields, "source": source, "source_seq": sequence})
 
@@ -190,7 +200,7 @@ def _trade(account: str, leg: Leg, quantity: int, fee: int, at_ns: int) -> Posit
     )
 
 
-def _log_uniform(rng: Random, low: int, high: int) -> int:
+def log_uniform(rng: Random, low: int, high: int) -> int:
     """Return an integer whose logarithm is about uniform: a power of two at random, then a place in its octave."""
     octave = rng.randrange(low.bit_length(), high.bit_length())
     return min(high, max(low, rng.randrange(1 << octave, 2 << octave)))

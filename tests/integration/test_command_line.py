@@ -177,6 +177,9 @@ BAD = {
 }
 
 
+PERPETUAL_TRADE = {"instrument": "BTCUSDT-PERP", "quantity_delta": "1", "price": "1"}
+
+
 def semantic() -> dict[Refusal, bytes]:
     made: dict[Refusal, bytes] = {}
 
@@ -223,8 +226,11 @@ def semantic() -> dict[Refusal, bytes]:
                 "parameters": Day().parameters,
             },
         ),
-        (Refusal.ENGINE_UNKNOWN, "engine_activated", {"version": 2, "approved_by": "x"}),
+        (Refusal.ENGINE_UNKNOWN, "engine_activated", {"version": 3, "approved_by": "x"}),
         (Refusal.OUT_OF_RANGE, "position_changed", {"account": "A0", "instrument": "BTCUSDT", "quantity_delta": "1", "price": "-1"}),
+        (Refusal.INSTRUMENT_NOT_MARGINED, "position_changed", {**PERPETUAL_TRADE, "account": "A0"}),
+        (Refusal.POCKET_INVALID, "collateral_moved", {"account": "A0", "asset": "USDT", "amount_delta": "1", "pocket": "P"}),
+        (Refusal.MARK_REQUIRED, "funding_paid", {"instrument": "BTCUSDT-PERP", "rate": "0.0001"}),
     ):
         day = fresh()
         day.book(type_, **fields)
@@ -253,8 +259,13 @@ def test_every_refusal_can_be_reached_and_has_advice() -> None:
 def test_a_bad_input_is_refused_with_its_reason_and_nothing_else_is_lost(reason: Refusal) -> None:
     bad = {**BAD, **SEMANTIC}[reason]
     start = random_day(8, accounts=6, steps=0)
+    listed = Day()
+    listed._book = 9_000
+    listed.book("instrument_listed", instrument="BTCUSDT-PERP", kind="perpetual", currency="USDT", price_scale=2, quantity_scale=3)
     system = System(1)
-    for line in [*start, bad]:
+    system.offer_line(start[0])
+    system.offer_line(listed.lines[0])
+    for line in [*start[1:], bad]:
         system.offer_line(line)
     assert system.intake.last_refusal is not None
     assert system.intake.last_refusal[0] is reason

@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 
 from margin_stream.core.boxes import Boxes, cell_edges, cell_of
 from margin_stream.core.model import NO_BOUND, Guard, Ratio
-from margin_stream.core.models.prime import AssetTerms, PrimeTerms
+from margin_stream.core.models.collateral import AssetTerms
+from margin_stream.core.models.prime import PrimeTerms
+from margin_stream.core.positions import Position
 
 
 class Book:
     def __init__(self, balances: dict[int, int]) -> None:
         self.balances = balances
+        self.perpetuals: dict[int, Position] = {}
 
 
 def random_terms(rng: Random) -> PrimeTerms:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.days import Day, random_day
 from tests.folding import fold
+from tests.usdm_days import random_usdm_day
 
 SEEDS = st.integers(0, 10**9)
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -73,3 +74,19 @@ def test_order_matters_and_each_order_is_the_same_everywhere() -> None:
 def test_a_longer_day_is_equal_for_partitions(partitions: int) -> None:
     lines = random_day(99, accounts=40, steps=1500, noisy=True)
     assert fold(lines, partitions, cuts=Random(partitions)) == fold(lines, 1, boxes=False)
+
+
+@LAW
+@given(SEEDS)
+def test_perpetuals_and_pockets_are_the_same_for_partitions_cuts_and_extra_evaluations(seed: int) -> None:
+    lines = random_usdm_day(seed)
+    reference = fold(lines, 1)
+    for partitions in (2, 7, 16):
+        assert fold(lines, partitions, cuts=Random(seed + partitions), extra=Random(seed)) == reference
+
+
+@LAW
+@given(SEEDS)
+def test_price_boxes_over_perpetuals_give_what_the_plain_way_gives(seed: int) -> None:
+    lines = random_usdm_day(seed, accounts=6, steps=250)
+    assert fold(lines, boxes=True) == fold(lines, boxes=False)

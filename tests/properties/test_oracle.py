@@ -48,7 +48,7 @@ def market_lines(paths: list[Path], accounts: Accounts, zone: str | None = None,
 def test_the_crash_day_is_what_the_oracle_says() -> None:
     folder = recorded_data("binance_2021-05-19_1m")
     paths = sorted(folder.glob("*_1m.csv.gz"))
-    lines = market_lines(paths, Accounts(200, 7, "prime"))
+    lines = market_lines(paths, Accounts(200, 7, ("prime",)))
     ours, theirs = compare(lines)
     kinds = {effect["type"] for effect in ours}
     assert {"margin_call_issued", "call_cured", "call_expired", "liquidation_due", "call_reopened"} <= kinds
@@ -58,7 +58,7 @@ def test_the_crash_day_is_what_the_oracle_says() -> None:
 @pytest.mark.slow
 def test_the_quiet_week_calls_nobody_and_the_oracle_agrees() -> None:
     path = recorded_data("us_equities_2019-02_1m", "eqker_1min.csv.gz")
-    lines = market_lines([path], Accounts(200, 7, "prime", 2000, 5000), zone="America/New_York")
+    lines = market_lines([path], Accounts(200, 7, ("prime",), 2000, 5000), zone="America/New_York")
     ours, theirs = compare(lines)
     assert ours == theirs
     assert {effect["type"] for effect in ours} <= {"profile_took_effect", "feed_went_stale", "mark_refused", "mark_reanchored"}

@@ -1,5 +1,5 @@
 """Margin models, one file each; importing this package registers them."""
 
-from margin_stream.core.models import prime
+from margin_stream.core.models import binance_usdm, prime
 
-__all__ = ["prime"]
+__all__ = ["binance_usdm", "prime"]

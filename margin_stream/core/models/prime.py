@@ -11,11 +11,11 @@ Figures of the shipped profile are illustrative; every one is a parameter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import msgspec
 
-from margin_stream.core.directory import UNIT, Directory
+from margin_stream.core.directory import UNIT, Directory, Instrument
 from margin_stream.core.model import (
     MODELS,
     NO_BOUND,
@@ -28,22 +28,13 @@ from margin_stream.core.model import (
     Ratio,
     SaleLeg,
     Span,
+    Statement,
     Truth,
 )
-from schemas.decimals import DecimalError, parse_decimal
+from margin_stream.core.models.collateral import AssetParameters, AssetTerms, amount, asset_terms, less, per_billion, ratio
 
-LEGS_LIMIT = 3
 SECOND_NS = 1_000_000_000
 PeriodSeconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
-
-
-class AssetParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How one asset counts as collateral."""
-
-    haircut: str
-    """Fraction taken off a positive balance, 0 to 1."""
-    route: tuple[str, ...]
-    """Instruments whose marks multiply into the asset's mark in the base currency; empty for the base currency itself."""
 
 
 class PrimeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,20 +70,6 @@ class PrimeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     assets: dict[str, AssetParameters]
 
 
-class AssetTerms(NamedTuple):
-    """An asset's route and arithmetic. Value = balance * product of prices * keep // value_divisor; debit likewise // debit_divisor."""
-
-    first: int
-    second: int
-    third: int
-    """Instruments of the route, the unit instrument where it is shorter."""
-    keep: int
-    value_divisor: int
-    debit_divisor: int
-    keep_ratio: Ratio
-    """1 - haircut."""
-
-
 class PrimeTerms:
     """The model bound to a directory; see ``margin_stream.core.model.Terms``."""
 
@@ -100,6 +77,7 @@ class PrimeTerms:
         self.base = base
         self.initial = initial
         self.maintenance = maintenance
+        self.pockets = False
         self._table = table
         self._routed: dict[int, list[int]] = {}
         self._legs: dict[int, tuple[int, ...]] = {}
@@ -113,6 +91,16 @@ class PrimeTerms:
             for leg in legs:
                 self._routed.setdefault(leg, []).append(asset)
 
+    def refuses(self, instrument: Instrument) -> str:
+        """See ``Terms.refuses``. A spot position is a balance, whether or not the profile names its asset."""
+        return "prime margins no perpetuals" if instrument.perpetual else ""
+
+    def statement(self, portfolio: Portfolio, prices: Sequence[int]) -> Statement:
+        """See ``Terms.statement``. Requirements are fractions of the debit, rounded up."""
+        value, debit, _ = self.evaluate(portfolio, prices)
+        initial, maintenance = (-(-debit * share.numerator // share.denominator) for share in (self.initial, self.maintenance))
+        return Statement(value - debit, initial, maintenance)
+
     def depends_on(self, portfolio: Portfolio) -> dict[int, None]:
         """See ``Terms.depends_on``."""
         legs = self._legs
@@ -125,7 +113,7 @@ class PrimeTerms:
     def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> Figures:
         """See ``Terms.evaluate``."""
         value = debit = 0
-        unbounded = False
+        unbounded = bool(portfolio.perpetuals)
         table = self._table
         for asset, balance in portfolio.balances.items():
             terms = table.get(asset)
@@ -143,7 +131,7 @@ class PrimeTerms:
     def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
         """See ``Terms.bounds``. Value and debit rise with every price, so their corners are exact; a guard joins opposite corners."""
         low_value = high_value = low_debit = high_debit = 0
-        value_open = debit_open = False
+        value_open, debit_open = False, bool(portfolio.perpetuals)
         table = self._table
         for asset, balance in portfolio.balances.items():
             terms = table.get(asset)
@@ -254,7 +242,7 @@ class PrimeTerms:
             at_face = amount - min(amount, max(before, 0))
         return at_face * price // terms.debit_divisor + (amount - at_face) * price * terms.keep // terms.value_divisor
 
-    def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Ratio) -> list[SaleLeg]:
+    def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Guard) -> list[SaleLeg]:
         """See ``Terms.sale``. Lowest haircut first, then in order of listing.
 
         Selling value x of an asset takes x * (1 - haircut) from V and x from D, so the gap ``restore * D - V`` shrinks by
@@ -262,20 +250,21 @@ class PrimeTerms:
         """
         figures = self.evaluate(portfolio, prices)
         # The gap as a fraction gap / scale, so that each leg is rounded once.
-        scale = restore.denominator
-        gap = restore.numerator * figures.debit - figures.value * scale
+        level = restore.ratio
+        scale = level.denominator
+        gap = level.numerator * figures.debit - figures.value * scale
         held = [(terms.keep_ratio, asset, terms) for asset, terms in self._table.items() if portfolio.balances.get(asset, 0) > 0]
-        held.sort(key=lambda row: (-_per_billion(row[0]), row[1]))
+        held.sort(key=lambda row: (-per_billion(row[0]), row[1]))
         legs: list[SaleLeg] = []
         for keep, asset, terms in held:
             if gap <= 0:
                 break
             price = prices[terms.first] * prices[terms.second] * prices[terms.third]
             everything = portfolio.balances[asset] * price // terms.debit_divisor
-            gain = restore.numerator * keep.denominator - keep.numerator * restore.denominator
+            gain = level.numerator * keep.denominator - keep.numerator * level.denominator
             if everything <= 0 or gain <= 0:
                 continue
-            gain_scale = restore.denominator * keep.denominator
+            gain_scale = level.denominator * keep.denominator
             needed = -(-gap * gain_scale // (scale * gain))
             sold = min(needed, everything)
             legs.append(SaleLeg(asset, sold))
@@ -283,14 +272,11 @@ class PrimeTerms:
         return legs
 
 
-def _per_billion(ratio: Ratio) -> int:
-    return ratio.numerator * 10**9 // ratio.denominator
-
-
 class Prime:
     """The model; see ``margin_stream.core.model.MarginModel``."""
 
     name = "prime"
+    since = 1
 
     def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, PrimeTerms]:
         """See ``MarginModel.compile``."""
@@ -301,11 +287,11 @@ class Prime:
         base = directory.asset_by_name.get(given.base_currency)
         if base is None:
             raise ParameterError(f"parameters.base_currency: {given.base_currency!r} is not listed")
-        levels = {name: _ratio(getattr(given, name), name) for name in ("warn", "call", "close_out", "restore")}
+        levels = {name: ratio(getattr(given, name), name) for name in ("warn", "call", "close_out", "restore")}
         for higher, lower in (("warn", "call"), ("call", "close_out"), ("restore", "call")):
-            if _less(levels[higher], levels[lower]):
+            if less(levels[higher], levels[lower]):
                 raise ParameterError(f"parameters.{higher}: below {lower}")
-        if _less(levels["close_out"], Ratio(1, 1)):
+        if less(levels["close_out"], Ratio(1, 1)):
             raise ParameterError("parameters.close_out: below 1")
         breach = given.at_level == "breach"
         warn, call, close_out = (Guard(levels[name], 0, breach) for name in ("warn", "call", "close_out"))
@@ -316,81 +302,25 @@ class Prime:
             close_out=close_out,
             bankrupt=Guard(Ratio(1, 1), 0, breach),
             restore=restore,
-            calm=Guard(max(levels["warn"], levels["restore"], key=_per_billion), 0, breach or restore.inclusive),
+            callable=True,
+            calm=Guard(max(levels["warn"], levels["restore"], key=per_billion), 0, breach or restore.inclusive),
             persistence_ns=given.call_persistence_s * SECOND_NS,
             due_after_ns=given.due_after_s * SECOND_NS,
             reopen_within_ns=given.reopen_within_s * SECOND_NS,
-            minimum_transfer=_amount(given.minimum_transfer, "minimum_transfer", base.scale, least=0),
+            minimum_transfer=amount(given.minimum_transfer, "minimum_transfer", base.scale, least=0),
             minimum_is_called=given.at_minimum == "called",
-            rounding=_amount(given.rounding, "rounding", base.scale, least=1),
-            tranche_step=_amount(given.tranche_step, "tranche_step", base.scale, least=1),
-            liquidation_minimum=_amount(given.liquidation_minimum, "liquidation_minimum", base.scale, least=0),
+            rounding=amount(given.rounding, "rounding", base.scale, least=1),
+            tranche_step=amount(given.tranche_step, "tranche_step", base.scale, least=1),
+            liquidation_minimum=amount(given.liquidation_minimum, "liquidation_minimum", base.scale, least=0),
         )
         table = {}
         for name in sorted(given.assets):
-            number, terms = _asset_terms(name, given.assets[name], base.name, directory)
+            number, terms = asset_terms(name, given.assets[name], base.name, directory)
             table[number] = terms
         if base.number not in table:
             raise ParameterError(f"parameters.assets: {base.name}, the base currency, is missing")
-        initial, maintenance = _ratio(given.initial, "initial"), _ratio(given.maintenance, "maintenance")
+        initial, maintenance = ratio(given.initial, "initial"), ratio(given.maintenance, "maintenance")
         return policy, PrimeTerms(base.number, initial, maintenance, table)
-
-
-def _asset_terms(name: str, given: AssetParameters, base: str, directory: Directory) -> tuple[int, AssetTerms]:
-    field = f"parameters.assets.{name}"
-    asset = directory.asset_by_name.get(name)
-    if asset is None:
-        raise ParameterError(f"{field}: {name!r} is not listed")
-    if len(given.route) > LEGS_LIMIT:
-        raise ParameterError(f"{field}.route: more than {LEGS_LIMIT} instruments")
-    at, scale, legs = name, asset.scale, []
-    for leg in given.route:
-        instrument = directory.instrument_by_name.get(leg)
-        if instrument is None:
-            raise ParameterError(f"{field}.route: {leg!r} is not listed")
-        if instrument.base.name != at:
-            raise ParameterError(f"{field}.route: {leg} converts {instrument.base.name}, not {at}")
-        at = instrument.currency.name
-        scale += instrument.price_scale
-        legs.append(instrument.number)
-    if at != base:
-        raise ParameterError(f"{field}.route: ends in {at}, not in the base currency {base}")
-    haircut = _ratio(given.haircut, f"assets.{name}.haircut", least=0)
-    keep = Ratio(haircut.denominator - haircut.numerator, haircut.denominator)
-    if keep.numerator < 0:
-        raise ParameterError(f"{field}.haircut: above 1")
-    # amount * price has asset scale + price scales decimal places; the result has those of the base currency.
-    shift = scale - directory.asset_by_name[base].scale
-    divisor = 10 ** max(shift, 0)
-    multiplier = 10 ** max(-shift, 0)
-    if multiplier != 1:
-        raise ParameterError(f"{field}.route: {base} has more decimal places than {name} and its route together")
-    while len(legs) < LEGS_LIMIT:
-        legs.append(UNIT)
-    return asset.number, AssetTerms(legs[0], legs[1], legs[2], keep.numerator, divisor * keep.denominator, divisor, keep)
-
-
-def _ratio(text: str, name: str, least: int = 0) -> Ratio:
-    try:
-        mantissa, exponent = parse_decimal(text)
-    except DecimalError as error:
-        raise ParameterError(f"parameters.{name}: {error}") from None
-    if mantissa < least:
-        raise ParameterError(f"parameters.{name}: {text} is below {least}")
-    return Ratio(mantissa * 10 ** max(exponent, 0), 10 ** max(-exponent, 0))
-
-
-def _less(left: Ratio, right: Ratio) -> bool:
-    return left.numerator * right.denominator < right.numerator * left.denominator
-
-
-def _amount(text: str, name: str, scale: int, least: int) -> int:
-    ratio = _ratio(text, name)
-    multiplier: int = 10**scale
-    amount, rest = divmod(ratio.numerator * multiplier, ratio.denominator)
-    if rest or amount < least:
-        raise ParameterError(f"parameters.{name}: {text} is no amount of the base currency, at least {least} minor units")
-    return amount
 
 
 MODELS[Prime.name] = Prime()

@@ -1,0 +1,111 @@
+"""Leverage brackets from files: what Binance's ``leverageBracket`` answers, or ccxt's market tiers, as JSON, gzipped or not.
+
+Tables that do not fit are named, with bracket and number, and left out; nothing is repaired.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from margin_stream.core.model import ParameterError
+from margin_stream.core.models.brackets import BracketParameters, bracket_of, faults_of
+from margin_stream.importers.market import ImportFault
+
+_NAMES = {
+    "floor": ("notionalFloor", "minNotional"),
+    "cap": ("notionalCap", "maxNotional"),
+    "maintenance_rate": ("maintMarginRatio", "maintenanceMarginRate"),
+    "maintenance_amount": ("cum",),
+    "max_leverage": ("initialLeverage", "maxLeverage"),
+}
+"""Our name -> the venue's, the first that is there."""
+
+
+@dataclass(slots=True)
+class BracketFile:
+    """The tables of a file, by pair and settlement currency: ``("BTCUSDT", "USDT")``."""
+
+    digest: str
+    """SHA-256 of the file's bytes, hexadecimal."""
+    sound: dict[tuple[str, str], list[BracketParameters]] = field(default_factory=dict)
+    faults: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """What is wrong with the others, each in words."""
+
+
+def read_brackets(path: Path) -> BracketFile:
+    """Read a file of tables.
+
+    Raises:
+        ImportFault: it cannot be read, or is none.
+    """
+    try:
+        data = path.read_bytes()
+        text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        loaded = json.loads(text, parse_float=str, parse_int=str)
+    except (OSError, EOFError, ValueError) as error:
+        raise ImportFault(f"{path}: no leverage brackets: {error}") from None
+    found = BracketFile(sha256(data).hexdigest())
+    for symbol, rows in _tables(path, loaded):
+        key = _key(symbol)
+        if key is None:
+            continue
+        try:
+            table = [_row(row, place) for place, row in enumerate(rows)]
+            faults = [
+                f"{symbol}: bracket {place + 1}: {name}{' ' if name else ''}{what}"
+                for place, name, what in faults_of([bracket_of(row, f"[{place}]") for place, row in enumerate(table)])
+            ]
+        except (ParameterError, KeyError, TypeError, InvalidOperation) as error:
+            faults = [f"{symbol}: {str(error).removeprefix('parameters.')}"]
+        if faults:
+            found.faults[key] = faults
+        else:
+            found.sound[key] = table
+    if not found.sound and not found.faults:
+        raise ImportFault(f"{path}: holds no table of leverage brackets; expected Binance's leverageBracket or ccxt's tiers as JSON")
+    return found
+
+
+def _tables(path: Path, loaded: Any) -> list[tuple[str, list[Any]]]:
+    """Return (symbol, rows) of either shape."""
+    try:
+        if isinstance(loaded, dict):
+            return [(str(symbol), list(rows)) for symbol, rows in loaded.items()]
+        return [(str(entry["symbol"]), list(entry["brackets"])) for entry in loaded]
+    except (TypeError, KeyError):
+        raise ImportFault(f"{path}: no leverage brackets: expected tables by symbol") from None
+
+
+def _key(symbol: str) -> tuple[str, str] | None:
+    """Return pair and settlement currency of ``BTC/USDT:USDT`` or ``BTCUSDT``; None for what is no perpetual in its quote currency."""
+    pair, _, settled = symbol.partition(":")
+    base, slash, quote = pair.partition("/")
+    if slash:
+        return (base + quote, quote) if settled in ("", quote) else None
+    for currency in ("USDT", "USDC", "BUSD", "FDUSD"):
+        if symbol.endswith(currency):
+            return symbol, currency
+    return None
+
+
+def _row(row: dict[str, Any], place: int) -> BracketParameters:
+    venue = {**row, **row.get("info", {})}
+    fields: dict[str, str] = {}
+    for name, candidates in _NAMES.items():
+        key = next((candidate for candidate in candidates if venue.get(candidate) is not None), None)
+        if key is None:
+            raise KeyError(f"[{place}]: {candidates[0]} is missing")
+        fields[name] = f"{Decimal(venue[key]):f}"
+    return msgspec.convert({name: _plain(text) for name, text in fields.items()}, BracketParameters)
+
+
+def _plain(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text

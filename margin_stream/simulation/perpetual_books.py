@@ -1,0 +1,135 @@
+"""Seeded accounts in perpetuals: a deposit, longs and shorts at chosen leverage, some of them in isolated pockets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from margin_stream.importers.market import Pair
+from margin_stream.simulation.books import log_uniform, numbered
+from schemas.decimals import canonical, parse_decimal
+from schemas.inputs import AnyInput, CollateralMoved, FundingPaid, InstrumentListed, PositionChanged
+from schemas.times import DAY_NS
+
+SUFFIX = "-PERP"
+"""A perpetual is named as its pair, with this behind."""
+QUANTITY_SCALE = 3
+FUNDING_EVERY_NS = DAY_NS // 3
+FUNDING_RATE = (1, -4)
+"""The venue's baseline of 0.01 % every eight hours; rates of the day are not in the data."""
+LEVERAGES = (3, 5, 10, 20, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Perpetual:
+    """A perpetual on a pair, with its first price."""
+
+    name: str
+    price: str
+    price_scale: int
+
+
+def perpetual_name(pair: Pair) -> str:
+    """Return the name of the perpetual on a pair: ``BTCUSDT-PERP``."""
+    return pair.name + SUFFIX
+
+
+def listing(pair: Pair, price_scale: int, source: str, sequence: int, at_ns: int) -> InstrumentListed:
+    """Return the listing of the perpetual on a pair."""
+    return InstrumentListed(
+        source=source,
+        source_seq=sequence,
+        event_time=at_ns,
+        instrument=perpetual_name(pair),
+        kind="perpetual",
+        quantity_scale=QUANTITY_SCALE,
+        currency=pair.currency,
+        price_scale=price_scale,
+    )
+
+
+def opening_books(
+    accounts: Sequence[str], seed: int, base_currency: str, perpetuals: Sequence[Perpetual], source: str, sequence: int, at_ns: int
+) -> Iterator[AnyInput]:
+    """Yield what every account starts with: one deposit, then 1-5 positions worth 1.5 to 9 times the deposit in all.
+
+    A third of the positions are short, one in five sits in an isolated pocket with a margin of notional by leverage, one account in eight holds a
+    long and a short of one instrument (hedge mode).
+    """
+    for account in accounts:
+        rng = Random(f"{seed}/{account}")
+        deposit = log_uniform(rng, 1_000, 1_000_000)
+        total = deposit * rng.randint(150, 900) // 100
+        events: list[AnyInput] = [_deposit(account, base_currency, deposit, at_ns)]
+        held = rng.sample(range(len(perpetuals)), min(len(perpetuals), rng.randint(1, 5)))
+        hedged = rng.randrange(8) == 0
+        for place in held:
+            perpetual = perpetuals[place]
+            part = total * rng.randint(50, 100) // (100 * len(held))
+            leverage = rng.choice(LEVERAGES)
+            way = -1 if rng.randrange(3) == 0 else 1
+            quantity = max(1, _quantity(part, perpetual))
+            if hedged:
+                events.append(_trade(account, perpetual, quantity, leverage, at_ns, side="long"))
+                events.append(_trade(account, perpetual, -max(1, quantity // 3), leverage, at_ns, side="short"))
+            elif rng.randrange(5) == 0:
+                margin = max(1, part // leverage)
+                events.append(_trade(account, perpetual, way * quantity, leverage, at_ns, pocket=perpetual.name, margin=margin))
+            else:
+                events.append(_trade(account, perpetual, way * quantity, leverage, at_ns))
+        for event in events:
+            yield numbered(event, source, sequence)
+            sequence += 1
+
+
+def funding(names: Sequence[str], due_ns: int, source: str) -> Iterator[AnyInput]:
+    """Yield funding of every perpetual at one of its hours; the number is that of the hour since 1970, so it is the same however it is sent."""
+    hour = due_ns // FUNDING_EVERY_NS
+    for place, name in enumerate(names):
+        yield FundingPaid(source=source, source_seq=hour * 1000 + place, event_time=due_ns, instrument=name, rate=FUNDING_RATE)
+
+
+def perpetuals_of(
+    pairs: Mapping[str, Pair], scales: Mapping[str, int], first_prices: Mapping[str, str], tables: Sequence[str]
+) -> list[Perpetual]:
+    """Return the perpetuals that have a table and a first price, in order of name."""
+    found = []
+    for symbol, pair in sorted(pairs.items(), key=lambda row: row[1].name):
+        if perpetual_name(pair) in tables and pair.name in first_prices:
+            found.append(Perpetual(perpetual_name(pair), first_prices[pair.name], scales.get(symbol, 0)))
+    return found
+
+
+def _quantity(worth: int, perpetual: Perpetual) -> int:
+    """Return the quantity, in units of its scale, of a position worth so many whole units of the currency."""
+    mantissa, exponent = parse_decimal(perpetual.price)
+    return int(worth * 10**QUANTITY_SCALE * 10 ** max(-exponent, 0) // (mantissa * 10 ** max(exponent, 0)))
+
+
+def _deposit(account: str, asset: str, amount: int, at_ns: int) -> CollateralMoved:
+    return CollateralMoved(
+        source="-", source_seq=0, event_time=at_ns, account=account, asset=asset, amount_delta=canonical(amount, 0), reason="opening"
+    )
+
+
+def _trade(
+    account: str, perpetual: Perpetual, quantity: int, leverage: int, at_ns: int, *, side: str = "both", pocket: str = "", margin: int = 0
+) -> PositionChanged:
+    return PositionChanged(
+        source="-",
+        source_seq=0,
+        event_time=at_ns,
+        account=account,
+        instrument=perpetual.name,
+        quantity_delta=canonical(quantity, -QUANTITY_SCALE),
+        price=parse_decimal(perpetual.price),
+        reason="opening",
+        pocket=pocket,
+        position_side=side,  # type: ignore[arg-type]
+        pocket_margin_delta=canonical(margin, 0),
+        leverage=leverage,
+    )
+
+
+__all__ = ["Perpetual", "funding", "listing", "opening_books", "perpetual_name", "perpetuals_of"]
