@@ -87,11 +87,12 @@ class BracketTable:
 
     def initial(self, size: int, leverage: int) -> int:
         """Return the initial margin of a size at a chosen leverage, which the bracket caps; minor units, rounded up."""
-        chosen = leverage * UNIT
+        return -(-size * self.scale_up * UNIT // (self.allowed(size, leverage) * self.scale_down))
+
+    def allowed(self, size: int, leverage: int) -> int:
+        """Return the leverage that counts, in units of 10**-18: the chosen one, or the most that the bracket allows."""
         highest = self.brackets[self.place(size)].max_leverage
-        if highest is not None and highest < chosen:
-            chosen = highest
-        return -(-size * self.scale_up * UNIT // (chosen * self.scale_down))
+        return leverage * UNIT if highest is None else min(highest, leverage * UNIT)
 
 
 def bracket_of(given: BracketParameters, field: str) -> Bracket:

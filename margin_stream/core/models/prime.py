@@ -78,7 +78,7 @@ class PrimeTerms:
         self.initial = initial
         self.maintenance = maintenance
         self.pockets = False
-        self._table = table
+        self.table = table
         self._routed: dict[int, list[int]] = {}
         self._legs: dict[int, tuple[int, ...]] = {}
         self._long_routes: dict[int, int] = {}
@@ -114,7 +114,7 @@ class PrimeTerms:
         """See ``Terms.evaluate``."""
         value = debit = 0
         unbounded = bool(portfolio.perpetuals)
-        table = self._table
+        table = self.table
         for asset, balance in portfolio.balances.items():
             terms = table.get(asset)
             if terms is None:
@@ -132,7 +132,7 @@ class PrimeTerms:
         """See ``Terms.bounds``. Value and debit rise with every price, so their corners are exact; a guard joins opposite corners."""
         low_value = high_value = low_debit = high_debit = 0
         value_open, debit_open = False, bool(portfolio.perpetuals)
-        table = self._table
+        table = self.table
         for asset, balance in portfolio.balances.items():
             terms = table.get(asset)
             if terms is None:
@@ -192,7 +192,7 @@ class PrimeTerms:
         for asset, more_legs in self._long_routes.items():
             held = portfolio.balances.get(asset)
             if held:
-                terms = self._table[asset]
+                terms = self.table[asset]
                 curved = True
                 product = abs(held) * prices[terms.first] * prices[terms.second] * prices[terms.third] * more_legs
                 if held > 0:
@@ -229,7 +229,7 @@ class PrimeTerms:
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
         """See ``Terms.credit``."""
-        terms = self._table.get(asset)
+        terms = self.table.get(asset)
         if terms is None:
             return 0
         price = prices[terms.first] * prices[terms.second] * prices[terms.third]
@@ -253,7 +253,7 @@ class PrimeTerms:
         level = restore.ratio
         scale = level.denominator
         gap = level.numerator * figures.debit - figures.value * scale
-        held = [(terms.keep_ratio, asset, terms) for asset, terms in self._table.items() if portfolio.balances.get(asset, 0) > 0]
+        held = [(terms.keep_ratio, asset, terms) for asset, terms in self.table.items() if portfolio.balances.get(asset, 0) > 0]
         held.sort(key=lambda row: (-per_billion(row[0]), row[1]))
         legs: list[SaleLeg] = []
         for keep, asset, terms in held:
