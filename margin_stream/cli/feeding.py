@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from cyclopts import Parameter
 
 from margin_stream import profiles
 from margin_stream.cli import on_kafka
+from margin_stream.cli.failing import Failure, failure, report
 from margin_stream.cli.output import (
     CORRUPT,
     DONE,
@@ -21,18 +23,18 @@ from margin_stream.cli.output import (
     Common,
     OnStore,
     Progress,
-    UsageError,
-    complain,
     say,
     show,
 )
 from margin_stream.cli.reading import place_of
+from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageError
 from margin_stream.core.system import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.copying import to_folder, to_topic
+from margin_stream.settings import did_you_mean
 from margin_stream.simulation.scenarios import SCENARIOS, simulate
 from replay.reader import singles_of, source_of
 from schemas.ndjson import encode_line, read_lines
@@ -56,9 +58,11 @@ def simulate_day(
       margin-stream simulate --scenario quiet --accounts 50 | margin-stream ingest
     """
     if scenario not in SCENARIOS:
-        raise UsageError(f"--scenario {scenario!r}: there are {', '.join(sorted(SCENARIOS))}")
+        raise UsageError(
+            f"--scenario {scenario!r}: there are {', '.join(sorted(SCENARIOS))}{did_you_mean(scenario, SCENARIOS)}", option="--scenario"
+        )
     if not 0 <= accounts <= 1_000_000:
-        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000")
+        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
     write = sys.stdout.buffer.write
     progress = Progress(common, "inputs")
     for count, event in enumerate(simulate(scenario, accounts, seed), start=1):
@@ -99,24 +103,26 @@ def import_market(
       margin-stream import segments ./margin-store --into kafka://localhost:9092/demo
     """
     if not paths:
-        raise UsageError("import: name at least one file")
+        raise OptionsConflict("import: name at least one file")
     if form == "segments":
         return _import_segments(common, paths, into)
     if into is not None:
-        raise UsageError("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
+        raise OptionsConflict("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
     if not 0 <= accounts <= 1_000_000:
-        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000")
+        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
     if profile not in profiles.names():
-        raise UsageError(f"--profile {profile!r}: shipped are {', '.join(profiles.names())}")
+        raise UsageError(
+            f"--profile {profile!r}: shipped are {', '.join(profiles.names())}{did_you_mean(profile, profiles.names())}", option="--profile"
+        )
     low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
     if not 1000 <= low <= high:
-        raise UsageError("--cover-low, --cover-high: at least 1, and low not above high")
+        raise UsageError("--cover-low, --cover-high: at least 1, and low not above high", option="--cover-low")
     complaints: list[str] = []
     market = read_market(form, paths, zone=zone, label=label, complain=complaints.append)
     for text in complaints[:SHOWN_LIMIT]:
-        complain(text)
+        report(_left_out(text), as_json=common.json)
     if complaints:
-        complain(f"{len(complaints)} rows were left out")
+        say(common, f"{len(complaints)} rows were left out")
         if strict:
             return CORRUPT
     wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
@@ -133,9 +139,16 @@ def import_market(
     return DONE
 
 
+def _left_out(text: str) -> Failure:
+    """Return what is said of a row, from ``file:line: what is wrong``."""
+    found = re.match(r"(.+?):(\d+): ", text)
+    where: dict[str, Any] = {"file": found.group(1), "line": int(found.group(2))} if found else {}
+    return failure("row_left_out", text, **where)
+
+
 def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
     if len(paths) != 1:
-        raise UsageError("import segments: name one store's folder")
+        raise OptionsConflict("import segments: name one store's folder")
     if into is not None:
         return copy_journal(common, str(paths[0]), into, None)
     write = sys.stdout.buffer.write
@@ -152,7 +165,7 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
                     write(encode_line(single))  # type: ignore[arg-type]
     sys.stdout.buffer.flush()
     if left_out:
-        complain(f"{left_out} refused msgpack items cannot be printed as lines; --into copies them too")
+        report(failure("items_not_printable", f"{left_out} refused msgpack items cannot be printed as lines"), as_json=common.json)
     return DONE
 
 
@@ -201,9 +214,9 @@ def _thousandths(option: str, text: str) -> int:
     try:
         amount = scaled(parse_decimal(text), 3)
     except DecimalError as error:
-        raise UsageError(f"{option}: {error}") from None
+        raise UsageError(f"{option}: {error}", option=option) from None
     if amount is None:
-        raise UsageError(f"{option} {text}: at most three decimal places")
+        raise UsageError(f"{option} {text}: at most three decimal places", option=option)
     return amount
 
 
@@ -294,7 +307,7 @@ def ingest(
     """
     for name in files:
         if name != "-" and not Path(name).is_file():
-            raise UsageError(f"{name}: no such file")
+            raise InputFileMissing(f"{name}: no such file", file=name)
     inputs = _Inputs(files)
     shown = 0
 
@@ -302,7 +315,9 @@ def ingest(
         nonlocal shown
         shown += 1
         if shown <= SHOWN_LIMIT or strict:
-            complain(f"{inputs.file}:{inputs.line}: refused, {reason.value}: {detail}. {ADVICE[reason]}")
+            place = {"file": inputs.file, "line": inputs.line}
+            text = f"{inputs.file}:{inputs.line}: refused, {reason.value}: {detail}"
+            report(Failure(reason.value, text, place, ADVICE[reason], CORRUPT), as_json=common.json)
         return strict
 
     if common.on_kafka:
@@ -320,7 +335,7 @@ def ingest(
         progress.end()
         effects = host.effects_total
     if shown > SHOWN_LIMIT and not strict:
-        complain(f"{shown} inputs were refused; `margin-stream quarantine list --store {common.store}` shows them all")
+        report(failure("inputs_refused", f"{shown} inputs were refused", store=common.store), as_json=common.json)
     show(common, summary(counts, effects, digests))
     if stopper.asked():
         say(common, "stopped by a signal; run the same command again for the rest")

@@ -9,19 +9,14 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from cyclopts import App, CycloptsError
+from cyclopts import App
 
-from margin_stream.cli import feeding, on_kafka, reading
+from margin_stream.cli import configuring, feeding, on_kafka, reading
 from margin_stream.cli.demo import demo
-from margin_stream.cli.output import CORRUPT, DONE, FAILED, INTERRUPTED, LOCKED, MISMATCH, UNREACHABLE, USAGE, UsageError, complain
-from margin_stream.core.checks import Fault, Mismatch
-from margin_stream.importers.market import ImportFault
-from margin_stream.journal.layout import CorruptManifest, StoreError, StoreLocked
-from margin_stream.journal.records import CorruptLog
-from margin_stream.kafka.client import KafkaError, SecurityError, Unreachable
-from margin_stream.tables.rocks import TableError
-from replay.browsing import NotRefused
-from replay.views import AccountUnknown, CallUnknown
+from margin_stream.cli.errors import entry_of
+from margin_stream.cli.failing import diagnose, report, report_bug
+from margin_stream.cli.filling import fill
+from margin_stream.cli.output import DONE, INTERRUPTED
 
 
 def _version() -> str:
@@ -36,6 +31,7 @@ app = App(
     help="An event-sourced margin-call engine: exact replay, nothing lost, ticks that cost nothing for safe accounts.",
     version=_version,
     help_format="plaintext",
+    config=(fill,),
 )
 app.command(demo)
 app.command(feeding.simulate_day, name="simulate")
@@ -58,6 +54,9 @@ profile.command(reading.profiles_list, name="list")
 profile.command(reading.profiles_show, name="show")
 app.command(profile)
 
+config = App(name="config", help="Settings: what is in force, and where it came from.")
+config.command(configuring.config_show, name="show")
+app.command(config)
 app.command(on_kafka.worker)
 kafka = App(name="kafka", help="Stores on Apache Kafka: make one, see how far it is, change its partitions.")
 kafka.command(on_kafka.init)
@@ -74,38 +73,20 @@ def run(words: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000, 50, 50)
     # The Kafka client tells of every lost connection; what matters of it is raised.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    as_json = "--json" in (sys.argv[1:] if words is None else words)
     try:
-        result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
+        result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE
-    except CycloptsError:
-        return USAGE
-    except (UsageError, SecurityError) as error:
-        complain(str(error))
-        return USAGE
-    except Unreachable as error:
-        complain(f"{error}. Is it running, and is the address right?")
-        return UNREACHABLE
-    except StoreLocked as error:
-        complain(str(error))
-        return LOCKED
-    except (CorruptManifest, CorruptLog) as error:
-        complain(f"{error}. `margin-stream verify` says what else is damaged")
-        return CORRUPT
-    except Mismatch as error:
-        complain(str(error))
-        return MISMATCH
-    except (StoreError, TableError, ImportFault, AccountUnknown, CallUnknown, NotRefused, Fault, KafkaError) as error:
-        complain(str(error))
-        return FAILED
     except BrokenPipeError:
         # The reader of our output has gone (as `| head` does): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:
-        complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
-        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        if entry_of(error).code == "internal_error":
+            return report_bug(error, as_json=as_json)
+        return report(diagnose(error), as_json=as_json)
 
 
 def main() -> None:
