@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
 from cyclopts import (
     CoercionError,
     CycloptsError,
@@ -265,6 +266,13 @@ ENTRIES = (
         (CorruptLog,),
         "A log of the store is damaged at the named file and offset.",
         "`margin-stream verify` says what else is damaged; restore the file from a copy.",
+    ),
+    Entry(
+        "record_undecodable",
+        CORRUPT,
+        (msgspec.DecodeError,),
+        "A record of the store has its checksum, and content that nothing can read.",
+        "`margin-stream verify` names the record; restore the file from a copy.",
     ),
     Entry(
         "manifest_damaged",

@@ -32,6 +32,7 @@ from margin_stream.core.system import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
+from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.copying import to_folder, to_topic
 from margin_stream.settings import did_you_mean
@@ -308,6 +309,8 @@ def ingest(
     for name in files:
         if name != "-" and not Path(name).is_file():
             raise InputFileMissing(f"{name}: no such file", file=name)
+    if partitions is not None and not 1 <= partitions <= PARTITIONS_LIMIT:
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
     inputs = _Inputs(files)
     shown = 0
 
