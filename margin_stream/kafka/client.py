@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -94,6 +94,18 @@ class Client:
 
     def _settings(self) -> dict[str, Any]:
         return {"bootstrap_servers": self._servers, "request_timeout_ms": REQUEST_MS, **self._security}
+
+    def ask(self, work: Callable[[AIOKafkaAdminClient], Coroutine[Any, Any, T]]) -> T:
+        """Return what some work with the admin client gives.
+
+        Raises:
+            Unreachable: the broker does not answer.
+        """
+
+        async def asked() -> T:
+            return await work(await self._admin())
+
+        return self._run(asked())
 
     def broker_count(self) -> int:
         """Return how many brokers the cluster has."""

@@ -1,6 +1,16 @@
 """Settings: what can be set, where it is set, what is in force. docs/settings.md lists them."""
 
-from margin_stream.settings.effective import Effective, Origin, child_environment, current, load, unknown_variables, use, without_secret
+from margin_stream.settings.effective import (
+    Effective,
+    Origin,
+    child_environment,
+    current,
+    defaults,
+    load,
+    unknown_variables,
+    use,
+    without_secret,
+)
 from margin_stream.settings.files import (
     InvalidSetting,
     SettingsError,
@@ -24,6 +34,7 @@ __all__ = [
     "UnknownSetting",
     "child_environment",
     "current",
+    "defaults",
     "did_you_mean",
     "load",
     "unknown_variables",

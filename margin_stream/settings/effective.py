@@ -102,6 +102,12 @@ def without_secret(text: str) -> str:
     return re.sub(r"//[^\s]*@", "//***@", text)
 
 
+def defaults() -> Effective:
+    """Return the settings where nobody sets any."""
+    values = {key: setting.default for key, setting in SETTINGS.items()}
+    return Effective(Settings(), values, {key: Origin("default") for key in SETTINGS}, (), None)
+
+
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
     """Return what is in the environment under our prefix and means nothing, with what was perhaps meant."""
     known = [*(setting.variable for setting in SETTINGS.values()), *NOT_SETTINGS]

@@ -96,7 +96,7 @@ def checked(setting: Setting, value: Any, place: str, where: dict[str, Any], *, 
     except msgspec.ValidationError as error:
         shown = "" if setting.secret else f" {value!r}:"
         choices = setting.choices
-        wanted = f"one of {', '.join(choices)}{did_you_mean(str(value), choices)}" if choices else _plainly(str(error))
+        wanted = f"one of {', '.join(choices)}{did_you_mean(str(value), choices)}" if choices else _plainly(str(error), strict=strict)
         raise InvalidSetting(f"{place}: {setting.key}:{shown} {wanted}", **where) from None
 
 
@@ -106,7 +106,13 @@ def did_you_mean(word: str, known: Any) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _plainly(text: str) -> str:
+_WORDS = {"`float`": "a number", "`int": "a whole number", "`bool`": "true or false"}
+
+
+def _plainly(text: str, *, strict: bool) -> str:
+    """Return what is wrong in words; a text from the environment has no type to speak of."""
+    if not strict and ", got `str`" in text:
+        return "expected " + next((word for sign, word in _WORDS.items() if sign in text), "another value")
     return text[:1].lower() + text[1:].partition(" - at ")[0]
 
 
