@@ -28,6 +28,7 @@ from margin_stream.cli.output import (
 )
 from margin_stream.cli.reading import place_of
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageError
+from margin_stream.cli.words import profile_names, scenario_names
 from margin_stream.core.system import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.importers.day import Accounts, day_events
@@ -47,7 +48,7 @@ SHOWN_LIMIT = 10
 
 def simulate_day(
     *,
-    scenario: Annotated[str, Parameter(help="crash, walk or quiet.")] = "crash",
+    scenario: Annotated[str, Parameter(completer=scenario_names, help="crash, walk or quiet.")] = "crash",
     accounts: Annotated[int, Parameter(help="How many accounts.")] = 1000,
     seed: int = 1,
     common: Common = Common(),  # noqa: B008 (frozen)
@@ -82,7 +83,7 @@ def import_market(
     *,
     accounts: Annotated[int, Parameter(help="Also seed so many accounts with positions and collateral that fit.")] = 0,
     seed: int = 1,
-    profile: Annotated[str, Parameter(help="The margin profile of the accounts.")] = "prime",
+    profile: Annotated[str, Parameter(completer=profile_names, help="The margin profile of the accounts.")] = "prime",
     cover_low: Annotated[str, Parameter(help="Least V / D that an account starts with.")] = "1.45",
     cover_high: Annotated[str, Parameter(help="Greatest V / D that an account starts with.")] = "3",
     zone: Annotated[str | None, Parameter(help="Time zone of local times, such as America/New_York.")] = None,
@@ -290,7 +291,7 @@ def summary(counts: Any, effects: int, digests: Digests) -> dict[str, Any]:
 
 
 def ingest(
-    files: Annotated[tuple[str, ...], Parameter(name="FILE", allow_leading_hyphen=True)] = (),
+    files: Annotated[tuple[Path, ...], Parameter(name="FILE", allow_leading_hyphen=True)] = (),
     /,
     *,
     partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
@@ -306,12 +307,13 @@ def ingest(
       margin-stream ingest more.ndjson --strict --json
       margin-stream ingest day.ndjson --store kafka://localhost:9092/demo
     """
-    for name in files:
+    names = tuple(map(str, files))
+    for name in names:
         if name != "-" and not Path(name).is_file():
             raise InputFileMissing(f"{name}: no such file", file=name)
     if partitions is not None and not 1 <= partitions <= PARTITIONS_LIMIT:
         raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
-    inputs = _Inputs(files)
+    inputs = _Inputs(names)
     shown = 0
 
     def refused(reason: Refusal, detail: str) -> bool:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App
 
-from margin_stream.cli import configuring, examining, feeding, on_kafka, reading
+from margin_stream.cli import completing, configuring, examining, feeding, on_kafka, reading
 from margin_stream.cli.demo import demo
 from margin_stream.cli.errors import entry_of
 from margin_stream.cli.failing import diagnose, report, report_bug
@@ -58,6 +58,7 @@ config = App(name="config", help="Settings: what is in force, and where it came 
 config.command(configuring.config_show, name="show")
 app.command(config)
 app.command(examining.doctor)
+app.command(completing.command_of(app), name="completion")
 app.command(on_kafka.worker)
 kafka = App(name="kafka", help="Stores on Apache Kafka: make one, see how far it is, change its partitions.")
 kafka.command(on_kafka.init)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from margin_stream.cli.usage import BadAddress, BadTime, WrongKindOfStore
+from margin_stream.cli.words import stores
 from margin_stream.settings import current, without_secret
 from replay.reader import EVERYTHING, Until
 from schemas.times import TimeError, parse_time
@@ -38,9 +39,9 @@ class Common:
 class OnStore(Common):
     """What every command on a store takes."""
 
-    store: Annotated[str, Parameter(help="The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME [also: MARGIN_STREAM_STORE].")] = (
-        "./margin-store"
-    )
+    store: Annotated[
+        str, Parameter(completer=stores, help="The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME [also: MARGIN_STREAM_STORE].")
+    ] = "./margin-store"
 
     @property
     def on_kafka(self) -> bool:

@@ -26,6 +26,7 @@ from margin_stream.cli.output import (
     show_rows,
 )
 from margin_stream.cli.usage import OptionsConflict
+from margin_stream.cli.words import event_types, profile_names
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.verifying import verify as verify_topics
 from replay import browsing, views
@@ -216,7 +217,7 @@ def _condensed(row: dict[str, Any]) -> dict[str, Any]:
 def events(
     *,
     account: Account = None,
-    type: Annotated[str | None, Parameter(name="--type", help="Of this type only.")] = None,
+    type: Annotated[str | None, Parameter(name="--type", completer=event_types, help="Of this type only.")] = None,
     after: Annotated[int, Parameter(help="Behind this position.")] = 0,
     effects: Annotated[bool, Parameter(negative="", help="What the folds said, instead of what came in.")] = False,
     follow: Annotated[bool, Parameter(negative="", help="Wait for more; end with Ctrl-C.")] = False,
@@ -275,7 +276,7 @@ def profiles_list(*, common: Common = Common()) -> int:  # noqa: B008 (frozen)
     return DONE
 
 
-def profiles_show(name: Annotated[str, Parameter(name="NAME")], /, *, common: Common = Common()) -> int:  # noqa: B008 (frozen)
+def profiles_show(name: Annotated[str, Parameter(name="NAME", completer=profile_names)], /, *, common: Common = Common()) -> int:  # noqa: B008 (frozen)
     """Show a margin profile, each number with its source and confidence.
 
     Try:
