@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -32,5 +31,5 @@ def config_show(
     if effective.files and not common.json:
         say(common, f"read: {', '.join(map(str, effective.files))}")
     for text in unknown_variables():
-        print(f"margin-stream: warning: the environment's {text}", file=sys.stderr)
+        say(common, f"margin-stream: warning: the environment's {text}")
     return DONE

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from margin_stream.cli.output import DONE, FAILED, UNREACHABLE, OnStore, plain, print_json
+from margin_stream.cli.output import DONE, FAILED, UNREACHABLE, OnStore, plain, print_json, say
 from margin_stream.doctor.brokers import broker
 from margin_stream.doctor.finding import Finding, ok, problem, warning
 from margin_stream.doctor.machine import java, machine
@@ -42,7 +41,7 @@ def doctor(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
             if finding.next:
                 print(f"{'':<31}-> {plain(finding.next)}")
     if not common.json:
-        print(", ".join(f"{counts.get(status, 0)} {status}" for status in MARKS), file=sys.stderr)
+        say(common, ", ".join(f"{counts.get(status, 0)} {status}" for status in MARKS))
     if unreachable:
         return UNREACHABLE
     return FAILED if counts.get("problem") else DONE

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App
@@ -33,38 +34,66 @@ app = App(
     help_format="plaintext",
     config=(fill,),
 )
-app.command(demo)
-app.command(feeding.simulate_day, name="simulate")
-app.command(feeding.import_market, name="import")
-app.command(feeding.ingest)
-app.command(feeding.export)
-app.command(reading.replay_store, name="replay")
-app.command(reading.verify_store, name="verify")
-app.command(reading.digest)
-app.command(reading.state)
-app.command(reading.calls)
-app.command(reading.call)
-app.command(reading.events)
-quarantine = App(name="quarantine", help="Refused inputs, kept with reason and raw bytes.")
-quarantine.command(reading.quarantine_list, name="list")
-quarantine.command(reading.quarantine_show, name="show")
-app.command(quarantine)
-profile = App(name="profiles", help="Margin profiles, each number with its source and confidence.")
-profile.command(reading.profiles_list, name="list")
-profile.command(reading.profiles_show, name="show")
-app.command(profile)
 
-config = App(name="config", help="Settings: what is in force, and where it came from.")
-config.command(configuring.config_show, name="show")
-app.command(config)
-app.command(examining.doctor)
-app.command(completing.command_of(app), name="completion")
-app.command(on_kafka.worker)
-kafka = App(name="kafka", help="Stores on Apache Kafka: make one, see how far it is, change its partitions.")
-kafka.command(on_kafka.init)
-kafka.command(on_kafka.status)
-kafka.command(on_kafka.repartition)
-app.command(kafka)
+
+def _add(group: App, name: str, function: Callable[..., int]) -> None:
+    """Add a command; of its docstring the examples come first in its help, the rest below its usage."""
+    text, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\n\nTry:\n")
+    group.command(function, name=name, help=text, help_prologue=f"Examples:\n{examples}")
+
+
+def _group(name: str, text: str, **commands: Callable[..., int]) -> None:
+    """Add a command that has commands of its own; its help begins with one example of each."""
+    group = App(name=name, help=text)
+    app.command(group)
+    firsts = []
+    for inner, function in commands.items():
+        _add(group, inner, function)
+        firsts.append(inspect.cleandoc(function.__doc__ or "").partition("\n\nTry:\n")[2].splitlines()[0])
+    group.help_prologue = "Examples:\n" + "\n".join(firsts)
+
+
+_add(app, "demo", demo)
+_add(app, "simulate", feeding.simulate_day)
+_add(app, "import", feeding.import_market)
+_add(app, "ingest", feeding.ingest)
+_add(app, "export", feeding.export)
+_add(app, "replay", reading.replay_store)
+_add(app, "verify", reading.verify_store)
+_add(app, "digest", reading.digest)
+_add(app, "state", reading.state)
+_add(app, "calls", reading.calls)
+_add(app, "call", reading.call)
+_add(app, "events", reading.events)
+_group(
+    "quarantine",
+    "Refused inputs, kept with reason and raw bytes.",
+    list=reading.quarantine_list,
+    show=reading.quarantine_show,
+)
+_group(
+    "profiles",
+    "Margin profiles, each number with its source and confidence.",
+    list=reading.profiles_list,
+    show=reading.profiles_show,
+)
+_add(app, "worker", on_kafka.worker)
+_group(
+    "kafka",
+    "Stores on Apache Kafka: make one, see how far it is, change its partitions.",
+    init=on_kafka.init,
+    status=on_kafka.status,
+    repartition=on_kafka.repartition,
+)
+_group("config", "Settings: what is in force, and where it came from.", show=configuring.config_show)
+_add(app, "doctor", examining.doctor)
+_add(app, "completion", completing.command_of(app))
+app.help_prologue = """\
+Examples:
+  margin-stream demo
+  margin-stream ingest day.ndjson
+  margin-stream calls --open
+  margin-stream doctor"""
 
 
 def run(words: Sequence[str] | None = None) -> int:
