@@ -48,6 +48,7 @@ check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.purity
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 bench: $(VENV)/.ready
