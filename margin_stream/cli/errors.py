@@ -375,7 +375,7 @@ ENTRIES = (
         "`margin-stream quarantine list` shows those that there are.",
     ),
     Entry(
-        "profile_unknown_here",
+        "profile_not_shipped",
         FAILED,
         (UnknownProfile,),
         "No margin profile of that name is shipped.",

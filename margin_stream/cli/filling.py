@@ -7,6 +7,7 @@ from typing import Any
 
 from cyclopts import App, UnknownOptionError
 from cyclopts.argument import ArgumentCollection, Token
+from cyclopts.utils import UNSET
 
 from margin_stream.settings import SETTINGS, Setting, SettingsError, load, use
 from margin_stream.settings.shape import EVERYWHERE
@@ -61,7 +62,7 @@ def _refuse_misspelt(arguments: ArgumentCollection) -> None:
 
 
 def _text(token: Token) -> str:
-    return token.value if isinstance(token.implicit_value, type(Token().implicit_value)) else _word(token.implicit_value)
+    return token.value if token.implicit_value is UNSET else _word(token.implicit_value)
 
 
 def _word(value: Any) -> str:

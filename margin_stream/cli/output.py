@@ -69,9 +69,9 @@ class OnStore(Common):
 
 
 def say(common: Common, text: str) -> None:
-    """Say something on stderr, unless quiet."""
+    """Say something on stderr, unless quiet; with ``--json`` as a line of its own kind, so that all of stderr can be read by a program."""
     if not common.quiet:
-        print(text, file=sys.stderr, flush=True)
+        print(orjson.dumps({"note": text}).decode() if common.json else text, file=sys.stderr, flush=True)
 
 
 def console() -> Console:

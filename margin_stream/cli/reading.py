@@ -29,6 +29,7 @@ from margin_stream.cli.usage import OptionsConflict
 from margin_stream.cli.words import event_types, profile_names
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.verifying import verify as verify_topics
+from margin_stream.settings import did_you_mean
 from replay import browsing, views
 from replay.reader import Place
 from replay.replaying import replay
@@ -282,6 +283,9 @@ def profiles_show(name: Annotated[str, Parameter(name="NAME", completer=profile_
     Try:
       margin-stream profiles show prime
     """
+    known = profiles.names()
+    if name not in known:
+        raise profiles.UnknownProfile(f"no profile {name!r}{did_you_mean(name, known)}; shipped are: {', '.join(known)}")
     data = profiles.load(name)
     if common.json:
         print_json(msgspec.to_builtins(data))

@@ -72,7 +72,7 @@ def load(
     variables = os.environ if environment is None else environment
     named = config or (Path(variables[CONFIG]) if variables.get(CONFIG) else None)
     project = named or (folder or Path()) / PROJECT_FILE
-    if named is not None and not named.is_file():
+    if named is not None and not _is_there(named):
         origin = "--config" if config else CONFIG
         raise SettingsFileMissing(f"{origin} {named}: no such file", file=str(named))
     values: dict[str, Any] = {key: setting.default for key, setting in SETTINGS.items()}
@@ -89,7 +89,7 @@ def load(
                 values[partner], origins[partner] = None, Origin("default")
             values[key], origins[key] = value, origin
 
-    files = [path for path in (_user_file(variables), project) if path is not None and path.is_file()]
+    files = [path for path in (_user_file(variables), project) if path is not None and _is_there(path)]
     for path in files:
         take({key: (found.value, Origin("file", str(path), found.line)) for key, found in read_file(path).items()})
     take(_from_environment(variables))
@@ -120,6 +120,14 @@ def child_environment(**more: str) -> dict[str, str]:
     effective = current()
     named = {} if effective.config is None else {CONFIG: str(effective.config.absolute())}
     return {**os.environ, **named, **more}
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file is there. A service may run with a home that it must not look into: then there is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _user_file(variables: Mapping[str, str]) -> Path | None:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from margin_stream.doctor import machine, stores
@@ -16,6 +17,7 @@ from margin_stream.doctor.finding import Finding
 from margin_stream.host.embedded import Host
 from margin_stream.journal.records import segment_name
 from margin_stream.simulation.broker import free_port
+from replay.verifying import Problem, Verified, verify
 from tests.integration.test_errors import LINES, command, flipped, store
 
 
@@ -87,6 +89,24 @@ def test_a_writer_is_named_and_not_disturbed(tmp_path: Path) -> None:
         assert f"process {os.getpid()}" in found["store.lock"]["found"]
         host.ingest(LINES)
     assert stores.holder_of(tmp_path / "s" / "lock") is None
+
+
+def test_beside_a_writer_only_what_two_looks_agree_on_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lasting, passing = Problem("journal/1.seg", 7, "torn"), iter(range(9))
+    problems = [lasting]
+
+    def looked(path: Path, **_: object) -> Verified:
+        fresh = Problem("digests/1.seg", None, f"record {next(passing)} was checkpointed")
+        return msgspec.structs.replace(verify(path), ok=False, problems=[fresh, *problems])
+
+    monkeypatch.setattr(stores, "verify", looked)
+    with Host(tmp_path / "s") as host:
+        host.ingest(LINES)
+        found = examined("--store", str(tmp_path / "s"))[1]["store.verify"]
+        assert (found["status"], found["found"]) == ("problem", "journal/1.seg: offset 7: torn")
+        problems.clear()
+        assert examined("--store", str(tmp_path / "s"))[1]["store.verify"]["status"] == "ok"
+    assert examined("--store", str(tmp_path / "s"))[1]["store.verify"]["status"] == "problem"
 
 
 @pytest.mark.parametrize(

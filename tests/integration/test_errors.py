@@ -276,7 +276,7 @@ reproduces("io_failed")(lambda _: said("ingest", "--store", "/proc/no/such/place
 reproduces("account_unknown")(lambda folder: said("state", "--account", "nobody", "--store", store(folder)))
 reproduces("call_unknown")(lambda folder: said("call", "A0/call/99", "--store", store(folder)))
 reproduces("refused_input_unknown")(lambda folder: said("quarantine", "show", "#3", "--store", store(folder)))
-reproduces("profile_unknown_here")(lambda _: said("profiles", "show", "nope"))
+reproduces("profile_not_shipped")(lambda _: said("profiles", "show", "nope"))
 
 
 @reproduces("demo_broker_failed")
@@ -355,7 +355,7 @@ def test_what_goes_wrong_has_its_code_and_exit_code_and_says_where(code: str, tm
         "security_incomplete",
         "time_invalid",
     }
-    nowhere |= {"usage", "missing_argument", "too_many_arguments", "demo_broker_failed", "profile_unknown_here", "refused_input_unknown"}
+    nowhere |= {"usage", "missing_argument", "too_many_arguments", "demo_broker_failed", "profile_not_shipped", "refused_input_unknown"}
     nowhere |= {"time_zone_unknown", "items_not_printable", "recovery_differs"}
     if code not in nowhere:
         assert where, code
@@ -404,6 +404,15 @@ def test_for_people_an_error_is_a_line_with_its_code_and_one_with_what_to_do(cap
     assert lines[0] == f"margin-stream: {tmp_path / 'none'}: no store here (no manifest.json) [store_missing]"
     assert lines[1].startswith(f"  next: `margin-stream ingest FILE --store {tmp_path / 'none'}`")
     assert len(lines) == 2
+
+
+def test_with_json_every_line_on_stderr_is_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bars.csv").write_text("ts_ms,symbol,open,high,low,close\n1621382400000,BTC_USDT,1,1,1,1\nx,BTC_USDT,1,1,1,1\n")
+    assert run(["import", "bars", str(tmp_path / "bars.csv"), "--json"]) == 0
+    use(None)
+    rows = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [row.get("code", "note") for row in rows] == ["row_left_out", "note", "note"]
+    assert rows[1] == {"note": "1 rows were left out"}
 
 
 def test_a_bug_is_shown_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,8 +20,10 @@ from margin_stream.settings import (
     SettingsFileDamaged,
     SettingsFileMissing,
     UnknownSetting,
+    child_environment,
     load,
     unknown_variables,
+    use,
 )
 from margin_stream.settings.shape import EVERYWHERE
 
@@ -161,6 +163,33 @@ def test_a_secret_and_its_file_are_one_setting(tmp_path: Path) -> None:
         assert security({**login, name: both[name]})["sasl_plain_password"] == SECRET
     with pytest.raises(SecurityError, match="sasl_password_file"):
         security(login)
+
+
+def test_a_process_of_our_own_reads_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path / "s.toml", "[kafka]\nreplicas = 3\n")
+    monkeypatch.chdir(tmp_path)
+    use(load(config=Path("s.toml"), environment={}))
+    try:
+        given = child_environment(MARGIN_STREAM_PARENT="7")
+    finally:
+        use(None)
+    assert (given["MARGIN_STREAM_CONFIG"], given["MARGIN_STREAM_PARENT"]) == (str(path), "7")
+    assert load(environment=given, folder=Path("/")).settings.kafka.replicas == 3
+
+
+def test_a_needed_option_may_come_from_the_settings(tmp_path: Path) -> None:
+    done = run(tmp_path, "worker", "--http", "nowhere", "--store", "kafka://127.0.0.1:1/x", MARGIN_STREAM_WORKER_DATA=str(tmp_path / "w"))
+    assert (done.returncode, done.stderr.partition(":")[2][:15]) == (2, " --http nowhere")
+    without = run(tmp_path, "worker", "--http", "nowhere", "--store", "kafka://127.0.0.1:1/x")
+    assert "[missing_argument]" in without.stderr
+
+
+def test_a_home_that_may_not_be_looked_into_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    assert load(environment={"HOME": "/root"}, folder=tmp_path).files == ()
 
 
 def test_every_option_of_a_setting_exists_and_has_its_default() -> None:
