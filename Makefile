@@ -22,7 +22,7 @@ help:
 	@echo "make simulate  N kills of an ingest at random moments (N=$(N) SEED=$(SEED))"
 	@echo "make simulate-kafka    N trials with faults on a real broker (N=$(N) SEED=$(SEED))"
 	@echo "make simulate-brokers  three brokers, one killed while producing, five times"
-	@echo "make schemas   write JSON Schema, samples and the event catalogue anew from the types"
+	@echo "make schemas   write JSON Schema, samples and the catalogues of events, errors and settings anew from the code"
 	@echo "make lock      resolve the dependencies anew into requirements.lock"
 
 $(VENV)/.ready: requirements.lock pyproject.toml
@@ -48,6 +48,7 @@ check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.purity
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 bench: $(VENV)/.ready
@@ -67,6 +68,7 @@ bench-kafka: $(VENV)/.ready kafka
 
 schemas: $(VENV)/.ready
 	$(BIN)/python -m schemas.publish
+	$(BIN)/python -m margin_stream.cli.publishing
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock

@@ -160,7 +160,7 @@ def quarantined(place: Place, identifier: str) -> dict[str, Any]:
         names = {str(row["position"]), row.get("digest", ""), f"{row.get('source')}#{row.get('source_seq')}"}
         if wanted in names or identifier in names or (len(wanted) >= 8 and row.get("digest", "").startswith(wanted)):
             return row | {"detail": _detail(place, row["position"])}
-    raise NotRefused(f"no refused input {identifier!r}; `margin-stream quarantine list` shows what there is")
+    raise NotRefused(f"no refused input {identifier!r}")
 
 
 def _detail(place: Place, position: int) -> str:

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import orjson
 from cyclopts import Parameter
 
-from margin_stream.cli.output import DONE, FAILED, Common, UsageError, print_json, show_rows
+from margin_stream.cli.output import DONE, FAILED, Common, print_json, show_rows
+from margin_stream.cli.usage import UsageError
 from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
 from margin_stream.journal.layout import Layout
@@ -62,9 +63,9 @@ def demo(
       margin-stream demo --market usdt_pairs_1m.csv.gz
     """
     if keep is not None and keep.exists():
-        raise UsageError(f"--keep {keep}: exists already; name a new folder")
+        raise UsageError(f"--keep {keep}: exists already; name a new folder", option="--keep")
     if not 1 <= accounts <= 100_000:
-        raise UsageError(f"--accounts {accounts}: from 1 to 100,000")
+        raise UsageError(f"--accounts {accounts}: from 1 to 100,000", option="--accounts")
     folder = Path(tempfile.mkdtemp(prefix="margin-stream-demo-"))
     try:
         return _run(common, _Steps(common), folder, keep or folder / "store", market, accounts, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from cyclopts import Parameter
 
 from margin_stream import profiles
 from margin_stream.cli import on_kafka
+from margin_stream.cli.failing import Failure, failure, report
 from margin_stream.cli.output import (
     CORRUPT,
     DONE,
@@ -21,20 +23,22 @@ from margin_stream.cli.output import (
     Common,
     OnStore,
     Progress,
-    UsageError,
-    complain,
     say,
     show,
 )
 from margin_stream.cli.reading import place_of
+from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageError
+from margin_stream.cli.words import profile_names, scenario_names
 from margin_stream.core.system import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.day import USDM, Accounts, Tables, day_events
 from margin_stream.importers.files import read_market
-from margin_stream.importers.market import ImportFault, MarketFile, base_currency_of
+from margin_stream.importers.market import MarketFile, base_currency_of
+from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.copying import to_folder, to_topic
+from margin_stream.settings import did_you_mean
 from margin_stream.simulation.scenarios import SCENARIOS, simulate
 from replay.reader import singles_of, source_of
 from schemas.ndjson import encode_line, read_lines
@@ -46,7 +50,7 @@ SHOWN_LIMIT = 10
 
 def simulate_day(
     *,
-    scenario: Annotated[str, Parameter(help="crash, walk or quiet.")] = "crash",
+    scenario: Annotated[str, Parameter(completer=scenario_names, help="crash, walk or quiet.")] = "crash",
     accounts: Annotated[int, Parameter(help="How many accounts.")] = 1000,
     seed: int = 1,
     common: Common = Common(),  # noqa: B008 (frozen)
@@ -58,9 +62,11 @@ def simulate_day(
       margin-stream simulate --scenario quiet --accounts 50 | margin-stream ingest
     """
     if scenario not in SCENARIOS:
-        raise UsageError(f"--scenario {scenario!r}: there are {', '.join(sorted(SCENARIOS))}")
+        raise UsageError(
+            f"--scenario {scenario!r}: there are {', '.join(sorted(SCENARIOS))}{did_you_mean(scenario, SCENARIOS)}", option="--scenario"
+        )
     if not 0 <= accounts <= 1_000_000:
-        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000")
+        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
     write = sys.stdout.buffer.write
     progress = Progress(common, "inputs")
     for count, event in enumerate(simulate(scenario, accounts, seed), start=1):
@@ -80,7 +86,8 @@ def import_market(
     accounts: Annotated[int, Parameter(help="Also seed so many accounts with positions and collateral that fit.")] = 0,
     seed: int = 1,
     profile: Annotated[
-        tuple[str, ...], Parameter(help="The margin profile of the accounts; given more than once, accounts take them in turn.")
+        tuple[str, ...],
+        Parameter(completer=profile_names, help="The margin profile of the accounts; given more than once, accounts take them in turn."),
     ] = ("prime",),
     brackets: Annotated[
         Path | None, Parameter(help="Leverage brackets (JSON, gz too): lists perpetuals beside the pairs and activates binance-usdm.")
@@ -107,30 +114,34 @@ def import_market(
       margin-stream import segments ./margin-store --into kafka://localhost:9092/demo
     """
     if not paths:
-        raise UsageError("import: name at least one file")
+        raise OptionsConflict("import: name at least one file")
     if form == "segments":
         return _import_segments(common, paths, into)
     if into is not None:
-        raise UsageError("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
+        raise OptionsConflict("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
     if not 0 <= accounts <= 1_000_000:
-        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000")
+        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
     for name in profile:
         if name not in profiles.names():
-            raise UsageError(f"--profile {name!r}: shipped are {', '.join(profiles.names())}")
+            raise UsageError(
+                f"--profile {name!r}: shipped are {', '.join(profiles.names())}{did_you_mean(name, profiles.names())}", option="--profile"
+            )
     if accounts and USDM in profile and brackets is None:
-        raise UsageError(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets")
+        raise OptionsConflict(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets")
     low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
     if not 1000 <= low <= high:
-        raise UsageError("--cover-low, --cover-high: at least 1, and low not above high")
+        raise UsageError("--cover-low, --cover-high: at least 1, and low not above high", option="--cover-low")
     complaints: list[str] = []
     market = read_market(form, paths, zone=zone, label=label, complain=complaints.append)
     for text in complaints[:SHOWN_LIMIT]:
-        complain(text)
+        report(_left_out(text), as_json=common.json)
     if complaints:
-        complain(f"{len(complaints)} rows were left out")
+        say(common, f"{len(complaints)} rows were left out")
         if strict:
             return CORRUPT
-    tables = None if brackets is None else _tables_for(market, brackets, strict=strict)
+    tables, unsound = (None, 0) if brackets is None else _tables_for(common, market, brackets)
+    if strict and unsound:
+        return CORRUPT
     wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
     write = sys.stdout.buffer.write
     progress = Progress(common, "inputs")
@@ -145,11 +156,11 @@ def import_market(
     return DONE
 
 
-def _tables_for(market: MarketFile, path: Path, *, strict: bool) -> Tables:
-    """Return the tables of the market's pairs; say what is wrong with the others, and which pairs have none.
+def _tables_for(common: Common, market: MarketFile, path: Path) -> tuple[Tables, int]:
+    """Return the tables of the market's pairs, and how many of them are unsound; say what is wrong, and which pairs have none.
 
     Raises:
-        ImportFault: the file is none; or, with ``strict``, a table of the market is faulty.
+        ImportFault: the file holds no tables.
     """
     found = read_brackets(path)
     base = base_currency_of(market.pairs)
@@ -158,22 +169,27 @@ def _tables_for(market: MarketFile, path: Path, *, strict: bool) -> Tables:
     for key in faulty:
         if key in wanted:
             for text in found.faults[key]:
-                complain(f"{path}: {text}")
-            complain(f"{path}: {key[0]} is not listed as a perpetual: its table is named above, not repaired")
+                report(failure("brackets_unsound", f"{path}: {text}", file=str(path)), as_json=common.json)
+            say(common, f"{key[0]} is not listed as a perpetual: its table is named above, not repaired")
     others = [name for name, currency in faulty if (name, currency) not in wanted]
     if others:
-        complain(f"{path}: {len(others)} other tables do not fit: {', '.join(others)}")
-    if strict and wanted & set(faulty):
-        raise ImportFault(f"{path}: {len(wanted & set(faulty))} tables do not fit; without --strict they are left out")
+        say(common, f"{path}: {len(others)} other tables do not fit: {', '.join(others)}")
     lacking = sorted(name for name, currency in wanted if (name, currency) not in found.sound and (name, currency) not in found.faults)
     if lacking:
-        complain(f"{path}: no table for {', '.join(lacking)}: not listed as perpetuals")
-    return {name: found.sound[name, currency] for name, currency in sorted(wanted & set(found.sound))}
+        say(common, f"{path}: no table for {', '.join(lacking)}: not listed as perpetuals")
+    return {name: found.sound[name, currency] for name, currency in sorted(wanted & set(found.sound))}, len(wanted & set(faulty))
+
+
+def _left_out(text: str) -> Failure:
+    """Return what is said of a row, from ``file:line: what is wrong``."""
+    found = re.match(r"(.+?):(\d+): ", text)
+    where: dict[str, Any] = {"file": found.group(1), "line": int(found.group(2))} if found else {}
+    return failure("row_left_out", text, **where)
 
 
 def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
     if len(paths) != 1:
-        raise UsageError("import segments: name one store's folder")
+        raise OptionsConflict("import segments: name one store's folder")
     if into is not None:
         return copy_journal(common, str(paths[0]), into, None)
     write = sys.stdout.buffer.write
@@ -191,7 +207,7 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
                     write(encode_line(single))  # type: ignore[arg-type]
     sys.stdout.buffer.flush()
     if left_out:
-        complain(f"{left_out} refused msgpack items cannot be printed as lines; --into copies them too")
+        report(failure("items_not_printable", f"{left_out} refused msgpack items cannot be printed as lines"), as_json=common.json)
     return DONE
 
 
@@ -240,9 +256,9 @@ def _thousandths(option: str, text: str) -> int:
     try:
         amount = scaled(parse_decimal(text), 3)
     except DecimalError as error:
-        raise UsageError(f"{option}: {error}") from None
+        raise UsageError(f"{option}: {error}", option=option) from None
     if amount is None:
-        raise UsageError(f"{option} {text}: at most three decimal places")
+        raise UsageError(f"{option} {text}: at most three decimal places", option=option)
     return amount
 
 
@@ -315,7 +331,7 @@ def summary(counts: Any, effects: int, digests: Digests) -> dict[str, Any]:
 
 
 def ingest(
-    files: Annotated[tuple[str, ...], Parameter(name="FILE", allow_leading_hyphen=True)] = (),
+    files: Annotated[tuple[Path, ...], Parameter(name="FILE", allow_leading_hyphen=True)] = (),
     /,
     *,
     partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
@@ -331,17 +347,22 @@ def ingest(
       margin-stream ingest more.ndjson --strict --json
       margin-stream ingest day.ndjson --store kafka://localhost:9092/demo
     """
-    for name in files:
+    names = tuple(map(str, files))
+    for name in names:
         if name != "-" and not Path(name).is_file():
-            raise UsageError(f"{name}: no such file")
-    inputs = _Inputs(files)
+            raise InputFileMissing(f"{name}: no such file", file=name)
+    if partitions is not None and not 1 <= partitions <= PARTITIONS_LIMIT:
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
+    inputs = _Inputs(names)
     shown = 0
 
     def refused(reason: Refusal, detail: str) -> bool:
         nonlocal shown
         shown += 1
         if shown <= SHOWN_LIMIT or strict:
-            complain(f"{inputs.file}:{inputs.line}: refused, {reason.value}: {detail}. {ADVICE[reason]}")
+            place = {"file": inputs.file, "line": inputs.line}
+            text = f"{inputs.file}:{inputs.line}: refused, {reason.value}: {detail}"
+            report(Failure(reason.value, text, place, ADVICE[reason], CORRUPT), as_json=common.json)
         return strict
 
     if common.on_kafka:
@@ -359,7 +380,7 @@ def ingest(
         progress.end()
         effects = host.effects_total
     if shown > SHOWN_LIMIT and not strict:
-        complain(f"{shown} inputs were refused; `margin-stream quarantine list --store {common.store}` shows them all")
+        report(failure("inputs_refused", f"{shown} inputs were refused", store=common.store), as_json=common.json)
     show(common, summary(counts, effects, digests))
     if stopper.asked():
         say(common, "stopped by a signal; run the same command again for the rest")

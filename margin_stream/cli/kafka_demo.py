@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from margin_stream.cli.failing import diagnose, report
 from margin_stream.host.embedded import Host
 from margin_stream.kafka import asking, making
 from margin_stream.kafka.client import Client
@@ -121,8 +122,7 @@ def main() -> int:
         steps.done(f"{len(rows)} shards: restored {restores} times since the last start of their worker, {trimmed:,} positions trimmed")
         return 0 if same else 3
     except BrokerError as error:
-        print(f"kafka-demo: {error}", file=sys.stderr)
-        return 5
+        return report(diagnose(error), as_json=False)
     finally:
         if workers is not None:
             workers.stop()

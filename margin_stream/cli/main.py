@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from cyclopts import App, CycloptsError
+from cyclopts import App
 
-from margin_stream.cli import feeding, on_kafka, reading
+from margin_stream.cli import calculating, completing, configuring, examining, feeding, on_kafka, reading
 from margin_stream.cli.demo import demo
-from margin_stream.cli.output import CORRUPT, DONE, FAILED, INTERRUPTED, LOCKED, MISMATCH, UNREACHABLE, USAGE, UsageError, complain
-from margin_stream.core.checks import Fault, Mismatch
-from margin_stream.importers.market import ImportFault
-from margin_stream.journal.layout import CorruptManifest, StoreError, StoreLocked
-from margin_stream.journal.records import CorruptLog
-from margin_stream.kafka.client import KafkaError, SecurityError, Unreachable
-from margin_stream.tables.rocks import TableError
-from replay.browsing import NotRefused
-from replay.views import AccountUnknown, CallUnknown
+from margin_stream.cli.errors import entry_of
+from margin_stream.cli.failing import diagnose, report, report_bug
+from margin_stream.cli.filling import fill
+from margin_stream.cli.output import DONE, INTERRUPTED
+from margin_stream.journal.layout import FORMAT
+from schemas.engines import LATEST
 
 
 def _version() -> str:
     try:
-        return f"margin-stream {version('margin-stream')} (engine 1, store format 1)"
+        return f"margin-stream {version('margin-stream')} (engine {LATEST}, store format {FORMAT})"
     except PackageNotFoundError:
-        return "margin-stream (not installed; engine 1, store format 1)"
+        return f"margin-stream (not installed; engine {LATEST}, store format {FORMAT})"
 
 
 app = App(
@@ -36,34 +34,69 @@ app = App(
     help="An event-sourced margin-call engine: exact replay, nothing lost, ticks that cost nothing for safe accounts.",
     version=_version,
     help_format="plaintext",
+    config=(fill,),
 )
-app.command(demo)
-app.command(feeding.simulate_day, name="simulate")
-app.command(feeding.import_market, name="import")
-app.command(feeding.ingest)
-app.command(feeding.export)
-app.command(reading.replay_store, name="replay")
-app.command(reading.verify_store, name="verify")
-app.command(reading.digest)
-app.command(reading.state)
-app.command(reading.calls)
-app.command(reading.call)
-app.command(reading.events)
-quarantine = App(name="quarantine", help="Refused inputs, kept with reason and raw bytes.")
-quarantine.command(reading.quarantine_list, name="list")
-quarantine.command(reading.quarantine_show, name="show")
-app.command(quarantine)
-profile = App(name="profiles", help="Margin profiles, each number with its source and confidence.")
-profile.command(reading.profiles_list, name="list")
-profile.command(reading.profiles_show, name="show")
-app.command(profile)
 
-app.command(on_kafka.worker)
-kafka = App(name="kafka", help="Stores on Apache Kafka: make one, see how far it is, change its partitions.")
-kafka.command(on_kafka.init)
-kafka.command(on_kafka.status)
-kafka.command(on_kafka.repartition)
-app.command(kafka)
+
+def _add(group: App, name: str, function: Callable[..., int]) -> None:
+    """Add a command; of its docstring the examples come first in its help, the rest below its usage."""
+    text, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\n\nTry:\n")
+    group.command(function, name=name, help=text, help_prologue=f"Examples:\n{examples}")
+
+
+def _group(name: str, text: str, **commands: Callable[..., int]) -> None:
+    """Add a command that has commands of its own; its help begins with one example of each."""
+    group = App(name=name, help=text)
+    app.command(group)
+    firsts = []
+    for inner, function in commands.items():
+        _add(group, inner, function)
+        firsts.append(inspect.cleandoc(function.__doc__ or "").partition("\n\nTry:\n")[2].splitlines()[0])
+    group.help_prologue = "Examples:\n" + "\n".join(firsts)
+
+
+_add(app, "demo", demo)
+_add(app, "margin", calculating.margin)
+_add(app, "simulate", feeding.simulate_day)
+_add(app, "import", feeding.import_market)
+_add(app, "ingest", feeding.ingest)
+_add(app, "export", feeding.export)
+_add(app, "replay", reading.replay_store)
+_add(app, "verify", reading.verify_store)
+_add(app, "digest", reading.digest)
+_add(app, "state", reading.state)
+_add(app, "calls", reading.calls)
+_add(app, "call", reading.call)
+_add(app, "events", reading.events)
+_group(
+    "quarantine",
+    "Refused inputs, kept with reason and raw bytes.",
+    list=reading.quarantine_list,
+    show=reading.quarantine_show,
+)
+_group(
+    "profiles",
+    "Margin profiles, each number with its source and confidence.",
+    list=reading.profiles_list,
+    show=reading.profiles_show,
+)
+_add(app, "worker", on_kafka.worker)
+_group(
+    "kafka",
+    "Stores on Apache Kafka: make one, see how far it is, change its partitions.",
+    init=on_kafka.init,
+    status=on_kafka.status,
+    repartition=on_kafka.repartition,
+)
+_group("config", "Settings: what is in force, and where it came from.", show=configuring.config_show)
+_add(app, "doctor", examining.doctor)
+_add(app, "completion", completing.command_of(app))
+app.help_prologue = """\
+Examples:
+  margin-stream demo
+  margin-stream ingest day.ndjson
+  margin-stream calls --open
+  margin-stream doctor"""
 
 
 def run(words: Sequence[str] | None = None) -> int:
@@ -74,38 +107,20 @@ def run(words: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000, 50, 50)
     # The Kafka client tells of every lost connection; what matters of it is raised.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    as_json = "--json" in (sys.argv[1:] if words is None else words)
     try:
-        result = app(words, exit_on_error=False, print_error=True, result_action="return_value")
+        result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE
-    except CycloptsError:
-        return USAGE
-    except (UsageError, SecurityError) as error:
-        complain(str(error))
-        return USAGE
-    except Unreachable as error:
-        complain(f"{error}. Is it running, and is the address right?")
-        return UNREACHABLE
-    except StoreLocked as error:
-        complain(str(error))
-        return LOCKED
-    except (CorruptManifest, CorruptLog) as error:
-        complain(f"{error}. `margin-stream verify` says what else is damaged")
-        return CORRUPT
-    except Mismatch as error:
-        complain(str(error))
-        return MISMATCH
-    except (StoreError, TableError, ImportFault, AccountUnknown, CallUnknown, NotRefused, Fault, KafkaError) as error:
-        complain(str(error))
-        return FAILED
     except BrokenPipeError:
         # The reader of our output has gone (as `| head` does): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:
-        complain(f"{error.filename or 'input or output'}: {error.strerror or error}")
-        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:
+        if entry_of(error).code == "internal_error":
+            return report_bug(error, as_json=as_json)
+        return report(diagnose(error), as_json=as_json)
 
 
 def main() -> None:

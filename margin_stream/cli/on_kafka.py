@@ -17,14 +17,17 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from margin_stream.cli.output import DONE, Common, OnStore, UsageError, complain, say, show, show_rows
+from margin_stream.cli.failing import failure, report
+from margin_stream.cli.output import DONE, Common, OnStore, say, show, show_rows
+from margin_stream.cli.usage import UsageError, WrongKindOfStore
 from margin_stream.core.system import Counts, Digests, System
 from margin_stream.host.lock import Lock
 from margin_stream.kafka import asking, making
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import AddressError, KafkaAddress, parse_address
+from margin_stream.kafka.names import KafkaAddress, parse_address
 from margin_stream.kafka.producing import DigestReader, await_folded, produce, records_of
 from margin_stream.kafka.reader import KafkaReader
+from margin_stream.settings import child_environment, without_secret
 
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 STOP_S = 20.0
@@ -34,14 +37,13 @@ def address_of(common: OnStore) -> KafkaAddress:
     """Return the Kafka store that a command names.
 
     Raises:
-        UsageError: it names a folder.
+        WrongKindOfStore: it names a folder.
+        AddressError: it is no address.
     """
     if not common.on_kafka:
-        raise UsageError(f"--store {common.store}: this command is for stores on Kafka: kafka://HOST:PORT[,HOST:PORT]/NAME")
-    try:
-        return parse_address(common.store)
-    except AddressError as error:
-        raise UsageError(str(error)) from None
+        text = f"--store {without_secret(common.store)}: this command is for stores on Kafka: kafka://HOST:PORT[,HOST:PORT]/NAME"
+        raise WrongKindOfStore(text, store=without_secret(common.store))
+    return parse_address(common.store)
 
 
 def init(
@@ -163,9 +165,9 @@ def worker(
     address = address_of(common)
     host, _, port_text = http.rpartition(":")
     if not host or not port_text.isdigit() or int(port_text) > 65535:
-        raise UsageError(f"--http {http}: HOST:PORT")
+        raise UsageError(f"--http {http}: write HOST:PORT", option="--http")
     if not 0.05 <= checkpoint_s <= 3600 or not 1 <= session_s <= 300:
-        raise UsageError("--checkpoint-s: from 0.05 to 3600; --session-s: from 1 to 300")
+        raise UsageError("--checkpoint-s: from 0.05 to 3600; --session-s: from 1 to 300", option="--checkpoint-s")
     data.mkdir(parents=True, exist_ok=True)
     lock = Lock(data / "lock")
     try:
@@ -211,7 +213,7 @@ class _Supervisor:
             started = time.monotonic()
             # A session of its own: Ctrl-C reaches the child through us alone; a parent that dies takes it along.
             self._child = subprocess.Popen(
-                self._command, start_new_session=True, env={**os.environ, "MARGIN_STREAM_PARENT": str(os.getpid())}
+                self._command, start_new_session=True, env=child_environment(MARGIN_STREAM_PARENT=str(os.getpid()))
             )
             code = self._wait()
             if self._stopped is not None:
@@ -232,7 +234,8 @@ class _Supervisor:
                 return child.wait(0.2)
             except subprocess.TimeoutExpired:
                 if self._stopped is not None and time.monotonic() > self._stop_at:
-                    complain(f"the worker did not stop within {STOP_S:.0f} s: killed (nothing is lost by that)")
+                    text = f"the worker did not stop within {STOP_S:.0f} s: killed"
+                    report(failure("worker_killed", text), as_json=self._common.json)
                     child.kill()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import time
@@ -16,14 +15,13 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from margin_stream.cli.usage import BadAddress, BadTime, WrongKindOfStore
+from margin_stream.cli.words import stores
+from margin_stream.settings import current, without_secret
 from replay.reader import EVERYTHING, Until
 from schemas.times import TimeError, parse_time
 
 DONE, FAILED, USAGE, MISMATCH, CORRUPT, UNREACHABLE, LOCKED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 6, 130, 143
-
-
-class UsageError(Exception):
-    """The words of the command are off; exit 2."""
 
 
 @Parameter(name="*")
@@ -33,6 +31,7 @@ class Common:
 
     json: Annotated[bool, Parameter(negative="", help="Print NDJSON: one object a line, stable keys.")] = False
     quiet: Annotated[bool, Parameter(negative="", help="Say nothing on stderr but errors.")] = False
+    config: Annotated[Path | None, Parameter(help="A file of settings, instead of ./margin-stream.toml (docs/settings.md).")] = None
 
 
 @Parameter(name="*")
@@ -40,19 +39,19 @@ class Common:
 class OnStore(Common):
     """What every command on a store takes."""
 
-    store: Annotated[str, Parameter(env_var="MARGIN_STREAM_STORE", help="The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME.")] = (
-        "./margin-store"
-    )
+    store: Annotated[
+        str, Parameter(completer=stores, help="The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME [also: MARGIN_STREAM_STORE].")
+    ] = "./margin-store"
 
     @property
     def on_kafka(self) -> bool:
         """Whether the store is named by an address.
 
         Raises:
-            UsageError: it is an address, but not of Kafka.
+            BadAddress: it is an address, but not of Kafka.
         """
         if "://" in self.store and not self.store.startswith("kafka://"):
-            raise UsageError(f"--store {self.store}: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME")
+            raise BadAddress(f"--store {without_secret(self.store)}: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME", option="--store")
         return "://" in self.store
 
     @property
@@ -60,28 +59,25 @@ class OnStore(Common):
         """The store's folder.
 
         Raises:
-            UsageError: it names a Kafka store.
+            WrongKindOfStore: it names a Kafka store.
         """
         if self.on_kafka:
-            raise UsageError(f"--store {self.store}: this command is for stores in folders")
+            raise WrongKindOfStore(
+                f"--store {without_secret(self.store)}: this command is for stores in folders", store=without_secret(self.store)
+            )
         return Path(self.store)
 
 
 def say(common: Common, text: str) -> None:
-    """Say something on stderr, unless quiet."""
+    """Say something on stderr, unless quiet; with ``--json`` as a line of its own kind, so that all of stderr can be read by a program."""
     if not common.quiet:
-        print(text, file=sys.stderr, flush=True)
-
-
-def complain(text: str) -> None:
-    """Say what went wrong on stderr."""
-    print(f"margin-stream: {text}", file=sys.stderr, flush=True)
+        print(orjson.dumps({"note": text}).decode() if common.json else text, file=sys.stderr, flush=True)
 
 
 def console() -> Console:
-    """Return a console on stdout; colours only where it is a terminal and NO_COLOR is not set."""
+    """Return a console on stdout; colours only where it is a terminal and the settings allow them."""
     width = None if sys.stdout.isatty() else 200
-    return Console(highlight=False, width=width, no_color=bool(os.environ.get("NO_COLOR")))
+    return Console(highlight=False, width=width, no_color=current().settings.color == "never")
 
 
 def print_json(row: Mapping[str, Any]) -> None:
@@ -135,13 +131,13 @@ def parse_until(text: str | None) -> Until:
     """Return the prefix that TIME names: a moment (RFC 3339), a day (its last moment) or a position ``#N``.
 
     Raises:
-        UsageError: it is none of them.
+        BadTime: it is none of them.
     """
     if text is None:
         return EVERYTHING
     if text.startswith("#"):
         if not text[1:].isdigit():
-            raise UsageError(f"{text!r} is no position; write #N, such as #1200")
+            raise BadTime(f"{text!r} is no position; write #N, such as #1200")
         return Until(position=int(text[1:]))
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
         return Until(time_ns=_moment(f"{text}T23:59:59.999999999Z", text))
@@ -152,7 +148,7 @@ def _moment(text: str, given: str) -> int:
     try:
         return parse_time(text)
     except TimeError as error:
-        raise UsageError(f"{given!r}: {error}; or a position such as #1200") from None
+        raise BadTime(f"{given!r}: {error}; or a position such as #1200") from None
 
 
 class Progress:

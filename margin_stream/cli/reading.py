@@ -11,24 +11,25 @@ from cyclopts import Parameter
 
 from margin_stream import profiles
 from margin_stream.cli import on_kafka
+from margin_stream.cli.failing import failure, report
 from margin_stream.cli.output import (
     CORRUPT,
     DONE,
-    FAILED,
     MISMATCH,
     Common,
     OnStore,
     Progress,
-    UsageError,
-    complain,
     parse_until,
     print_json,
     say,
     show,
     show_rows,
 )
+from margin_stream.cli.usage import OptionsConflict
+from margin_stream.cli.words import event_types, profile_names
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.verifying import verify as verify_topics
+from margin_stream.settings import did_you_mean
 from replay import browsing, views
 from replay.reader import Place
 from replay.replaying import replay
@@ -65,7 +66,7 @@ def replay_store(
       margin-stream replay --until '#1200'
     """
     if until is not None and day is not None:
-        raise UsageError("--until and --day: give one of them")
+        raise OptionsConflict("--until and --day: give one of them")
     progress = Progress(common, "records")
     with place_of(common) as place:
         if from_checkpoint and common.on_kafka:
@@ -80,7 +81,7 @@ def replay_store(
     progress.end()
     show(common, msgspec.to_builtins(found))
     if not found.equal:
-        complain(f"not equal: {found.first_difference}")
+        report(failure("replay_differs", f"not equal: {found.first_difference}", store=common.store), as_json=common.json)
         return MISMATCH
     return DONE
 
@@ -107,7 +108,8 @@ def verify_store(
     show(common, row | ({"problems": problems} if common.json else {}))
     for problem in problems:
         place = problem["file"] if problem["offset"] is None else f"{problem['file']}: offset {problem['offset']}"
-        complain(f"{place}: {problem['what']}")
+        where = {"store": common.store, "file": problem["file"]} | ({} if problem["offset"] is None else {"offset": problem["offset"]})
+        report(failure("damage_found", f"{place}: {problem['what']}", **where), as_json=common.json)
     return DONE if found.ok else CORRUPT
 
 
@@ -147,7 +149,7 @@ def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  
     if common.on_kafka and at is None:
         answered, view = on_kafka.ask_state(common, account)
         if answered and view is None:
-            raise views.AccountUnknown(f"account {account!r} is not open")
+            raise views.AccountUnknown(account)
     if view is None:
         with place_of(common) as place:
             view = views.account_state(place, account, parse_until(at))
@@ -216,7 +218,7 @@ def _condensed(row: dict[str, Any]) -> dict[str, Any]:
 def events(
     *,
     account: Account = None,
-    type: Annotated[str | None, Parameter(name="--type", help="Of this type only.")] = None,
+    type: Annotated[str | None, Parameter(name="--type", completer=event_types, help="Of this type only.")] = None,
     after: Annotated[int, Parameter(help="Behind this position.")] = 0,
     effects: Annotated[bool, Parameter(negative="", help="What the folds said, instead of what came in.")] = False,
     follow: Annotated[bool, Parameter(negative="", help="Wait for more; end with Ctrl-C.")] = False,
@@ -230,7 +232,7 @@ def events(
       margin-stream events --follow
     """
     if effects and follow:
-        raise UsageError("--effects and --follow: give one of them")
+        raise OptionsConflict("--effects and --follow: give one of them")
     with place_of(common) as place:
         rows = (
             browsing.effects(place, account=account, kind=type, after=after)
@@ -275,17 +277,16 @@ def profiles_list(*, common: Common = Common()) -> int:  # noqa: B008 (frozen)
     return DONE
 
 
-def profiles_show(name: Annotated[str, Parameter(name="NAME")], /, *, common: Common = Common()) -> int:  # noqa: B008 (frozen)
+def profiles_show(name: Annotated[str, Parameter(name="NAME", completer=profile_names)], /, *, common: Common = Common()) -> int:  # noqa: B008 (frozen)
     """Show a margin profile, each number with its source and confidence.
 
     Try:
       margin-stream profiles show prime
     """
-    try:
-        data = profiles.load(name)
-    except profiles.UnknownProfile as error:
-        complain(str(error))
-        return FAILED
+    known = profiles.names()
+    if name not in known:
+        raise profiles.UnknownProfile(f"no profile {name!r}{did_you_mean(name, known)}; shipped are: {', '.join(known)}")
+    data = profiles.load(name)
     if common.json:
         print_json(msgspec.to_builtins(data))
         return DONE

@@ -26,8 +26,10 @@ from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import (
     INTAKE_NAME,
+    FolderTaken,
     Layout,
     Manifest,
+    ManifestMissing,
     RecordedDigest,
     StoreError,
     StoreMissing,
@@ -121,8 +123,8 @@ class Host:
             self._disk.replace(layout.making, b"")
             return self._make(partitions or 1)
         if "journal" in names:
-            raise StoreError(f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal: restore the manifest")
-        raise StoreError(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...): name another folder")
+            raise ManifestMissing(f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal")
+        raise FolderTaken(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...)")
 
     def _make(self, partitions: int) -> Manifest:
         layout = self.layout

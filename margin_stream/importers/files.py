@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from margin_stream.importers.market import MINUTE_NS, Bar, ImportFault, MarketFile
+from margin_stream.importers.market import MINUTE_NS, Bar, ImportFault, MarketFile, ZoneUnknown
 from schemas.decimals import DecimalError, parse_decimal
 from schemas.times import LATEST_NS
 
@@ -36,6 +36,7 @@ def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: st
 
     Raises:
         ImportFault: a file cannot be read at all.
+        ZoneUnknown: the zone is none.
     """
     digest = sha256(f"{form}|{zone}|{label}".encode())
     for path in sorted(paths, key=lambda path: path.name):
@@ -46,7 +47,7 @@ def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: st
     try:
         clock = ZoneInfo(zone) if zone else None
     except (ZoneInfoNotFoundError, ValueError):
-        raise ImportFault(f"--zone: {zone!r} is no time zone; name one such as America/New_York") from None
+        raise ZoneUnknown(f"--zone: {zone!r} is no time zone") from None
     bars: list[Bar] = []
     seen: dict[tuple[int, str], Bar] = {}
     for path in paths:

@@ -17,6 +17,10 @@ BAR_OFFSETS_NS = (0, 20_000_000_000, 40_000_000_000, 59_999_000_000)
 """When a bar's four prices come, from the opening of its minute."""
 
 
+class ZoneUnknown(Exception):
+    """There is no such time zone."""
+
+
 class ImportFault(Exception):
     """A file cannot be imported; the text names the file and what to do."""
 

@@ -31,12 +31,28 @@ class StoreMissing(StoreError):
     """There is no store at the path."""
 
 
+class StoreNewer(StoreError):
+    """The store was made by a later version."""
+
+
+class PartitionsOutOfRange(StoreError):
+    """A store cannot have so many partitions, or so few."""
+
+
+class FolderTaken(StoreError):
+    """The folder holds something else."""
+
+
 class StoreLocked(StoreError):
     """Another process writes to the store."""
 
 
 class CorruptManifest(StoreError):
     """The manifest is damaged."""
+
+
+class ManifestMissing(CorruptManifest):
+    """The folder holds a journal, and no manifest."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -98,7 +114,7 @@ def new_manifest(partitions: int) -> Manifest:
         StoreError: the number of partitions is out of range.
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise StoreError(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
     return Manifest(FORMAT, secrets.token_hex(16), partitions, SLOTS, LATEST, "input")
 
 
@@ -119,18 +135,16 @@ def read_manifest(layout: Layout) -> Manifest:
     try:
         data = layout.manifest.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise StoreMissing(
-            f"{layout.root}: no store here (no manifest.json); `margin-stream ingest` makes one, --store names another"
-        ) from None
+        raise StoreMissing(f"{layout.root}: no store here (no manifest.json)") from None
     try:
         fields = json.loads(data)
         checksum = fields.pop("sha256")
         if json.dumps({**fields, "sha256": checksum}, indent=1).encode() + b"\n" != data or checksum != _checksum(fields):
             raise ValueError("it does not match its checksum")
         if fields["format"] > FORMAT or fields["engine_version"] > LATEST:
-            raise StoreError(
+            raise StoreNewer(
                 f"{layout.root}: made by a newer margin-stream (format {fields['format']}, engine {fields['engine_version']}); "
-                f"this one knows format {FORMAT}, engine {LATEST}: upgrade it"
+                f"this one knows format {FORMAT}, engine {LATEST}"
             )
         return msgspec.convert(fields, Manifest)
     except (ValueError, KeyError, AttributeError, TypeError) as error:

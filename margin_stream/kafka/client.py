@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import ssl
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, KafkaConnectionError, KafkaError, KafkaTimeoutError
 
 from margin_stream.kafka.names import MESSAGE_LIMIT
+from margin_stream.settings import SettingsError, current, load
 
 REQUEST_MS = 10_000
 READ_WAIT_MS = 500
@@ -31,41 +31,38 @@ class SecurityError(Exception):
 
 
 def security(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return aiokafka's settings of security from ``MARGIN_STREAM_KAFKA_*``.
-
-    ``SECURITY_PROTOCOL`` (PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL), ``SASL_MECHANISM`` (PLAIN, SCRAM-SHA-256, SCRAM-SHA-512),
-    ``SASL_USERNAME``, ``SASL_PASSWORD_FILE`` (a file, so that no secret stands in an environment), ``SSL_CAFILE``, ``SSL_CERTFILE``, ``SSL_KEYFILE``.
+    """Return aiokafka's settings of security from the settings in force (``kafka.*``), or from those of an environment.
 
     Raises:
-        SecurityError: they do not fit each other, or a file cannot be read.
+        SecurityError: they do not fit each other, one of them cannot be, or a file cannot be read.
     """
-    given = os.environ if environment is None else environment
-
-    def read(name: str) -> str:
-        return given.get(f"MARGIN_STREAM_KAFKA_{name}", "")
-
-    protocol = read("SECURITY_PROTOCOL") or "PLAINTEXT"
-    if protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
-        raise SecurityError(f"MARGIN_STREAM_KAFKA_SECURITY_PROTOCOL={protocol}: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
-    settings: dict[str, Any] = {"security_protocol": protocol}
+    try:
+        kafka = (current() if environment is None else load(environment=environment)).settings.kafka
+    except SettingsError as error:
+        raise SecurityError(str(error)) from None
+    protocol = kafka.security_protocol
+    found: dict[str, Any] = {"security_protocol": protocol}
     try:
         if protocol.endswith("SSL"):
-            context = ssl.create_default_context(cafile=read("SSL_CAFILE") or None)
-            if read("SSL_CERTFILE"):
-                context.load_cert_chain(read("SSL_CERTFILE"), read("SSL_KEYFILE") or None)
-            settings["ssl_context"] = context
+            context = ssl.create_default_context(cafile=kafka.ssl_cafile)
+            if kafka.ssl_certfile:
+                context.load_cert_chain(kafka.ssl_certfile, kafka.ssl_keyfile)
+            found["ssl_context"] = context
         if protocol.startswith("SASL"):
-            mechanism = read("SASL_MECHANISM") or "SCRAM-SHA-512"
-            if not read("SASL_USERNAME") or not read("SASL_PASSWORD_FILE"):
-                raise SecurityError("SASL needs MARGIN_STREAM_KAFKA_SASL_USERNAME and MARGIN_STREAM_KAFKA_SASL_PASSWORD_FILE")
-            settings |= {
-                "sasl_mechanism": mechanism,
-                "sasl_plain_username": read("SASL_USERNAME"),
-                "sasl_plain_password": Path(read("SASL_PASSWORD_FILE")).read_text().rstrip("\r\n"),
+            password = kafka.sasl_password
+            if kafka.sasl_password_file:
+                password = Path(kafka.sasl_password_file).read_text().rstrip("\r\n")
+            if not kafka.sasl_username or not password:
+                raise SecurityError(f"kafka.security_protocol is {protocol}: it needs kafka.sasl_username and kafka.sasl_password_file")
+            found |= {
+                "sasl_mechanism": kafka.sasl_mechanism,
+                "sasl_plain_username": kafka.sasl_username,
+                "sasl_plain_password": password,
             }
     except OSError as error:
-        raise SecurityError(f"MARGIN_STREAM_KAFKA_*: {error}") from None
-    return settings
+        named = next((path for path in (kafka.sasl_password_file, kafka.ssl_certfile, kafka.ssl_cafile) if path), "kafka.*")
+        raise SecurityError(f"{error.filename or named}: cannot be used: {error.strerror or error}") from None
+    return found
 
 
 class Member(NamedTuple):
@@ -97,6 +94,18 @@ class Client:
 
     def _settings(self) -> dict[str, Any]:
         return {"bootstrap_servers": self._servers, "request_timeout_ms": REQUEST_MS, **self._security}
+
+    def ask(self, work: Callable[[AIOKafkaAdminClient], Coroutine[Any, Any, T]]) -> T:
+        """Return what some work with the admin client gives.
+
+        Raises:
+            Unreachable: the broker does not answer.
+        """
+
+        async def asked() -> T:
+            return await work(await self._admin())
+
+        return self._run(asked())
 
     def broker_count(self) -> int:
         """Return how many brokers the cluster has."""

@@ -17,6 +17,11 @@ from schemas.binary import canonical_bytes, encode, encode_payload
 from schemas.columns import TickColumns
 from schemas.inputs import Input
 
+
+class TargetTaken(StoreError):
+    """What is to be copied into holds something already."""
+
+
 Progress = Callable[[int, int], None]
 """Called with records done and records in all."""
 
@@ -28,7 +33,7 @@ def to_folder(source: Source, folder: Path, partitions: int, progress: Progress 
         StoreError: the folder holds a store already, or something else.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise StoreError(f"{folder}: not empty; name a new folder")
+        raise TargetTaken(f"{folder}: not empty")
     with Host(folder, partitions=partitions) as host:
         for record in source.items():
             for item in record.items:
@@ -51,7 +56,7 @@ def to_topic(source: Source, client: Client, address: KafkaAddress, progress: Pr
     read_manifest(client, address)
     topic = address.topics.inputs
     if client.end(topic):
-        raise StoreError(f"{address.url}: its journal holds {client.end(topic)} records already; copy into a new store")
+        raise TargetTaken(f"{address.url}: its journal holds {client.end(topic)} records already")
 
     def records() -> Iterator[bytes]:
         for record in source.items():

@@ -8,11 +8,28 @@ from collections.abc import Iterable
 import msgspec
 
 from margin_stream.core.digests import SLOTS
-from margin_stream.journal.layout import PARTITIONS_LIMIT, StoreError, StoreLocked, StoreMissing
+from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange, StoreError, StoreLocked, StoreMissing
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress, Topics
 from margin_stream.kafka.wire import StoreManifest, decode_manifest
 from schemas.engines import LATEST
+
+
+class TopicsMissing(StoreMissing):
+    """There is no store of that name on the brokers."""
+
+
+class TopicsIncomplete(StoreError):
+    """Making or repartitioning was interrupted."""
+
+
+class StoreDiffers(StoreError):
+    """A store of that name is there, and is not what was asked for."""
+
+
+class WorkersRun(StoreLocked):
+    """Workers follow the store's topics."""
+
 
 FOR_EVER = {"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": str(MESSAGE_LIMIT)}
 A_WEEK = {**FOR_EVER, "retention.ms": str(7 * 86_400_000)}
@@ -34,14 +51,12 @@ def init(client: Client, address: KafkaAddress, partitions: int, replicas: int =
         KafkaError: the broker refuses.
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise StoreError(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
     topics = address.topics
     known = _manifest(client, topics)
     if known is not None:
         if known.partitions != partitions:
-            raise StoreError(
-                f"{address.url}: has {known.partitions} partitions; `margin-stream kafka repartition --partitions {partitions}` changes that"
-            )
+            raise StoreDiffers(f"{address.url}: has {known.partitions} partitions, {partitions} were asked for")
         manifest = known
     else:
         manifest = StoreManifest(
@@ -67,14 +82,14 @@ def repartition(client: Client, address: KafkaAddress, partitions: int, replicas
         StoreMissing, StoreError, KafkaError.
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise StoreError(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
     topics = address.topics
     known = _manifest(client, topics)
     if known is None:
-        raise StoreMissing(f"{address.url}: no store of that name")
+        raise TopicsMissing(f"{address.url}: no store of that name")
     members = client.members(address.group)
     if members:
-        raise StoreLocked(f"{address.url}: {len(members)} workers run; stop them first (a killed one is forgotten after some seconds)")
+        raise WorkersRun(f"{address.url}: {len(members)} workers run")
     # A new generation first: whatever an old worker still sends is passed over from here on.
     manifest = msgspec.structs.replace(known, generation=secrets.token_hex(8), partitions=partitions)
     client.send(topics.manifest, [msgspec.json.encode(manifest)])
@@ -101,15 +116,13 @@ def read_manifest(client: Client, address: KafkaAddress) -> StoreManifest:
     topics = address.topics
     found = _manifest(client, topics)
     if found is None:
-        raise StoreMissing(
-            f"{address.url}: no store of that name; `margin-stream kafka init --store {address.url} --partitions N` makes one"
-        )
+        raise TopicsMissing(f"{address.url}: no store of that name")
     wanted = {topics.inputs: 1, **topics.partitions(found.partitions)}
     counts = client.partition_counts(wanted)
     for name, partitions in wanted.items():
         if counts.get(name) != partitions:
-            raise StoreError(
-                f"{address.url}: topic {name} has {counts.get(name, 0)} partitions, {partitions} are needed: "
-                f"run `margin-stream kafka repartition --partitions {found.partitions}`"
+            raise TopicsIncomplete(
+                f"{address.url}: topic {name} has {counts.get(name, 0)} partitions, {partitions} are needed "
+                f"for a store of {found.partitions}"
             )
     return found

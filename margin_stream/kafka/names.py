@@ -6,6 +6,7 @@ import re
 from typing import NamedTuple
 
 from margin_stream.journal.layout import StoreError
+from margin_stream.settings import without_secret
 
 SCHEME = "kafka://"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -90,10 +91,11 @@ def parse_address(text: str) -> KafkaAddress:
     """
     form = "write kafka://HOST:PORT[,HOST:PORT]/NAME"
     servers, slash, name = text.removeprefix(SCHEME).partition("/")
+    if "@" in text:
+        # First of all: nothing of what may be a password is repeated.
+        raise AddressError(f"--store {without_secret(text)}: names and passwords do not belong into an address")
     if not text.startswith(SCHEME) or not slash:
-        raise AddressError(f"--store {_without_secret(text)}: {form}")
-    if "@" in servers:
-        raise AddressError(f"--store {_without_secret(text)}: names and passwords do not belong into an address; set MARGIN_STREAM_KAFKA_*")
+        raise AddressError(f"--store {text}: {form}")
     for server in servers.split(","):
         found = _SERVER.fullmatch(server)
         if found is None or not 0 < int(found.group(2)) < 65536:
@@ -101,7 +103,3 @@ def parse_address(text: str) -> KafkaAddress:
     if _NAME.fullmatch(name) is None:
         raise AddressError(f"--store {text}: {name!r} is no name: 1-100 of A-Z a-z 0-9 . _ -; {form}")
     return KafkaAddress(tuple(servers.split(",")), name)
-
-
-def _without_secret(text: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", text)

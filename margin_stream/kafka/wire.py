@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from margin_stream.core.routed import AnyRouted
-from margin_stream.journal.layout import StoreError
+from margin_stream.journal.layout import CorruptManifest, StoreNewer
 
 MANIFEST_FORMAT = 1
 
@@ -110,12 +110,13 @@ def decode_manifest(data: bytes) -> StoreManifest:
     """Return a manifest.
 
     Raises:
-        StoreError: it is damaged, or of a newer format.
+        CorruptManifest: it is damaged.
+        StoreNewer: it is of a newer format.
     """
     try:
         manifest = msgspec.json.decode(data, type=StoreManifest)
     except msgspec.DecodeError as error:
-        raise StoreError(f"the manifest topic holds no manifest: {error}") from None
+        raise CorruptManifest(f"the manifest topic holds no manifest: {error}") from None
     if manifest.format > MANIFEST_FORMAT:
-        raise StoreError(f"the store was made by a newer margin-stream (format {manifest.format}): upgrade this one")
+        raise StoreNewer(f"the store was made by a newer margin-stream (format {manifest.format}; this one knows {MANIFEST_FORMAT})")
     return manifest

@@ -249,6 +249,16 @@ def semantic() -> dict[Refusal, bytes]:
 SEMANTIC = semantic()
 
 
+def listed_perpetual() -> bytes:
+    day = Day()
+    day._book = 9_000
+    day.book("instrument_listed", instrument="BTCUSDT-PERP", kind="perpetual", currency="USDT", price_scale=2, quantity_scale=3)
+    return day.lines[0]
+
+
+LISTED = listed_perpetual()
+
+
 def test_every_refusal_can_be_reached_and_has_advice() -> None:
     reached = {*BAD, *SEMANTIC, Refusal.CLOCK_REQUIRED, Refusal.NOT_MSGPACK}
     assert reached == set(Refusal)
@@ -259,12 +269,9 @@ def test_every_refusal_can_be_reached_and_has_advice() -> None:
 def test_a_bad_input_is_refused_with_its_reason_and_nothing_else_is_lost(reason: Refusal) -> None:
     bad = {**BAD, **SEMANTIC}[reason]
     start = random_day(8, accounts=6, steps=0)
-    listed = Day()
-    listed._book = 9_000
-    listed.book("instrument_listed", instrument="BTCUSDT-PERP", kind="perpetual", currency="USDT", price_scale=2, quantity_scale=3)
     system = System(1)
     system.offer_line(start[0])
-    system.offer_line(listed.lines[0])
+    system.offer_line(LISTED)
     for line in [*start[1:], bad]:
         system.offer_line(line)
     assert system.intake.last_refusal is not None

@@ -90,7 +90,7 @@ def test_errors_say_what_to_do(broker: Broker, day: str, tmp_path: Path) -> None
     run("kafka", "init", "--store", named(broker, "errors"), "--partitions", "2")
     run("kafka", "init", "--store", named(broker, "errors"), "--partitions", "2")
     assert "repartition" in complaint("kafka", "init", "--store", named(broker, "errors"), "--partitions", "3", code=1)
-    assert "from 1 to" in complaint("kafka", "init", "--store", named(broker, "errors2"), "--partitions", "0", code=1)
+    assert "from 1 to" in complaint("kafka", "init", "--store", named(broker, "errors2"), "--partitions", "0", code=2)
     assert "not open" in complaint("state", "--account", "nobody", "--store", named(broker, "errors"), code=1)
 
 

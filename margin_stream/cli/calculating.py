@@ -1,0 +1,47 @@
+"""The command ``margin``: the what-if calculator."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import orjson
+from cyclopts import Parameter
+
+from margin_stream.calculator import margin_line
+from margin_stream.cli.output import DONE, FAILED, Common
+from margin_stream.cli.usage import InputFileMissing
+from schemas.ndjson import read_lines
+
+
+def margin(
+    file: Annotated[str, Parameter(name="FILE", help="Scenarios, one a line; - is standard input.")] = "-",
+    /,
+    *,
+    common: Common = Common(),  # noqa: B008 (frozen)
+) -> int:
+    """Compute what-if scenarios (NDJSON), one answer a line, in order, without a store.
+
+    An answer has equity, initial and maintenance margin, margin ratio, excess, call amount, and for each position the price at which it is
+    liquidated and bankrupt. Any parameter of the profile can be overridden. A scenario that cannot be computed gives an error, and exit 1 at the end.
+
+    Try:
+      margin-stream margin scenarios.ndjson
+      echo '{"id":"x","profile":"prime","prices":{"BTCUSDT":"40000"},"collateral":[{"asset":"BTC","amount":"1"}]}' | margin-stream margin
+    """
+    failed = False
+    write = sys.stdout.buffer.write
+    try:
+        stream = sys.stdin.buffer if file == "-" else open(file, "rb")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise InputFileMissing(f"{file}: {error.strerror}", file=file) from None
+    try:
+        for line in read_lines(stream):
+            answer = margin_line(line)
+            failed = failed or "error" in answer
+            write(orjson.dumps(answer) + b"\n")
+            sys.stdout.buffer.flush()
+    finally:
+        if stream is not sys.stdin.buffer:
+            stream.close()
+    return FAILED if failed else DONE

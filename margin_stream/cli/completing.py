@@ -1,0 +1,42 @@
+"""``completion``: scripts for shells, generated from the tree of commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from margin_stream.cli.output import DONE, Common
+
+NAME = "margin-stream"
+ZSH_END = f"""\
+# The function above is called at once where zsh loads this file as a completion of its own, else it is made known.
+if [[ "${{funcstack[1]}}" == (_{NAME}|_cyclopts_{NAME}) ]]; then
+  _cyclopts_{NAME} "$@"
+else
+  compdef _cyclopts_{NAME} {NAME}
+fi
+"""
+
+
+def command_of(app: App) -> Callable[..., int]:
+    """Return the command that prints the scripts of an application."""
+
+    def completion(
+        shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="bash, zsh or fish.")],
+        /,
+        *,
+        common: Common = Common(),  # noqa: B008 (frozen)
+    ) -> int:
+        """Print a script that completes commands, options and values in a shell.
+
+        Try:
+          source <(margin-stream completion bash)
+          source <(margin-stream completion zsh)
+          margin-stream completion fish > ~/.config/fish/completions/margin-stream.fish
+        """
+        print(app.generate_completion(prog_name=NAME, shell=shell) + (ZSH_END if shell == "zsh" else ""))
+        return DONE
+
+    return completion

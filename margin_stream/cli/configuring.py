@@ -1,0 +1,35 @@
+"""``config show``: the settings in force, and where each came from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from margin_stream.cli.output import DONE, OnStore, say, show_rows
+from margin_stream.settings import SETTINGS, current, unknown_variables
+
+
+def config_show(
+    *,
+    origin: Annotated[bool, Parameter(negative="", help="Also say where each comes from: flag, variable, file and line, default.")] = False,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Show the settings in force. Secrets are not shown, only whether they are set.
+
+    Try:
+      margin-stream config show
+      margin-stream config show --origin
+      margin-stream config show --origin --json
+    """
+    effective = current()
+    rows: list[dict[str, Any]] = []
+    for key in SETTINGS:
+        row = {"setting": key, "value": effective.shown(key)}
+        rows.append(row | {"origin": str(effective.origins[key])} if origin else row)
+    show_rows(common, rows, ("setting", "value", "origin") if origin else ("setting", "value"), empty="")
+    if effective.files and not common.json:
+        say(common, f"read: {', '.join(map(str, effective.files))}")
+    for text in unknown_variables():
+        say(common, f"margin-stream: warning: the environment's {text}")
+    return DONE

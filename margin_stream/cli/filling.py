@@ -1,0 +1,69 @@
+"""Settings for the command line: what no option says comes from the settings in force."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App, UnknownOptionError
+from cyclopts.argument import ArgumentCollection, Token
+from cyclopts.utils import UNSET
+
+from margin_stream.settings import SETTINGS, Setting, SettingsError, load, use
+from margin_stream.settings.shape import EVERYWHERE
+
+TOLERANT = ("doctor",)
+"""Commands that say themselves what is wrong with the settings."""
+
+
+def options_of(command: str) -> dict[str, Setting]:
+    """Return the options of a command (its words, joined by blanks) that stand for settings."""
+    return {row.flag: row for row in SETTINGS.values() if row.flag and (row.commands == EVERYWHERE or command in row.commands)}
+
+
+def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Put the settings in force for this command, and give its options what they say.
+
+    Raises:
+        SettingsError: a file or a variable holds what cannot be.
+        UnknownOptionError: what was taken for a file is a misspelt option.
+    """
+    _refuse_misspelt(arguments)
+    wanted = options_of(" ".join(commands))
+    places = {name: argument for argument in arguments for name in argument.names if name in wanted or name == "--config"}
+    flags: dict[str, tuple[str, str]] = {}
+    for name, argument in places.items():
+        if argument.tokens and name in wanted:
+            flags[wanted[name].key] = (name, _text(argument.tokens[0]))
+    named = places.get("--config")
+    config = Path(named.tokens[0].value) if named is not None and named.tokens else None
+    try:
+        effective = load(flags, config=config)
+    except SettingsError:
+        if commands[:1] == TOLERANT:
+            return
+        raise
+    use(effective)
+    for name, argument in places.items():
+        if name not in wanted or argument.tokens:
+            continue
+        key = wanted[name].key
+        origin = effective.origins[key]
+        if origin.kind != "default":
+            argument.append(Token(keyword=origin.name, value=_word(effective.values[key]), source=origin.kind))
+
+
+def _refuse_misspelt(arguments: ArgumentCollection) -> None:
+    """An argument that may be ``-`` takes every word that begins with a hyphen."""
+    for argument in arguments:
+        for token in argument.tokens:
+            if token.keyword is None and token.source == "cli" and token.value.startswith("--") and not Path(token.value).exists():
+                raise UnknownOptionError(token=token.evolve(keyword=token.value.partition("=")[0]), argument_collection=arguments)
+
+
+def _text(token: Token) -> str:
+    return token.value if token.implicit_value is UNSET else _word(token.implicit_value)
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,128 @@
+"""Write the pages that are generated from the code: docs/errors.md and docs/settings.md. A test keeps them fresh."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from margin_stream.cli.errors import ENTRIES
+from margin_stream.cli.failing import filled
+from margin_stream.settings import SETTINGS
+from margin_stream.settings.shape import EVERYWHERE
+from schemas.refusals import ADVICE, Refusal
+
+ROOT = Path(__file__).resolve().parents[2]
+
+EXAMPLE = """\
+store = "kafka://broker-1:9093,broker-2:9093/demo"
+
+[kafka]
+replicas = 3
+security_protocol = "SASL_SSL"
+sasl_username = "margin"
+sasl_password_file = "/run/secrets/kafka-password"
+
+[worker]
+data = "/var/lib/margin-stream/worker"
+checkpoint_s = 2
+"""
+"""A file of settings; the page shows it, and a test reads it."""
+
+
+def errors_page() -> str:
+    """Return docs/errors.md."""
+    lines = [
+        "# Error catalogue",
+        "",
+        "Generated from the code by `make schemas`; do not edit. Every error that a command shows has a code; codes are never renamed or used again.",
+        "",
+        "An error goes to stderr: the message with its code, then what to do next. With `--json` it is one line there:",
+        "",
+        "```json",
+        '{"code":"store_missing","message":"./none: no store here (no manifest.json)","where":{"store":"./none"},"next":"`margin-stream ingest FILE --store ./none` makes one; --store names another."}',
+        "```",
+        "",
+        'What is no error (what recovery took, for example) is a line `{"note":"..."}` there; `--quiet` leaves it out.',
+        "",
+        "`where` holds what is known of `file`, `line`, `offset`, `store`, `option`, `setting`, `account`, `call`, `position`, or is null.",
+        "",
+        "## Commands",
+        "",
+        "| code | exit | what happened | what to do next |",
+        "|---|---|---|---|",
+    ]
+    for entry in ENTRIES:
+        lines.append(f"| `{entry.code}` | {entry.exit} | {_cell(entry.what)} | {_cell(filled(entry.next, {}))} |")
+    lines += [
+        "",
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 recomputed differs from recorded, 4 corrupt input or journal, 5 a dependency is not reachable,",
+        "6 locked by another process, 130 and 143 interrupted and terminated after a clean stop.",
+        "",
+        "## Inputs",
+        "",
+        "An input that is refused goes into quarantine with its bytes and reason, and the run goes on; with `ingest --strict` it stops at the first, with exit 4.",
+        "In order of precedence:",
+        "",
+        "| code | what the sender should do |",
+        "|---|---|",
+        *(f"| `{reason.value}` | {_cell(ADVICE[reason])} |" for reason in Refusal),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def settings_page() -> str:
+    """Return docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Generated from the code by `make schemas`; do not edit. What a command does not say by an option comes from, the first that has it:",
+        "",
+        "1. the environment's variable;",
+        "2. `margin-stream.toml` in the working folder, or the file that `--config FILE` or `MARGIN_STREAM_CONFIG` names;",
+        "3. the user's file, `~/.config/margin-stream/config.toml` (`$XDG_CONFIG_HOME` is obeyed);",
+        "4. the default.",
+        "",
+        "`margin-stream config show --origin` says what is in force and where it came from. An unknown key is an error, and so is a value that does not fit.",
+        "Relative paths count from the working folder, wherever the setting stands.",
+        "A secret stands in no file of settings: `kafka.sasl_password_file` names a file that holds it and nothing else. It is never shown.",
+        "",
+        "```toml",
+        EXAMPLE + "```",
+        "",
+        "| setting | option | variable | default | meaning |",
+        "|---|---|---|---|---|",
+    ]
+    for row in SETTINGS.values():
+        option = (
+            f"`{row.flag}`{'' if row.commands == EVERYWHERE else ' of ' + ', '.join(f'`{name}`' for name in row.commands)}"
+            if row.flag
+            else ""
+        )
+        choices = f" One of {', '.join(f'`{choice}`' for choice in row.choices)}." if row.choices else ""
+        key = f"`{row.key}`{' (not in a file)' if row.secret else ''}"
+        lines.append(f"| {key} | {option} | `{row.variable}` | {_default(row.default)} | {_cell(row.meaning)}{choices} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: Any) -> str:
+    return "" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def outputs() -> dict[Path, str]:
+    """Return every page and its content."""
+    return {ROOT / "docs" / "errors.md": errors_page(), ROOT / "docs" / "settings.md": settings_page()}
+
+
+def main() -> None:
+    """Write every page."""
+    for path, content in outputs().items():
+        path.write_text(content)
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

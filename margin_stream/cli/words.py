@@ -1,0 +1,41 @@
+"""Words that a shell completes and only a look can tell: profiles, scenarios, types of events, stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from margin_stream import profiles
+from margin_stream.simulation.scenarios import SCENARIOS
+from schemas.effects import EFFECT_TYPES
+from schemas.inputs import INPUT_TYPES, name_of
+
+if TYPE_CHECKING:
+    from cyclopts.completion import CompletionContext
+
+
+def profile_names(_: CompletionContext) -> list[str]:
+    """Return the shipped margin profiles."""
+    return profiles.names()
+
+
+def scenario_names(_: CompletionContext) -> list[str]:
+    """Return the scenarios that can be simulated."""
+    return sorted(SCENARIOS)
+
+
+def event_types(_: CompletionContext) -> list[str]:
+    """Return the types of inputs and effects."""
+    return sorted({name_of(kind) for kind in (*INPUT_TYPES, *EFFECT_TYPES)})
+
+
+def stores(context: CompletionContext) -> list[str]:
+    """Return the folders that begin with what is there, and how an address begins."""
+    start = context.incomplete
+    above = Path(start).parent if start and not start.endswith("/") else Path(start or ".")
+    try:
+        found = sorted(entry for entry in above.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:
+        found = []
+    shown = [f"./{entry}" if start.startswith("./") else str(entry) for entry in found]
+    return [*shown, "kafka://"]

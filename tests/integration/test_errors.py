@@ -1,0 +1,506 @@
+"""The error catalogue: every code is reached by something that really goes wrong, has its exit code, and says where and what to do."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import inspect
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import margin_stream
+import replay
+import schemas
+from margin_stream.cli.errors import BY_CODE, BY_KIND, ENTRIES
+from margin_stream.cli.failing import Failure, diagnose, report, report_bug
+from margin_stream.cli.main import app, run
+from margin_stream.cli.output import Common
+from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.routed import Batch
+from margin_stream.core.system import System
+from margin_stream.host.embedded import Host
+from margin_stream.journal import highwater
+from margin_stream.journal.disk import Disk
+from margin_stream.journal.layout import FORMAT, Layout, new_manifest, read_manifest, write_manifest
+from margin_stream.journal.records import HEADER, NO_CHAIN, Cut, chained, record_bytes, segment_header, segment_name
+from margin_stream.settings import use
+from margin_stream.simulation.broker import Broker, free_port
+from margin_stream.tables.rocks import Table
+from schemas.binary import encode_payload
+from schemas.refusals import ADVICE, Refusal, RefusedInput
+from tests.days import Day, random_day
+from tests.integration.test_command_line import BAD, LISTED, SEMANTIC
+
+LINES = random_day(8, accounts=6, steps=120)
+START = random_day(8, accounts=6, steps=0)
+
+Said = tuple[str, int, dict[str, Any] | None]
+"""Code, exit code, and where."""
+REPRODUCERS: dict[str, Callable[[Path], Said]] = {}
+
+
+def reproduces(code: str) -> Callable[[Callable[[Path], Said]], Callable[[Path], Said]]:
+    def note(function: Callable[[Path], Said]) -> Callable[[Path], Said]:
+        REPRODUCERS[code] = function
+        return function
+
+    return note
+
+
+def command(*words: str, data: bytes = b"") -> tuple[int, list[dict[str, Any]], bytes]:
+    """Run a command with --json in this process; return its exit code, what it said on stderr, and stdout."""
+    out, err, before = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO()), sys.stdin
+    sys.stdin = io.TextIOWrapper(io.BytesIO(data))
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run([*words, "--json", "--quiet"])
+            out.flush()
+            err.flush()
+    finally:
+        sys.stdin = before
+        use(None)
+    return code, [json.loads(line) for line in err.buffer.getvalue().splitlines()], out.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def said(*words: str, data: bytes = b"") -> Said:
+    """Run a command that goes wrong in one way; return what it says."""
+    code, rows, _ = command(*words, data=data)
+    for row in rows:
+        assert list(row) == ["code", "message", "where", "next"], row
+        assert row["message"].strip()
+        assert row["next"].strip()
+    assert rows, words
+    return rows[-1]["code"], code, rows[-1]["where"]
+
+
+def caught(function: Callable[[], object]) -> Said:
+    """Call what must raise; return what a command would say."""
+    with pytest.raises(Exception) as info:
+        function()
+    found = diagnose(info.value)
+    return found.code, found.exit, dict(found.where) if found.where is not None else None
+
+
+def store(folder: Path, lines: list[bytes] = LINES) -> str:
+    with Host(folder / "s", group_items=10_000) as host:
+        host.ingest(lines)
+    return str(folder / "s")
+
+
+def forge(path: Path, log: Path, payload: bytes) -> None:
+    """Give a log one whole record of our own."""
+    identity = read_manifest(Layout(path)).identity
+    record = record_bytes(1, payload)
+    for segment in log.glob("*.seg"):
+        segment.unlink()
+    (log / segment_name(1)).write_bytes(segment_header(identity, 1, NO_CHAIN) + record)
+    cut = Cut(1, 1, HEADER.size + len(record), chained(NO_CHAIN, record))
+    (log / highwater.NAME).write_bytes(
+        b"".join(highwater.slot_bytes(identity, n, cut).ljust(highwater.SLOT_SPACING, b"\0") for n in (8, 9))
+    )
+
+
+def forge_effects(folder: Path) -> str:
+    """Make a store whose effects are whole, and not those of its journal."""
+    path = Path(store(folder))
+    log = path / "effects" / "p0000"
+    payload = (log / segment_name(1)).read_bytes()[HEADER.size + 16 :]
+    effects = msgspec.msgpack.decode(payload, type=list[msgspec.Raw])
+    forged = bytes(effects[0]).replace(b"USDT", b"USDX")
+    assert forged != bytes(effects[0])
+    forge(path, log, encode_payload([forged, *(bytes(effect) for effect in effects[1:])]))
+    return str(path)
+
+
+def flipped(path: Path, offset: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 4
+    path.write_bytes(data)
+
+
+# ---- the words of the command ---------------------------------------------------------------------------------------
+
+reproduces("unknown_command")(lambda _: said("ingset"))
+reproduces("unknown_option")(lambda _: said("digest", "--unti", "x"))
+reproduces("missing_argument")(lambda _: said("state"))
+reproduces("too_many_arguments")(lambda _: said("call", "A/call/1", "x"))
+reproduces("option_invalid")(lambda _: said("simulate", "--accounts", "-1"))
+reproduces("options_conflict")(lambda _: said("replay", "--until", "#1", "--day", "2021-05-19"))
+reproduces("usage")(lambda _: said("simulate", "--seed", "1", "--seed", "2"))
+reproduces("input_file_missing")(lambda folder: said("ingest", str(folder / "none")))
+reproduces("time_invalid")(lambda folder: said("replay", "--until", "yesterday", "--store", str(folder)))
+reproduces("store_address_invalid")(lambda _: said("digest", "--store", "redis://h:1/x"))
+reproduces("store_kind_wrong")(lambda folder: said("kafka", "status", "--store", str(folder)))
+reproduces("partitions_out_of_range")(lambda folder: said("ingest", "--partitions", "0", "--store", str(folder / "s")))
+
+
+@reproduces("time_zone_unknown")
+def _(folder: Path) -> Said:
+    (folder / "bars.csv").write_text("datetime,symbol,open,high,low,close\n2019-02-11 09:31:00,AAPL,1,1,1,1\n")
+    return said("import", "bars", str(folder / "bars.csv"), "--zone", "Atlantis/Centre")
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+def with_settings(folder: Path, text: str) -> Said:
+    (folder / "s.toml").write_text(text)
+    return said("digest", "--config", str(folder / "s.toml"))
+
+
+reproduces("settings_file_missing")(lambda folder: said("digest", "--config", str(folder / "none.toml")))
+reproduces("settings_file_damaged")(lambda folder: with_settings(folder, "store ="))
+reproduces("setting_unknown")(lambda folder: with_settings(folder, "stoer = 'x'"))
+reproduces("setting_invalid")(lambda folder: with_settings(folder, "quiet = 7"))
+reproduces("security_incomplete")(
+    lambda folder: with_settings(folder, "store = 'kafka://127.0.0.1:1/x'\n[kafka]\nsecurity_protocol = 'SASL_SSL'")
+)
+
+# ---- stores and damage ----------------------------------------------------------------------------------------------
+
+reproduces("store_missing")(lambda folder: said("digest", "--store", str(folder / "none")))
+
+
+@reproduces("store_newer")
+def _(folder: Path) -> Said:
+    write_manifest(Layout(folder), msgspec.structs.replace(new_manifest(1), format=FORMAT + 1), Disk())
+    return said("digest", "--store", str(folder))
+
+
+@reproduces("folder_taken")
+def _(folder: Path) -> Said:
+    (folder / "letters").write_text("x")
+    return said("ingest", "--store", str(folder))
+
+
+@reproduces("target_taken")
+def _(folder: Path) -> Said:
+    return said("export", str(folder), "--store", store(folder))
+
+
+@reproduces("store_unusable")
+def _(folder: Path) -> Said:
+    class Full(Disk):
+        def write(self, descriptor: int, data: bytes, offset: int) -> None:
+            raise OSError(28, "No space left on device")
+
+    host = Host(folder / "s")
+    host._disk.__class__ = Full
+    host.offer_line(LINES[0])
+    with pytest.raises(OSError, match="No space"):
+        host.commit()
+    return caught(host.commit)
+
+
+@reproduces("store_locked")
+def _(folder: Path) -> Said:
+    with Host(folder / "s"):
+        return said("ingest", "--store", str(folder / "s"))
+
+
+@reproduces("journal_damaged")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    flipped(Path(path) / "journal" / segment_name(1), 500)
+    return said("replay", "--store", path)
+
+
+@reproduces("record_undecodable")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    forge(Path(path), Path(path) / "journal", b"\xc1\xc1")
+    return said("replay", "--store", path)
+
+
+@reproduces("manifest_damaged")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    flipped(Path(path) / "manifest.json", 30)
+    return said("digest", "--store", path)
+
+
+@reproduces("manifest_missing")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    (Path(path) / "manifest.json").unlink()
+    return said("ingest", "--store", path)
+
+
+@reproduces("damage_found")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    flipped(Path(path) / "journal" / segment_name(1), 500)
+    return said("verify", "--store", path)
+
+
+@reproduces("table_unreadable")
+def _(folder: Path) -> Said:
+    table = Table(folder / "t")
+    table.write([(b"k", b"v")])
+    table.close()
+    flipped(folder / "t" / "CURRENT", 3)
+    return caught(lambda: Table(folder / "t"))
+
+
+reproduces("replay_differs")(lambda folder: said("replay", "--store", forge_effects(folder)))
+
+
+@reproduces("recovery_differs")
+def _(folder: Path) -> Said:
+    path = forge_effects(folder)
+    for table in (Path(path) / "tables").iterdir():
+        for file in table.iterdir():
+            file.unlink()
+    return said("ingest", "--store", path)
+
+
+@reproduces("fault")
+def _(_folder: Path) -> Said:
+    return caught(lambda: AccountFold().apply(Batch(5, 6, [], b"")))
+
+
+# ---- the outside and the rest ---------------------------------------------------------------------------------------
+
+reproduces("broker_unreachable")(lambda _: said("digest", "--store", f"kafka://127.0.0.1:{free_port()}/x"))
+reproduces("io_failed")(lambda _: said("ingest", "--store", "/proc/no/such/place"))
+reproduces("account_unknown")(lambda folder: said("state", "--account", "nobody", "--store", store(folder)))
+reproduces("call_unknown")(lambda folder: said("call", "A0/call/99", "--store", store(folder)))
+reproduces("refused_input_unknown")(lambda folder: said("quarantine", "show", "#3", "--store", store(folder)))
+reproduces("profile_not_shipped")(lambda _: said("profiles", "show", "nope"))
+
+
+@reproduces("demo_broker_failed")
+def _(folder: Path) -> Said:
+    path = os.environ["PATH"]
+    os.environ["PATH"] = ""
+    try:
+        return caught(Broker(folder).start)
+    finally:
+        os.environ["PATH"] = path
+
+
+@reproduces("import_failed")
+def _(folder: Path) -> Said:
+    (folder / "bars.csv").write_text("a,b\n1,2\n")
+    return said("import", "bars", str(folder / "bars.csv"))
+
+
+@reproduces("row_left_out")
+def _(folder: Path) -> Said:
+    head = "ts_ms,symbol,open,high,low,close\n1621382400000,BTC_USDT,1,1,1,1\n"
+    (folder / "bars.csv").write_text(head + "1621382460000,BTC_USDT,nan,1,1,1\n")
+    code, exit_code, where = said("import", "bars", str(folder / "bars.csv"), "--strict")
+    assert where == {"file": str(folder / "bars.csv"), "line": 3}
+    return code, exit_code, where
+
+
+@reproduces("brackets_unsound")
+def _(folder: Path) -> Said:
+    head = "ts_ms,symbol,open,high,low,close\n1621382400000,BTC_USDT,1,1,1,1\n"
+    (folder / "bars.csv").write_text(head)
+    rows = [
+        {"notionalFloor": 0, "notionalCap": 5, "maintMarginRatio": 0.01, "cum": 0, "initialLeverage": 9},
+        {"notionalFloor": 6, "notionalCap": 9, "maintMarginRatio": 0.02, "cum": 0.06, "initialLeverage": 5},
+    ]
+    (folder / "tiers.json").write_text(json.dumps([{"symbol": "BTCUSDT", "brackets": rows}]))
+    code, exit_code, where = said("import", "bars", str(folder / "bars.csv"), "--brackets", str(folder / "tiers.json"), "--strict")
+    assert where == {"file": str(folder / "tiers.json")}
+    return code, exit_code, where
+
+
+@reproduces("inputs_refused")
+def _(folder: Path) -> Said:
+    return said("ingest", "--store", str(folder / "s"), data=b"".join(b"no %d\n" % n for n in range(20)))
+
+
+@reproduces("items_not_printable")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    forge(Path(path), Path(path) / "journal", encode_payload([msgspec.msgpack.encode(b"I" + b"\xc1")]))
+    return said("import", "segments", path)
+
+
+@reproduces("internal_error")
+def _(_folder: Path) -> Said:
+    def broken(*, common: Common = Common()) -> int:  # noqa: B008 (frozen)
+        raise ZeroDivisionError("a bug")
+
+    app.command(broken, name="broken-for-a-test")
+    try:
+        return said("broken-for-a-test")
+    finally:
+        del app["broken-for-a-test"]
+
+
+WITH_A_BROKER = {"topics_missing", "topics_incomplete", "store_differs", "workers_run", "broker_refused"}
+"""Reproduced in tests/kafka/test_errors_on_kafka.py."""
+IN_A_PROCESS = {"worker_killed"}
+"""Reproduced below, in a process of its own."""
+GOES_ON = {"inputs_refused", "items_not_printable"}
+"""What is said, and the command goes on: it exits 0."""
+
+
+def test_every_code_has_a_reproducer() -> None:
+    assert {*REPRODUCERS, *WITH_A_BROKER, *IN_A_PROCESS} == set(BY_CODE)
+    assert len(BY_CODE) == len(ENTRIES)
+
+
+@pytest.mark.parametrize("code", sorted(REPRODUCERS))
+def test_what_goes_wrong_has_its_code_and_exit_code_and_says_where(code: str, tmp_path: Path) -> None:
+    found, exit_code, where = REPRODUCERS[code](tmp_path)
+    assert found == code
+    assert exit_code == (0 if code in GOES_ON else BY_CODE[code].exit)
+    nowhere = {
+        "unknown_command",
+        "options_conflict",
+        "fault",
+        "internal_error",
+        "record_undecodable",
+        "security_incomplete",
+        "time_invalid",
+    }
+    nowhere |= {"usage", "missing_argument", "too_many_arguments", "demo_broker_failed", "profile_not_shipped", "refused_input_unknown"}
+    nowhere |= {"time_zone_unknown", "items_not_printable", "recovery_differs"}
+    if code not in nowhere:
+        assert where, code
+
+
+# ---- refusals -------------------------------------------------------------------------------------------------------
+
+
+def refused_line(reason: Refusal) -> list[bytes]:
+    if reason is Refusal.CLOCK_REQUIRED:
+        day = Day()
+        day.directory()
+        day.account("A")
+        day.money("A", "1")
+        return day.lines
+    return [START[0], LISTED, *START[1:], {**BAD, **SEMANTIC}[reason]]
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Refusal if reason is not Refusal.NOT_MSGPACK])
+def test_every_refusal_is_reached_through_ingest_and_says_which_line(reason: Refusal, tmp_path: Path) -> None:
+    lines = refused_line(reason)
+    day = tmp_path / "day.ndjson"
+    day.write_bytes(b"\n".join(lines))
+    code, rows, _ = command("ingest", str(day), "--store", str(tmp_path / "s"), "--strict")
+    assert code == 4
+    assert rows == [
+        {"code": reason.value, "message": rows[0]["message"], "where": {"file": str(day), "line": len(lines)}, "next": ADVICE[reason]}
+    ]
+
+
+def test_an_item_that_is_no_msgpack_is_refused() -> None:
+    """msgpack comes through Kafka alone; the fold that refuses is the same."""
+    system = System(1)
+    system.offer(b"I\xc1")
+    assert system.intake.last_refusal is not None
+    assert system.intake.last_refusal[0] is Refusal.NOT_MSGPACK
+
+
+# ---- how it is said -------------------------------------------------------------------------------------------------
+
+
+def test_for_people_an_error_is_a_line_with_its_code_and_one_with_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["digest", "--store", str(tmp_path / "none")]) == 1
+    use(None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == f"margin-stream: {tmp_path / 'none'}: no store here (no manifest.json) [store_missing]"
+    assert lines[1].startswith(f"  next: `margin-stream ingest FILE --store {tmp_path / 'none'}`")
+    assert len(lines) == 2
+
+
+def test_with_json_every_line_on_stderr_is_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bars.csv").write_text("ts_ms,symbol,open,high,low,close\n1621382400000,BTC_USDT,1,1,1,1\nx,BTC_USDT,1,1,1,1\n")
+    assert run(["import", "bars", str(tmp_path / "bars.csv"), "--json"]) == 0
+    use(None)
+    rows = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert [row.get("code", "note") for row in rows] == ["row_left_out", "note", "note"]
+    assert rows[1] == {"note": "1 rows were left out"}
+
+
+def test_a_bug_is_shown_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError) as info:
+        raise ZeroDivisionError("a bug")
+    assert report_bug(info.value, as_json=False) == 1
+    text = capsys.readouterr().err
+    assert "Traceback" in text
+    assert "[internal_error]" in text
+
+
+def test_a_misspelt_option_of_a_command_that_takes_files_is_no_file() -> None:
+    code, rows, _ = command("ingest", "--partition", "3")
+    assert (code, rows[0]["code"], rows[0]["where"]) == (2, "unknown_option", {"option": "--partition"})
+    assert "Did you mean --partitions" in rows[0]["message"]
+
+
+def test_a_worker_that_does_not_stop_is_killed_and_it_is_said(tmp_path: Path) -> None:
+    """The supervisor of ``worker``, around a child that ignores SIGTERM."""
+    script = (
+        "import sys, threading, os, signal\n"
+        "from margin_stream.cli import on_kafka\n"
+        "from margin_stream.cli.output import Common\n"
+        "on_kafka.STOP_S = 0.3\n"
+        "child = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)'\n"
+        "threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
+        "sys.exit(on_kafka._Supervisor(Common(json=True), [sys.executable, '-c', child]).run())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=30, cwd=Path(__file__).parents[2])
+    assert done.returncode == 143
+    assert json.loads(done.stderr.splitlines()[-1])["code"] == "worker_killed"
+
+
+# ---- nothing is left out --------------------------------------------------------------------------------------------
+
+INSIDE = {
+    "ScenarioError",  # becomes the error of a calculator's answer
+    "Distrusted",  # a table that is not believed: it is rebuilt
+    "Unusable",  # a shard's rows that are not believed: they are folded again
+    "_Difference",  # becomes a field of what replay prints
+    "ParameterError",  # becomes the refusal profile_invalid
+    "DecimalError",  # becomes a refusal, or the text of a usage error
+    "TimeError",  # the same
+    "RefusedInput",  # a refusal: ADVICE has what to do
+    "UnknownScenario",  # the command line asks before
+    "SettingsError",  # its kinds have the codes
+}
+
+
+def test_every_exception_of_ours_has_a_code_or_never_gets_out() -> None:
+    missing = []
+    for package in (margin_stream, replay, schemas):
+        assert package.__file__ is not None
+        root = Path(package.__file__).parent
+        for path in sorted(root.rglob("*.py")):
+            names = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
+            module = (
+                importlib.import_module(
+                    ".".join((package.__name__, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+                )
+                if names
+                else None
+            )
+            for name in names:
+                kind = getattr(module, name)
+                if inspect.isclass(kind) and issubclass(kind, BaseException) and kind not in BY_KIND and name not in INSIDE:
+                    missing.append(f"{path.name}: {name}")
+    assert missing == [], "give it an entry in margin_stream/cli/errors.py, or say why it stays inside"
+    assert RefusedInput.__name__ in INSIDE
+
+
+def test_advice_has_no_hole() -> None:
+    for entry in ENTRIES:
+        text = report(Failure(entry.code, "x", None, entry.next, 1), as_json=True)
+        assert text == 1
+        assert entry.what.endswith(".")
+        assert entry.next.endswith(".")
