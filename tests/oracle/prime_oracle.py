@@ -297,6 +297,10 @@ class Oracle:
     def levels(self) -> dict[str, str]:
         return {account.name: account.level for account in self._accounts.values()}
 
+    def pass_over(self) -> None:
+        """Count a refused input: it has a position, and nothing follows from it."""
+        self._position += 1
+
     def feed(self, event: dict[str, object]) -> None:
         """Take one valid input; its effects are appended in order of group and number."""
         self._position += 1

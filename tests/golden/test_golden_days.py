@@ -1,0 +1,117 @@
+"""Clocks and inputs gone wrong, a day each, worked out by hand in docs/golden-days.md from the rules alone, equal to the last unit."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from random import Random
+from typing import Any
+
+import pytest
+
+from margin_stream.core.system import Digests, System
+from tests.folding import fold, of_groups
+from tests.golden.golden_days import FOLDER, NAMES, GoldenDay, accounts_of, load
+from tests.oracle.prime_oracle import Oracle
+
+every_day = pytest.mark.parametrize("name", NAMES)
+
+
+@cache
+def reference(name: str) -> tuple[Digests, list[dict[str, Any]]]:
+    return fold(load(name).lines)
+
+
+@every_day
+def test_every_effect_is_the_one_on_paper(name: str) -> None:
+    _, effects = reference(name)
+    assert effects == load(name).effects
+
+
+@every_day
+def test_every_line_meets_the_verdict_on_paper(name: str) -> None:
+    day = load(name)
+    system = System(1)
+    assert [system.offer_line(line).value for line in day.lines] == day.verdicts()
+    assert system.position == day.positions()
+
+
+@every_day
+@pytest.mark.parametrize("partitions", [1, 2, 7, 16])
+def test_every_account_ends_as_on_paper_in_any_partition_with_boxes_and_without(name: str, partitions: int) -> None:
+    day = load(name)
+    for boxes in (True, False):
+        system = System(partitions, boxes=boxes)
+        for line in day.lines:
+            system.offer_line(line)
+        system.fold(compare_markets=True)
+        assert accounts_of(system) == day.accounts
+        assert system.digests() == reference(name)[0]
+
+
+@every_day
+def test_partitions_boxes_and_cuts_change_nothing(name: str) -> None:
+    lines = load(name).lines
+    for n, partitions in enumerate((1, 2, 7, 16)):
+        for boxes in (True, False):
+            assert fold(lines, partitions, boxes=boxes, cuts=Random(n), extra=Random(n + 50)) == reference(name)
+
+
+@every_day
+def test_one_item_a_batch_is_the_same_day(name: str) -> None:
+    system = System(2)
+    for line in load(name).lines:
+        system.offer_line(line)
+        system.fold(compare_markets=True)
+    assert system.digests() == reference(name)[0]
+
+
+@every_day
+def test_the_day_sent_again_changes_nothing(name: str) -> None:
+    lines = load(name).lines
+    system = System(2)
+    for line in lines:
+        system.offer_line(line)
+    assert {system.offer_line(line).value for line in lines} == {"duplicate"}
+    system.fold()
+    assert system.digests() == reference(name)[0]
+
+
+@every_day
+def test_the_oracle_says_the_same(name: str) -> None:
+    """It is fed what the paper says was accepted; a refused item only takes a position."""
+    day = load(name)
+    oracle = Oracle()
+    for line, verdict in zip(day.lines, day.verdicts(), strict=True):
+        if verdict == "accepted":
+            oracle.feed(json.loads(line))
+        elif verdict == "refused":
+            oracle.pass_over()
+    said = [{key: value for key, value in effect.items() if (key, value) != ("supersedes", 0)} for effect in oracle.effects]
+    assert said == of_groups(day.effects)
+
+
+def test_the_digests_are_those_recorded_for_this_engine() -> None:
+    """They change only with a new version of the engine, and a decision that says why."""
+    recorded = json.loads((FOLDER / "digests.json").read_text())
+    assert recorded == {name: list(reference(name)[0]) for name in NAMES}
+
+
+def test_what_the_days_show_does_happen_in_them() -> None:
+    days: list[GoldenDay] = [load(name) for name in NAMES]
+    kinds = {effect["type"] for day in days for effect in day.effects}
+    assert {
+        "margin_call_issued",
+        "call_escalated",
+        "call_expired",
+        "call_cured",
+        "call_reduced",
+        "call_met",
+        "liquidation_due",
+        "feed_went_stale",
+        "mark_refused",
+        "mark_reanchored",
+    } <= kinds
+    reasons = {effect["reason"] for day in days for effect in day.effects if effect["type"] == "input_refused"}
+    assert {"identity_reused", "source_kind_mixed", "clock_backwards", "clock_jump_unconfirmed", "bad_value"} <= reasons
+    assert any(len(day.duplicates) > 50 for day in days)
