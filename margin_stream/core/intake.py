@@ -229,7 +229,11 @@ class IntakeFold:
             book = self.books.get(source)
             if book is not None:
                 content = content_hash(f"quote {sequence}".encode())
-                if book.look(sequence, content) is Seen.DUPLICATE:
+                seen = book.look(sequence, content)
+                if seen is Seen.NOT_COMPARED:
+                    self.not_compared += 1
+                    return None
+                if seen is Seen.DUPLICATE:
                     return None
                 book.take(sequence, content)
                 return _MIXED

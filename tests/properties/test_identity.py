@@ -116,3 +116,24 @@ def test_a_checkpoint_after_a_closed_gap_can_be_restored() -> None:
     checkpoint()
     restored = IntakeFold.restored(1, iter(sorted(rows.items())), window)
     assert restored.digest() == system.intake.digest()
+
+
+def test_a_quote_of_a_book_under_a_forgotten_number_is_a_duplicate_however_often_it_comes() -> None:
+    """It was refused anew each time, so the same file sent twice made the journal longer."""
+    day = Day()
+    day.directory()
+    day.clock()
+    day.account("A")
+    day._add("price_ticked", "book", 900, instrument="BTCUSDT", price="40000")
+    quote = day.lines[-1]
+    day._book = 999
+    for _ in range(60):
+        day.money("A", "1")
+    system = System(1)
+    system.intake = IntakeFold(1, 16)
+    assert [system.offer_line(line).value for line in day.lines].count("refused") == 1
+    position = system.position
+    assert [system.offer_line(quote).value for _ in range(3)] == ["duplicate"] * 3
+    assert system.intake.not_compared == 3
+    assert {system.offer_line(line).value for line in day.lines} == {"duplicate"}
+    assert system.position == position
