@@ -44,7 +44,7 @@ from margin_stream.tables.rocks import Table
 from schemas.binary import JournalItem, canonical_bytes, decode_payload, encode, encode_payload
 from schemas.columns import TickColumns, ticks_of
 from schemas.inputs import AnyInput, PriceTicked
-from schemas.ndjson import decode_line
+from schemas.ndjson import clipped, decode_line
 from schemas.refusals import Refusal, RefusedInput
 
 GROUP_ITEMS = 2000
@@ -249,6 +249,7 @@ class Host:
     def offer_line(self, line: bytes) -> Verdict:
         """Admit one NDJSON line; it is acknowledged once ``commit`` (or ``close``) returned."""
         intake = self.system.intake
+        line = clipped(line)
         if intake.is_known_undecodable(line):
             self._count(Verdict.DUPLICATE)
             return Verdict.DUPLICATE
