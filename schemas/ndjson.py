@@ -89,7 +89,7 @@ def _decode_carefully(line: bytes) -> AnyInput:
 
 
 def _depth(text: str) -> int:
-    """Return how deep arrays and objects nest, brackets inside strings not counted."""
+    """Return how deep arrays and objects nest, brackets inside strings not counted; one over the limit where they go deeper."""
     if text.count("{") + text.count("[") <= DEPTH_LIMIT:
         return 0
     depth = deepest = 0
@@ -107,6 +107,8 @@ def _depth(text: str) -> int:
         elif character in "{[":
             depth += 1
             deepest = max(deepest, depth)
+            if depth > DEPTH_LIMIT:
+                return depth
         elif character in "}]":
             depth -= 1
     return deepest
