@@ -65,3 +65,19 @@ def accounts_of(system: System) -> dict[str, Any]:
                 "calls": [{name: row[name] for name in ("call", "amount", "unpaid", "outcome", "deadline")} for row in view["calls"]],
             }
     return found
+
+
+def digests() -> dict[str, list[Any]]:
+    """Return position and digests of every day, as ``days/digests.json`` records them for this engine."""
+    found = {}
+    for name in NAMES:
+        system = System(1)
+        for line in load(name).lines:
+            system.offer_line(line)
+        system.fold()
+        found[name] = list(system.digests())
+    return found
+
+
+if __name__ == "__main__":
+    print("{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in digests().items()) + "\n}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from functools import cache
 from random import Random
 from typing import Any
@@ -95,6 +98,14 @@ def test_the_digests_are_those_recorded_for_this_engine() -> None:
     """They change only with a new version of the engine, and a decision that says why."""
     recorded = json.loads((FOLDER / "digests.json").read_text())
     assert recorded == {name: list(reference(name)[0]) for name in NAMES}
+
+
+@pytest.mark.parametrize(("hash_seed", "zone"), [("0", "UTC"), ("77", "America/New_York"), ("4242", "Asia/Kathmandu")])
+def test_hash_seed_and_time_zone_change_no_digest(hash_seed: str, zone: str) -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": zone, "LC_ALL": "C"}
+    command = [sys.executable, "-m", "tests.golden.golden_days"]
+    done = subprocess.run(command, cwd=FOLDER.parents[2], env=environment, capture_output=True, check=True, timeout=60)
+    assert done.stdout == (FOLDER / "digests.json").read_bytes()
 
 
 def test_what_the_days_show_does_happen_in_them() -> None:

@@ -27,6 +27,7 @@ from schemas.binary import encode, encode_payload
 from schemas.ndjson import LINE_LIMIT
 from schemas.records import raw_items
 from schemas.refusals import Refusal
+from tests.counts import TIMES
 from tests.days import Day, random_day
 from tests.folding import fold, of_groups
 from tests.malformed import KINDS, Made, malformed
@@ -56,9 +57,11 @@ def said_of_accounts(effects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in effect.items() if key != "position"} for effect in of_groups(effects)]
 
 
-def test_each_is_refused_for_its_reason_and_nothing_else_is_lost() -> None:
+@pytest.mark.parametrize("turn", range(TIMES))
+def test_each_is_refused_for_its_reason_and_nothing_else_is_lost(turn: int) -> None:
     system = System(3)
-    lines = mixed(LINES, BAD)
+    bad = malformed(Random(13 + turn), COUNT)
+    lines = mixed(LINES, bad, turn)
     for line, reasons in lines:
         verdict = system.offer_line(line)
         assert verdict is (Verdict.REFUSED if reasons else Verdict.ACCEPTED), line[:300]
@@ -68,11 +71,11 @@ def test_each_is_refused_for_its_reason_and_nothing_else_is_lost() -> None:
             assert reason in reasons, (reason, detail, line[:300])
             assert 0 < len(detail) < 1000
     assert system.intake.accepted == len(LINES)
-    assert {system.offer_line(line) for line, _ in BAD} == {Verdict.DUPLICATE}
+    assert {system.offer_line(line) for line, _ in bad} == {Verdict.DUPLICATE}
     _, effects = fold([line for line, _ in lines])
     assert said_of_accounts(effects) == said_of_accounts(fold(LINES)[1])
     refused = [effect for effect in effects if effect["type"] == "input_refused"]
-    assert sorted(effect["digest"] for effect in refused) == sorted(sha256(line).hexdigest() for line, _ in BAD)
+    assert sorted(effect["digest"] for effect in refused) == sorted(sha256(line).hexdigest() for line, _ in bad)
 
 
 def test_every_kind_is_among_them() -> None:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from margin_stream.core.system import System
+from tests.counts import TIMES
 from tests.days import INSTRUMENTS, Day, random_day, text
 from tests.folding import fold, of_groups
 
@@ -23,7 +24,7 @@ seeds = st.integers(0, 10**9)
 
 
 def law(examples: int) -> settings:
-    return settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    return settings(max_examples=examples * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def a_day(seed: int, *, noisy: bool = True) -> list[bytes]:

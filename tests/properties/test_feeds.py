@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from margin_stream.core.system import System
+from tests.counts import TIMES
 from tests.days import FIRST, INSTRUMENTS, Day, text
 from tests.folding import fold, of_groups
 from tests.oracle.prime_oracle import Oracle
@@ -91,7 +92,7 @@ def a_day(seed: int) -> list[bytes]:
     return day.lines
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**9))
 def test_random_feeds_are_what_the_oracle_says(seed: int) -> None:
     lines = a_day(seed)

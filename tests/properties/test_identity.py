@@ -9,6 +9,7 @@ from margin_stream.core import identity
 from margin_stream.core.identity import HASH_BYTES, BookSource, Seen, content_hash
 from margin_stream.core.intake import IntakeFold
 from margin_stream.core.system import System
+from tests.counts import TIMES
 from tests.days import Day
 
 BLOCK = 4
@@ -50,7 +51,7 @@ class Rows:
         return again
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250 * TIMES, deadline=None)
 @given(st.integers(0, 60), st.integers(0, 8), st.integers(1, 90), st.booleans(), arrivals)
 def test_any_order_of_numbers_is_told_apart_and_survives_any_checkpoint(
     gap: int, late: int, window: int, often: bool, then: list[tuple[int, bytes, bool]]
