@@ -10,7 +10,7 @@ WORKERS ?= $(shell nproc)
 export UV_NATIVE_TLS := 1
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo test check bench bench-kafka kafka kafka-demo simulate simulate-kafka simulate-brokers lock schemas clean
+.PHONY: help demo test check inputs bench bench-kafka kafka kafka-demo simulate simulate-kafka simulate-brokers lock schemas clean
 
 help:
 	@echo "make demo      a crash day, 1,000 accounts: calls, answers, kill, recovery, replay, verify (under a minute)"
@@ -19,6 +19,7 @@ help:
 	@echo "make check     formatting, lint, types, import rules, purity, fast tests"
 	@echo "make bench     benchmarks, JSON in bench-results/"
 	@echo "make bench-kafka  benchmarks on a real broker, beside Faust the plain way"
+	@echo "make inputs    N times as many duplicated, reordered and malformed inputs as make test tries (N=$(N))"
 	@echo "make simulate  N kills of an ingest at random moments (N=$(N) SEED=$(SEED))"
 	@echo "make simulate-kafka    N trials with faults on a real broker (N=$(N) SEED=$(SEED))"
 	@echo "make simulate-brokers  three brokers, one killed while producing, five times"
@@ -50,6 +51,10 @@ check: $(VENV)/.ready
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.purity
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+inputs: $(VENV)/.ready
+	TIMES=$(N) $(BIN)/python -m pytest -n $(WORKERS) tests/properties/test_duplicates_and_order.py tests/properties/test_identity.py \
+		tests/properties/test_feeds.py tests/integration/test_malformed_inputs.py
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m tests.benchmarks

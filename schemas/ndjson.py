@@ -92,7 +92,7 @@ def _decode_carefully(line: bytes, engine: int) -> AnyInput:
 
 
 def _depth(text: str) -> int:
-    """Return how deep arrays and objects nest, brackets inside strings not counted."""
+    """Return how deep arrays and objects nest, brackets inside strings not counted; one over the limit where they go deeper."""
     if text.count("{") + text.count("[") <= DEPTH_LIMIT:
         return 0
     depth = deepest = 0
@@ -110,6 +110,8 @@ def _depth(text: str) -> int:
         elif character in "{[":
             depth += 1
             deepest = max(deepest, depth)
+            if depth > DEPTH_LIMIT:
+                return depth
         elif character in "}]":
             depth -= 1
     return deepest
@@ -183,26 +185,34 @@ def encode_line(event: Input) -> bytes:
     return orjson.dumps(to_mapping(event)) + b"\n"
 
 
+def clipped(line: bytes) -> bytes:
+    """Return what is kept of a line: all of it, or of one over the limit the first ``LINE_LIMIT + 1`` bytes.
+
+    That is enough to refuse it and to know it again. Every way into a store clips here, so that a line of 50 MB takes no more room
+    than one just over the limit, and is the same input whichever way it came.
+    """
+    return line if len(line) <= LINE_LIMIT else line[: LINE_LIMIT + 1]
+
+
 def read_lines(stream: BinaryIO) -> Iterator[bytes]:
     """Yield the lines of a stream without line ends; blank lines are passed over.
 
-    A UTF-8 byte-order mark at the start, CRLF, and a last line without line end are fine. Of a line over the limit, the first
-    ``LINE_LIMIT + 1`` bytes are kept (enough to refuse it and to know it again), the rest is read and dropped, so memory stays bounded.
+    A UTF-8 byte-order mark at the start, CRLF, and a last line without line end are fine. Of a line over the limit the rest is read
+    and dropped (``clipped``), so memory stays bounded.
     """
     first = True
     while True:
-        line = stream.readline(LINE_LIMIT + 3)
+        # Room for a byte-order mark and CRLF: what fills it all without a line end is over the limit, whatever is taken off it.
+        line = stream.readline(LINE_LIMIT + 6)
         if not line:
             return
-        if not line.endswith(b"\n") and len(line) > LINE_LIMIT + 2:
-            while True:
-                rest = stream.readline(LINE_LIMIT)
-                if not rest or rest.endswith(b"\n"):
-                    break
-            line = line[: LINE_LIMIT + 1]
+        ended = line.endswith(b"\n") or len(line) < LINE_LIMIT + 6
+        if not ended:
+            while (rest := stream.readline(LINE_LIMIT)) and not rest.endswith(b"\n"):
+                pass
         if first:
             line = line.removeprefix(b"\xef\xbb\xbf")
             first = False
-        line = line.rstrip(b"\r\n")
+        line = clipped(line.rstrip(b"\r\n") if ended else line)
         if line and not line.isspace():
             yield line

@@ -18,7 +18,7 @@ from schemas.decimals import EXPONENT_LIMIT, DecimalError, canonical
 from schemas.engines import LATEST
 from schemas.inputs import INPUT_TYPES, AnyInput, tag_of
 from schemas.mapping import SHAPES
-from schemas.ndjson import decode_line, read_lines
+from schemas.ndjson import clipped, decode_line, read_lines
 
 LINE = b"L"
 """Mark of an NDJSON line."""
@@ -34,18 +34,22 @@ _BINARY_MARKS = (0xC4, 0xC5, 0xC6)
 
 
 def raw_items(value: bytes | None) -> list[bytes]:
-    """Return the raw items of a record's value, in order; an absent or empty value is one item without content."""
+    """Return the raw items of a record's value, in order; an absent or empty value is one item without content.
+
+    Of an item over the limit only as much is kept as shows that it is: refused items travel on to the quarantine, in messages that
+    have a limit too.
+    """
     if not value:
         return [LINE]
     first = value[0]
     if first < 0x80 or not (first < 0xA0 or first in (0xDC, 0xDD, 0xDE, 0xDF)):
         return [LINE + line for line in read_lines(BytesIO(value))] or [LINE]
     if first < 0x90 or first in (0xDE, 0xDF):
-        return [ITEM + value]
+        return [ITEM + _clipped_item(value)]
     try:
         parts = _raws.decode(value)
     except (msgspec.DecodeError, RecursionError):
-        return [ITEM + value]
+        return [ITEM + _clipped_item(value)]
     return [_raw_item(bytes(part)) for part in parts]
 
 
@@ -53,9 +57,15 @@ def _raw_item(part: bytes) -> bytes:
     """Return one element of an array as a raw item; a binary that begins with a mark is one already."""
     if part[0] in _BINARY_MARKS:
         content = _binary.decode(part)
-        if content[:1] in (LINE, ITEM):
-            return content
-    return ITEM + part
+        if content[:1] == LINE:
+            return LINE + clipped(content[1:])
+        if content[:1] == ITEM:
+            return ITEM + _clipped_item(content[1:])
+    return ITEM + _clipped_item(part)
+
+
+def _clipped_item(data: bytes) -> bytes:
+    return data if len(data) <= ITEM_LIMIT else data[: ITEM_LIMIT + 1]
 
 
 def decode_raw(raw: bytes, engine: int = LATEST) -> AnyInput | TickColumns:

@@ -8,8 +8,8 @@ from enum import StrEnum
 class Refusal(StrEnum):
     """The reason of a refusal. Where several hold, the first in this order is given."""
 
-    NOT_UTF8 = "not_utf8"
     TOO_LONG = "too_long"
+    NOT_UTF8 = "not_utf8"
     TOO_DEEP = "too_deep"
     NOT_JSON = "not_json"
     NOT_MSGPACK = "not_msgpack"
@@ -46,8 +46,8 @@ class Refusal(StrEnum):
 
 
 ADVICE: dict[Refusal, str] = {
-    Refusal.NOT_UTF8: "Send the line encoded as UTF-8.",
     Refusal.TOO_LONG: "Keep one line (or one msgpack item) under 1 MiB; split batches.",
+    Refusal.NOT_UTF8: "Send the line encoded as UTF-8.",
     Refusal.TOO_DEEP: "Keep arrays and objects nested at most 32 deep.",
     Refusal.NOT_JSON: "Send one JSON object a line, without NaN or Infinity.",
     Refusal.NOT_MSGPACK: "Send one msgpack map an item.",
@@ -85,11 +85,18 @@ ADVICE: dict[Refusal, str] = {
 """What the sender should do about each refusal."""
 
 
+DETAIL_LIMIT = 500
+"""Characters of a detail, and of a field's name: they quote what was sent, which may be a name of a megabyte."""
+
+
 class RefusedInput(Exception):
     """An input cannot be decoded; carries the reason and where it lies."""
 
     def __init__(self, refusal: Refusal, detail: str, field: str = "") -> None:
+        if len(detail) > DETAIL_LIMIT:
+            # Both ends: what was quoted stands in front, what is wrong with it behind.
+            detail = f"{detail[: DETAIL_LIMIT // 2]} ... {detail[-DETAIL_LIMIT // 2 :]}"
         super().__init__(detail)
         self.refusal = refusal
         self.detail = detail
-        self.field = field
+        self.field = field[:DETAIL_LIMIT]

@@ -148,7 +148,10 @@ class BookSource:
         if len(after.hashes) == after.count * HASH_BYTES:
             before.hashes += after.hashes
         else:
-            self._held -= len(before.hashes) // HASH_BYTES
+            # What the lower run still holds lies below a gap in the hashes now and is forgotten, so its stored rows are out of date too.
+            forgotten, end = len(before.hashes) // HASH_BYTES, before.start + before.count
+            self.changed.update(range((end - forgotten) // BLOCK, (end - 1) // BLOCK + 1))
+            self._held -= forgotten
             before.hashes = after.hashes
         before.count += after.count
 

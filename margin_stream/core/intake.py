@@ -254,7 +254,12 @@ class IntakeFold:
             book = self.books.get(source)
             if book is not None:
                 content = content_hash(f"quote {sequence}".encode())
-                if book.look(sequence, content) is Seen.DUPLICATE:
+                seen = book.look(sequence, content)
+                if seen is Seen.NOT_COMPARED and self.market.engine_version >= 2:
+                    # Version 1 refused it anew each time that it came.
+                    self.not_compared += 1
+                    return None
+                if seen is Seen.DUPLICATE:
                     return None
                 book.take(sequence, content)
                 return _MIXED

@@ -12,7 +12,7 @@ from schemas.binary import canonical_bytes
 from schemas.columns import TickColumns
 from schemas.engines import LATEST
 from schemas.inputs import AnyInput
-from schemas.ndjson import decode_line
+from schemas.ndjson import clipped, decode_line
 from schemas.records import LINE, decode_raw
 from schemas.refusals import RefusedInput
 
@@ -69,6 +69,7 @@ class System:
 
     def offer_line(self, line: bytes) -> Verdict:
         """Offer one NDJSON line as it came."""
+        line = clipped(line)
         if self.intake.is_known_undecodable(line):
             return Verdict.DUPLICATE
         try:

@@ -21,7 +21,7 @@ from margin_stream.core.checks import Fault, Mismatch
 from margin_stream.core.intake import Verdict
 from margin_stream.core.system import COUNT_OF, RAW_LINE, Counts, Digests, System, offer_raw
 from margin_stream.host.lock import Lock
-from margin_stream.host.payloads import PayloadBuilder
+from margin_stream.host.payloads import PayloadBuilder, payloads
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import (
@@ -43,10 +43,10 @@ from margin_stream.journal.records import Cut
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
 from margin_stream.tables.rocks import Table
-from schemas.binary import JournalItem, canonical_bytes, decode_payload, encode, encode_payload
+from schemas.binary import JournalItem, canonical_bytes, decode_payload, encode
 from schemas.columns import TickColumns, ticks_of
 from schemas.inputs import AnyInput, PriceTicked
-from schemas.ndjson import decode_line
+from schemas.ndjson import clipped, decode_line
 from schemas.records import decode_raw
 from schemas.refusals import Refusal, RefusedInput
 
@@ -220,8 +220,8 @@ class Host:
                             raise Mismatch(f"position {effect.position}: effect {effect.group}/{effect.number} was recorded otherwise")
                     else:
                         fresh.append(effect.data)
-                if fresh:
-                    writer.append(encode_payload(fresh))
+                for payload in payloads(fresh):
+                    writer.append(payload)
             behind = True
         for writer, known in zip(self._effects, expected, strict=True):
             if known:
@@ -252,6 +252,7 @@ class Host:
     def offer_line(self, line: bytes) -> Verdict:
         """Admit one NDJSON line; it is acknowledged once ``commit`` (or ``close``) returned."""
         intake = self.system.intake
+        line = clipped(line)
         if intake.is_known_undecodable(line):
             self._count(Verdict.DUPLICATE)
             return Verdict.DUPLICATE
@@ -334,7 +335,8 @@ class Host:
         if not items:
             return None
         try:
-            self._journal.append(encode_payload(items))
+            for payload in payloads(items):
+                self._journal.append(payload)
             cut = self._journal.write()
             future = self._executor.submit(self._journal.make_durable, cut)
             self._syncing = (future, [])
@@ -355,7 +357,8 @@ class Host:
             future.result()
             for writer, part in zip(self._effects, emitted, strict=True):
                 if part:
-                    writer.append(encode_payload([effect.data for effect in part]))
+                    for payload in payloads([effect.data for effect in part]):
+                        writer.append(payload)
                     writer.write()
                     self.effects_total += len(part)
                     if self.on_effects is not None:

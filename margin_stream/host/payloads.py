@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from schemas.binary import encode
+from collections.abc import Iterator, Sequence
+
+from schemas.binary import encode, encode_payload
 from schemas.columns import columns_of
 from schemas.inputs import PriceTicked
 
 TICKS_LIMIT = 4096
+RECORD_BYTES = 4 << 20
+"""Bytes of items after which a record ends: well within what a reader of a log takes, and what a topic takes as one message."""
+
+
+def payloads(items: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield the payloads of as many records as encoded items need; mostly one."""
+    start = size = 0
+    for n, item in enumerate(items):
+        size += len(item)
+        if size > RECORD_BYTES and n > start:
+            yield encode_payload(items[start:n])
+            start, size = n, len(item)
+    if start < len(items):
+        yield encode_payload(items[start:])
 
 
 class PayloadBuilder:

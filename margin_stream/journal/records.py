@@ -23,6 +23,10 @@ PAYLOAD_LIMIT = 64 << 20
 NO_CHAIN = bytes(32)
 
 
+class RecordTooLarge(ValueError):
+    """A record that no reader would take was about to be written."""
+
+
 class CorruptLog(Exception):
     """A log is damaged: the file and the offset are named."""
 
@@ -97,7 +101,13 @@ def read_header(data: bytes, path: Path, store_id: bytes, first: int) -> bytes:
 
 
 def record_bytes(number: int, payload: bytes) -> bytes:
-    """Return a record."""
+    """Return a record.
+
+    Raises:
+        RecordTooLarge: written, it would look like damage to every reader, and all behind it would be lost.
+    """
+    if len(payload) > PAYLOAD_LIMIT:
+        raise RecordTooLarge(f"record {number} would have {len(payload)} bytes, a reader takes {PAYLOAD_LIMIT}")
     crc = zlib.crc32(payload, zlib.crc32(_CHECKED.pack(len(payload), number)))
     return RECORD.pack(len(payload), number, crc) + payload
 

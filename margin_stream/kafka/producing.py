@@ -12,7 +12,7 @@ from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.wire import StoreManifest, decode_digest_part
 from schemas.binary import canonical_bytes, encode, encode_payload
 from schemas.inputs import PriceTicked
-from schemas.ndjson import decode_line
+from schemas.ndjson import clipped, decode_line
 from schemas.records import LINE
 from schemas.refusals import RefusedInput
 
@@ -30,7 +30,7 @@ def records_of(lines: Iterable[bytes], refused: Callable[[RefusedInput], bool] |
         refused: told of each line that cannot be decoded (it is sent all the same, and kept); True ends the run behind it.
     """
     builder = PayloadBuilder()
-    for line in lines:
+    for line in map(clipped, lines):
         stop = False
         try:
             event = decode_line(line)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from margin_stream.core.system import System
-from replay.views import describe_account
 from tests.folding import fold, of_groups
+from tests.golden.golden_days import accounts_of
 
 HERE = Path(__file__).parent
 LINES = (HERE / "tiny_day.ndjson").read_bytes().splitlines()
@@ -36,17 +36,4 @@ def test_every_account_ends_as_on_paper(partitions: int) -> None:
     for line in LINES:
         system.offer_line(line)
     system.fold()
-    found = {}
-    for part in system.partitions:
-        for holder in part.accounts():
-            view = describe_account(part, holder)
-            found[holder.id] = {
-                "level": view["level"],
-                "balances": {row["asset"]: row["amount"] for row in view["balances"]},
-                "positions": {
-                    row["instrument"]: {name: row[name] for name in ("quantity", "open_cost", "realised", "fees")}
-                    for row in view["positions"]
-                },
-                "calls": [{name: row[name] for name in ("call", "amount", "unpaid", "outcome", "deadline")} for row in view["calls"]],
-            }
-    assert found == expected
+    assert accounts_of(system) == expected

@@ -284,6 +284,7 @@ class Oracle:
         self.effects: list[dict[str, object]] = []
         self.clock = 0
         self._position = 0
+        self._versions: dict[str, int] = {}  # in force
         self._counts: dict[str, int] = {}
         self._said: list[tuple[str, dict[str, object]]] = []
         self._instruments: dict[str, Instrument] = {}
@@ -296,6 +297,10 @@ class Oracle:
 
     def levels(self) -> dict[str, str]:
         return {account.name: account.level for account in self._accounts.values()}
+
+    def pass_over(self) -> None:
+        """Count a refused input: it has a position, and nothing follows from it."""
+        self._position += 1
 
     def feed(self, event: dict[str, object]) -> None:
         """Take one valid input; its effects are appended in order of group and number."""
@@ -453,7 +458,7 @@ class Oracle:
         return "consecutive" if len(last) == instrument.reanchor_quotes and agree(last) else ""
 
     def _refuse(self, instrument: Instrument, price: int, reason: str) -> None:
-        mark = "" if instrument.mark is None else show(instrument.mark, instrument.price_scale)
+        mark = show(instrument.mark or 0, instrument.price_scale)
         self._say(
             "@market", "mark_refused", instrument=instrument.name, price=show(price, instrument.price_scale), mark=mark, reason=reason
         )
@@ -465,6 +470,9 @@ class Oracle:
         for activation in due:
             self._activations.remove(activation)
             _, name, version, parameters = activation
+            if version < self._versions.get(name, 0):
+                continue  # a newer one is in force already: the older is passed over
+            self._versions[name] = version
             replaced = self._profiles.get(name)
             if replaced is not None:
                 for instrument in self._instruments.values():

@@ -1,0 +1,184 @@
+"""Each golden day notices the faults that it is there for: the folds with one thing wrong, and the days that must find it out."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import textwrap
+from typing import Any, NamedTuple
+
+import pytest
+
+from margin_stream.core import lifecycle, valuation
+from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.checks import Fault
+from margin_stream.core.identity import BookSource
+from margin_stream.core.intake import IntakeFold
+from margin_stream.core.market import Market
+from margin_stream.core.quotes import QuoteGuard
+from margin_stream.core.system import System
+from margin_stream.core.valuation import Banded
+from schemas import times
+from tests.folding import fold
+from tests.golden.golden_days import NAMES, GoldenDay, accounts_of, load
+
+
+class Edit(NamedTuple):
+    """A function of the folds, and what is written otherwise in it."""
+
+    owner: Any
+    name: str
+    old: str
+    new: str
+
+    def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        original = inspect.unwrap(getattr(self.owner, self.name))
+        source = textwrap.dedent(inspect.getsource(original))
+        assert self.old in source, f"{self.name} does not say {self.old!r} any more: write the mutant anew"
+        made: dict[str, Any] = {}
+        exec("from __future__ import annotations\n" + source.replace(self.old, self.new), original.__globals__, made)
+        monkeypatch.setattr(self.owner, self.name, made[self.name])
+
+
+CLOCK, BOOK, FEED = (IntakeFold, "_clock_refusal"), (BookSource, "look"), (IntakeFold, "_feed")
+JUDGE, STALE, TIMERS = (QuoteGuard, "judge"), (Market, "tick_clock"), (lifecycle, "run_timers")
+
+MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
+    "a feed takes lower numbers": (
+        [Edit(*FEED, "elif sequence <= feed.highest", "elif sequence == feed.highest")],
+        {"duplicates", "reordered"},
+    ),
+    "a book counts again what came before": ([Edit(*BOOK, "return Seen.DUPLICATE", "return Seen.NEW")], {"duplicates"}),
+    "another content under a number is dropped": (
+        [Edit(*BOOK, "return Seen.REUSED", "return Seen.DUPLICATE")],
+        {"duplicates", "reordered"},
+    ),
+    "a book only rises": (
+        [Edit(*BOOK, "return Seen.NEW", "return Seen.NEW if not self._runs or sequence > self._runs[-1].start else Seen.DUPLICATE")],
+        {"reordered"},
+    ),
+    "a refused quote leaves its number free": (
+        [Edit(IntakeFold, "_refuse", "self._refuse_identity(", "self.feeds.pop(event.source, None); self._refuse_identity(")],
+        {"duplicates"},
+    ),
+    "the clock goes back": ([Edit(*CLOCK, "event.time < clock_ns", "event.time < 0")], {"clock_jumps", "two_clocks"}),
+    "an operator turns the clock back": (
+        [Edit(*CLOCK, "event.time < clock_ns", "event.time < clock_ns and not event.confirmed_by")],
+        {"clock_jumps"},
+    ),
+    "an equal clock is refused": ([Edit(*CLOCK, "event.time < clock_ns", "event.time <= clock_ns")], {"clock_jumps", "two_clocks"}),
+    "eight days are too far": ([Edit(*CLOCK, "> CLOCK_JUMP_LIMIT_NS", ">= CLOCK_JUMP_LIMIT_NS")], {"clock_jumps"}),
+    "a jump needs nobody": ([Edit(*CLOCK, "not event.confirmed_by", "False")], {"clock_jumps"}),
+    "quotes move the clock": (
+        [
+            Edit(
+                IntakeFold,
+                "_tick_event",
+                "return ",
+                "self._clock(ClockTicked(source=event.source, source_seq=0, event_time=event.event_time, time=event.event_time)); return ",
+            )
+        ],
+        {"clock_stuck"},
+    ),
+    "timers fire at quotes": (
+        [Edit(AccountFold, "_mark", "self._rest(account)", "self._rest(account); self._run_timers(account)")],
+        {"clock_stuck"},
+    ),
+    "timers fire by kind": ([Edit(*TIMERS, "min(due)", "min(due, key=lambda row: row[1])")], {"clock_stuck"}),
+    "the due time itself is late": (
+        [
+            Edit(*TIMERS, "call.due_at_ns < case.now_ns", "call.due_at_ns <= case.now_ns"),
+            Edit(lifecycle, "next_timer", "due_at_ns + 1", "due_at_ns"),
+        ],
+        {"clock_jumps", "daylight_saving", "outage"},
+    ),
+    "persistence is a nanosecond short": (
+        [
+            Edit(*TIMERS, "+ policy.persistence_ns", "+ policy.persistence_ns - 1"),
+            Edit(lifecycle, "next_timer", "+ policy.persistence_ns", "+ policy.persistence_ns - 1"),
+        ],
+        {"leap_second"},
+    ),
+    "undecided ends persistence": (
+        [Edit(lifecycle, "_watch", "if breached is Truth.FALSE", "if breached is not Truth.TRUE")],
+        {"clock_stuck"},
+    ),
+    "a due time that passes undecided sells": (
+        [Edit(lifecycle, "_pass_due", "is Truth.UNDECIDED", "is None")],
+        {"clock_jumps", "outage"},
+    ),
+    "a second version never takes effect": ([Edit(*STALE, "if self.waiting:", "if self.waiting and not self.profiles:")], {"clock_stuck"}),
+    "stale at the limit": (
+        [Edit(*STALE, "> instrument.stale_after_ns", ">= instrument.stale_after_ns")],
+        {"outage"},
+    ),
+    "one limit for all": ([Edit(*STALE, "> instrument.stale_after_ns", "> self._shortest_limit_ns")], {"outage"}),
+    "nothing goes stale": ([Edit(*STALE, "if self._by_age", "if False")], {"clock_jumps", "daylight_saving", "outage", "dust_coin"}),
+    "a stale mark counts as fresh": (
+        [Edit(valuation, "reads_open_marks", "return figures.unbounded or", "return figures.unbounded and")],
+        {"clock_jumps", "outage", "crash_after_gap", "dust_coin"},
+    ),
+    "dust shields its holder": ([Edit(Banded, "truth", "self._bounds(guard)", "Truth.UNDECIDED")], {"dust_coin"}),
+    "a coin without a mark counts nothing": ([Edit(valuation.Corners, "write", "0, NO_BOUND", "0, 0")], {"dust_coin"}),
+    "a deposit without a mark is forgotten": ([Edit(AccountFold, "_move", "account.unvalued.append", "id")], {"dust_coin"}),
+    "a single print is believed": (
+        [Edit(*JUDGE, "return Quote.DEVIATION", "return Quote.ACCEPTED")],
+        {"wrong_print", "sources_disagree", "crash_after_gap"},
+    ),
+    "two prints are enough": (
+        [Edit(*JUDGE, "len(row) == instrument.reanchor_quotes", "len(row) >= 2")],
+        {"wrong_print", "sources_disagree"},
+    ),
+    "an accepted quote leaves the row": ([Edit(*JUDGE, "if number in self.refused", "if False")], {"wrong_print", "sources_disagree"}),
+    "a source agrees with itself": ([Edit(*JUDGE, "row[-1][1] != source", "True")], {"wrong_print", "sources_disagree"}),
+    "a second source is not asked": ([Edit(*JUDGE, "row[-1][1] != source", "False")], {"crash_after_gap", "sources_disagree"}),
+    "the edge of the band is outside": ([Edit(*JUDGE, "<= band_ppm * mark", "< band_ppm * mark")], {"crash_after_gap"}),
+    "the band does not widen": ([Edit(*JUDGE, "* age_ns //", "* 0 //")], {"crash_after_gap"}),
+    "a stale band is like any other": ([Edit(*JUDGE, "if market.stale[number]", "if False")], {"outage"}),
+}
+
+
+def notices(day: GoldenDay) -> bool:
+    try:
+        system = System(2)
+        verdicts = [system.offer_line(line).value for line in day.lines]
+        system.fold(compare_markets=True)
+        return verdicts != day.verdicts() or accounts_of(system) != day.accounts or fold(day.lines)[1] != day.effects
+    except Fault:
+        return True
+
+
+def found_out() -> set[str]:
+    return {name for name in NAMES if notices(load(name))}
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_mutant_is_found_out(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    edits, days = MUTANTS[mutant]
+    for edit in edits:
+        edit.apply(monkeypatch)
+    assert found_out() >= days
+
+
+def test_a_leap_second_that_is_read_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: 23:59:60 is taken for the second after 23:59:59."""
+    Edit(times, "parse_time", "seconds, fraction = match.groups()", "seconds, fraction = match.group(1).replace(':60', ':59'), None").apply(
+        monkeypatch
+    )
+    monkeypatch.setattr("schemas.ndjson.parse_time", times.parse_time)
+    monkeypatch.setattr("schemas.mapping.parse_time", times.parse_time)
+    assert "leap_second" in found_out()
+
+
+def test_an_offset_that_is_passed_over_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutant: local time is taken for UTC."""
+    monkeypatch.setattr(times, "_TIME", re.compile(times._TIME.pattern.replace(r"\+00:00", r"[+-][0-9]{2}:[0-9]{2}")))
+    assert "daylight_saving" in found_out()
+
+
+def test_without_a_mutant_nothing_is_found() -> None:
+    assert found_out() == set()
+
+
+def test_every_day_has_a_mutant_that_it_must_find() -> None:
+    assert set(NAMES) <= set().union(*(days for _, days in MUTANTS.values()))
