@@ -8,6 +8,7 @@ import msgspec
 
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, combined, effect_leaf, slot_of
 from margin_stream.core.system import System
+from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
 from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
 from schemas.binary import encode
 from schemas.effects import INTAKE_GROUP, MARKET_GROUP, decode_effect
@@ -68,7 +69,7 @@ def replay(
     *,
     until: Until = EVERYTHING,
     from_checkpoint: bool = False,
-    boxes: bool = True,
+    engine: EngineName = DEFAULT,
     progress: Progress | None = None,
 ) -> Replayed:
     """Fold the journal from nothing (or the newest checkpoint) and compare effects and digests with the record.
@@ -77,7 +78,7 @@ def replay(
         place: a store's folder, or a store open for reading.
         until: the prefix to fold.
         from_checkpoint: begin at the newest checkpoint, if one can be trusted and lies within the prefix.
-        boxes: drive ticks through price boxes; False values every holder at every tick.
+        engine: what drives the ticks; all give the same.
         progress: told after each record.
 
     Raises:
@@ -85,7 +86,7 @@ def replay(
         Fault: the journal cannot be folded; the position is named.
     """
     reader = source_of(place)
-    system, after = System(reader.partitions, boxes=boxes, engine=reader.engine_version), 0
+    system, after = System(reader.partitions, **drive_of(engine)._asdict(), engine=reader.engine_version), 0
     if from_checkpoint and until == EVERYTHING:
         loaded = reader.from_checkpoint()
         if loaded is not None:

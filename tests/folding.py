@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from margin_stream.core.system import Digests, System
+from margin_stream.core.watching import Watch
 
 DATA = Path(os.environ.get("MARGIN_STREAM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -25,15 +26,22 @@ def recorded_data(*parts: str) -> Path:
 
 
 def fold(
-    lines: Iterable[bytes], partitions: int = 1, *, boxes: bool = True, cuts: Random | None = None, extra: Random | None = None
+    lines: Iterable[bytes],
+    partitions: int = 1,
+    *,
+    boxes: bool = True,
+    cuts: Random | None = None,
+    extra: Random | None = None,
+    watch: Callable[[], Watch] | None = None,
 ) -> tuple[Digests, list[dict[str, Any]]]:
     """Fold lines and return digests and effects by (position, group, number).
 
     Args:
         cuts: batches end at random places; left out: one batch.
+        watch: makes another watch than price boxes.
         extra: at random places every account is evaluated once more, which must say nothing.
     """
-    system = System(partitions, boxes=boxes)
+    system = System(partitions, boxes=boxes, watch=watch)
     rows: list[tuple[int, str, int, bytes]] = []
 
     def take() -> None:

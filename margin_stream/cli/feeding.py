@@ -26,10 +26,11 @@ from margin_stream.cli.output import (
     say,
     show,
 )
-from margin_stream.cli.reading import place_of
+from margin_stream.cli.reading import ENGINE_HELP, place_of
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageError
 from margin_stream.cli.words import profile_names, scenario_names
 from margin_stream.core.system import Digests
+from margin_stream.engine.choosing import DEFAULT, EngineName
 from margin_stream.host.embedded import Host
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.day import USDM, Accounts, Tables, day_events
@@ -337,6 +338,7 @@ def ingest(
     partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
     strict: Annotated[bool, Parameter(negative="", help="Stop at the first refused input with exit 4.")] = False,
     no_wait: Annotated[bool, Parameter(negative="", help="On Kafka: return once the broker has the inputs.")] = False,
+    engine: Annotated[EngineName, Parameter(help=ENGINE_HELP)] = DEFAULT,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
     """Append inputs to the store's journal and fold them. Safe to run again on the same file after any crash.
@@ -367,7 +369,7 @@ def ingest(
 
     if common.on_kafka:
         return _ingest_on_kafka(common, inputs, refused, strict=strict, wait=not no_wait)
-    with Host(common.path, partitions=partitions) as host, Stopper() as stopper:
+    with Host(common.path, partitions=partitions, engine=engine) as host, Stopper() as stopper:
         tell_recovery(common, host)
         progress = Progress(common, "inputs")
         counts = host.ingest(

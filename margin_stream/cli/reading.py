@@ -27,6 +27,7 @@ from margin_stream.cli.output import (
 )
 from margin_stream.cli.usage import OptionsConflict
 from margin_stream.cli.words import event_types, profile_names
+from margin_stream.engine.choosing import DEFAULT, EngineName
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.verifying import verify as verify_topics
 from margin_stream.settings import did_you_mean
@@ -47,6 +48,7 @@ def place_of(common: OnStore) -> Iterator[Place]:
 
 
 Account = Annotated[str | None, Parameter(help="Of this account only.")]
+ENGINE_HELP = "What drives the ticks: boxes, vectors (every holder, compiled), plain (every holder, the reference). All give the same."
 At = Annotated[str | None, Parameter(help="As of TIME: RFC 3339, a day, or a position #N.")]
 
 
@@ -55,7 +57,7 @@ def replay_store(
     until: Annotated[str | None, Parameter(help="End of the prefix: RFC 3339, a day, or a position #N.")] = None,
     day: Annotated[str | None, Parameter(help="The same as --until with a day.")] = None,
     from_checkpoint: Annotated[bool, Parameter(negative="", help="Begin at the newest checkpoint.")] = False,
-    plain: Annotated[bool, Parameter(negative="", help="Value every holder at every tick, without price boxes: the reference.")] = False,
+    engine: Annotated[EngineName, Parameter(help=ENGINE_HELP)] = DEFAULT,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
     """Fold the journal again, write nothing, and compare effects and digests with what was recorded.
@@ -75,7 +77,7 @@ def replay_store(
             place,
             until=parse_until(until or day),
             from_checkpoint=from_checkpoint,
-            boxes=not plain,
+            engine=engine,
             progress=lambda done, total: progress.update(done, done / total if total else None),
         )
     progress.end()

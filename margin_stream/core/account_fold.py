@@ -15,11 +15,10 @@ from typing import Any, NamedTuple, assert_never
 from margin_stream.core import lifecycle
 from margin_stream.core.account import Account, row_id, unpacked
 from margin_stream.core.booking import book_funding, book_move, book_perpetual, book_spot, integer, sweep
-from margin_stream.core.boxes import REACH_LIMIT, Boxes
 from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, effect_leaf, leaf, slot_of
 from margin_stream.core.market import Market
-from margin_stream.core.model import NO_LIMIT, Profile, SaleLeg, Terms, Truth
+from margin_stream.core.model import Profile, SaleLeg, Truth
 from margin_stream.core.pocket import Pocket
 from margin_stream.core.positions import SIDES, split_key
 from margin_stream.core.routed import (
@@ -37,6 +36,7 @@ from margin_stream.core.routed import (
     Traded,
 )
 from margin_stream.core.valuation import Banded, Corners, Exact, truths, value
+from margin_stream.core.watching import BoxWatch, Watch, Watched
 from schemas import effects
 from schemas.binary import encode
 from schemas.decimals import format_scaled
@@ -60,24 +60,21 @@ class Emitted(NamedTuple):
     """Canonical bytes."""
 
 
-_NARROW = 64
-"""A reach below this is not tried again but as 0."""
-
-
 class AccountFold:
     """One partition's accounts."""
 
-    def __init__(self, *, boxes: bool = True, only: str | None = None, engine: int = LATEST) -> None:
+    def __init__(self, *, boxes: bool = True, only: str | None = None, engine: int = LATEST, watch: Watch | None = None) -> None:
         """
         Args:
             engine: the engine version that is in force at the start.
             boxes: drive ticks through price boxes; False is the plain way.
+            watch: drive ticks through another watch.
             only: fold this account alone (to look at one account's past); every other is passed over.
         """
         self.market = Market(engine)
         self.position = 0
         self._only = only
-        self._boxes = Boxes() if boxes else None
+        self._watch: Watch | None = watch or (BoxWatch() if boxes else None)
         self._ids: list[str] = []
         self._number: dict[str, int] = {}
         self._rows: list[bytes] = []
@@ -160,13 +157,13 @@ class AccountFold:
         self.market.enlist(item.listed)
         if len(self._corners.lowest) < len(self.market.prices):
             self._corners.fit(self.market)
-            if self._boxes is not None:
-                self._boxes.add_instrument()
+            if self._watch is not None:
+                self._watch.add_instrument()
 
     def _mark(self, number: int, price: int) -> None:
         market = self.market
-        boxes = self._boxes
-        if boxes is None:
+        watch = self._watch
+        if watch is None:
             market.mark(number, price)
             for account in self._depending_on(number):
                 self._rest(account)
@@ -174,13 +171,11 @@ class AccountFold:
         if self._uncertified:
             self._certify_all()
         fresh_again = market.mark(number, price)
-        reached = boxes.reached(number, price)
+        reached = watch.reached(number, price)
         if fresh_again:
-            for account in self._depending_on(number):
-                self._rest(account)
-        elif reached:
-            for account in reached:
-                self._rest(account)
+            reached = list(dict.fromkeys([*self._depending_on(number), *reached]))
+        for account in reached:
+            self._rest(account)
 
     def _clock(self, now_ns: int) -> None:
         activated, gone_stale = self.market.tick_clock(now_ns)
@@ -302,8 +297,8 @@ class AccountFold:
         self._number[identifier] = len(self._ids)
         self._ids.append(identifier)
         self._rows.append(row)
-        if self._boxes is not None:
-            self._boxes.add_account()
+        if self._watch is not None:
+            self._watch.add_account()
 
     def _keep(self, number: int, account: Account) -> None:
         live = self._unpacked
@@ -323,9 +318,9 @@ class AccountFold:
 
     def _touch(self, number: int) -> None:
         self._dirty.add(number)
-        boxes = self._boxes
-        if boxes is not None and number not in self._uncertified:
-            boxes.forget(number)
+        watch = self._watch
+        if watch is not None and number not in self._uncertified:
+            watch.forget(number)
             self._uncertified[number] = None
 
     def _hold(self, number: int, account: Account, asset: int) -> None:
@@ -405,9 +400,9 @@ class AccountFold:
             money: pockets in which money or a trade moved, which may lower a demand to sell (prices alone never do).
         """
         account = self._account(number)
-        boxes = self._boxes
-        if boxes is not None and number not in self._uncertified:
-            boxes.forget(number)
+        watch = self._watch
+        if watch is not None and number not in self._uncertified:
+            watch.forget(number)
             self._uncertified[number] = None
         profile = self.market.profiles.get(account.profile)
         if profile is None:
@@ -501,56 +496,25 @@ class AccountFold:
             self._certify(number)
 
     def _certify(self, number: int) -> None:
-        """Find the widest box in which no guard of the account flips; the account is at rest and forgotten."""
-        boxes = self._boxes
-        assert boxes is not None
+        """Give an account at rest to the watch."""
+        watch = self._watch
+        assert watch is not None
         account = self._account(number)
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return
-        market, terms, corners = self.market, profile.terms, self._corners
-        parts = account.parts()
-        directions = terms.directions(account) if len(parts) == 1 else _joined(terms, parts)
-        unfresh = market.unfresh
-        if unfresh and not unfresh.isdisjoint(directions):
-            for pocket in parts:
-                corners.write(market, pocket, profile)
-            directions = {leg: way for leg, way in directions.items() if leg not in unfresh}
-        tests = []
-        against = favourable = NO_LIMIT
-        for pocket in parts:
+        market, terms = self.market, profile.terms
+        tests: list[Watched] = []
+        for pocket in account.parts():
             figures = pocket.figures
             if figures is None:
                 figures = pocket.figures = terms.evaluate(pocket, market.prices)
             guards, known = pocket.guards, pocket.truths
             if known is None:
                 guards = lifecycle.guards_of(pocket, profile.policy)
-                known = truths(market, pocket, profile, guards, figures, corners)
-            if Truth.UNDECIDED in known:
-                boxes.heat(number, directions)
-                return
-            down, up = terms.reach(pocket, market.prices, guards, known, figures)
-            against, favourable = min(against, down), min(favourable, up)
-            tests.append((pocket, guards, known))
-        against, favourable = _capped(against), _capped(favourable)
-        while True:
-            sides = boxes.box(directions, against, favourable, corners.lowest, corners.highest)
-            falls = rises = False
-            for pocket, guards, known in tests:
-                for (least, greatest), truth in zip(terms.bounds(pocket, corners.lowest, corners.highest, guards), known, strict=True):
-                    if truth is Truth.FALSE:
-                        falls = falls or least is None or least < 0
-                    else:
-                        rises = rises or greatest is None or greatest >= 0
-            if not falls and not rises:
-                boxes.certify(number, sides)
-                return
-            # Too wide a guess: three quarters of it on the side that failed, and in the end the cell alone.
-            if (falls and against == 0) or (rises and favourable == 0):
-                break
-            against = _narrowed(against) if falls else against
-            favourable = _narrowed(favourable) if rises else favourable
-        boxes.heat(number, directions)
+                known = truths(market, pocket, profile, guards, figures, self._corners)
+            tests.append(Watched(pocket, guards, known, figures))
+        watch.watch(number, profile, tests, market)
 
     # ---- effects, rows, digests -----------------------------------------------------------------------------------
 
@@ -633,7 +597,7 @@ class AccountFold:
     @property
     def hot_count(self) -> int:
         """How many accounts are too close to a guard for a box."""
-        return 0 if self._boxes is None else self._boxes.hot_count
+        return 0 if self._watch is None else self._watch.hot_count
 
     def restore(self, market: Market, position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """Set the whole state from a checkpoint: rows with their effect chains, in any order.
@@ -643,11 +607,11 @@ class AccountFold:
         self.market = market
         self.position = position
         self._corners.fit(market)
-        if self._boxes is not None:
+        if self._watch is not None:
             for number in range(1, len(market.prices)):
-                self._boxes.add_instrument()
+                self._watch.add_instrument()
                 if market.prices[number]:
-                    self._boxes.place(number, market.prices[number])
+                    self._watch.place(number, market.prices[number])
         directory = market.directory
         holders = self._holders
         state, effects_ = self.state_sums, self.effect_sums
@@ -679,28 +643,8 @@ class AccountFold:
         for sums in (state, effects_):
             for slot in sums:
                 sums[slot] %= MODULUS
-        if self._boxes is not None:
+        if self._watch is not None:
             self._uncertified = dict.fromkeys(range(len(self._ids)))
-
-
-def _joined(terms: Terms, parts: Iterable[Pocket]) -> dict[int, int]:
-    """Return the directions of several pockets together; 0 where they differ."""
-    found: dict[int, int] = {}
-    for pocket in parts:
-        for number, way in terms.directions(pocket).items():
-            found[number] = way if found.get(number, way) == way else 0
-    return found
-
-
-def _capped(reach: int) -> int:
-    """Return a reach below REACH_LIMIT, which itself stands for no limit: a wide box still has an end."""
-    return REACH_LIMIT if reach >= NO_LIMIT else min(reach, REACH_LIMIT - 1)
-
-
-def _narrowed(reach: int) -> int:
-    if reach >= REACH_LIMIT:
-        return REACH_LIMIT >> 1
-    return reach * 3 >> 2 if reach > _NARROW else 0
 
 
 def _by_group(emitted: Emitted) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from margin_stream.core import models as _models  # noqa: F401  (importing it registers the margin models)
 from margin_stream.core.account_fold import AccountFold, Emitted
 from margin_stream.core.digests import combined, merged
 from margin_stream.core.intake import IntakeFold, Verdict
+from margin_stream.core.watching import Watch
 from schemas.binary import canonical_bytes
 from schemas.columns import TickColumns
 from schemas.engines import LATEST
@@ -57,15 +59,24 @@ def offer_raw(intake: IntakeFold, raw: bytes) -> Counts:
 class System:
     """Intake and partitions of one store."""
 
-    def __init__(self, partitions: int, *, boxes: bool = True, only: str | None = None, engine: int = LATEST) -> None:
+    def __init__(
+        self,
+        partitions: int,
+        *,
+        boxes: bool = True,
+        only: str | None = None,
+        engine: int = LATEST,
+        watch: Callable[[], Watch] | None = None,
+    ) -> None:
         """
         Args:
             partitions: how many account folds.
             boxes, only: see ``AccountFold``.
+            watch: makes the watch of each partition.
             engine: the engine version that the store began with.
         """
         self.intake = IntakeFold(partitions, engine=engine)
-        self.partitions = [AccountFold(boxes=boxes, only=only, engine=engine) for _ in range(partitions)]
+        self.partitions = [AccountFold(boxes=boxes, only=only, engine=engine, watch=watch() if watch else None) for _ in range(partitions)]
 
     def offer_line(self, line: bytes) -> Verdict:
         """Offer one NDJSON line as it came."""

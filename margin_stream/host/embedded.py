@@ -20,6 +20,7 @@ from margin_stream.core.account_fold import Emitted
 from margin_stream.core.checks import Fault, Mismatch
 from margin_stream.core.intake import Verdict
 from margin_stream.core.system import COUNT_OF, RAW_LINE, Counts, Digests, System, offer_raw
+from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
 from margin_stream.host.lock import Lock
 from margin_stream.host.payloads import PayloadBuilder, payloads
 from margin_stream.journal import log as logs
@@ -79,6 +80,7 @@ class Host:
         checkpoint_items: int = CHECKPOINT_ITEMS,
         group_items: int = GROUP_ITEMS,
         segment_limit: int = logs.SEGMENT_LIMIT,
+        engine: EngineName = DEFAULT,
     ) -> None:
         """Open a store, or make one.
 
@@ -89,6 +91,7 @@ class Host:
             checkpoint_items: a checkpoint follows about so many items.
             group_items: at most so many items make a record.
             segment_limit: bytes after which a journal segment is closed.
+            engine: what drives the ticks; all give the same.
 
         Raises:
             StoreLocked, CorruptManifest, CorruptLog, StoreError, Fault.
@@ -96,6 +99,7 @@ class Host:
         self.layout = Layout(path)
         self._disk = disk or Disk()
         self._checkpoint_items = checkpoint_items
+        self._drive = drive_of(engine)
         self._group_items = group_items
         self._segment_limit = segment_limit
         path.mkdir(parents=True, exist_ok=True)
@@ -142,7 +146,7 @@ class Host:
     def _open(self) -> None:
         layout, manifest, disk = self.layout, self.manifest, self._disk
         store_id = manifest.identity
-        self.system = System(manifest.partitions, engine=manifest.engine_version)
+        self.system = self._system(manifest)
         self._tables: list[Table] = []
         notes: list[str] = []
         markers = self._load_tables(notes)
@@ -171,6 +175,9 @@ class Host:
         self._recover(markers, journal_cut)
         self.recovery = Recovery(start, self.system.position - start, sum(w.cut_bytes for w in writers), tuple(notes))
 
+    def _system(self, manifest: Manifest) -> System:
+        return System(manifest.partitions, **self._drive._asdict(), engine=manifest.engine_version)
+
     def _load_tables(self, notes: list[str]) -> list[Marker | None]:
         """Fill the folds from their checkpoints; where one is not to be trusted, all start from nothing."""
         names = [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
@@ -191,7 +198,7 @@ class Host:
             if str(error):
                 notes.append(f"tables are rebuilt from the journal: {error}")
             self._remake_tables(names)
-            self.system = System(self.manifest.partitions, engine=self.manifest.engine_version)
+            self.system = self._system(self.manifest)
             return [None] * len(names)
 
     def _remake_tables(self, names: list[str]) -> None:

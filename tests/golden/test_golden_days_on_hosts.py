@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from margin_stream.core.system import Digests
+from margin_stream.engine.choosing import ENGINES
 from margin_stream.host.embedded import Host
 from replay.replaying import replay
 from schemas.binary import encode, encode_payload
@@ -40,8 +41,8 @@ def test_a_store_that_crashed_says_the_same(name: str, tmp_path: Path) -> None:
         again.ingest(day.lines)
         assert again.checkpoint() == fold(day.lines)[0]
     assert in_order(said) == day.effects
-    for boxes in (True, False):
-        assert replay(tmp_path / "s", boxes=boxes).equal
+    for engine in ENGINES:
+        assert replay(tmp_path / "s", engine=engine).equal
 
 
 @every_day

@@ -42,7 +42,7 @@ def test_a_store_has_the_digests_of_the_folds(tmp_path: Path) -> None:
     assert make(tmp_path / "s") == REFERENCE
     assert verify(tmp_path / "s").ok
     assert replay(tmp_path / "s").equal
-    assert replay(tmp_path / "s", boxes=False).state_digest == REFERENCE.state
+    assert replay(tmp_path / "s", engine="plain").state_digest == REFERENCE.state
     assert replay(tmp_path / "s", from_checkpoint=True).equal
 
 

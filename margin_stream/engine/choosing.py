@@ -1,0 +1,32 @@
+"""The engines by name: what drives ticks. All give the same bytes; they differ in cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from margin_stream.core.watching import BoxWatch, Watch
+
+EngineName = Literal["boxes", "vectors", "plain"]
+ENGINES: tuple[EngineName, ...] = ("boxes", "vectors", "plain")
+DEFAULT: EngineName = "boxes"
+
+
+class Drive(NamedTuple):
+    """How an account fold is driven: see ``AccountFold``."""
+
+    boxes: bool
+    watch: Callable[[], Watch] | None
+
+
+def drive_of(name: EngineName) -> Drive:
+    """Return how an engine drives the folds.
+
+    ``boxes``: price boxes, in plain Python; a tick costs nothing for accounts that are safe. ``vectors``: every holder at every tick, compiled by
+    numba (which is loaded only now). ``plain``: every holder at every tick by the pure core: the reference.
+    """
+    if name == "vectors":
+        from margin_stream.engine.vectors import VectorWatch
+
+        return Drive(boxes=False, watch=VectorWatch)
+    return Drive(boxes=False, watch=None) if name == "plain" else Drive(boxes=True, watch=BoxWatch)

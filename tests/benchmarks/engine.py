@@ -1,0 +1,201 @@
+"""The plain engine, vectorised: every holder at every tick, beside the pure core and price boxes in the same run.
+
+``python -m tests.benchmarks.engine [accounts]``. Marks go through the account fold (``AccountFold.apply``), as they do in every host; the intake is
+not in it. Books are filled row by row, so that making them costs seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from margin_stream.core import models as _models  # noqa: F401  (registers the models)
+from margin_stream.core.account import Account
+from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.market import Market
+from margin_stream.core.positions import Position, position_key
+from margin_stream.core.routed import Batch, Marked
+from margin_stream.core.watching import BoxWatch, Watch
+from margin_stream.engine.vectors import VectorWatch
+from schemas.engines import LATEST
+from schemas.inputs import InstrumentListed, ProfileActivated
+from tests.days import PARAMETERS
+from tests.usdm_days import USDM_PARAMETERS
+
+INSTRUMENTS = 500
+POSITIONS = 10
+TICKS = 20_000
+RUNS = 3
+COMMON = 1
+"""The instrument that every account holds."""
+
+
+def listed(name: str, **fields: Any) -> InstrumentListed:
+    return InstrumentListed(source="b", source_seq=0, event_time=0, instrument=name, **fields)
+
+
+def market_of(model: str) -> Market:
+    """Return a market of 500 instruments with marks, and the model's profile in force."""
+    market = Market(LATEST)
+    market.enlist(listed("USDT", kind="currency", quantity_scale=2))
+    market.tick_clock(1)
+    names = [f"I{n:03d}" for n in range(1, INSTRUMENTS + 1)]
+    for name in names:
+        if model == "prime":
+            market.enlist(listed(f"C{name}", kind="currency", quantity_scale=8))
+            market.enlist(listed(name, kind="spot", base=f"C{name}", currency="USDT", quantity_scale=4, price_scale=2))
+        else:
+            market.enlist(listed(name, kind="perpetual", currency="USDT", quantity_scale=3, price_scale=2))
+    if model == "prime":
+        routes = {f"C{name}": {"haircut": "0.2", "route": [name]} for name in names}
+        parameters = {**PARAMETERS, "assets": {"USDT": PARAMETERS["assets"]["USDT"], **routes}}
+    else:
+        table = [
+            {"floor": "0", "cap": "5000", "maintenance_rate": "0.004", "maintenance_amount": "0"},
+            {"floor": "5000", "cap": "20000", "maintenance_rate": "0.01", "maintenance_amount": "30"},
+            {"floor": "20000", "cap": None, "maintenance_rate": "0.05", "maintenance_amount": "830"},
+        ]
+        parameters = {**USDM_PARAMETERS, "assets": {"USDT": {"haircut": "0", "route": []}}, "brackets": dict.fromkeys(names, table)}
+    market.waiting.append(
+        ProfileActivated(
+            source="b",
+            source_seq=0,
+            event_time=0,
+            profile=model,
+            model=model,
+            version=1,
+            effective_from=0,
+            approved_by="b",
+            parameters=parameters,
+        )
+    )
+    market.tick_clock(2)
+    for number in range(1, INSTRUMENTS + 1):
+        market.mark(number, 10_000)
+    return market
+
+
+def rows_of(model: str, accounts: int, rng: Random) -> list[tuple[bytes, bytes]]:
+    """Return packed accounts: ten positions each, the first in the instrument that all hold; from just called to very safe."""
+    rows = []
+    for number in range(accounts):
+        account = Account(f"A{number:07d}", 0, model, "", [])
+        held = [COMMON, *rng.sample(range(2, INSTRUMENTS + 1), POSITIONS - 1)]
+        worth = 0
+        for instrument in held:
+            quantity = rng.randrange(1_000, 400_000)
+            if model == "prime":
+                cost = quantity * 100
+                account.positions[position_key(instrument, 0)] = Position(quantity, cost)
+            else:
+                quantity *= rng.choice((-1, 1))
+                cost = quantity * 1000
+                account.positions[position_key(instrument, 0)] = Position(quantity, cost, leverage=10)
+            worth += abs(cost)
+        # From just called to very safe.
+        cover = rng.randint(3, 95)
+        account.ledger[0] = -(worth * (100 - cover) // 140) if model == "prime" else worth * cover // 300
+        account.balances = dict(account.ledger)
+        rows.append((account.packed(), account.chain))
+    return rows
+
+
+def walk(rng: Random, ticks: int, *, common: bool) -> list[Marked]:
+    """Return marks: each moves its instrument by up to 0.5 %."""
+    prices = dict.fromkeys(range(1, INSTRUMENTS + 1), 10_000)
+    marks = []
+    for n in range(ticks):
+        number = COMMON if common else rng.randrange(2, INSTRUMENTS + 1)
+        prices[number] = max(100, prices[number] + prices[number] * rng.randint(-500, 500) // 100_000 + rng.choice((-1, 0, 1)))
+        marks.append(Marked(n + 1, number, prices[number]))
+    return marks
+
+
+def run(rows: list[tuple[bytes, bytes]], model: str, watch: Watch | None, marks: list[Marked]) -> tuple[float, int, str, AccountFold]:
+    """Return ticks/s, effects, digest of the effects."""
+    fold = AccountFold(boxes=False, watch=watch)
+    fold.restore(market_of(model), 0, rows)
+    # The rows come to rest, and the first mark enrols every account: neither is part of the measurement.
+    fold.rest_all()
+    fold.apply(Batch(0, 1, [marks[0]]))
+    started = time.perf_counter()
+    effects = 0
+    for start in range(1, len(marks), 500):
+        part = marks[start : start + 500]
+        effects += len(fold.apply(Batch(fold.position, part[-1].position, part)))
+    spent = time.perf_counter() - started
+    fold.flush()
+    return (len(marks) - 1) / spent, effects, f"{sum(fold.effect_sums.values()) % 2**64:x}", fold
+
+
+def median(measure: Callable[[], float]) -> dict[str, float]:
+    values = [measure() for _ in range(RUNS)]
+    return {"median": round(statistics.median(values)), "lowest": round(min(values)), "highest": round(max(values))}
+
+
+def bench(model: str, accounts: int) -> dict[str, Any]:
+    rng = Random(7)
+    rows = rows_of(model, accounts, rng)
+    marks, common = walk(rng, TICKS, common=False), walk(rng, 2_000, common=True)
+    few = marks[: max(60, 6_000_000 // (accounts * 4))]
+    said: dict[str, set[tuple[int, str]]] = {"vectors": set(), "boxes": set(), "few": set()}
+    revalued = 0
+
+    def vectors() -> float:
+        nonlocal revalued
+        watch = VectorWatch()
+        speed, effects, digest, _ = run(rows, model, watch, marks)
+        said["vectors"].add((effects, digest))
+        revalued = watch.revalued
+        return speed
+
+    def pure() -> float:
+        speed, effects, digest, _ = run(rows, model, None, few)
+        said["few"].add((effects, digest))
+        return speed
+
+    def boxes() -> float:
+        speed, effects, digest, _ = run(rows, model, BoxWatch(), marks)
+        said["boxes"].add((effects, digest))
+        return speed
+
+    found = {"vectors": median(vectors), "vectors_common_asset": median(lambda: run(rows, model, VectorWatch(), common)[0])}
+    found["peer_pure_core"] = median(pure)
+    found["price_boxes"] = median(boxes)
+    same = run(rows, model, VectorWatch(), few)
+    said["few"].add((same[1], same[2]))
+    assert said["vectors"] == said["boxes"], "vectors and boxes say the same"
+    assert len(said["few"]) == 1, "vectors and the pure core say the same"
+    return {
+        "benchmark": f"engine {model}",
+        "unit": "ticks/s",
+        "accounts": accounts,
+        "positions": POSITIONS,
+        "instruments": INSTRUMENTS,
+        "effects": next(iter(said["vectors"]))[0],
+        "holders_revalued_a_tick": round(revalued / TICKS),
+        **found,
+        "ratio_to_pure": round(found["vectors"]["median"] / found["peer_pure_core"]["median"], 1),
+        "ratio_to_boxes": round(found["vectors"]["median"] / found["price_boxes"]["median"], 2),
+        "target": {"prime": 25_000, "binance-usdm": 15_000}[model],
+    }
+
+
+def main() -> None:
+    accounts = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    results = Path("bench-results")
+    results.mkdir(exist_ok=True)
+    for model in ("prime", "binance-usdm"):
+        row = bench(model, accounts)
+        print(json.dumps(row), flush=True)
+        (results / f"engine-{model}.json").write_text(json.dumps(row, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
