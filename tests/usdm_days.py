@@ -160,3 +160,14 @@ def _trade(rng: Random, day: UsdmDay, name: str, prices: dict[str, int]) -> None
     if rng.randrange(3) == 0:
         more["fee"] = "1.23"
     day.perpetual(name, instrument, text(quantity, quantity_scale), text(prices[instrument], price_scale), **more)
+
+
+def with_large_numbers(lines: list[bytes]) -> list[bytes]:
+    """Return a day in which, a third through, an account and a pocket get money beyond 64 bits."""
+    day = UsdmDay()
+    day._book = 1_000_000
+    for _ in range(3):
+        day.money("U0", "9" + "0" * 18)
+        day.money("U1", "9" + "0" * 18, pocket="BTCUSDT-PERP")
+    third = len(lines) // 3
+    return [*lines[:third], *day.lines, *lines[third:]]

@@ -22,6 +22,13 @@ POCKET_LAYOUT = 3
 WIDE_POCKET_LAYOUT = 4
 """The same, with an integer beyond 64 bits."""
 
+ROW_HEADS = frozenset(
+    bytes((0xDC, 0, size, layout))
+    for size, layouts in ((17, (ROW_LAYOUT, WIDE_LAYOUT)), (20, (POCKET_LAYOUT, WIDE_POCKET_LAYOUT)))
+    for layout in layouts
+)
+"""What a row begins with: a msgpack array of its size, then its layout."""
+
 
 class Account(Pocket):
     """One account (and margin group, until regrouping exists). The account itself is its cross pocket."""

@@ -63,7 +63,7 @@ def read_brackets(path: Path) -> BracketFile:
                 f"{symbol}: bracket {place + 1}: {name}{' ' if name else ''}{what}"
                 for place, name, what in faults_of([bracket_of(row, f"[{place}]") for place, row in enumerate(table)])
             ]
-        except (ParameterError, KeyError, TypeError, InvalidOperation) as error:
+        except (ParameterError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
             faults = [f"{symbol}: {str(error).removeprefix('parameters.')}"]
         if faults:
             found.faults[key] = faults

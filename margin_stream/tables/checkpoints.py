@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import msgspec
 
+from margin_stream.core.account import ROW_HEADS
 from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.digests import NO_CHAIN
 from margin_stream.core.intake import IntakeFold
@@ -66,13 +67,10 @@ def account_row(row: bytes, chain: bytes) -> bytes:
 
 
 def split_row(value: bytes) -> tuple[bytes, bytes]:
-    """Return row and chain of a stored value. A row begins with an array of 17 (0xdc 0x00 0x11), a chain goes before it."""
-    if value[:3] == ROW_HEAD:
+    """Return row and chain of a stored value. A row is told by its first four bytes, a chain goes before it."""
+    if value[:4] in ROW_HEADS:
         return value, NO_CHAIN
     return value[32:], value[:32]
-
-
-ROW_HEAD = b"\xdc\x00\x11"
 
 
 def load_partition(table: Table, fold: AccountFold) -> Marker | None:

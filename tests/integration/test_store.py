@@ -17,6 +17,7 @@ import pytest
 from margin_stream import Store
 from margin_stream.core.intake import Verdict
 from margin_stream.core.system import Digests
+from margin_stream.engine.choosing import ENGINES
 from margin_stream.host.embedded import Host
 from margin_stream.journal import highwater
 from margin_stream.journal.layout import CorruptManifest, StoreError, StoreLocked
@@ -27,8 +28,11 @@ from replay.verifying import verify
 from tests.days import random_day
 from tests.faults import ForgetfulDisk, Stopped, StoppingDisk
 from tests.folding import fold
+from tests.usdm_days import random_usdm_day, with_large_numbers
 
 LINES = random_day(5, accounts=10, steps=300, noisy=True)
+USDM_LINES = with_large_numbers(random_usdm_day(6, accounts=9, steps=300))
+USDM_REFERENCE = fold(USDM_LINES)[0]
 REFERENCE = fold(LINES)[0]
 
 
@@ -49,17 +53,19 @@ def test_a_store_has_the_digests_of_the_folds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_checkpoint_plus_tail_equals_full_replay_at_any_position(tmp_path: Path, seed: int) -> None:
     rng = Random(seed)
-    at = rng.randrange(10, len(LINES))
+    lines, reference = ((LINES, REFERENCE), (USDM_LINES, USDM_REFERENCE))[seed % 2]
+    at = rng.randrange(10, len(lines))
     host = Host(tmp_path / "s", partitions=rng.choice((1, 2, 7)), group_items=rng.choice((1, 7, 50)))
-    host.ingest(LINES[:at])
+    host.ingest(lines[:at])
     host.checkpoint()
-    host.ingest(LINES[at : at + rng.randrange(60)])
+    host.ingest(lines[at : at + rng.randrange(60)])
     host.abandon()
-    with Host(tmp_path / "s") as again:
+    with Host(tmp_path / "s", engine=rng.choice(ENGINES)) as again:
         assert again.recovery.from_position > 0
-        again.ingest(LINES)
-        assert again.checkpoint() == REFERENCE
+        again.ingest(lines)
+        assert again.checkpoint() == reference
     assert replay(tmp_path / "s").equal
+    assert verify(tmp_path / "s").ok
 
 
 def test_a_prefix_replays_to_the_digest_it_had(tmp_path: Path) -> None:

@@ -23,12 +23,16 @@ from tests.folding import DATA
 from tests.kafka.running import run, summary, workers
 
 DAY = DATA / "binance_2021-05-19_1m"
+TIERS = DATA / "binance_leverage_tiers" / "binance_leverage_tiers.json.gz"
 
 
 def day(path: Path) -> None:
-    """Write the recorded crash day with 1,000 accounts; where it is not here, a simulated one."""
+    """Write the recorded crash day with 1,000 accounts, half of them in perpetuals; where it is not here, a simulated one."""
     recorded = sorted(DAY.glob("*_1m.csv.gz"))
-    words = ["import", "bars", *map(str, recorded), "--accounts", "1000"] if recorded else ["simulate", "--scenario", "crash"]
+    words = ["simulate", "--scenario", "crash"]
+    if recorded:
+        words = ["import", "bars", *map(str, recorded), "--accounts", "1000"]
+        words += ["--profile", "prime", "--profile", "binance-usdm", "--brackets", str(TIERS)]
     with path.open("wb") as file:
         subprocess.run([sys.executable, "-m", "margin_stream.cli", *words, "--seed", "1", "--quiet"], stdout=file, check=True)
 

@@ -17,12 +17,13 @@ from schemas.refusals import RefusedInput
 from tests.days import random_day
 from tests.folding import fold
 from tests.kafka.simulated import Log, recorded_effects, run, statements
+from tests.usdm_days import random_usdm_day
 
 
 def journal(seed: int) -> tuple[list[bytes], list[bytes | None]]:
     """A day with poison in it, as lines and as records of random size and form."""
     rng = Random(seed)
-    lines = random_day(seed, accounts=9, steps=160, noisy=True)
+    lines = random_usdm_day(seed, accounts=9, steps=160) if seed % 3 == 2 else random_day(seed, accounts=9, steps=160, noisy=True)
     for poison in (b"\xff\xfe broken", b"{}", b"[1,2", b'{"type":"no_such"}', b"null", b"x" * 2000):
         lines.insert(rng.randrange(len(lines)), poison)
     values: list[bytes | None] = []

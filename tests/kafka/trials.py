@@ -30,6 +30,7 @@ from schemas.records import raw_items
 from schemas.refusals import RefusedInput
 from tests.days import random_day
 from tests.kafka import checker
+from tests.usdm_days import random_usdm_day
 
 FAULTS = ("kill", "kill", "kill all", "stop", "pause", "pause", "wipe", "join", "crash points", "crash points", "broker")
 END_S = 120
@@ -110,7 +111,9 @@ class Worker:
 
 def journal_of(seed: int, rng: Random) -> tuple[list[bytes | None], list[bytes]]:
     """Return records (poison among them, some of them twice) and the lines that they hold."""
-    lines = random_day(seed % 50, accounts=24, steps=900, noisy=True)
+    lines = (
+        random_usdm_day(seed % 50, accounts=24, steps=900) if seed % 3 == 2 else random_day(seed % 50, accounts=24, steps=900, noisy=True)
+    )
     records: list[bytes | None] = []
     rest = list(lines)
     while rest:

@@ -1,0 +1,74 @@
+"""The recorded crash day with both profiles: half of the accounts in spot on credit, half in perpetuals, marks from the same bars."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from margin_stream.importers.brackets import read_brackets
+from margin_stream.importers.day import Accounts, day_events
+from margin_stream.importers.files import read_market
+from replay.replaying import replay
+from schemas.ndjson import encode_line
+from schemas.times import parse_time
+from tests.folding import fold, recorded_data
+from tests.integration.test_command_line import run
+
+BARS = ("usdt_pairs_1m.csv.gz", "btc_pairs_1m.csv.gz")
+
+
+def crash_hours(accounts: int) -> list[bytes]:
+    """Return the hours around the low of 19 May 2021: 11:30 to 14:30 UTC."""
+    market = read_market("bars", [recorded_data("binance_2021-05-19_1m", name) for name in BARS], zone=None, label=None, complain=print)
+    first, last = parse_time("2021-05-19T11:30:00Z"), parse_time("2021-05-19T14:30:00Z")
+    market.bars = [bar for bar in market.bars if first <= bar.opened_ns < last]
+    found = read_brackets(recorded_data("binance_leverage_tiers", "binance_leverage_tiers.json.gz"))
+    tables = {pair: table for (pair, currency), table in found.sound.items() if currency == "USDT"}
+    profiles = ("prime", "binance-usdm")
+    return [encode_line(event).rstrip() for event in day_events(market, Accounts(accounts, 5, profiles), tables)]
+
+
+def test_the_crash_with_both_profiles_is_the_same_for_partitions_and_engines() -> None:
+    from margin_stream.engine.vectors import VectorWatch
+
+    lines = crash_hours(150)
+    reference = fold(lines)
+    said = Counter(effect["type"] for effect in reference[1])
+    assert said["margin_call_issued"] > 5
+    assert said["liquidation_due"] > 20
+    assert any(effect.get("pocket") for effect in reference[1])
+    assert fold(lines, 7, cuts=Random(1)) == reference
+    assert fold(lines, 2, watch=VectorWatch) == reference
+
+
+def test_a_day_is_imported_with_its_tables_and_replays(tmp_path: Path) -> None:
+    bars = [str(recorded_data("binance_2021-05-19_1m", name)) for name in BARS]
+    tiers = str(recorded_data("binance_leverage_tiers", "binance_leverage_tiers.json.gz"))
+    done = run("import", "bars", *bars, "--accounts", "20", "--profile", "prime", "--profile", "binance-usdm", "--brackets", tiers)
+    assert done.returncode == 0
+    assert b"no table for BTTUSDT" in done.stderr
+    lines = done.stdout.splitlines()[:9_000]
+    activated = [json.loads(line) for line in lines[:200] if b"profile_activated" in line]
+    usdm = next(event for event in activated if event["model"] == "binance-usdm")
+    assert len(usdm["parameters"]["brackets"]) == 19
+    kinds = Counter(json.loads(line)["kind"] for line in lines[:200] if b"instrument_listed" in line)
+    assert kinds["perpetual"] == 19
+    assert kinds["spot"] == 40
+    store = str(tmp_path / "s")
+    ingested = run("ingest", "-", "--store", store, "--json", data=b"\n".join(lines))
+    assert json.loads(ingested.stdout)["refused"] == 0
+    for engine in ("boxes", "vectors"):
+        assert replay(tmp_path / "s", engine=engine).equal  # type: ignore[arg-type]
+    state = json.loads(run("state", "--account", "A-000002", "--store", store, "--json").stdout)
+    assert state["profile"] == "binance-usdm"
+    assert {row["instrument"].rpartition("-")[2] for row in state["positions"]} == {"PERP"} or state["pockets"]
+    assert run("verify", "--store", store).returncode == 0
+
+
+def test_accounts_in_perpetuals_need_tables(tmp_path: Path) -> None:
+    (tmp_path / "bars.csv").write_text("ts_ms,symbol,open,high,low,close\n1621382400000,BTC_USDT,1,1,1,1\n")
+    done = run("import", "bars", str(tmp_path / "bars.csv"), "--accounts", "2", "--profile", "binance-usdm")
+    assert done.returncode == 2
+    assert b"--brackets FILE" in done.stderr
