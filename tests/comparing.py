@@ -10,10 +10,13 @@ import msgspec
 from margin_stream.core.system import System
 from replay.views import describe_account
 from schemas.effects import InputRefused, decode_effect
-from tests.oracle.usdm_oracle import Oracle
+from tests.oracle.usdm_oracle import Oracle, said_by
+
+Said = tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, Any]]]
+"""Effects, refusals as (position, reason), facts by account and pocket."""
 
 
-def engine_says(lines: list[bytes]) -> tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, Any]]]:
+def engine_says(lines: list[bytes]) -> Said:
     """Return effects without intake, refusals as (position, reason), and facts as the oracle writes them."""
     system = System(1)
     for line in lines:
@@ -61,10 +64,9 @@ def _pocket(view: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def oracle_says(oracle: Oracle) -> tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, Any]]]:
+def oracle_says(oracle: Oracle) -> Said:
     """Return what the oracle found, in the same form."""
-    effects = [{name: value for name, value in effect.items() if (name, value) != ("supersedes", 0)} for effect in oracle.effects]
     facts = oracle.facts()
     for account in facts.values():
         del account["calls"]
-    return effects, oracle.refusals, facts
+    return said_by(oracle), oracle.refusals, facts

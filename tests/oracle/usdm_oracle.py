@@ -5,21 +5,21 @@ isolated pockets, hedge mode, funding, transfers, sweeps, and the refusals of th
 every refusal with its reason, and the final facts of every account. Nothing here shares code with the engine.
 
 With marks open (stale or missing) the page lets the engine call a guard undecided that lies within the rounding of an open position of its level.
-Such a place is a *window*. ``Oracle.windows`` counts them; ``undecided_in_windows`` says which of the two readings this oracle takes.
-Everywhere else there is one answer.
+Such a place is a *window*. ``Oracle.windows`` counts them, and ``answers`` says for each of an item's whether this oracle calls it undecided
+(it does where nothing is said) or takes the sharp answer. Everywhere else there is one answer.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import product
+from itertools import islice, product
 from math import ceil, floor
 from typing import Any
 
-from tests.oracle.prime_oracle import Account, Guard, Instrument, Profile, Valuation, moment, number, show, units
+from tests.oracle.prime_oracle import Account, Guard, Instrument, Money, Profile, Valuation, moment, number, show, units
 from tests.oracle.prime_oracle import Oracle as PrimeOracle
 
 SIDES = ("both", "long", "short")
@@ -102,7 +102,7 @@ class UsdmValuation(Valuation):
         self.d = 0
         for name, _, position in holder.open_positions():
             instrument = oracle.instrument(name)
-            if instrument.mark is not None:
+            if instrument.mark is not None and name in self.terms.tables:
                 self.v += self.profit(instrument, position, instrument.mark)
                 self.d += self.requirement(instrument, abs(position.quantity), instrument.mark)
 
@@ -114,9 +114,7 @@ class UsdmValuation(Valuation):
         return floor(self.worth(instrument, position.quantity, price)) - position.cost
 
     def requirement(self, instrument: Instrument, quantity: int, price: int) -> int:
-        """Return the maintenance margin of so much of a perpetual; 0 where there is no table."""
-        if instrument.name not in self.terms.tables:
-            return 0
+        """Return the maintenance margin of so much of a perpetual."""
         notional = self.worth(instrument, quantity, price)
         row = self.terms.bracket(instrument.name, notional / self.minor)
         return ceil(max(notional * row.rate - row.amount * self.minor, Fraction(0)))
@@ -143,15 +141,16 @@ class UsdmValuation(Valuation):
             return gap < 0 or (equal and gap == 0)
 
         least, most, rounding = self._spread(level)
-        if least == most and not rounding:
-            return holds(least) and not (self.d == 0 and self.v >= 0)
-        # Where nothing is required and the equity is 0, the guard is false though the gap is 0; such an edge is left to the window.
-        edge = equal and 0 in (least, most)
+        if not rounding and self.d == 0:
+            equal = False  # nothing is required at any price: with an equity of 0 none is true
         sharp = self._decide(holds(least), holds(most))
         blunt = self._decide(holds(least - rounding), holds(most + rounding))
-        if sharp == blunt and not edge:
-            return sharp
-        return self.oracle.window(sharp)
+        if rounding and equal and 0 in (least, most):
+            # The requirement may be 0 where the gap is; then the guard is false there.
+            equal = False
+            sharp = self._decide(holds(least), holds(most)) if sharp is None else sharp
+            return self.oracle.window(sharp)
+        return sharp if sharp == blunt else self.oracle.window(sharp)
 
     @staticmethod
     def _decide(at_least: bool, at_most: bool) -> Guard:
@@ -167,7 +166,10 @@ class UsdmValuation(Valuation):
         rounding: Fraction | int = 0
         by_instrument: dict[str, list[Position]] = {}
         for name, _, position in self.holder.open_positions():
-            by_instrument.setdefault(name, []).append(position)
+            if name in self.terms.tables:
+                by_instrument.setdefault(name, []).append(position)
+            else:
+                least, most = least - SPANLESS, most + SPANLESS
         for name, positions in by_instrument.items():
             instrument = self.oracle.instrument(name)
 
@@ -182,8 +184,6 @@ class UsdmValuation(Valuation):
                 gaps = [gap(price) for price in self._turns(instrument, positions)]
                 rounding += len(positions) * (1 + level)
             least, most = least + min(gaps), most + max(gaps)
-            if name not in self.terms.tables and level:
-                least -= SPANLESS
         if self.holder.owes_unknown:
             least -= SPANLESS
         return least, most, rounding
@@ -196,7 +196,7 @@ class UsdmValuation(Valuation):
         kinks = [low, high]
         for position in positions:
             unit = Fraction(abs(position.quantity), 10 ** (instrument.scale + instrument.price_scale))
-            for row in self.terms.tables.get(instrument.name, []):
+            for row in self.terms.tables[instrument.name]:
                 for notional in (row.floor, row.amount / row.rate if row.rate else Fraction(0)):
                     at = notional / unit
                     kinks += [floor(at) - 1, floor(at), ceil(at), ceil(at) + 1]
@@ -231,11 +231,12 @@ class UsdmValuation(Valuation):
 class Oracle(PrimeOracle):
     """Feed it inputs in the order of the journal; read ``effects``, ``refusals``, ``facts()``."""
 
-    def __init__(self, undecided_in_windows: Callable[[int], bool] = lambda count: True) -> None:
+    def __init__(self, answers: dict[int, tuple[bool, ...]] | None = None) -> None:
         super().__init__()
+        self._answers = answers or {}
+        self.windows_of_item = 0
         self.refusals: list[tuple[int, str]] = []
         self.windows = 0
-        self._undecided_in_windows = undecided_in_windows
         self._versions: dict[str, int] = {}
         self._models: dict[tuple[str, int], str] = {}
         self._took_effect: dict[str, int] = {}
@@ -245,10 +246,13 @@ class Oracle(PrimeOracle):
 
     def window(self, sharp: Guard) -> Guard:
         """A guard within the rounding of its level: the sharp answer or undecided."""
+        answers, place = self._answers.get(self._position, ()), self.windows_of_item
         self.windows += 1
-        return None if self._undecided_in_windows(self.windows - 1) else sharp
+        self.windows_of_item += 1
+        return sharp if place < len(answers) and answers[place] else None
 
     def feed(self, event: dict[str, Any]) -> None:
+        self.windows_of_item = 0
         reason = self._refusal(event)
         if reason:
             self._position += 1
@@ -326,13 +330,25 @@ class Oracle(PrimeOracle):
         if margin and not pocket:
             return "pocket_invalid"
         money = self._instruments[instrument.currency].scale
+        if number(event["price"]) < 0 or not all(
+            abs(number(event.get(name, "0"))) * 10**scale < 2**63
+            for name, scale in (
+                ("quantity_delta", instrument.scale),
+                ("price", instrument.price_scale),
+                ("fee", money),
+                ("pocket_margin_delta", money),
+            )
+        ):
+            out = "out_of_range"
+        else:
+            out = ""
         if not (
             fits(event, instrument.scale, "quantity_delta")
             and fits(event, instrument.price_scale, "price")
             and fits(event, money, "fee", "pocket_margin_delta")
         ):
             return "wrong_scale"
-        return ""
+        return out
 
     def _refused_money(self, event: dict[str, Any]) -> str:
         asset = self._instruments.get(event["asset"])
@@ -351,9 +367,9 @@ class Oracle(PrimeOracle):
 
     @staticmethod
     def _refused_funding(event: dict[str, Any], instrument: Instrument) -> str:
-        if not fits(event, instrument.price_scale, "price"):
+        if not fits(event, instrument.price_scale, "price") or not fits(event, 12, "rate"):
             return "wrong_scale"
-        if abs(number(event["rate"])) >= 1:
+        if abs(number(event["rate"])) >= 1 or number(event.get("price") or "0") < 0:
             return "out_of_range"
         return "mark_required" if event.get("price") is None and instrument.mark is None else ""
 
@@ -481,6 +497,17 @@ class Oracle(PrimeOracle):
         self._book(target, str(event["asset"]), delta)
         self._follow(account, touched)
 
+    def _count(self, account: Holder, asset: str, before: Fraction, delta: Fraction, named: str) -> None:
+        """Note money that may answer a call; it is credited when the account is settled."""
+        call = next((c.number for c in account.calls if self._name(account, c) == named), 0)
+        if named and not call and delta > 0:
+            self._tell(account, "call_reference_unmatched", None, call=named)
+        if delta > 0:
+            repaid = min(delta, max(Fraction(0), -before))
+        else:
+            repaid = -delta - min(-delta, max(Fraction(0), before))
+        account.waiting.append(Money(asset, repaid, abs(delta) - repaid, delta > 0, call))
+
     def _trade(self, event: dict[str, object]) -> None:
         account, instrument = self.holder(event["account"]), self._instruments[str(event["instrument"])]
         holder = self._pocket(account, event.get("pocket", ""))
@@ -596,7 +623,7 @@ class Oracle(PrimeOracle):
         if account.sale_asked:
             account.sale_asked = False
             legs, total = self._sale(account, now)
-            if self._enough(account, total):
+            if total and self._enough(account, total):
                 self._demand(account, now, legs, total)
 
     def _tell(self, account: Account, kind: str, value: Valuation | None, **fields: object) -> None:
@@ -609,7 +636,7 @@ class Oracle(PrimeOracle):
     @staticmethod
     def _enough(account: Account, total: int) -> bool:
         assert account.profile is not None
-        return total > 0 and total >= account.profile.amounts["liquidation_minimum"] * 10**account.scale
+        return total >= account.profile.amounts["liquidation_minimum"] * 10**account.scale
 
     def _sale(self, account: Account, now: Valuation) -> tuple[list[dict[str, str]], int]:
         if not isinstance(now, UsdmValuation):
@@ -617,7 +644,7 @@ class Oracle(PrimeOracle):
         held = []
         for name, side, position in now.holder.open_positions():
             instrument = self._instruments[name]
-            if instrument.mark is not None:
+            if instrument.mark is not None and name in now.terms.tables:
                 margin = now.requirement(instrument, abs(position.quantity), instrument.mark)
                 held.append((-margin, instrument.order, SIDES.index(side), instrument, position))
         held.sort(key=lambda row: row[:3])
@@ -669,12 +696,13 @@ class Oracle(PrimeOracle):
         now = self._value(account)
         legs, total = self._sale(account, now)
         if account.demand is None:
+            if total and self._enough(account, total):
+                self._demand(account, now, legs, total)
+        elif total < account.demand[1]:
             if self._enough(account, total):
                 self._demand(account, now, legs, total)
-        elif not self._enough(account, total):
-            self._demand(account, now, [], 0)
-        elif total < account.demand[1]:
-            self._demand(account, now, legs, total)
+            else:
+                self._demand(account, now, [], 0)
 
     # ---------------------------------------------------------------------------------------------------------------------- facts
     def facts(self) -> dict[str, dict[str, Any]]:
@@ -717,9 +745,40 @@ def fits(event: dict[str, Any], scale: int, *names: str) -> bool:
     return all((number(event[name]) * 10**scale).denominator == 1 for name in names if event.get(name) is not None)
 
 
-def run(lines: Iterable[bytes], undecided_in_windows: Callable[[int], bool] = lambda count: True) -> Oracle:
+def run(lines: Iterable[bytes], answers: dict[int, tuple[bool, ...]] | None = None) -> Oracle:
     """Return the oracle after a day of lines of valid form without duplicates."""
-    oracle = Oracle(undecided_in_windows)
+    oracle = Oracle(answers)
     for line in lines:
         oracle.feed(json.loads(line))
     return oracle
+
+
+def run_beside(lines: list[bytes], said: list[dict[str, Any]]) -> tuple[Oracle, int]:
+    """Return the oracle after a day, and at how many items it took the sharp answer in a window because the engine did.
+
+    Args:
+        said: the engine's effects. They are looked at only at items with windows, to learn which of the two answers it took there.
+    """
+    answers: dict[int, tuple[bool, ...]] = {}
+    oracle = Oracle()
+    by_position: dict[int, list[dict[str, Any]]] = {}
+    for effect in said:
+        by_position.setdefault(effect["position"], []).append(effect)
+    for count, line in enumerate(lines, 1):
+        before = len(oracle.effects)
+        oracle.feed(json.loads(line))
+        windows, expected = oracle.windows_of_item, by_position.get(oracle.position(), [])
+        if windows and said_by(oracle, before) != expected:
+            for pattern in islice(product((True, False), repeat=min(windows, 6)), 64):
+                other = run(lines[:count], answers | {oracle.position(): pattern})
+                if said_by(other, before) == expected:
+                    answers[oracle.position()] = pattern
+                    oracle = other
+                    oracle._answers = answers
+                    break
+    return oracle, len(answers)
+
+
+def said_by(oracle: Oracle, since: int = 0) -> list[dict[str, Any]]:
+    """Return effects as they are written: what is at its default is left out."""
+    return [{name: value for name, value in effect.items() if (name, value) != ("supersedes", 0)} for effect in oracle.effects[since:]]
