@@ -10,7 +10,7 @@ import msgspec
 from margin_stream.core.system import System
 from replay.views import describe_account
 from schemas.effects import InputRefused, decode_effect
-from tests.oracle.usdm_oracle import Oracle, said_by
+from tests.oracle.usdm_oracle import Oracle, run_beside, said_by
 
 Said = tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, Any]]]
 """Effects, refusals as (position, reason), facts by account and pocket."""
@@ -39,6 +39,7 @@ def facts_of(view: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {"": _pocket(view)}
     for pocket in view["pockets"]:
         facts[pocket["pocket"]] = _pocket(pocket)
+    facts["calls"] = [(call["call"], call["amount"], call["paid"], call["open"]) for call in view["calls"]]
     return facts
 
 
@@ -66,7 +67,22 @@ def _pocket(view: dict[str, Any]) -> dict[str, Any]:
 
 def oracle_says(oracle: Oracle) -> Said:
     """Return what the oracle found, in the same form."""
-    facts = oracle.facts()
-    for account in facts.values():
-        del account["calls"]
-    return said_by(oracle), oracle.refusals, facts
+    return said_by(oracle), oracle.refusals, oracle.facts()
+
+
+def differences(lines: list[bytes]) -> tuple[list[str], Oracle, int]:
+    """Return where engine and oracle differ, the oracle, and at how many items a window of rounding was answered sharply."""
+    ours = engine_says(lines)
+    oracle, sharp = run_beside(lines, ours[0])
+    theirs = oracle_says(oracle)
+    found = []
+    for what, engine, other in zip(("effect", "refusal"), ours[:2], theirs[:2], strict=True):
+        place = next((n for n, pair in enumerate(zip(engine, other, strict=False)) if pair[0] != pair[1]), min(len(engine), len(other)))
+        if engine != other:
+            found.append(f"{what} {place}: the engine says {engine[place : place + 1]}, the oracle {other[place : place + 1]}")
+    for account in sorted(ours[2].keys() | theirs[2].keys()):
+        mine, yours = ours[2].get(account, {}), theirs[2].get(account, {})
+        for pocket in sorted(mine.keys() | yours.keys()):
+            if mine.get(pocket) != yours.get(pocket):
+                found.append(f"{account} {pocket!r}: the engine has {mine.get(pocket)}, the oracle {yours.get(pocket)}")
+    return found, oracle, sharp

@@ -83,6 +83,8 @@ class UsdmProfile(Profile):
         self.default_leverage = int(str(parameters.get("default_leverage", 20)))
         tables = parameters["brackets"]
         assert isinstance(tables, dict)
+        self.known_margins: dict[tuple[str, int, int, int], int] = {}
+        self.known_turns: dict[tuple[object, ...], list[int]] = {}
         self.tables = {name: [Bracket(row) for row in rows] for name, rows in tables.items()}
 
     def bracket(self, instrument: str, notional: Fraction) -> Bracket:
@@ -111,13 +113,16 @@ class UsdmValuation(Valuation):
         return Fraction(quantity * price * self.minor, 10 ** (instrument.scale + instrument.price_scale))
 
     def profit(self, instrument: Instrument, position: Position, price: int) -> int:
-        return floor(self.worth(instrument, position.quantity, price)) - position.cost
+        return position.quantity * price * self.minor // 10 ** (instrument.scale + instrument.price_scale) - position.cost
 
     def requirement(self, instrument: Instrument, quantity: int, price: int) -> int:
-        """Return the maintenance margin of so much of a perpetual."""
-        notional = self.worth(instrument, quantity, price)
-        row = self.terms.bracket(instrument.name, notional / self.minor)
-        return ceil(max(notional * row.rate - row.amount * self.minor, Fraction(0)))
+        """Return the maintenance margin of so much of a perpetual. (Asked often for the same, so what was found is kept.)"""
+        key, known = (instrument.name, quantity, price, self.minor), self.terms.known_margins
+        if key not in known:
+            notional = self.worth(instrument, quantity, price)
+            row = self.terms.bracket(instrument.name, notional / self.minor)
+            known[key] = ceil(max(notional * row.rate - row.amount * self.minor, Fraction(0)))
+        return known[key]
 
     def initial(self) -> int:
         total = 0
@@ -157,12 +162,12 @@ class UsdmValuation(Valuation):
         """A gap between two bounds: true if it holds even at the greatest, false if it fails even at the least."""
         return True if at_most else None if at_least else False
 
-    def _spread(self, level: Fraction) -> tuple[Fraction | int, Fraction | int, Fraction | int]:
+    def _spread(self, level: Fraction) -> tuple[Fraction, Fraction, Fraction | int]:
         """Return the least and the greatest of E - level x M over all prices that are left open, and the rounding of open positions.
 
         Both bounds are values at whole prices, so the true ones lie no further out than the rounding.
         """
-        least, most = self._collateral()
+        least, most = (value * level.denominator for value in self._collateral())
         rounding: Fraction | int = 0
         by_instrument: dict[str, list[Position]] = {}
         for name, _, position in self.holder.open_positions():
@@ -173,10 +178,10 @@ class UsdmValuation(Valuation):
         for name, positions in by_instrument.items():
             instrument = self.oracle.instrument(name)
 
-            def gap(price: int, instrument: Instrument = instrument, positions: list[Position] = positions) -> Fraction | int:
+            def gap(price: int, instrument: Instrument = instrument, positions: list[Position] = positions) -> int:
                 profit = sum(self.profit(instrument, p, price) for p in positions)
                 margin = sum(self.requirement(instrument, abs(p.quantity), price) for p in positions)
-                return profit - level * margin
+                return profit * level.denominator - level.numerator * margin
 
             if instrument.mark is not None and not instrument.stale:
                 gaps = [gap(instrument.mark)]
@@ -186,13 +191,16 @@ class UsdmValuation(Valuation):
             least, most = least + min(gaps), most + max(gaps)
         if self.holder.owes_unknown:
             least -= SPANLESS
-        return least, most, rounding
+        return Fraction(least, level.denominator), Fraction(most, level.denominator), rounding
 
     def _turns(self, instrument: Instrument, positions: list[Position]) -> list[int]:
         """Return the prices between which the gap runs straight: the ends, and both sides of every kink."""
         low = max(1, instrument.low())
         high = instrument.high()
         high = BOUNDLESS if high is None else max(1, high)
+        key = (instrument.name, low, high, *(abs(position.quantity) for position in positions))
+        if key in self.terms.known_turns:
+            return self.terms.known_turns[key]
         kinks = [low, high]
         for position in positions:
             unit = Fraction(abs(position.quantity), 10 ** (instrument.scale + instrument.price_scale))
@@ -200,7 +208,8 @@ class UsdmValuation(Valuation):
                 for notional in (row.floor, row.amount / row.rate if row.rate else Fraction(0)):
                     at = notional / unit
                     kinks += [floor(at) - 1, floor(at), ceil(at), ceil(at) + 1]
-        return sorted({price for price in kinks if low <= price <= high})
+        self.terms.known_turns[key] = sorted({price for price in kinks if low <= price <= high})
+        return self.terms.known_turns[key]
 
     def _collateral(self) -> tuple[int, int]:
         """Return least and greatest value of the balances: products of prices are at their extremes at the ends of each price."""
@@ -709,7 +718,12 @@ class Oracle(PrimeOracle):
         """Return what every account holds in the end, per pocket ("" is cross), empty entries left out."""
         return {
             name: {holder.pocket: self._facts(holder) for holder in self.holder(name).holders()}
-            | {"calls": [(c.number, c.amount, c.paid, c.state) for c in account.calls]}
+            | {
+                "calls": [
+                    (self._name(account, c), show(c.amount, account.scale), show(c.paid, account.scale), c.state == "OPEN")
+                    for c in account.calls
+                ]
+            }
             for name, account in self._accounts.items()
         }
 
@@ -735,8 +749,8 @@ class Oracle(PrimeOracle):
         if holder.profile is not None:
             now = self._value(holder)
             facts["value"], facts["debit"] = show(now.v, holder.scale), show(now.d, holder.scale)
-            if isinstance(now, UsdmValuation):
-                facts["initial"] = show(now.initial(), holder.scale)
+            initial = now.initial() if isinstance(now, UsdmValuation) else ceil(Fraction(now.d) * Fraction("0.40"))
+            facts["initial"] = show(initial, holder.scale)
         return facts
 
 
