@@ -73,7 +73,7 @@ def oracle_says(oracle: Oracle) -> Said:
 def differences(lines: list[bytes]) -> tuple[list[str], Oracle, int]:
     """Return where engine and oracle differ, the oracle, and at how many items a window of rounding was answered sharply."""
     ours = engine_says(lines)
-    oracle, sharp = run_beside(lines, ours[0])
+    oracle, sharp = run_beside(lines, ours[0], lambda count: engine_says(lines[:count])[2])
     theirs = oracle_says(oracle)
     found = []
     for what, engine, other in zip(("effect", "refusal"), ours[:2], theirs[:2], strict=True):

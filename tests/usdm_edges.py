@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.days import PARAMETERS, SECOND_NS, START_NS, text
 from tests.oracle.usdm_oracle import Holder, Oracle, UsdmValuation
+from tests.usdm_days import UsdmDay
 
 RATES = ("0", "0.0005", "0.004", "0.01", "0.0125", "0.02", "0.05", "0.1", "0.125", "0.15", "0.25", "0.3333", "0.5", "0.75", "0.9999")
 POCKETS = ("", "", "P", "a", "Q.1", "zz", "0")
@@ -294,3 +295,35 @@ def refused(rng: Random, day: EdgeDay, name: str, perpetual: str) -> None:
         day.say("funding_paid", instrument="XC", rate="0.1")
     else:
         day.say("position_changed", **trade | {"account": "nobody", "instrument": rng.choice(("nothing", perpetual, "X"))})
+
+
+def changing_day(seed: int, steps: int = 50) -> list[bytes]:
+    """Return the lines of a day on which one account in debt goes from ``prime`` to ``binance-usdm`` and back, with calls and pockets."""
+    rng, day, price = Random(seed), UsdmDay(), 4_000_000
+    day.opened()
+    day.account("A")
+    day.money("A", "0.7", "BTC")
+    day.money("A", "-20000")
+    for _ in range(steps):
+        what = rng.randrange(100)
+        if what < 35:
+            price = max(100, price * (1000 + rng.randint(-70, 60)) // 1000)
+            day.tick("BTCUSDT", text(price, 2))
+            day.tick("BTCUSDT-PERP", text(price, 2))
+        elif what < 65:
+            day.clock(rng.choice((30, 61, 61, 301, 3600, 30_000, 86_401)))
+        elif what < 80:
+            day.book("account_changed", account="A", profile=rng.choice(("prime", "binance-usdm")))
+        elif what < 92:
+            fields: dict[str, Any] = {"call": f"A/call/{rng.randint(1, 3)}"} if rng.randrange(2) else {}
+            if rng.randrange(4) == 0:
+                fields = {"from_pocket": rng.choice(("P", "")), "pocket": rng.choice(("P", ""))}
+            elif rng.randrange(5) == 0:
+                fields["pocket"] = rng.choice(("P", "BTCUSDT-PERP"))
+            day.money("A", text(rng.randrange(-300_000, 700_000), 2), **fields)
+        elif what < 97:
+            fields = {"pocket": "P", "pocket_margin_delta": "100"} if rng.randrange(2) else {}
+            day.perpetual("A", "BTCUSDT-PERP", text(rng.randrange(-400, 400), 3), text(price, 2), **fields)
+        else:
+            day.trade("A", "BTCUSDT", text(rng.randrange(-400, 400), 4), text(price, 2))
+    return day.lines

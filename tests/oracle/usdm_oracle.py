@@ -12,7 +12,7 @@ Such a place is a *window*. ``Oracle.windows`` counts them, and ``answers`` says
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice, product
@@ -39,6 +39,7 @@ class Position:
     realised: int = 0
     fees: int = 0
     leverage: int = 0
+    delivers: bool = False  # spot and equity: what is held is among the balances
 
 
 @dataclass(eq=False)
@@ -57,7 +58,7 @@ class Holder(Account):
         return [self, *(self.isolated[name] for name in sorted(self.isolated))]
 
     def open_positions(self) -> list[tuple[str, str, Position]]:
-        return [(name, side, p) for (name, side), p in self.positions_by_side.items() if p.quantity]
+        return [(name, side, p) for (name, side), p in self.positions_by_side.items() if p.quantity and not p.delivers]
 
 
 class Bracket:
@@ -420,8 +421,7 @@ class Oracle(PrimeOracle):
             kept = balance * (1 - asset.haircut) if balance > 0 else balance
             factor = kept * Fraction(10**account.scale, 10**asset.scale)
             account.lines.append((asset, factor.numerator, factor.denominator))
-        strange = any(self._instruments[name].kind == "perpetual" for name, _, _ in account.open_positions())
-        if strange and not isinstance(account.profile, UsdmProfile):
+        if account.open_positions() and not isinstance(account.profile, UsdmProfile):
             # Like an asset that the profile does not name: it adds nothing, and owes without bound.
             account.owes_unknown = True
 
@@ -550,6 +550,7 @@ class Oracle(PrimeOracle):
                 self._book(holder, instrument.currency, margin)
                 touched.append(account)
         else:
+            position.delivers = True
             self._book(holder, instrument.base if instrument.kind == "spot" else instrument.name, number(event["quantity_delta"]))
             self._book(holder, instrument.currency, Fraction(cash - fee, 10**money))
         self._follow(account, touched)
@@ -615,6 +616,10 @@ class Oracle(PrimeOracle):
         account.persistence, account.suppressed = None, False
         if now.ratio("restore") is False:
             account.liquidating, account.sale_asked, account.demand = False, False, None
+            for call in account.calls:  # issued under another profile
+                if call.state == "OPEN":
+                    call.state = "CURED"
+                    self._tell(account, "call_cured", now, call=self._name(account, call), unpaid=call.unpaid)
         if now.ratio("close_out") is True and not account.liquidating:
             account.liquidating = account.sale_asked = True
         if now.ratio("bankrupt") is True:
@@ -767,29 +772,37 @@ def run(lines: Iterable[bytes], answers: dict[int, tuple[bool, ...]] | None = No
     return oracle
 
 
-def run_beside(lines: list[bytes], said: list[dict[str, Any]]) -> tuple[Oracle, int]:
+def run_beside(
+    lines: list[bytes], said: list[dict[str, Any]], facts_after: Callable[[int], dict[str, Any]]
+) -> tuple[Oracle, int]:
     """Return the oracle after a day, and at how many items it took the sharp answer in a window because the engine did.
 
     Args:
-        said: the engine's effects. They are looked at only at items with windows, to learn which of the two answers it took there.
+        said: the engine's effects.
+        facts_after: the engine's facts after so many lines. Both are looked at only at items with windows, to learn which of the two
+            answers it took there; after an item at which no answer agrees, nothing is looked at any more.
     """
     answers: dict[int, tuple[bool, ...]] = {}
-    oracle = Oracle()
+    oracle, lost = Oracle(), False
     by_position: dict[int, list[dict[str, Any]]] = {}
     for effect in said:
         by_position.setdefault(effect["position"], []).append(effect)
     for count, line in enumerate(lines, 1):
         before = len(oracle.effects)
         oracle.feed(json.loads(line))
-        windows, expected = oracle.windows_of_item, by_position.get(oracle.position(), [])
-        if windows and said_by(oracle, before) != expected:
-            for pattern in islice(product((True, False), repeat=min(windows, 6)), 64):
-                other = run(lines[:count], answers | {oracle.position(): pattern})
-                if said_by(other, before) == expected:
-                    answers[oracle.position()] = pattern
-                    oracle = other
-                    oracle._answers = answers
-                    break
+        if lost or not oracle.windows_of_item:
+            continue
+        expected, facts = by_position.get(oracle.position(), []), facts_after(count)
+        if said_by(oracle, before) == expected and oracle.facts() == facts:
+            continue
+        lost = True
+        for pattern in islice(product((True, False), repeat=min(oracle.windows_of_item, 6)), 64):
+            other = run(lines[:count], answers | {oracle.position(): pattern})
+            if said_by(other, before) == expected and other.facts() == facts:
+                answers[oracle.position()] = pattern
+                oracle, lost = other, False
+                oracle._answers = answers
+                break
     return oracle, len(answers)
 
 

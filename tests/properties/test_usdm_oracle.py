@@ -14,7 +14,7 @@ from tests.comparing import differences
 from tests.oracle import usdm_oracle
 from tests.oracle.usdm_oracle import Holder, Oracle, UsdmValuation
 from tests.usdm_days import UsdmDay, random_usdm_day
-from tests.usdm_edges import edge_day
+from tests.usdm_edges import changing_day, edge_day
 
 # A seed says nothing about how large its day is, so smaller seeds are not sought.
 DAYS = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=(Phase.explicit, Phase.generate))
@@ -40,6 +40,12 @@ def test_random_days_in_perpetuals_are_what_the_oracle_says(seed: int) -> None:
 @given(st.integers(0, 10**9))
 def test_days_aimed_at_edges_are_what_the_oracle_says(seed: int) -> None:
     compare(edge_day(seed))
+
+
+@settings(DAYS, max_examples=60)
+@given(st.integers(0, 10**9))
+def test_days_between_the_two_models_are_what_the_oracle_says(seed: int) -> None:
+    compare(changing_day(seed))
 
 
 def test_the_page_leaves_hardly_any_random_day_open() -> None:
@@ -94,6 +100,45 @@ def test_a_stale_price_is_at_least_one_unit() -> None:
     day.clock(301)
     day.money("A", "-400")
     compare(day.lines)
+
+
+def test_money_pays_the_call_that_it_names_whatever_the_profile_is() -> None:
+    """A call of the time under ``prime`` is CURED by the change; money that names it still pays it, as everything above the chapter holds."""
+    day = usdm()
+    day.account("P")
+    day.money("P", "0.7", "BTC")
+    day.money("P", "-20000")
+    day.tick("BTCUSDT", "38000.00")
+    day.clock(61)
+    day.clock(61)
+    day.book("account_changed", account="P", profile="binance-usdm")
+    day.money("P", "100", call="P/call/1")
+    oracle = compare(day.lines)
+    kinds = [effect["type"] for effect in oracle.effects if effect.get("account") == "P"]
+    assert kinds[-1] == "call_reduced"
+
+
+def test_the_end_of_a_pocket_that_held_nothing_leaves_the_demand_of_cross() -> None:
+    """Prices alone never change a demand, and nothing came to cross: the pocket had no position, and ended when its money left it."""
+    day = usdm("1000")
+    day.money("A", "5", pocket="P")
+    day.perpetual("A", "DOGEUSDT-PERP", "100000", "0.30000")
+    day.tick("DOGEUSDT-PERP", "0.30500")
+    day.money("A", "-5", pocket="P")
+    oracle = compare(day.lines)
+    assert [effect["number"] for effect in oracle.effects if effect["type"] == "liquidation_due"] == [1]
+
+
+@pytest.mark.parametrize("rate", ["0.9", "0.5"])
+def test_what_holds_at_every_price_holds_though_there_was_never_one(rate: str) -> None:
+    """Long 1 at 10 with 1 in cash and a warning at 2: E - 2 M = -9 + p (1 - 2 x rate), below 0 at every price p."""
+    day = usdm("1")
+    day.book("instrument_listed", instrument="NEW", kind="perpetual", currency="USDT", price_scale=2, quantity_scale=0)
+    row = {"floor": "0", "cap": None, "maintenance_rate": rate, "maintenance_amount": "0", "max_leverage": "1"}
+    day.activate(2, brackets={"NEW": [row]}, warn="2")
+    day.clock(1)
+    day.perpetual("A", "NEW", "1", "10.00")
+    assert compare(day.lines).facts()["A"][""]["level"] == "WARNING"
 
 
 @pytest.mark.parametrize(
