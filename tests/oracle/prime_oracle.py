@@ -348,6 +348,9 @@ class Oracle:
             fields = {"value": show(value.v, account.scale), "debit": show(value.d, account.scale)} | fields
         self._say(account.name, kind, account=account.name, currency=account.currency, **fields)
 
+    def _value(self, account: Account) -> Valuation:
+        return Valuation(account)
+
     def _name(self, account: Account, call: Call) -> str:
         return f"{account.name}/call/{call.number}"
 
@@ -438,6 +441,11 @@ class Oracle:
         instrument.mark, instrument.marked_at, instrument.stale = price, self.clock, False
         for asset in instrument.feeds:
             asset.refresh()
+        self._marked(instrument, first)
+        return None
+
+    def _marked(self, instrument: Instrument, first: bool) -> None:
+        """A quote was accepted: whoever reads the instrument is evaluated."""
         if first:
             for account in self._accounts.values():
                 self._settle(account)
@@ -445,7 +453,6 @@ class Oracle:
             for account in instrument.readers.values():
                 if not self._undisturbed(account):
                     self._evaluate(account)
-        return None
 
     def _agreement(self, instrument: Instrument, price: int, source: str) -> str:
         def agree(prices: list[int]) -> bool:
@@ -563,7 +570,7 @@ class Oracle:
 
     def _withdraw(self, account: Account, value: int) -> None:
         assert account.profile is not None
-        now = Valuation(account)
+        now = self._value(account)
         restore = now.ratio("restore")
         for call in sorted(account.calls, key=lambda c: (c.due, c.number), reverse=True):
             taken = min(value, call.paid)
@@ -603,7 +610,7 @@ class Oracle:
         """Evaluate an account until nothing changes."""
         if account.profile is None:
             return
-        now = Valuation(account)
+        now = self._value(account)
         before: object = None
         while True:
             state = (account.level, account.persistence, account.suppressed, account.liquidating, account.sale_asked, len(account.calls))
@@ -692,7 +699,7 @@ class Oracle:
             return
         while True:
             due = [(c.due, "call_due", c.number) for c in account.open_calls() if c.deadline_runs and self.clock > c.due]
-            now = Valuation(account)
+            now = self._value(account)
             if account.persistence is not None:
                 matures = account.persistence + account.profile.spans["call_persistence_s"]
                 if self.clock >= matures and self._condition(account, now) is True:
@@ -766,7 +773,7 @@ class Oracle:
         """After money or a trade while liquidating: lower the standing demand, or make one where none stands."""
         if account.profile is None or not account.liquidating:
             return
-        now = Valuation(account)
+        now = self._value(account)
         legs, total = self._sale(account, now)
         enough = total >= account.profile.amounts["liquidation_minimum"] * 10**account.scale
         if account.demand is None:

@@ -1,0 +1,811 @@
+"""An independent oracle of days with perpetuals and pockets, written from ``docs/rules.md`` alone, without sight of the implementation.
+
+It builds on the oracle of ``prime`` (written from the same page) and adds the chapter "Perpetuals and pockets": the model ``binance-usdm``,
+isolated pockets, hedge mode, funding, transfers, sweeps, and the refusals of the fold. It says every effect of accounts and of ``@market``,
+every refusal with its reason, and the final facts of every account. Nothing here shares code with the engine.
+
+With marks open (stale or missing) the page lets the engine call a guard undecided that lies within the rounding of an open position of its level.
+Such a place is a *window*. ``Oracle.windows`` counts them, and ``answers`` says for each of an item's whether this oracle calls it undecided
+(it does where nothing is said) or takes the sharp answer. Everywhere else there is one answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice, product
+from math import ceil, floor
+from typing import Any
+
+from tests.oracle.prime_oracle import Account, Guard, Instrument, Money, Profile, Valuation, moment, number, show, units
+from tests.oracle.prime_oracle import Oracle as PrimeOracle
+
+SIDES = ("both", "long", "short")
+BOUNDLESS = 10**90
+"""A price (in price units) above every bound that a level could ask for: the greatest price of what was never marked."""
+SPANLESS = 10**400
+"""More than any amount at any price: what an unbounded requirement or debit may come to."""
+DAY = 86_400 * 10**9
+
+
+@dataclass
+class Position:
+    """One of the three positions of an instrument in a pocket. Money in minor units of the settlement currency."""
+
+    quantity: int = 0  # in quantity units
+    cost: int = 0
+    realised: int = 0
+    fees: int = 0
+    leverage: int = 0
+    delivers: bool = False  # spot and equity: what is held is among the balances
+
+
+@dataclass(eq=False)
+class Holder(Account):
+    """One pocket of an account: cross if ``pocket`` is empty."""
+
+    pocket: str = ""
+    whole: Any = None
+    """The cross pocket of the same account."""
+    positions_by_side: dict[tuple[str, str], Position] = field(default_factory=dict)
+    isolated: dict[str, Holder] = field(default_factory=dict)
+    traded: bool = False
+
+    def holders(self) -> list[Holder]:
+        """Return cross, then the isolated pockets by name."""
+        return [self, *(self.isolated[name] for name in sorted(self.isolated))]
+
+    def open_positions(self) -> list[tuple[str, str, Position]]:
+        return [(name, side, p) for (name, side), p in self.positions_by_side.items() if p.quantity and not p.delivers]
+
+
+class Bracket:
+    """One row of a table, in whole currency."""
+
+    def __init__(self, row: dict[str, object]) -> None:
+        self.floor = number(row["floor"])
+        self.rate = number(row["maintenance_rate"])
+        self.amount = number(row["maintenance_amount"])
+        self.max_leverage = number(row["max_leverage"])
+
+
+class UsdmProfile(Profile):
+    def __init__(self, parameters: dict[str, object], instruments: dict[str, Instrument]) -> None:
+        super().__init__(parameters | {"liquidation_minimum": parameters.get("liquidation_minimum", "0")}, instruments)
+        self.levels = {
+            "warn": number(parameters.get("warn", "1.25")),
+            "close_out": Fraction(1),
+            "restore": number(parameters.get("restore", "1.25")),
+            "bankrupt": Fraction(0),
+        }
+        self.breach_at_level = parameters.get("at_level", "breach") == "breach"
+        self.default_leverage = int(str(parameters.get("default_leverage", 20)))
+        tables = parameters["brackets"]
+        assert isinstance(tables, dict)
+        self.known_margins: dict[tuple[str, int, int, int], int] = {}
+        self.known_turns: dict[tuple[object, ...], list[int]] = {}
+        self.tables = {name: [Bracket(row) for row in rows] for name, rows in tables.items()}
+
+    def bracket(self, instrument: str, notional: Fraction) -> Bracket:
+        """Return the last bracket whose floor is at or below the notional (in whole currency)."""
+        return [row for row in self.tables[instrument] if row.floor <= notional][-1]
+
+
+class UsdmValuation(Valuation):
+    """Equity and maintenance margin of a pocket now, and its guards."""
+
+    def __init__(self, holder: Holder, oracle: Oracle) -> None:
+        assert isinstance(holder.profile, UsdmProfile)
+        self.holder, self.oracle, self.terms = holder, oracle, holder.profile
+        self.guards = {}
+        self.minor = 10**holder.scale
+        self.v = sum(asset.mark * factor // divisor for asset, factor, divisor in holder.lines)
+        self.d = 0
+        for name, _, position in holder.open_positions():
+            instrument = oracle.instrument(name)
+            if instrument.mark is not None and name in self.terms.tables:
+                self.v += self.profit(instrument, position, instrument.mark)
+                self.d += self.requirement(instrument, abs(position.quantity), instrument.mark)
+
+    def worth(self, instrument: Instrument, quantity: int, price: int) -> Fraction:
+        """Return quantity times price in minor units, exactly."""
+        return Fraction(quantity * price * self.minor, 10 ** (instrument.scale + instrument.price_scale))
+
+    def profit(self, instrument: Instrument, position: Position, price: int) -> int:
+        return position.quantity * price * self.minor // 10 ** (instrument.scale + instrument.price_scale) - position.cost
+
+    def requirement(self, instrument: Instrument, quantity: int, price: int) -> int:
+        """Return the maintenance margin of so much of a perpetual. (Asked often for the same, so what was found is kept.)"""
+        key, known = (instrument.name, quantity, price, self.minor), self.terms.known_margins
+        if key not in known:
+            notional = self.worth(instrument, quantity, price)
+            row = self.terms.bracket(instrument.name, notional / self.minor)
+            known[key] = ceil(max(notional * row.rate - row.amount * self.minor, Fraction(0)))
+        return known[key]
+
+    def initial(self) -> int:
+        total = 0
+        for name, _, position in self.holder.open_positions():
+            instrument = self.oracle.instrument(name)
+            if instrument.mark is None or name not in self.terms.tables:
+                continue
+            notional = self.worth(instrument, abs(position.quantity), instrument.mark)
+            most = self.terms.bracket(name, notional / self.minor).max_leverage
+            total += ceil(notional / min(Fraction(position.leverage or self.terms.default_leverage), most))
+        return total
+
+    # ----------------------------------------------------------------------------------------------------------------- the guards
+    def _ratio(self, name: str) -> Guard:
+        if name == "call":
+            return False
+        level = self.terms.levels[name]
+        equal = name != "bankrupt" and self.terms.breach_at_level
+
+        def holds(gap: Fraction | int) -> bool:
+            return gap < 0 or (equal and gap == 0)
+
+        least, most, rounding = self._spread(level)
+        if not rounding and self.d == 0:
+            equal = False  # nothing is required at any price: with an equity of 0 none is true
+        sharp = self._decide(holds(least), holds(most))
+        blunt = self._decide(holds(least - rounding), holds(most + rounding))
+        if rounding and equal and 0 in (least, most):
+            # The requirement may be 0 where the gap is; then the guard is false there.
+            equal = False
+            sharp = self._decide(holds(least), holds(most)) if sharp is None else sharp
+            return self.oracle.window(sharp)
+        return sharp if sharp == blunt else self.oracle.window(sharp)
+
+    @staticmethod
+    def _decide(at_least: bool, at_most: bool) -> Guard:
+        """A gap between two bounds: true if it holds even at the greatest, false if it fails even at the least."""
+        return True if at_most else None if at_least else False
+
+    def _spread(self, level: Fraction) -> tuple[Fraction, Fraction, Fraction | int]:
+        """Return the least and the greatest of E - level x M over all prices that are left open, and the rounding of open positions.
+
+        Both bounds are values at whole prices, so the true ones lie no further out than the rounding.
+        """
+        least, most = (value * level.denominator for value in self._collateral())
+        rounding: Fraction | int = 0
+        by_instrument: dict[str, list[Position]] = {}
+        for name, _, position in self.holder.open_positions():
+            if name in self.terms.tables:
+                by_instrument.setdefault(name, []).append(position)
+            else:
+                least, most = least - SPANLESS, most + SPANLESS
+        for name, positions in by_instrument.items():
+            instrument = self.oracle.instrument(name)
+
+            def gap(price: int, instrument: Instrument = instrument, positions: list[Position] = positions) -> int:
+                profit = sum(self.profit(instrument, p, price) for p in positions)
+                margin = sum(self.requirement(instrument, abs(p.quantity), price) for p in positions)
+                return profit * level.denominator - level.numerator * margin
+
+            if instrument.mark is not None and not instrument.stale:
+                gaps = [gap(instrument.mark)]
+            else:
+                gaps = [gap(price) for price in self._turns(instrument, positions)]
+                rounding += len(positions) * (1 + level)
+            least, most = least + min(gaps), most + max(gaps)
+        if self.holder.owes_unknown:
+            least -= SPANLESS
+        return Fraction(least, level.denominator), Fraction(most, level.denominator), rounding
+
+    def _turns(self, instrument: Instrument, positions: list[Position]) -> list[int]:
+        """Return the prices between which the gap runs straight: the ends, and both sides of every kink."""
+        low = max(1, instrument.low())
+        high = instrument.high()
+        high = BOUNDLESS if high is None else max(1, high)
+        key = (instrument.name, low, high, *(abs(position.quantity) for position in positions))
+        if key in self.terms.known_turns:
+            return self.terms.known_turns[key]
+        kinks = [low, high]
+        for position in positions:
+            unit = Fraction(abs(position.quantity), 10 ** (instrument.scale + instrument.price_scale))
+            for row in self.terms.tables[instrument.name]:
+                for notional in (row.floor, row.amount / row.rate if row.rate else Fraction(0)):
+                    at = notional / unit
+                    kinks += [floor(at) - 1, floor(at), ceil(at), ceil(at) + 1]
+        self.terms.known_turns[key] = sorted({price for price in kinks if low <= price <= high})
+        return self.terms.known_turns[key]
+
+    def _collateral(self) -> tuple[int, int]:
+        """Return least and greatest value of the balances: products of prices are at their extremes at the ends of each price."""
+        open_ones: dict[str, Instrument] = {}
+        for asset, _, _ in self.holder.lines:
+            if not asset.fresh:
+                open_ones.update({i.name: i for i in asset.route if i.stale or i.mark is None})
+        if not open_ones:
+            value = sum(asset.mark * factor // divisor for asset, factor, divisor in self.holder.lines)
+            return value, value
+        values = []
+        ends = []
+        for instrument in open_ones.values():
+            high = instrument.high()
+            ends.append((max(1, instrument.low()), BOUNDLESS if high is None else high))
+        for corner in product(*ends):
+            prices = dict(zip(open_ones, corner, strict=True))
+            value = 0
+            for asset, factor, divisor in self.holder.lines:
+                mark = 1
+                for instrument in asset.route:
+                    mark *= prices.get(instrument.name, instrument.mark or 0)
+                value += mark * factor // divisor
+            values.append(value)
+        return min(values), max(values)
+
+
+class Oracle(PrimeOracle):
+    """Feed it inputs in the order of the journal; read ``effects``, ``refusals``, ``facts()``."""
+
+    def __init__(self, answers: dict[int, tuple[bool, ...]] | None = None) -> None:
+        super().__init__()
+        self._answers = answers or {}
+        self.windows_of_item = 0
+        self.refusals: list[tuple[int, str]] = []
+        self.windows = 0
+        self._versions: dict[str, int] = {}
+        self._models: dict[tuple[str, int], str] = {}
+        self._took_effect: dict[str, int] = {}
+
+    def instrument(self, name: str) -> Instrument:
+        return self._instruments[name]
+
+    def window(self, sharp: Guard) -> Guard:
+        """A guard within the rounding of its level: the sharp answer or undecided."""
+        answers, place = self._answers.get(self._position, ()), self.windows_of_item
+        self.windows += 1
+        self.windows_of_item += 1
+        return sharp if place < len(answers) and answers[place] else None
+
+    def feed(self, event: dict[str, Any]) -> None:
+        self.windows_of_item = 0
+        reason = self._refusal(event)
+        if reason:
+            self._position += 1
+            self.refusals.append((self._position, reason))
+            return
+        if event["type"] == "funding_paid":
+            self._position += 1
+            self._fund(event)
+            self._said.sort(key=lambda said: said[0])
+            self.effects.extend(effect for _, effect in self._said)
+            self._said.clear()
+            return
+        if event["type"] == "profile_activated":
+            self._versions[event["profile"]] = event["version"]
+            self._models[event["profile"], event["version"]] = event["model"]
+        super().feed(event)
+
+    def holder(self, name: object) -> Holder:
+        account = self._accounts[str(name)]
+        assert isinstance(account, Holder)
+        return account
+
+    # ------------------------------------------------------------------------------------------------------------------- refusals
+    def _refusal(self, event: dict[str, Any]) -> str:
+        """Return why an input of a valid form is refused, or nothing."""
+        kind = event["type"]
+        if kind == "clock_ticked":
+            time = moment(event["time"])
+            if self.clock and time < self.clock:
+                return "clock_backwards"
+            return "clock_jump_unconfirmed" if self.clock and time > self.clock + 8 * DAY and not event.get("confirmed_by") else ""
+        if not self.clock and kind in ("price_ticked", "position_changed", "collateral_moved", "funding_paid"):
+            return "clock_required"
+        if kind == "instrument_listed":
+            return "instrument_listed_already" if event["instrument"] in self._instruments else ""
+        if kind == "profile_activated":
+            return "profile_version_not_newer" if event["version"] <= self._versions.get(event["profile"], 0) else ""
+        if kind == "account_opened":
+            if event["account"] in self._accounts:
+                return "account_opened_already"
+            return "" if event["profile"] in self._versions else "profile_unknown"
+        if kind == "account_changed":
+            if event["account"] not in self._accounts:
+                return "account_unknown"
+            return "" if event.get("profile") is None or event["profile"] in self._versions else "profile_unknown"
+        if kind in ("price_ticked", "position_changed", "funding_paid"):
+            instrument = self._instruments.get(event["instrument"])
+            if instrument is None:
+                return "instrument_unknown"
+            if instrument.kind == "currency" or (kind == "funding_paid" and instrument.kind != "perpetual"):
+                return "not_tradable"
+            if kind == "price_ticked":
+                return "" if fits(event, instrument.price_scale, "price", "bid", "ask") else "wrong_scale"
+            if kind == "funding_paid":
+                return self._refused_funding(event, instrument)
+            return self._refused_trade(event, instrument)
+        if kind == "collateral_moved":
+            return self._refused_money(event)
+        return ""
+
+    def _refused_trade(self, event: dict[str, Any], instrument: Instrument) -> str:
+        if event["account"] not in self._accounts:
+            return "account_unknown"
+        profile = self.holder(event["account"]).profile
+        perpetual = instrument.kind == "perpetual"
+        if isinstance(profile, UsdmProfile):
+            if not perpetual or instrument.name not in profile.tables:
+                return "instrument_not_margined"
+        elif profile is not None and perpetual:
+            return "instrument_not_margined"
+        margin = number(event.get("pocket_margin_delta", "0"))
+        pocket = event.get("pocket", "")
+        if not perpetual and (pocket or margin or event.get("leverage", 0) or event.get("position_side", "both") != "both"):
+            return "pocket_invalid"
+        if margin and not pocket:
+            return "pocket_invalid"
+        money = self._instruments[instrument.currency].scale
+        if number(event["price"]) < 0 or not all(
+            abs(number(event.get(name, "0"))) * 10**scale < 2**63
+            for name, scale in (
+                ("quantity_delta", instrument.scale),
+                ("price", instrument.price_scale),
+                ("fee", money),
+                ("pocket_margin_delta", money),
+            )
+        ):
+            out = "out_of_range"
+        else:
+            out = ""
+        if not (
+            fits(event, instrument.scale, "quantity_delta")
+            and fits(event, instrument.price_scale, "price")
+            and fits(event, money, "fee", "pocket_margin_delta")
+        ):
+            return "wrong_scale"
+        return out
+
+    def _refused_money(self, event: dict[str, Any]) -> str:
+        asset = self._instruments.get(event["asset"])
+        if asset is None or asset.kind not in ("currency", "equity"):
+            return "asset_unknown"
+        if event["account"] not in self._accounts:
+            return "account_unknown"
+        profile = self.holder(event["account"]).profile
+        pocket, origin = event.get("pocket", ""), event.get("from_pocket")
+        prime = profile is not None and not isinstance(profile, UsdmProfile)
+        if origin == pocket or (prime and (pocket or origin)):
+            return "pocket_invalid"
+        if not fits(event, asset.scale, "amount_delta"):
+            return "wrong_scale"
+        return "out_of_range" if origin is not None and number(event["amount_delta"]) <= 0 else ""
+
+    @staticmethod
+    def _refused_funding(event: dict[str, Any], instrument: Instrument) -> str:
+        if not fits(event, instrument.price_scale, "price") or not fits(event, 12, "rate"):
+            return "wrong_scale"
+        if abs(number(event["rate"])) >= 1 or number(event.get("price") or "0") < 0:
+            return "out_of_range"
+        return "mark_required" if event.get("price") is None and instrument.mark is None else ""
+
+    # --------------------------------------------------------------------------------------------------------- accounts, profiles
+    def _open(self, event: dict[str, object]) -> None:
+        name, currency = str(event["account"]), str(event["base_currency"])
+        account = Holder(name, currency, self._instruments[currency].scale, str(event["profile"]))
+        account.whole = account
+        self._accounts[name] = account
+        self._adopt(account)
+        self._settle(account)
+
+    def _change(self, event: dict[str, object]) -> None:
+        account = self.holder(event["account"])
+        if event.get("profile") is not None:
+            account.profile_name = str(event["profile"])
+            self._adopt(account)
+        self._settle(account)
+
+    def _adopt(self, account: Account) -> None:
+        assert isinstance(account, Holder)
+        for holder in account.whole.holders():
+            holder.profile = self._profiles.get(account.profile_name)
+            self._reread(holder)
+
+    def _reread(self, account: Account) -> None:
+        """Note anew which balances are valued how. (Every account is looked at, so nobody is kept as a reader.)"""
+        assert isinstance(account, Holder)
+        account.lines, account.owes_unknown = [], False
+        if account.profile is None:
+            return
+        for name, balance in account.balances.items():
+            asset = account.profile.assets.get(name)
+            if balance == 0:
+                continue
+            if asset is None:
+                account.owes_unknown = account.owes_unknown or balance < 0
+                continue
+            kept = balance * (1 - asset.haircut) if balance > 0 else balance
+            factor = kept * Fraction(10**account.scale, 10**asset.scale)
+            account.lines.append((asset, factor.numerator, factor.denominator))
+        if account.open_positions() and not isinstance(account.profile, UsdmProfile):
+            # Like an asset that the profile does not name: it adds nothing, and owes without bound.
+            account.owes_unknown = True
+
+    def _value(self, account: Account) -> Valuation:
+        assert isinstance(account, Holder)
+        return UsdmValuation(account, self) if isinstance(account.profile, UsdmProfile) else Valuation(account)
+
+    def _tick(self, time: int) -> None:
+        self.clock = time
+        due = sorted((a for a in self._activations if a[0] <= time), key=lambda a: a[:3])
+        for activation in due:
+            self._activations.remove(activation)
+            _, name, version, parameters = activation
+            if version < self._took_effect.get(name, 0):
+                continue
+            self._took_effect[name] = version
+            replaced = self._profiles.get(name)
+            if replaced is not None:
+                for instrument in self._instruments.values():
+                    instrument.feeds = [a for a in instrument.feeds if a not in replaced.assets.values()]
+            make = UsdmProfile if self._models[name, version] == "binance-usdm" else Profile
+            self._profiles[name] = make(parameters, self._instruments)
+            for account in self._accounts.values():
+                if account.profile_name == name:
+                    self._adopt(account)
+            self._say("@market", "profile_took_effect", profile=name, version=version)
+        for instrument in self._instruments.values():
+            if instrument.mark is not None and not instrument.stale and time - instrument.marked_at > instrument.stale_after:
+                instrument.stale = True
+                for asset in instrument.feeds:
+                    asset.refresh()
+                mark = show(instrument.mark, instrument.price_scale)
+                self._say("@market", "feed_went_stale", instrument=instrument.name, mark=mark, marked_at_ns=instrument.marked_at)
+        for account in self._accounts.values():
+            self._settle(account)
+            self._timers(account)
+
+    def _marked(self, instrument: Instrument, first: bool) -> None:
+        for account in self._accounts.values():
+            assert isinstance(account, Holder)
+            if first or any(self._reads(holder, instrument) for holder in account.holders()):
+                self._settle(account)
+
+    @staticmethod
+    def _reads(holder: Holder, instrument: Instrument) -> bool:
+        """A holder that reads nothing of an instrument is worth what it was."""
+        held = any(name == instrument.name for name, _, _ in holder.open_positions())
+        return held or any(instrument in asset.route for asset, _, _ in holder.lines)
+
+    # ------------------------------------------------------------------------------------------------------------------- bookings
+    def _pocket(self, account: Holder, name: object) -> Holder:
+        """Return a pocket of the account; one that is named for the first time is made."""
+        if not name:
+            return account
+        if str(name) not in account.isolated:
+            made = Holder(account.name, account.currency, account.scale, account.profile_name, account.profile)
+            made.pocket, made.whole = str(name), account
+            account.isolated[str(name)] = made
+        return account.isolated[str(name)]
+
+    def _book(self, holder: Holder, asset: str, delta: Fraction) -> None:
+        holder.balances[asset] = holder.balances.get(asset, Fraction(0)) + delta
+        self._reread(holder)
+
+    def _money(self, event: dict[str, object]) -> None:
+        account = self.holder(event["account"])
+        if not event.get("pocket") and event.get("from_pocket") is None:
+            asset, named = str(event["asset"]), str(event.get("call", ""))
+            before, delta = account.balances.get(asset, Fraction(0)), number(event["amount_delta"])
+            self._book(account, asset, delta)
+            if account.calls or named:
+                self._count(account, asset, before, delta, named)
+            self._follow(account, [account])
+            return
+        target = self._pocket(account, event.get("pocket", ""))
+        delta = number(event["amount_delta"])
+        touched = [target]
+        if event.get("from_pocket") is not None:
+            origin = self._pocket(account, event["from_pocket"])
+            self._book(origin, str(event["asset"]), -delta)
+            touched.append(origin)
+        self._book(target, str(event["asset"]), delta)
+        self._follow(account, touched)
+
+    def _count(self, account: Holder, asset: str, before: Fraction, delta: Fraction, named: str) -> None:
+        """Note money that may answer a call; it is credited when the account is settled."""
+        call = next((c.number for c in account.calls if self._name(account, c) == named), 0)
+        if named and not call and delta > 0:
+            self._tell(account, "call_reference_unmatched", None, call=named)
+        if delta > 0:
+            repaid = min(delta, max(Fraction(0), -before))
+        else:
+            repaid = -delta - min(-delta, max(Fraction(0), before))
+        account.waiting.append(Money(asset, repaid, abs(delta) - repaid, delta > 0, call))
+
+    def _trade(self, event: dict[str, object]) -> None:
+        account, instrument = self.holder(event["account"]), self._instruments[str(event["instrument"])]
+        holder = self._pocket(account, event.get("pocket", ""))
+        quantity, price = units(str(event["quantity_delta"]), instrument.scale), units(str(event["price"]), instrument.price_scale)
+        money = self._instruments[instrument.currency].scale
+        fee = units(str(event.get("fee", "0")), money)
+        position = holder.positions_by_side.setdefault((instrument.name, str(event.get("position_side", "both"))), Position())
+        position.leverage = int(str(event.get("leverage", 0))) or position.leverage
+        held = position.quantity
+        parts = [-held, quantity + held] if held * quantity < 0 and abs(quantity) > abs(held) else [quantity]
+        cash = realised = 0
+        for part in parts:
+            paid = floor(Fraction(-part * price * 10**money, 10 ** (instrument.scale + instrument.price_scale)))
+            cash += paid
+            if position.quantity * part < 0:
+                released = floor(Fraction(position.cost * abs(part), abs(position.quantity)))
+                position.cost -= released
+                realised += paid - released
+            else:
+                position.cost -= paid
+            position.quantity += part
+        position.realised += realised
+        position.fees += fee
+        touched = [holder]
+        if instrument.kind == "perpetual":
+            holder.traded = True
+            self._book(holder, instrument.currency, Fraction(realised - fee, 10**money))
+            margin = number(event.get("pocket_margin_delta", "0"))
+            if margin:
+                self._book(account, instrument.currency, -margin)
+                self._book(holder, instrument.currency, margin)
+                touched.append(account)
+        else:
+            position.delivers = True
+            self._book(holder, instrument.base if instrument.kind == "spot" else instrument.name, number(event["quantity_delta"]))
+            self._book(holder, instrument.currency, Fraction(cash - fee, 10**money))
+        self._follow(account, touched)
+
+    def _fund(self, event: dict[str, Any]) -> None:
+        instrument = self._instruments[event["instrument"]]
+        price = instrument.mark if event.get("price") is None else units(str(event["price"]), instrument.price_scale)
+        assert price is not None
+        money = self._instruments[instrument.currency].scale
+        shift = Fraction(10**money, 10 ** (instrument.scale + instrument.price_scale))
+        for account in self._accounts.values():
+            assert isinstance(account, Holder)
+            touched = []
+            for holder in account.holders():
+                positions = [p for name, _, p in holder.open_positions() if name == instrument.name]
+                if positions:
+                    moved = sum(floor(-p.quantity * price * number(event["rate"]) * shift) for p in positions)
+                    self._book(holder, instrument.currency, Fraction(moved, 10**money))
+                    touched.append(holder)
+            if touched:
+                self._follow(account, touched)
+
+    # --------------------------------------------------------------------------------------------------------------- what follows
+    def _follow(self, account: Holder, touched: list[Holder]) -> None:
+        """After a booking: everything is evaluated, with the demands of the touched pockets; empty pockets end."""
+        self._settle(account, touched)
+        for holder in [h for h in account.holders() if h in touched and h.pocket]:
+            if holder.open_positions():
+                continue
+            if not holder.traded:
+                if not any(holder.balances.values()):
+                    del account.isolated[holder.pocket]
+                continue
+            if any(balance < 0 for balance in holder.balances.values()):
+                continue
+            self._sweep(account, holder)
+
+    def _sweep(self, account: Holder, holder: Holder) -> None:
+        del account.isolated[holder.pocket]
+        for key, position in holder.positions_by_side.items():
+            kept = account.positions_by_side.setdefault(key, Position())
+            kept.realised += position.realised
+            kept.fees += position.fees
+        for asset, balance in holder.balances.items():
+            self._book(account, asset, balance)
+        self._settle(account, [account])
+
+    def _settle(self, account: Account, touched: Iterable[Holder] = ()) -> None:
+        """Evaluate cross, then pockets by name; where there was money, a trade or funding, a demand is the last part of it."""
+        assert isinstance(account, Holder)
+        super()._settle(account)  # cross
+        for holder in account.holders():
+            if holder.pocket:
+                self._evaluate(holder)
+            if holder in touched:
+                self._revise(holder)
+
+    def _evaluate(self, account: Account) -> None:
+        if not isinstance(account.profile, UsdmProfile):
+            super()._evaluate(account)
+            return
+        now = self._value(account)
+        account.persistence, account.suppressed = None, False
+        if now.ratio("restore") is False:
+            account.liquidating, account.sale_asked, account.demand = False, False, None
+            for call in account.calls:  # issued under another profile
+                if call.state == "OPEN":
+                    call.state = "CURED"
+                    self._tell(account, "call_cured", now, call=self._name(account, call), unpaid=call.unpaid)
+        if now.ratio("close_out") is True and not account.liquidating:
+            account.liquidating = account.sale_asked = True
+        if now.ratio("bankrupt") is True:
+            level = "BANKRUPT"
+        elif account.liquidating:
+            level = "LIQUIDATING"
+        else:
+            level = "WARNING" if now.ratio("warn") is True else "HEALTHY"
+        if level != account.level:
+            previous, account.level = account.level, level
+            if (previous, level) == ("HEALTHY", "WARNING"):
+                self._tell(account, "margin_warned", now)
+            else:
+                self._tell(account, "margin_level_changed", now, level=level, previous=previous)
+        if account.sale_asked:
+            account.sale_asked = False
+            legs, total = self._sale(account, now)
+            if total and self._enough(account, total):
+                self._demand(account, now, legs, total)
+
+    def _tell(self, account: Account, kind: str, value: Valuation | None, **fields: object) -> None:
+        assert isinstance(account, Holder)
+        if account.pocket:
+            fields["pocket"] = account.pocket
+        super()._tell(account, kind, value, **fields)
+
+    # ----------------------------------------------------------------------------------------------------------------------- sale
+    @staticmethod
+    def _enough(account: Account, total: int) -> bool:
+        assert account.profile is not None
+        return total >= account.profile.amounts["liquidation_minimum"] * 10**account.scale
+
+    def _sale(self, account: Account, now: Valuation) -> tuple[list[dict[str, str]], int]:
+        if not isinstance(now, UsdmValuation):
+            return super()._sale(account, now)
+        held = []
+        for name, side, position in now.holder.open_positions():
+            instrument = self._instruments[name]
+            if instrument.mark is not None and name in now.terms.tables:
+                margin = now.requirement(instrument, abs(position.quantity), instrument.mark)
+                held.append((-margin, instrument.order, SIDES.index(side), instrument, position))
+        held.sort(key=lambda row: row[:3])
+        level, equal = now.terms.levels["restore"], now.terms.breach_at_level
+        legs: list[dict[str, str]] = []
+        total, required = 0, now.d
+
+        def short(margin: int) -> bool:
+            if margin == 0 and now.v >= 0:
+                return False
+            return now.v < level * margin or (equal and now.v == level * margin)
+
+        for margin, _, side, instrument, position in held:
+            if not short(required):
+                break
+            assert instrument.mark is not None
+            size, others = abs(position.quantity), required + margin
+            low, high = 0, size  # short after closing low; the least enough is at most high, or all of it
+            while high - low > 1:
+                middle = (low + high) // 2
+                if short(others + now.requirement(instrument, size - middle, instrument.mark)):
+                    low = middle
+                else:
+                    high = middle
+            required = others + now.requirement(instrument, size - high, instrument.mark)
+            amount = floor(now.worth(instrument, high, instrument.mark))
+            total += amount
+            leg = {"asset": instrument.name, "amount": show(amount, account.scale)}
+            leg["quantity"] = show(-high if position.quantity > 0 else high, instrument.scale)
+            if SIDES[side] != "both":
+                leg["position_side"] = SIDES[side]
+            legs.append(leg)
+        return legs, total
+
+    def _demand(self, account: Account, now: Valuation, legs: list[dict[str, str]], total: int) -> None:
+        assert isinstance(account, Holder)
+        supersedes = account.demand[0] if account.demand else 0
+        account.whole.demands += 1
+        number_ = account.whole.demands
+        account.demand = (number_, total) if total else None
+        self._tell(account, "liquidation_due", now, number=number_, amount=total, legs=legs, supersedes=supersedes)
+
+    def _revise(self, account: Account) -> None:
+        if not isinstance(account.profile, UsdmProfile):
+            super()._revise(account)
+            return
+        if not account.liquidating:
+            return
+        now = self._value(account)
+        legs, total = self._sale(account, now)
+        if account.demand is None:
+            if total and self._enough(account, total):
+                self._demand(account, now, legs, total)
+        elif total < account.demand[1]:
+            if self._enough(account, total):
+                self._demand(account, now, legs, total)
+            else:
+                self._demand(account, now, [], 0)
+
+    # ---------------------------------------------------------------------------------------------------------------------- facts
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Return what every account holds in the end, per pocket ("" is cross), empty entries left out."""
+        return {
+            name: {holder.pocket: self._facts(holder) for holder in self.holder(name).holders()}
+            | {
+                "calls": [
+                    (self._name(account, c), show(c.amount, account.scale), show(c.paid, account.scale), c.state == "OPEN")
+                    for c in account.calls
+                ]
+            }
+            for name, account in self._accounts.items()
+        }
+
+    def _facts(self, holder: Holder) -> dict[str, Any]:
+        positions = {}
+        for (name, side), p in sorted(holder.positions_by_side.items()):
+            instrument = self._instruments[name]
+            money = self._instruments[instrument.currency].scale
+            row = (show(p.quantity, instrument.scale), show(p.cost, money), show(p.realised, money), show(p.fees, money), p.leverage)
+            if p.quantity or p.cost or p.realised or p.fees or p.leverage:
+                positions[f"{name} {side}"] = row
+        facts: dict[str, Any] = {
+            "level": holder.level,
+            "liquidating": holder.liquidating,
+            "balances": {
+                asset: show(int(balance * 10 ** self._instruments[asset].scale), self._instruments[asset].scale)
+                for asset, balance in sorted(holder.balances.items())
+                if balance
+            },
+            "positions": positions,
+            "demand": show(holder.demand[1], holder.scale) if holder.demand else None,
+        }
+        if holder.profile is not None:
+            now = self._value(holder)
+            facts["value"], facts["debit"] = show(now.v, holder.scale), show(now.d, holder.scale)
+            initial = now.initial() if isinstance(now, UsdmValuation) else ceil(Fraction(now.d) * Fraction("0.40"))
+            facts["initial"] = show(initial, holder.scale)
+        return facts
+
+
+def fits(event: dict[str, Any], scale: int, *names: str) -> bool:
+    """Return whether the named decimals have no more places than that."""
+    return all((number(event[name]) * 10**scale).denominator == 1 for name in names if event.get(name) is not None)
+
+
+def run(lines: Iterable[bytes], answers: dict[int, tuple[bool, ...]] | None = None) -> Oracle:
+    """Return the oracle after a day of lines of valid form without duplicates."""
+    oracle = Oracle(answers)
+    for line in lines:
+        oracle.feed(json.loads(line))
+    return oracle
+
+
+def run_beside(
+    lines: list[bytes], said: list[dict[str, Any]], facts_after: Callable[[int], dict[str, Any]]
+) -> tuple[Oracle, int]:
+    """Return the oracle after a day, and at how many items it took the sharp answer in a window because the engine did.
+
+    Args:
+        said: the engine's effects.
+        facts_after: the engine's facts after so many lines. Both are looked at only at items with windows, to learn which of the two
+            answers it took there; after an item at which no answer agrees, nothing is looked at any more.
+    """
+    answers: dict[int, tuple[bool, ...]] = {}
+    oracle, lost = Oracle(), False
+    by_position: dict[int, list[dict[str, Any]]] = {}
+    for effect in said:
+        by_position.setdefault(effect["position"], []).append(effect)
+    for count, line in enumerate(lines, 1):
+        before = len(oracle.effects)
+        oracle.feed(json.loads(line))
+        if lost or not oracle.windows_of_item:
+            continue
+        expected, facts = by_position.get(oracle.position(), []), facts_after(count)
+        if said_by(oracle, before) == expected and oracle.facts() == facts:
+            continue
+        lost = True
+        for pattern in islice(product((True, False), repeat=min(oracle.windows_of_item, 6)), 64):
+            other = run(lines[:count], answers | {oracle.position(): pattern})
+            if said_by(other, before) == expected and other.facts() == facts:
+                answers[oracle.position()] = pattern
+                oracle, lost = other, False
+                oracle._answers = answers
+                break
+    return oracle, len(answers)
+
+
+def said_by(oracle: Oracle, since: int = 0) -> list[dict[str, Any]]:
+    """Return effects as they are written: what is at its default is left out."""
+    return [{name: value for name, value in effect.items() if (name, value) != ("supersedes", 0)} for effect in oracle.effects[since:]]
