@@ -232,14 +232,16 @@ class AccountFold:
         instrument = self.market.directory.instruments[item.instrument]
         assert instrument is not None
         self._hold(number, account, instrument.currency.number)
+        ends = False
         if instrument.perpetual:
             self._hold_perpetual(number, account, instrument.number)
             book_perpetual(account, instrument, item)
+            ends = bool(item.pocket) and not account.pockets[item.pocket].perpetuals
         else:
             self._hold(number, account, instrument.base.number)
             book_spot(account, instrument, item)
         self._rest(number, money=(item.pocket, "") if item.margin else (item.pocket,))
-        if item.pocket:
+        if ends:
             self._sweep(number, account, item.pocket)
         self._touch(number)
 
@@ -288,7 +290,9 @@ class AccountFold:
                 self._touch(number)
 
     def _sweep(self, number: int, account: Account, name: str) -> None:
-        if sweep(account, name):
+        pocket = account.pockets.get(name)
+        moves = pocket is not None and bool(pocket.balances)
+        if sweep(account, name) and moves:
             self._rest(number, money=("",))
 
     # ---- accounts -------------------------------------------------------------------------------------------------

@@ -376,20 +376,18 @@ class IntakeFold:
         """Return why a trade does not fit the account's profile as it is in force, or None."""
         if self.market.engine_version < 2:
             return None
-        if not instrument.perpetual and (event.pocket or event.position_side != "both" or event.pocket_margin_delta[0] or event.leverage):
-            return Refusal.POCKET_INVALID, f"pocket, position_side, pocket_margin_delta, leverage: {instrument.name} is no perpetual"
-        if event.pocket_margin_delta[0] and not event.pocket:
-            return Refusal.POCKET_INVALID, "pocket_margin_delta: names no pocket"
         profile = self.market.profiles.get(entry.profile)
-        if profile is None:
-            return None
-        why = profile.terms.refuses(instrument)
-        if why:
+        why = "" if profile is None else profile.terms.refuses(instrument)
+        if profile is not None and why:
             return (
                 Refusal.INSTRUMENT_NOT_MARGINED,
                 f"instrument: {instrument.name}: {why} (profile {profile.name}, version {profile.version})",
             )
-        if event.pocket and not profile.terms.pockets:
+        if not instrument.perpetual and (event.pocket or event.position_side != "both" or event.pocket_margin_delta[0] or event.leverage):
+            return Refusal.POCKET_INVALID, f"pocket, position_side, pocket_margin_delta, leverage: {instrument.name} is no perpetual"
+        if event.pocket_margin_delta[0] and not event.pocket:
+            return Refusal.POCKET_INVALID, "pocket_margin_delta: names no pocket"
+        if event.pocket and profile is not None and not profile.terms.pockets:
             return Refusal.POCKET_INVALID, f"pocket: profile {profile.name} has no isolated pockets"
         return None
 

@@ -136,6 +136,9 @@ class Terms(Protocol):
     def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
         """Return least and greatest excess of each guard over all prices between lowest and highest, both included."""
 
+    def open_bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+        """Return least and greatest excess of each guard over marks that are open. This decides what is undecided, so it is exact as the rules say."""
+
     def directions(self, portfolio: Portfolio) -> dict[int, int]:
         """Return, for each instrument that the valuation reads, 1 where a rise of its price only helps, -1 where it only harms, else 0."""
 

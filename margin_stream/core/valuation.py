@@ -84,7 +84,7 @@ def value(market: Market, pocket: Pocket, profile: Profile, corners: Corners) ->
 
     def bounds(guard: Guard) -> Truth:
         corners.write(market, pocket, profile)
-        return truth_of(terms.bounds(pocket, corners.lowest, corners.highest, (guard,))[0])
+        return truth_of(terms.open_bounds(pocket, corners.lowest, corners.highest, (guard,))[0])
 
     return Banded(figures, bounds)
 
@@ -95,4 +95,4 @@ def truths(market: Market, pocket: Pocket, profile: Profile, guards: list[Guard]
         exact = Exact(figures)
         return [exact.truth(guard) for guard in guards]
     corners.write(market, pocket, profile)
-    return [truth_of(span) for span in profile.terms.bounds(pocket, corners.lowest, corners.highest, guards)]
+    return [truth_of(span) for span in profile.terms.open_bounds(pocket, corners.lowest, corners.highest, guards)]

@@ -85,7 +85,7 @@ class UsdmProfile(Profile):
         tables = parameters["brackets"]
         assert isinstance(tables, dict)
         self.known_margins: dict[tuple[str, int, int, int], int] = {}
-        self.known_turns: dict[tuple[object, ...], list[int]] = {}
+        self.known_turns: dict[tuple[object, ...], list[Fraction]] = {}
         self.tables = {name: [Bracket(row) for row in rows] for name, rows in tables.items()}
 
     def bracket(self, instrument: str, notional: Fraction) -> Bracket:
@@ -146,96 +146,85 @@ class UsdmValuation(Valuation):
         def holds(gap: Fraction | int) -> bool:
             return gap < 0 or (equal and gap == 0)
 
-        least, most, rounding = self._spread(level)
-        if not rounding and self.d == 0:
+        least, most, required = self._spread(level)
+        if not required:
             equal = False  # nothing is required at any price: with an equity of 0 none is true
-        sharp = self._decide(holds(least), holds(most))
-        blunt = self._decide(holds(least - rounding), holds(most + rounding))
-        if rounding and equal and 0 in (least, most):
-            # The requirement may be 0 where the gap is; then the guard is false there.
-            equal = False
-            sharp = self._decide(holds(least), holds(most)) if sharp is None else sharp
-            return self.oracle.window(sharp)
-        return sharp if sharp == blunt else self.oracle.window(sharp)
+        return self._decide(holds(least), holds(most))
 
     @staticmethod
     def _decide(at_least: bool, at_most: bool) -> Guard:
         """A gap between two bounds: true if it holds even at the greatest, false if it fails even at the least."""
         return True if at_most else None if at_least else False
 
-    def _spread(self, level: Fraction) -> tuple[Fraction, Fraction, Fraction | int]:
-        """Return the least and the greatest of E - level x M over all prices that are left open, and the rounding of open positions.
-
-        Both bounds are values at whole prices, so the true ones lie no further out than the rounding.
-        """
-        least, most = (value * level.denominator for value in self._collateral())
-        rounding: Fraction | int = 0
+    def _spread(self, level: Fraction) -> tuple[Fraction, Fraction, bool]:
+        """Return the least and the greatest of E - level x M over all prices that are left open, and whether anything is required at any of them."""
+        least, most = (Fraction(value) for value in self._collateral())
+        required = False
         by_instrument: dict[str, list[Position]] = {}
         for name, _, position in self.holder.open_positions():
             if name in self.terms.tables:
                 by_instrument.setdefault(name, []).append(position)
             else:
-                least, most = least - SPANLESS, most + SPANLESS
+                least, most, required = least - SPANLESS, most + SPANLESS, True
         for name, positions in by_instrument.items():
             instrument = self.oracle.instrument(name)
-
-            def gap(price: int, instrument: Instrument = instrument, positions: list[Position] = positions) -> int:
-                profit = sum(self.profit(instrument, p, price) for p in positions)
-                margin = sum(self.requirement(instrument, abs(p.quantity), price) for p in positions)
-                return profit * level.denominator - level.numerator * margin
-
             if instrument.mark is not None and not instrument.stale:
-                gaps = [gap(instrument.mark)]
+                mark = instrument.mark
+                profit = sum(self.profit(instrument, p, mark) for p in positions)
+                margins = [Fraction(sum(self.requirement(instrument, abs(p.quantity), mark) for p in positions))]
+                gaps = [profit - level * margins[0]]
             else:
-                gaps = [gap(price) for price in self._turns(instrument, positions)]
-                rounding += len(positions) * (1 + level)
+                # Not rounded: straight lines between the kinks.
+                turns = self._turns(instrument, positions)
+                margins = [sum((self._margin(instrument, p, price) for p in positions), Fraction(0)) for price in turns]
+                profits = [sum(self._unrounded(instrument, p.quantity, price) - p.cost for p in positions) for price in turns]
+                gaps = [profit - level * margin for profit, margin in zip(profits, margins, strict=True)]
+            required = required or any(margins)
             least, most = least + min(gaps), most + max(gaps)
         if self.holder.owes_unknown:
             least -= SPANLESS
-        return Fraction(least, level.denominator), Fraction(most, level.denominator), rounding
+        return least, most, required
 
-    def _turns(self, instrument: Instrument, positions: list[Position]) -> list[int]:
-        """Return the prices between which the gap runs straight: the ends, and both sides of every kink."""
+    def _unrounded(self, instrument: Instrument, quantity: int, price: Fraction) -> Fraction:
+        """Return quantity times price in minor units, exactly."""
+        return price * Fraction(quantity * self.minor, 10 ** (instrument.scale + instrument.price_scale))
+
+    def _margin(self, instrument: Instrument, position: Position, price: Fraction) -> Fraction:
+        """Return the maintenance margin of a position, exactly."""
+        notional = self._unrounded(instrument, abs(position.quantity), price)
+        row = self.terms.bracket(instrument.name, notional / self.minor)
+        return max(notional * row.rate - row.amount * self.minor, Fraction(0))
+
+    def _turns(self, instrument: Instrument, positions: list[Position]) -> list[Fraction]:
+        """Return the prices between which the gap runs straight: the ends, and every kink."""
         low = max(1, instrument.low())
         high = instrument.high()
         high = BOUNDLESS if high is None else max(1, high)
         key = (instrument.name, low, high, *(abs(position.quantity) for position in positions))
         if key in self.terms.known_turns:
             return self.terms.known_turns[key]
-        kinks = [low, high]
+        kinks = [Fraction(low), Fraction(high)]
         for position in positions:
             unit = Fraction(abs(position.quantity), 10 ** (instrument.scale + instrument.price_scale))
-            for row in self.terms.tables[instrument.name]:
-                for notional in (row.floor, row.amount / row.rate if row.rate else Fraction(0)):
-                    at = notional / unit
-                    kinks += [floor(at) - 1, floor(at), ceil(at), ceil(at) + 1]
+            kinks += [row.floor / unit for row in self.terms.tables[instrument.name]]
         self.terms.known_turns[key] = sorted({price for price in kinks if low <= price <= high})
         return self.terms.known_turns[key]
 
     def _collateral(self) -> tuple[int, int]:
-        """Return least and greatest value of the balances: products of prices are at their extremes at the ends of each price."""
-        open_ones: dict[str, Instrument] = {}
-        for asset, _, _ in self.holder.lines:
-            if not asset.fresh:
-                open_ones.update({i.name: i for i in asset.route if i.stale or i.mark is None})
-        if not open_ones:
-            value = sum(asset.mark * factor // divisor for asset, factor, divisor in self.holder.lines)
-            return value, value
-        values = []
-        ends = []
-        for instrument in open_ones.values():
-            high = instrument.high()
-            ends.append((max(1, instrument.low()), BOUNDLESS if high is None else high))
-        for corner in product(*ends):
-            prices = dict(zip(open_ones, corner, strict=True))
-            value = 0
-            for asset, factor, divisor in self.holder.lines:
-                mark = 1
-                for instrument in asset.route:
-                    mark *= prices.get(instrument.name, instrument.mark or 0)
-                value += mark * factor // divisor
-            values.append(value)
-        return min(values), max(values)
+        """Return least and greatest value of the balances, asset by asset."""
+        least = most = 0
+        for asset, factor, divisor in self.holder.lines:
+            low = high = 1
+            for instrument in asset.route:
+                end = instrument.high()
+                if instrument.mark is not None and not instrument.stale:
+                    low, high = low * instrument.mark, high * instrument.mark
+                else:
+                    low *= max(1, instrument.low())
+                    high *= BOUNDLESS if end is None else max(1, end)
+            ends = (low * factor // divisor, high * factor // divisor)
+            least, most = least + min(ends), most + max(ends)
+        return least, most
 
 
 class Oracle(PrimeOracle):
@@ -289,6 +278,8 @@ class Oracle(PrimeOracle):
     def _refusal(self, event: dict[str, Any]) -> str:
         """Return why an input of a valid form is refused, or nothing."""
         kind = event["type"]
+        if any(not in_form(event.get(name)) for name in ("price", "quantity_delta", "fee", "amount_delta", "pocket_margin_delta", "rate")):
+            return "bad_value"
         if kind == "clock_ticked":
             time = moment(event["time"])
             if self.clock and time < self.clock:
@@ -427,7 +418,13 @@ class Oracle(PrimeOracle):
 
     def _value(self, account: Account) -> Valuation:
         assert isinstance(account, Holder)
-        return UsdmValuation(account, self) if isinstance(account.profile, UsdmProfile) else Valuation(account)
+        if isinstance(account.profile, UsdmProfile):
+            return UsdmValuation(account, self)
+        value = Valuation(account)
+        if account.open_positions():
+            # What a perpetual is worth is not known under this profile, either way.
+            value.v_high = None
+        return value
 
     def _tick(self, time: int) -> None:
         self.clock = time
@@ -594,9 +591,10 @@ class Oracle(PrimeOracle):
             kept = account.positions_by_side.setdefault(key, Position())
             kept.realised += position.realised
             kept.fees += position.fees
-        for asset, balance in holder.balances.items():
-            self._book(account, asset, balance)
-        self._settle(account, [account])
+        if any(holder.balances.values()):
+            for asset, balance in holder.balances.items():
+                self._book(account, asset, balance)
+            self._settle(account, [account])
 
     def _settle(self, account: Account, touched: Iterable[Holder] = ()) -> None:
         """Evaluate cross, then pockets by name; where there was money, a trade or funding, a demand is the last part of it."""
@@ -757,6 +755,12 @@ class Oracle(PrimeOracle):
             initial = now.initial() if isinstance(now, UsdmValuation) else ceil(Fraction(now.d) * Fraction("0.40"))
             facts["initial"] = show(initial, holder.scale)
         return facts
+
+
+def in_form(text: object) -> bool:
+    """Say whether a decimal has a form that the catalogue of events allows: without trailing zeros, less than 2**63 of its last place."""
+    digits = str(text).replace(".", "").rstrip("0") if text is not None and "." in str(text) else str(text or "0").rstrip("0")
+    return abs(int(digits if digits.strip("-") else "0")) < 2**63
 
 
 def fits(event: dict[str, Any], scale: int, *names: str) -> bool:

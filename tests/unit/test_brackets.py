@@ -122,9 +122,7 @@ def test_the_venues_own_answer_is_read_and_unsound_tables_are_named_not_repaired
     assert set(found.sound) == {("BTCUSDT", "USDT")}
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"{}", b"[1]", gzip.compress(b"no json", mtime=0), b"\x1f\x8b broken"]
-)
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"[1]", gzip.compress(b"no json", mtime=0), b"\x1f\x8b broken"])
 def test_a_file_without_tables_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "brackets.json"
     path.write_bytes(content)

@@ -13,7 +13,7 @@ Sources: the formulas and edges of DOMAIN 2 (Binance's "Leverage and Margin" and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -34,7 +34,7 @@ from margin_stream.core.model import (
     Truth,
 )
 from margin_stream.core.models.brackets import BracketParameters, BracketTable, bracket_of, faults_of
-from margin_stream.core.models.collateral import AssetParameters, AssetTerms, amount, asset_terms, less, ratio
+from margin_stream.core.models.collateral import AssetParameters, AssetTerms, amount, asset_terms, credited, less, ratio
 from margin_stream.core.positions import Position, notional
 
 SHARE_BITS = 20
@@ -126,60 +126,70 @@ class UsdmTerms:
     def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
         """See ``Terms.bounds``.
 
-        Profit and margin of one position move together, so each position is bounded as a whole, for each guard: without rounding, what it adds to
-        an excess is concave in its price (margin is convex as long as rates do not fall), least at an end of the box and greatest at an end or
-        an edge between brackets; rounding takes off less than one unit of each. Collateral rises with every price.
+        Profit and margin of one instrument move together, so each instrument is bounded as a whole, for each guard: without rounding, what its
+        positions add to an excess is concave in its price (margin is convex as long as rates do not fall), least at an end and greatest at an end
+        or an edge between brackets. Rounding only takes away, less than one unit of each position's profit and margin. Collateral is
+        bounded asset by asset; it rises with every price. A price is at least 1.
         """
+        return self._spans(portfolio, lowest, highest, guards, sharp=False)
+
+    def open_bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+        """See ``Terms.open_bounds``: as ``bounds``, with what an instrument of open price adds taken without rounding, exactly."""
+        return self._spans(portfolio, lowest, highest, guards, sharp=True)
+
+    def _spans(
+        self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard], *, sharp: bool
+    ) -> list[Span]:
+        collateral = self._collateral(portfolio, lowest, highest)
+        held: dict[int, _Moving] = {}
+        for key, position in portfolio.perpetuals.items():
+            number = key >> 2
+            table = self.tables.get(number)
+            if table is None:
+                return [(None, None)] * len(guards)
+            moving = held.get(number)
+            if moving is None:
+                moving = held[number] = _Moving(table, max(lowest[number], 1), highest[number])
+            moving.add(position)
+        movings = list(held.values())
+        # Nothing is required at any price that is left open, or at some.
+        never = all(moving.margin_at_most_zero for moving in movings)
+        perhaps = all(moving.margin_zero_at_least for moving in movings)
+        spans: list[Span] = []
+        for guard in guards:
+            numerator, denominator = guard.ratio
+            least = None if collateral.least is None else (collateral.least * denominator, 1)
+            greatest = None if collateral.greatest is None else (collateral.greatest * denominator, 1)
+            for moving in movings:
+                bottom, top = moving.span(numerator, denominator, sharp=sharp)
+                least = None if least is None or bottom is None else _sum(least, bottom)
+                greatest = None if greatest is None or top is None else _sum(greatest, top)
+            low = None if least is None else _excess(least, guard, never)
+            high = None if greatest is None else _excess(greatest, guard, never)
+            if perhaps and not sharp and high is not None and high < 0:
+                high = 0
+            spans.append((low, high))
+        return spans
+
+    def _collateral(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int]) -> _Collateral:
         least_value = greatest_value = 0
-        value_open = False
-        broken = False
+        falls = rises = False
         for asset, balance in portfolio.balances.items():
             terms = self.assets.get(asset)
             if terms is None:
-                broken = broken or balance < 0
+                falls = falls or balance < 0
                 continue
-            unbounded = NO_BOUND in (highest[terms.first], highest[terms.second], highest[terms.third])
-            low = _worth(terms, balance, lowest)
-            high = 0 if unbounded else _worth(terms, balance, highest)
+            legs = (terms.first, terms.second, terms.third)
+            low = _priced(terms, balance, *(max(lowest[leg], 1) for leg in legs))
+            opened = any(highest[leg] == NO_BOUND for leg in legs)
+            high = low if opened else _priced(terms, balance, *(max(highest[leg], 1) for leg in legs))
             if balance > 0:
-                least_value += low
-                greatest_value += high
-                value_open = value_open or (unbounded and terms.keep > 0)
+                least_value, greatest_value = least_value + low, greatest_value + high
+                rises = rises or (opened and terms.keep > 0)
             else:
-                greatest_value += low
-                least_value += high
-                broken = broken or unbounded
-        held: list[_Ends] = []
-        least_debit = 0
-        for key, position in portfolio.perpetuals.items():
-            table = self.tables.get(key >> 2)
-            if table is None:
-                return [(None, None)] * len(guards)
-            ends = _Ends(position, table, lowest[key >> 2], highest[key >> 2])
-            held.append(ends)
-            # A price is at least 1, whatever the band says.
-            least_debit += ends.low_margin or table.maintenance(ends.size)
-        spans: list[Span] = []
-        for guard in guards:
-            (numerator, denominator), offset, inclusive = guard
-            if not held:
-                # Nothing is required; the excess rises with the value alone.
-                bottom = None if broken else guard.excess(least_value, 0)
-                top = None if value_open else guard.excess(greatest_value, 0)
-                spans.append((bottom, top))
-                continue
-            shift = offset * denominator + inclusive
-            least: int | None = None if broken else least_value * denominator - shift
-            greatest: int | None = None if value_open else greatest_value * denominator - shift
-            for ends in held:
-                bottom, top = ends.span(numerator, denominator)
-                least = None if least is None or bottom is None else least + bottom
-                greatest = None if greatest is None or top is None else greatest + top
-            if least_debit == 0 and greatest is not None and greatest < 0:
-                # At a requirement of 0 the guard holds back as long as the value is not negative.
-                greatest = 0
-            spans.append((least, greatest))
-        return spans
+                least_value, greatest_value = least_value + high, greatest_value + low
+                falls = falls or opened
+        return _Collateral(None if falls else least_value, None if rises else greatest_value)
 
     def directions(self, portfolio: Portfolio) -> dict[int, int]:
         """See ``Terms.directions``."""
@@ -225,8 +235,8 @@ class UsdmTerms:
         return against, favourable
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
-        """See ``Terms.credit``. Nothing is called, so nothing is ever credited."""
-        return 0
+        """See ``Terms.credit``. Nothing is called, but calls of an earlier profile may be open."""
+        return credited(self.assets.get(asset), before, delta, prices)
 
     def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Guard) -> list[SaleLeg]:
         """See ``Terms.sale``. Positions are closed at the mark: the largest maintenance margin first, then in order of listing.
@@ -261,56 +271,134 @@ class UsdmTerms:
 
 def _worth(terms: AssetTerms, balance: int, prices: Sequence[int]) -> int:
     """Return what a balance adds to equity: after haircut and rounded down, or owed in full and rounded up."""
-    product = balance * prices[terms.first] * prices[terms.second] * prices[terms.third]
+    return _priced(terms, balance, prices[terms.first], prices[terms.second], prices[terms.third])
+
+
+def _priced(terms: AssetTerms, balance: int, first: int, second: int, third: int) -> int:
+    product = balance * first * second * third
     return product * terms.keep // terms.value_divisor if balance > 0 else product // terms.debit_divisor
 
 
-class _Ends:
-    """One position at both ends of a box: profit and margin there, and in which brackets."""
+_Part = tuple[int, int]
+"""A fraction: numerator and positive denominator, not reduced."""
 
-    __slots__ = ("high", "high_margin", "high_profit", "low", "low_margin", "low_profit", "position", "size", "table")
 
-    def __init__(self, position: Position, table: BracketTable, low: int, high: int) -> None:
-        self.position = position
+def _sum(left: _Part, right: _Part) -> _Part:
+    return left[0] * right[1] + right[0] * left[1], left[1] * right[1]
+
+
+def _excess(part: _Part, guard: Guard, never: bool) -> int:
+    """Return the excess of ``value * denominator - numerator * debit`` as an integer of the same sign.
+
+    Args:
+        part: the fraction.
+        guard: whose offset is still to be taken off.
+        never: nothing is required at any price that is left open, so the guard holds back where the fraction is not negative.
+    """
+    over, under = part
+    over -= guard.offset * guard.ratio.denominator * under
+    # An inclusive guard breaches at 0 too: rounded up and one less, that is negative; any other rounded down.
+    excess = -(-over // under) - 1 if guard.inclusive else over // under
+    return max(excess, 0) if never and part[0] >= 0 else excess
+
+
+class _Collateral(NamedTuple):
+    """Least and greatest value of the balances; None where there is no bound."""
+
+    least: int | None
+    greatest: int | None
+
+
+class _Moving:
+    """The positions in one instrument, whose price lies between two."""
+
+    __slots__ = ("high", "low", "positions", "table")
+
+    def __init__(self, table: BracketTable, low: int, high: int) -> None:
         self.table = table
         self.low = low
-        self.high = high
-        quantity, cost = position.quantity, position.open_cost
-        self.size = abs(quantity)
-        self.low_profit = notional(quantity * low, table.shift) - cost
-        self.low_margin = table.maintenance(self.size * low)
-        if high in (low, NO_BOUND):
-            self.high_profit, self.high_margin = self.low_profit, self.low_margin
-        else:
-            self.high_profit = notional(quantity * high, table.shift) - cost
-            self.high_margin = table.maintenance(self.size * high)
+        self.high = high if high == NO_BOUND else max(high, low)
+        self.positions: list[Position] = []
 
-    def span(self, numerator: int, denominator: int) -> Span:
-        """Return least and greatest of ``denominator * profit - numerator * margin`` between the ends."""
-        first = denominator * self.low_profit - numerator * self.low_margin
-        if self.low == self.high:
-            return first, first
-        slack = denominator + numerator
+    def add(self, position: Position) -> None:
+        """Add a position."""
+        self.positions.append(position)
+
+    @property
+    def margin_zero_at_least(self) -> bool:
+        """At the lowest price nothing is required."""
+        return all(self.table.maintenance(abs(position.quantity) * self.low) == 0 for position in self.positions)
+
+    @property
+    def margin_at_most_zero(self) -> bool:
+        """At no price anything is required."""
+        if self.high == NO_BOUND:
+            return not any(self.table.rates)
+        return all(self.table.maintenance(abs(position.quantity) * self.high) == 0 for position in self.positions)
+
+    def span(self, numerator: int, denominator: int, *, sharp: bool) -> tuple[_Part | None, _Part | None]:
+        """Return least and greatest of ``denominator * profit - numerator * margin`` between the prices.
+
+        Where the price is known, rounded as a valuation rounds; elsewhere without rounding, and, unless sharp, with room for it.
+        """
         table = self.table
-        opened = self.high == NO_BOUND
-        last = denominator * self.high_profit - numerator * self.high_margin
-        # Per unit of size, profit moves by 10**shift minor units and margin by rate / divisor: compared as integers.
+        if self.low == self.high:
+            fixed = 0
+            for position in self.positions:
+                profit = notional(position.quantity * self.low, table.shift) - position.open_cost
+                fixed += denominator * profit - numerator * table.maintenance(abs(position.quantity) * self.low)
+            return (fixed, 1), (fixed, 1)
+        unit = table.divisor * table.scale_down
+        slack = 0 if sharp else (denominator + numerator) * len(self.positions) * unit
+        first = self._at(self.low, 1, numerator, denominator)
+        if self.high == NO_BOUND:
+            rest = self._slope(len(table.rates) - 1, numerator, denominator)
+            top = None if rest > 0 else self._top([(first, 1)], numerator, denominator)
+            return (None if rest < 0 else (first - slack, unit)), top
+        last = self._at(self.high, 1, numerator, denominator)
+        least = (min(first, last) - slack, unit)
+        if len(self.positions) == 1:
+            quantity = self.positions[0].quantity
+            if quantity < 0:
+                return least, (first, unit)
+            if self._slope(table.place(quantity * self.high), numerator, denominator) >= 0:
+                return least, (last, unit)
+        return least, self._top([(first, 1), (last, 1)], numerator, denominator)
+
+    def _top(self, ends: list[_Part], numerator: int, denominator: int) -> _Part:
+        """Return the greatest value at the ends and at every edge between them."""
+        unit = self.table.divisor * self.table.scale_down
+        best = ends[0]
+        candidates = ends[1:]
+        for position in self.positions:
+            # An edge lies at price edge / (size * edge_scale).
+            part = abs(position.quantity) * self.table.edge_scale
+            for edge in self.table.edge_sizes:
+                if self.low * part < edge and (self.high == NO_BOUND or edge < self.high * part):
+                    candidates.append((self._at(edge, part, numerator, denominator), part))
+        for candidate in candidates:
+            if candidate[0] * best[1] > best[0] * candidate[1]:
+                best = candidate
+        return best[0], best[1] * unit
+
+    def _at(self, price: int, part: int, numerator: int, denominator: int) -> int:
+        """Return the value at price ``price / part`` without rounding, times ``part * divisor * scale_down``."""
+        table = self.table
+        total = 0
+        for position in self.positions:
+            size = abs(position.quantity)
+            profit = (position.quantity * price * table.scale_up - position.open_cost * part * table.scale_down) * table.divisor
+            k = table.place(size * price // part)
+            margin = max(size * price * table.rates[k] - table.amounts[k] * part, 0) * table.scale_down
+            total += denominator * profit - numerator * margin
+        return total
+
+    def _slope(self, bracket: int, numerator: int, denominator: int) -> int:
+        """Return the sign of the slope where every position lies in a bracket."""
+        table = self.table
         gain = denominator * table.scale_up * table.divisor
-        loss = numerator * table.scale_down
-        if self.position.quantity < 0 or gain < loss * table.rates[table.place(self.size * self.low)]:
-            # It falls all the way: concave, and falling at the start.
-            return None if opened else last - slack, first + slack
-        k_high = len(table.edges) - 1 if opened else table.place(self.size * self.high)
-        if gain >= loss * table.rates[k_high]:
-            return first - slack, None if opened else last + slack
-        # It rises, then falls: the top is next to an edge between brackets.
-        top = first
-        for edge in table.edges[table.place(self.size * self.low) + 1 : k_high + 1]:
-            for price in (edge // self.size, -(-edge // self.size)):
-                if self.low <= price and (opened or price <= self.high):
-                    profit = notional(self.position.quantity * price, table.shift) - self.position.open_cost
-                    top = max(top, denominator * profit - numerator * table.maintenance(self.size * price))
-        return (None, top + slack) if opened else (min(first, last) - slack, max(top, last) + slack)
+        loss = numerator * table.scale_down * table.rates[bracket]
+        return sum(position.quantity * gain - abs(position.quantity) * loss for position in self.positions)
 
 
 class BinanceUsdm:

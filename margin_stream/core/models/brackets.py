@@ -55,7 +55,20 @@ class BracketTable:
     ``ceil((size * rates[k] - amounts[k]) / divisor)`` in minor units of the settlement currency.
     """
 
-    __slots__ = ("amounts", "brackets", "divisor", "edges", "number", "rates", "scale_down", "scale_up", "shift", "size_scale")
+    __slots__ = (
+        "amounts",
+        "brackets",
+        "divisor",
+        "edge_scale",
+        "edge_sizes",
+        "edges",
+        "number",
+        "rates",
+        "scale_down",
+        "scale_up",
+        "shift",
+        "size_scale",
+    )
 
     def __init__(self, brackets: Sequence[Bracket], instrument: Instrument) -> None:
         self.brackets = tuple(brackets)
@@ -75,6 +88,11 @@ class BracketTable:
         self.amounts = tuple(amount // common for amount in amounts)
         self.edges = tuple(-(-bracket.floor * POWERS_OF_TEN[self.size_scale] // UNIT) for bracket in brackets)
         """The least size of each bracket."""
+        exact = [bracket.floor * POWERS_OF_TEN[self.size_scale] for bracket in brackets]
+        shared = gcd(UNIT, *exact)
+        self.edge_scale: int = UNIT // shared
+        self.edge_sizes = tuple(edge // shared for edge in exact)
+        """Where each bracket begins, exactly: a size times ``edge_scale``."""
 
     def place(self, size: int) -> int:
         """Return which bracket a size lies in, from 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -34,6 +35,28 @@ class AssetTerms(NamedTuple):
     debit_divisor: int
     keep_ratio: Ratio
     """1 - haircut."""
+
+
+def credited(terms: AssetTerms | None, before: int, delta: int, prices: Sequence[int]) -> int | None:
+    """Return the value of an amount that moved: at face where it repays or draws a debit, the rest after haircut; each part rounded down.
+
+    Args:
+        terms: of the asset; None where the profile does not name it, which is worth 0.
+        before: the balance before.
+        delta: what moved, negative for what left.
+        prices: of every instrument.
+
+    Returns:
+        Minor units of the base currency; None where the asset has no price yet.
+    """
+    if terms is None:
+        return 0
+    price = prices[terms.first] * prices[terms.second] * prices[terms.third]
+    if price == 0:
+        return None
+    moved = abs(delta)
+    at_face = min(moved, max(-before, 0)) if delta > 0 else moved - min(moved, max(before, 0))
+    return at_face * price // terms.debit_divisor + (moved - at_face) * price * terms.keep // terms.value_divisor
 
 
 def asset_terms(name: str, given: AssetParameters, base: str, directory: Directory) -> tuple[int, AssetTerms]:

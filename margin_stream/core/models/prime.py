@@ -31,7 +31,7 @@ from margin_stream.core.model import (
     Statement,
     Truth,
 )
-from margin_stream.core.models.collateral import AssetParameters, AssetTerms, amount, asset_terms, less, per_billion, ratio
+from margin_stream.core.models.collateral import AssetParameters, AssetTerms, amount, asset_terms, credited, less, per_billion, ratio
 
 SECOND_NS = 1_000_000_000
 PeriodSeconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
@@ -131,7 +131,7 @@ class PrimeTerms:
     def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
         """See ``Terms.bounds``. Value and debit rise with every price, so their corners are exact; a guard joins opposite corners."""
         low_value = high_value = low_debit = high_debit = 0
-        value_open, debit_open = False, bool(portfolio.perpetuals)
+        value_open = debit_open = bool(portfolio.perpetuals)
         table = self.table
         for asset, balance in portfolio.balances.items():
             terms = table.get(asset)
@@ -169,6 +169,10 @@ class PrimeTerms:
                     greatest = 0
             spans.append((least, greatest))
         return spans
+
+    def open_bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+        """See ``Terms.open_bounds``. The corners of ``bounds`` are exact, term by term."""
+        return self.bounds(portfolio, lowest, highest, guards)
 
     def directions(self, portfolio: Portfolio) -> dict[int, int]:
         """See ``Terms.directions``."""
@@ -229,18 +233,7 @@ class PrimeTerms:
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
         """See ``Terms.credit``."""
-        terms = self.table.get(asset)
-        if terms is None:
-            return 0
-        price = prices[terms.first] * prices[terms.second] * prices[terms.third]
-        if price == 0:
-            return None
-        amount = abs(delta)
-        if delta > 0:
-            at_face = min(amount, max(-before, 0))
-        else:
-            at_face = amount - min(amount, max(before, 0))
-        return at_face * price // terms.debit_divisor + (amount - at_face) * price * terms.keep // terms.value_divisor
+        return credited(self.table.get(asset), before, delta, prices)
 
     def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Guard) -> list[SaleLeg]:
         """See ``Terms.sale``. Lowest haircut first, then in order of listing.
