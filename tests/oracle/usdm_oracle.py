@@ -332,7 +332,7 @@ class Oracle(PrimeOracle):
             return "pocket_invalid"
         money = self._instruments[instrument.currency].scale
         if number(event["price"]) < 0 or not all(
-            abs(number(event.get(name, "0"))) * 10**scale < 2**63
+            abs(number(event.get(name, "0"))) * 10**scale < 2 ** (62 if name == "price" else 96)
             for name, scale in (
                 ("quantity_delta", instrument.scale),
                 ("price", instrument.price_scale),
