@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -174,8 +175,17 @@ class Table:
             raise TableError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
-        """Close the database; one that was written to is sealed."""
-        self._db.close()
+        """Close the database; one that was written to is sealed.
+
+        Raises:
+            TableError: it could not be closed.
+        """
+        try:
+            self._db.close()
+        except Exception as error:
+            raise TableError(f"{self.path}: {error}") from error
         if not self._read_only and not self._broken:
-            _drop_options_files(self.path)
-            seal(self.path)
+            # Without a seal (a full disk, say) the database is examined before it is next opened: slower, and as safe.
+            with contextlib.suppress(OSError):
+                _drop_options_files(self.path)
+                seal(self.path)
