@@ -24,6 +24,7 @@ from margin_stream.host.lock import Lock
 from margin_stream.host.payloads import PayloadBuilder
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
+from margin_stream.journal.ending import NotInLog
 from margin_stream.journal.layout import (
     INTAKE_NAME,
     Layout,
@@ -96,12 +97,17 @@ class Host:
         self._group_items = group_items
         self._segment_limit = segment_limit
         path.mkdir(parents=True, exist_ok=True)
+        self._tables: list[Table] = []
+        self._writers: list[LogWriter] = []
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._lock = Lock(self.layout.lock)
         try:
             self.manifest = self._manifest(partitions)
             self._open()
         except BaseException:
-            self._lock.release()
+            # What went wrong is worth more than what goes wrong while letting go.
+            with contextlib.suppress(Exception):
+                self.abandon()
             raise
 
     def _manifest(self, partitions: int | None) -> Manifest:
@@ -119,8 +125,6 @@ class Host:
         if layout.making.exists() or names <= {"manifest.json.new", "making.new"}:
             self._disk.replace(layout.making, b"")
             return self._make(partitions or 1)
-        if "journal" in names:
-            raise StoreError(f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal: restore the manifest")
         raise StoreError(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...): name another folder")
 
     def _make(self, partitions: int) -> Manifest:
@@ -137,24 +141,22 @@ class Host:
         return manifest
 
     def _open(self) -> None:
-        layout, manifest, disk = self.layout, self.manifest, self._disk
-        store_id = manifest.identity
+        manifest = self.manifest
         self.system = System(manifest.partitions)
-        self._tables: list[Table] = []
         notes: list[str] = []
         markers = self._load_tables(notes)
-        intake_marker = markers[0]
-        journal_cut = intake_marker.journal if intake_marker else logs.START
-        self._journal = LogWriter(layout.journal, store_id, disk, after=journal_cut, segment_limit=self._segment_limit)
-        self._digests = LogWriter(layout.digests, store_id, disk)
-        self._effects = [
-            LogWriter(folder, store_id, disk, after=marker.effects if marker else logs.START, segment_limit=self._segment_limit)
-            for folder, marker in zip(layout.effects_logs(manifest.partitions), markers, strict=True)
-        ]
-        writers = [self._journal, self._digests, *self._effects]
+        try:
+            self._open_logs(markers)
+        except NotInLog as error:
+            # The log is sound, so the tables are another store's, or of a past that was rolled back. The log is the truth.
+            notes.append(f"tables are rebuilt from the journal: {error}")
+            self._close_logs()
+            markers = self._start_anew()
+            self._open_logs(markers)
+        journal_cut = markers[0].journal if markers[0] else logs.START
+        writers = self._writers
         for writer in writers:
             notes.extend(writer.warnings)
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._syncing: tuple[Future[None], list[list[Emitted]]] | None = None
         self._builder = PayloadBuilder()
         self._since_checkpoint = 0
@@ -168,11 +170,32 @@ class Host:
         self._recover(markers, journal_cut)
         self.recovery = Recovery(start, self.system.position - start, sum(w.cut_bytes for w in writers), tuple(notes))
 
+    def _open_logs(self, markers: list[Marker | None]) -> None:
+        layout, store_id, disk = self.layout, self.manifest.identity, self._disk
+
+        def opened(folder: Path, after: Cut = logs.START, limit: int = logs.SEGMENT_LIMIT) -> LogWriter:
+            writer = LogWriter(folder, store_id, disk, after=after, segment_limit=limit)
+            self._writers.append(writer)
+            return writer
+
+        intake = markers[0]
+        self._journal = opened(layout.journal, intake.journal if intake else logs.START, self._segment_limit)
+        self._digests = opened(layout.digests)
+        self._effects = [
+            opened(folder, marker.effects if marker else logs.START, self._segment_limit)
+            for folder, marker in zip(layout.effects_logs(self.manifest.partitions), markers, strict=True)
+        ]
+
+    def _close_logs(self) -> None:
+        while self._writers:
+            self._writers.pop().close()
+
     def _load_tables(self, notes: list[str]) -> list[Marker | None]:
         """Fill the folds from their checkpoints; where one is not to be trusted, all start from nothing."""
-        names = [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
+        names = self._table_names()
         try:
-            self._tables = [Table(self.layout.table(name)) for name in names]
+            for name in names:
+                self._tables.append(Table(self.layout.table(name)))
             loaded = checkpoints.load_intake(self._tables[0], self.manifest.partitions)
             if loaded is None:
                 raise Distrusted("")
@@ -187,11 +210,15 @@ class Host:
         except Exception as error:
             if str(error):
                 notes.append(f"tables are rebuilt from the journal: {error}")
-            self._remake_tables(names)
-            self.system = System(self.manifest.partitions)
-            return [None] * len(names)
+            return self._start_anew()
 
-    def _remake_tables(self, names: list[str]) -> None:
+    def _table_names(self) -> list[str]:
+        return [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
+
+    def _start_anew(self) -> list[Marker | None]:
+        """Make empty tables and folds in the place of those that are not to be trusted."""
+        names = self._table_names()
+        self.system = System(self.manifest.partitions)
         for table in self._tables:
             with contextlib.suppress(Exception):
                 table.close()
@@ -199,7 +226,9 @@ class Host:
         for name in names:
             if self.layout.table(name).exists():
                 shutil.rmtree(self.layout.table(name))
-        self._tables = [Table(self.layout.table(name)) for name in names]
+        for name in names:
+            self._tables.append(Table(self.layout.table(name)))
+        return [None] * len(names)
 
     def _recover(self, markers: list[Marker | None], cut: Cut) -> None:
         """Fold the journal behind the checkpoint; effects that are recorded already must come out the same, the rest is recorded."""
@@ -438,13 +467,14 @@ class Host:
             self.abandon()
 
     def abandon(self) -> None:
-        """Let go of everything without writing more, as a crash would."""
-        self._executor.shutdown(wait=True)
-        for writer in (self._journal, self._digests, *self._effects):
-            writer.close()
-        for table in self._tables:
-            table.close()
-        self._lock.release()
+        """Let go of everything without writing more, as a crash would. All is let go of, whatever fails; the first failure is raised."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._lock.release)
+            for table in self._tables:
+                stack.callback(table.close)
+            self._tables = []
+            stack.callback(self._close_logs)
+            stack.callback(self._executor.shutdown, wait=True)
 
     def __enter__(self) -> Host:
         return self

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.records import NO_CHAIN, CorruptLog, Cut
+from margin_stream.journal.records import NO_CHAIN, CorruptLog, Cut, reading
 
 MAGIC = b"MSHIGH01"
 SLOT = struct.Struct("<8s16sQQQQ32sI")
@@ -29,6 +29,8 @@ class HighWater(NamedTuple):
     cut: Cut
     damaged: tuple[str, ...]
     """What is wrong with a slot that was not used; the one that was is whole."""
+    certain: bool = True
+    """Both slots could be read. Else the one that is left may be the older, and the log was durable one group further."""
 
 
 def slot_bytes(store_id: bytes, writes: int, cut: Cut) -> bytes:
@@ -51,13 +53,23 @@ def write(disk: Disk, descriptor: int, store_id: bytes, writes: int, cut: Cut) -
 
 
 def read(path: Path, store_id: bytes) -> HighWater:
-    """Read a high-water file.
+    """Read a high-water file. Damage is read again: a writer may just be writing the slot.
 
     Raises:
         CorruptLog: missing, both slots damaged, or of another store.
     """
+    found = _read(path, store_id)
+    for _ in range(2):
+        if found.certain:
+            break
+        found = _read(path, store_id)
+    return found
+
+
+def _read(path: Path, store_id: bytes) -> HighWater:
     try:
-        data = path.read_bytes()
+        with reading(path):
+            data = path.read_bytes()
     except FileNotFoundError:
         raise CorruptLog(path, 0, "the high-water file is missing") from None
     found: list[tuple[int, Cut]] = []
@@ -80,4 +92,4 @@ def read(path: Path, store_id: bytes) -> HighWater:
     if not found:
         raise CorruptLog(path, 0, "both slots of the high-water file are damaged")
     writes, cut = max(found)
-    return HighWater(writes, cut, tuple(damaged))
+    return HighWater(writes, cut, tuple(damaged), len(found) == 2)

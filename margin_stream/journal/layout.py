@@ -113,12 +113,17 @@ def read_manifest(layout: Layout) -> Manifest:
 
     Raises:
         StoreMissing: there is none.
-        CorruptManifest: it does not match its checksum.
+        CorruptManifest: it does not match its checksum, or is missing beside a journal.
         StoreError: the store is of a newer format or engine.
     """
     try:
         data = layout.manifest.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
+        if layout.journal.exists() and not layout.making.exists():
+            raise CorruptManifest(
+                f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal: restore the manifest from a copy "
+                "(it never changes after a store is made)"
+            ) from None
         raise StoreMissing(
             f"{layout.root}: no store here (no manifest.json); `margin-stream ingest` makes one, --store names another"
         ) from None
