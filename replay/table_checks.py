@@ -52,8 +52,8 @@ def _stamp(layout: Layout) -> list[tuple[str, int, int]]:
             status = path.stat()
         except FileNotFoundError:
             continue
-        # RocksDB's text logs change whenever somebody reads.
-        if not path.name.startswith("LOG") and not path.is_dir():
+        # RocksDB's text logs and rocksdict's note are written anew whenever somebody reads.
+        if not path.name.startswith(("LOG", "rocksdict-config")) and not path.is_dir():
             stamps.append((str(path), status.st_size, status.st_mtime_ns))
     return stamps
 

@@ -179,8 +179,12 @@ class _Inspector:
     def recorded(self) -> None:
         """The log of recorded digests."""
         for record in self._records(self._layout.digests):
-            entry = msgspec.msgpack.decode(record.payload, type=RecordedDigest)
             path = self._layout.digests / segment_name(record.cut.segment)
+            try:
+                entry = msgspec.msgpack.decode(record.payload, type=RecordedDigest)
+            except msgspec.DecodeError as error:
+                self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")
+                continue
             self._digests.append(entry)
             self._digest_places.append((path, record.offset))
 
@@ -202,17 +206,15 @@ class _Inspector:
         sound = len(self._problems)
         for folder in self._layout.effects_logs(self._manifest.partitions):
             for record in self._records(folder):
-                for raw in msgspec.msgpack.decode(record.payload, type=list[msgspec.Raw]):
-                    data = bytes(raw)
-                    try:
-                        effect = decode_effect(data)
-                    except msgspec.DecodeError as error:
-                        path = folder / segment_name(record.cut.segment)
-                        self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")
-                        continue
-                    self.effect_count += 1
-                    if upto is not None and effect.position <= upto.position:
-                        whole.add(data)
+                try:
+                    for raw in msgspec.msgpack.decode(record.payload, type=list[msgspec.Raw]):
+                        effect = decode_effect(bytes(raw))
+                        self.effect_count += 1
+                        if upto is not None and effect.position <= upto.position:
+                            whole.add(bytes(raw))
+                except msgspec.DecodeError as error:
+                    path = folder / segment_name(record.cut.segment)
+                    self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")
         if upto is not None and len(self._problems) == sound and whole.hexdigest() != upto.effects:
             self._say(self._layout.effects, None, f"the recorded effects do not have the digest recorded at position {upto.position}")
 

@@ -46,6 +46,14 @@ def first_bytes(store_id: bytes) -> bytes:
     return b"".join(slot.ljust(SLOT_SPACING, b"\0") for slot in slots)
 
 
+def renewed_bytes(store_id: bytes, mark: HighWater) -> bytes:
+    """Return a whole file that says what a damaged one said."""
+    slots = [b"", b""]
+    for writes in (mark.writes, mark.writes + 1):
+        slots[writes % 2] = slot_bytes(store_id, writes, mark.cut)
+    return b"".join(slot.ljust(SLOT_SPACING, b"\0") for slot in slots)
+
+
 def write(disk: Disk, descriptor: int, store_id: bytes, writes: int, cut: Cut) -> None:
     """Write the next slot and make it durable."""
     disk.write(descriptor, slot_bytes(store_id, writes, cut), (writes % 2) * SLOT_SPACING)
@@ -88,6 +96,9 @@ def _read(path: Path, store_id: bytes) -> HighWater:
         _, store, writes, number, segment, at, chain, _ = SLOT.unpack(slot)
         if store != store_id:
             raise CorruptLog(path, offset + 8, f"the high-water file belongs to another store ({store.hex()})")
+        if writes % 2 != place:
+            # Written next would be the slot that holds the newest mark.
+            damaged.append(f"offset {offset}: the slot is in the other's place")
         found.append((writes, Cut(number, segment, at, bytes(chain))))
     if not found:
         raise CorruptLog(path, 0, "both slots of the high-water file are damaged")

@@ -84,13 +84,15 @@ class LogWriter:
         mark = highwater.read(folder / highwater.NAME, store_id)
         self.durable = mark.cut
         self.warnings = [f"{folder / highwater.NAME}: {what}; written anew" for what in mark.damaged]
-        self._renew = bool(mark.damaged)
         self._writes = mark.writes
         self.cut_bytes = 0
         """How much of a torn tail was cut on opening."""
         self.end, loose = find_end(folder, store_id, mark, after)
         for found in loose:
             self._cut(found)
+        if mark.damaged:
+            disk.replace(folder / highwater.NAME, highwater.renewed_bytes(store_id, mark))
+            self._writes += 1
         self._descriptor = disk.open(folder / segment_name(self.end.segment))
         try:
             self._mark = disk.open(folder / highwater.NAME)
@@ -98,7 +100,7 @@ class LogWriter:
             disk.close(self._descriptor)
             raise
         self._buffer: list[bytes] = []
-        if self.end.number > mark.cut.number or self._renew:
+        if self.end.number > mark.cut.number:
             # Whole records behind the mark were written but not acknowledged; they are kept, and durable from here on.
             try:
                 self.sync()
@@ -152,13 +154,12 @@ class LogWriter:
 
     def make_durable(self, cut: Cut) -> None:
         """Make everything written up to a cut durable, then move the high-water mark there. May run in another thread than ``append``."""
-        if cut.number == self.durable.number and not self._renew:
+        if cut.number == self.durable.number:
             return
         self._disk.sync(self._descriptor)
         self._writes += 1
         highwater.write(self._disk, self._mark, self._store_id, self._writes, cut)
         self.durable = cut
-        self._renew = False
 
     def sync(self) -> None:
         """Write and make durable all that was appended."""
