@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import msgspec
 
 from margin_stream.core.system import System
-from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
+from margin_stream.journal.ending import durable_cut
 from margin_stream.journal.layout import INTAKE_NAME, Layout, RecordedDigest, partition_name, read_manifest
 from margin_stream.journal.records import CorruptLog, Cut, Record, segment_name
 from margin_stream.tables import checkpoints
@@ -123,7 +123,7 @@ class StoreReader:
         # The order matters beside a writer: recorded digests are read first, so what they speak of is durable in the other logs.
         digests = self.layout.digests
         self.recorded = [_decoded(_recorded.decode, digests, record) for record in logs.read(digests, self.manifest.identity)]
-        self.durable = highwater.read(self.layout.journal / highwater.NAME, self.manifest.identity).cut
+        self.durable = durable_cut(self.layout.journal, self.manifest.identity)
         self.partitions = self.manifest.partitions
         self.last_record = self.durable.number
         self._cut = logs.START

@@ -10,7 +10,7 @@ import msgspec
 from margin_stream.core.checks import Fault
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
-from margin_stream.journal.ending import find_end
+from margin_stream.journal.ending import durable_cut, find_end
 from margin_stream.journal.layout import CorruptManifest, Layout, Manifest, RecordedDigest, read_manifest
 from margin_stream.journal.records import HEADER, NO_CHAIN, CorruptLog, Cut, Record, read_head, read_header, segment_name, segments
 from replay.replaying import EffectsDigest, replay
@@ -114,6 +114,7 @@ class _Inspector:
         identity = self._manifest.identity
         try:
             mark = highwater.read(folder / highwater.NAME, identity)
+            upto = mark.cut if mark.certain else durable_cut(folder, identity)
         except CorruptLog as damage:
             self._say(damage.path, damage.offset, damage.what)
             return
@@ -122,11 +123,11 @@ class _Inspector:
         last: Record | None = None
         visited = {1}
         try:
-            for record in logs.read(folder, identity, upto=mark.cut.number):
+            for record in logs.read(folder, identity, upto=upto.number):
                 last = record
                 visited.add(record.cut.segment)
                 yield record
-            if last is None and mark.cut.number == 0:
+            if last is None and upto.number == 0:
                 # Nothing is durable: the header of the first segment is checked all the same.
                 read_header(read_head(folder / segment_name(1)), folder / segment_name(1), identity, 1)
         except CorruptLog as damage:
@@ -135,7 +136,7 @@ class _Inspector:
         except FileNotFoundError:
             self._say(folder / segment_name(1), 0, "the segment is missing")
             return
-        if last is not None and last.cut.chain != mark.cut.chain:
+        if last is not None and last.cut.chain != upto.chain:
             self._say(folder / segment_name(last.cut.segment), last.offset, "the chain is not that of the high-water mark")
         end = last.cut if last is not None else Cut(0, 1, HEADER.size, NO_CHAIN)
         for first in segments(folder):

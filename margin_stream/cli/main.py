@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App, CycloptsError
 
-from margin_stream.cli import feeding, on_kafka, reading
+from margin_stream.cli import feeding, on_kafka, reading, repairing
 from margin_stream.cli.demo import demo
 from margin_stream.cli.output import CORRUPT, DONE, FAILED, INTERRUPTED, LOCKED, MISMATCH, UNREACHABLE, USAGE, UsageError, complain
 from margin_stream.core.checks import Fault, Mismatch
@@ -44,6 +44,7 @@ app.command(feeding.ingest)
 app.command(feeding.export)
 app.command(reading.replay_store, name="replay")
 app.command(reading.verify_store, name="verify")
+app.command(repairing.repair)
 app.command(reading.digest)
 app.command(reading.state)
 app.command(reading.calls)
@@ -89,7 +90,7 @@ def run(words: Sequence[str] | None = None) -> int:
         complain(str(error))
         return LOCKED
     except (CorruptManifest, CorruptLog) as error:
-        complain(f"{error}. `margin-stream verify` says what else is damaged")
+        complain(f"{error}. `margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended")
         return CORRUPT
     except Mismatch as error:
         complain(str(error))

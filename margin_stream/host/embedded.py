@@ -77,6 +77,7 @@ class Host:
         checkpoint_items: int = CHECKPOINT_ITEMS,
         group_items: int = GROUP_ITEMS,
         segment_limit: int = logs.SEGMENT_LIMIT,
+        lock: Lock | None = None,
     ) -> None:
         """Open a store, or make one.
 
@@ -87,6 +88,7 @@ class Host:
             checkpoint_items: a checkpoint follows about so many items.
             group_items: at most so many items make a record.
             segment_limit: bytes after which a journal segment is closed.
+            lock: the store's, already held; it is let go of with everything else.
 
         Raises:
             StoreLocked, CorruptManifest, CorruptLog, StoreError, Fault.
@@ -100,7 +102,7 @@ class Host:
         self._tables: list[Table] = []
         self._writers: list[LogWriter] = []
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
-        self._lock = Lock(self.layout.lock)
+        self._lock = lock or Lock(self.layout.lock)
         try:
             self.manifest = self._manifest(partitions)
             self._open()

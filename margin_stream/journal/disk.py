@@ -26,9 +26,37 @@ class Disk:
         """Return once what was written survives a power cut. The interpreter lock is released meanwhile."""
         os.fdatasync(descriptor)
 
+    def sync_file(self, path: Path) -> None:
+        """Make durable what was ever written to a file."""
+        descriptor = self.open(path)
+        try:
+            self.sync(descriptor)
+        finally:
+            self.close(descriptor)
+
     def truncate(self, descriptor: int, length: int) -> None:
         """Cut a file."""
         os.ftruncate(descriptor, length)
+
+    def cut(self, path: Path, offset: int) -> None:
+        """Cut a file for good; at 0 the file goes. Done again after a crash in the middle, it comes to the same."""
+        if offset == 0:
+            self.remove(path)
+            self.sync_folder(path.parent)
+            return
+        descriptor = self.open(path)
+        try:
+            self.truncate(descriptor, offset)
+            self.sync(descriptor)
+        finally:
+            self.close(descriptor)
+
+    def make_folder(self, path: Path) -> None:
+        """Make a folder, and those above it that are missing, for good."""
+        if not path.exists():
+            self.make_folder(path.parent)
+            path.mkdir(mode=0o700)
+            self.sync_folder(path.parent)
 
     def close(self, descriptor: int) -> None:
         """Close a descriptor."""

@@ -61,6 +61,9 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
         CorruptLog: damage at or below the durable mark, or bytes behind it that no crash explains.
     """
     durable = mark.cut
+    if after.number > durable.number and not mark.certain:
+        # The slot that is left is the older one. The tables were written after the newer, so the log must reach to what they know.
+        durable = after
     if after.number > durable.number:
         path = folder / highwater.NAME
         raise CorruptLog(
@@ -90,12 +93,22 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
         what = tail.what or f"the log ends at record {tail.cut.number}, but record {durable.number} was durable"
         raise CorruptLog(path, tail.cut.offset, what)
     known = chains.get(durable.number)
-    if durable.number and known is not None and known.chain != durable.chain:
+    if durable is mark.cut and durable.number and known is not None and known.chain != durable.chain:
         raise CorruptLog(path, known.offset, f"record {durable.number} does not have the chain of the high-water mark")
     if after != START and (after.number not in chains or chains[after.number] != after):
         raise NotInLog(path, after.offset, f"record {after.number} is not the one that the tables know")
     cut = tail.cut if tail.cut.offset else Cut(tail.cut.number, tail.cut.segment, HEADER.size, tail.cut.chain)
     return Ending(cut, _loose(folder, mark, cut, tail.what, unmade))
+
+
+def durable_cut(folder: Path, store_id: bytes) -> Cut:
+    """Return up to where readers may read: the mark, or where it is in doubt (a slot is damaged) the end of what is whole.
+
+    Raises:
+        CorruptLog: the high-water file cannot be used, or the log is damaged.
+    """
+    mark = highwater.read(folder / highwater.NAME, store_id)
+    return mark.cut if mark.certain else find_end(folder, store_id, mark).cut
 
 
 def _in_the_making(path: Path, end: Cut, durable: Cut, after: Cut) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from margin_stream.journal import highwater
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.ending import Loose, find_end
+from margin_stream.journal.ending import durable_cut, find_end
+from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.records import (
     HEADER,
     NO_CHAIN,
@@ -47,7 +48,7 @@ def read(folder: Path, store_id: bytes, cut: Cut = START, *, upto: int | None = 
     Raises:
         CorruptLog: damage at or below the durable mark, with file and offset.
     """
-    last = highwater.read(folder / highwater.NAME, store_id).cut.number if upto is None else upto
+    last = durable_cut(folder, store_id).number if upto is None else upto
     for found in walk(folder, store_id, cut):
         if isinstance(found, Tail):
             if found.cut.number < last:
@@ -89,12 +90,12 @@ class LogWriter:
         """How much of a torn tail was cut on opening."""
         self.end, loose = find_end(folder, store_id, mark, after)
         for found in loose:
-            self._cut(found)
-        if mark.damaged:
-            disk.replace(folder / highwater.NAME, highwater.renewed_bytes(store_id, mark))
-            self._writes += 1
+            self.cut_bytes += found.length
+            disk.cut(found.path, found.offset)
         self._descriptor = disk.open(folder / segment_name(self.end.segment))
         try:
+            if mark.damaged:
+                self._renew(mark)
             self._mark = disk.open(folder / highwater.NAME)
         except BaseException:
             disk.close(self._descriptor)
@@ -108,19 +109,12 @@ class LogWriter:
                 self.close()
                 raise
 
-    def _cut(self, loose: Loose) -> None:
-        """Cut what lies behind the end; a crash in the middle leaves it to be cut again."""
-        self.cut_bytes += loose.length
-        if loose.offset == 0:
-            self._disk.remove(loose.path)
-            self._disk.sync_folder(self.folder)
-            return
-        descriptor = self._disk.open(loose.path)
-        try:
-            self._disk.truncate(descriptor, loose.offset)
-            self._disk.sync(descriptor)
-        finally:
-            self._disk.close(descriptor)
+    def _renew(self, mark: HighWater) -> None:
+        """Write a damaged high-water file anew, as a whole: for the end of the log, once that is durable. The slot that is left may be the older."""
+        self._disk.sync(self._descriptor)
+        self._disk.replace(self.folder / highwater.NAME, highwater.renewed_bytes(self._store_id, mark._replace(cut=self.end)))
+        self._writes = mark.writes + 1
+        self.durable = self.end
 
     def append(self, payload: bytes) -> Cut:
         """Add a record to what the next ``write`` writes; return the cut behind it."""
