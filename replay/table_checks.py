@@ -52,8 +52,7 @@ def _stamp(layout: Layout) -> list[tuple[str, int, int]]:
             status = path.stat()
         except FileNotFoundError:
             continue
-        # RocksDB's text logs and rocksdict's note are written anew whenever somebody reads.
-        if not path.name.startswith(("LOG", "rocksdict-config")) and not path.is_dir():
+        if not path.is_dir():
             stamps.append((str(path), status.st_size, status.st_mtime_ns))
     return stamps
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +31,8 @@ def _options() -> Options:
     options.set_max_write_buffer_number(2)
     options.set_keep_log_file_num(2)
     options.set_max_open_files(-1)
+    # 4 MB a database by default, at once: much of a small disk.
+    options.set_manifest_preallocation_size(64 << 10)
     options.set_compression_type(DBCompressionType.lz4())
     blocks = BlockBasedOptions()
     blocks.set_block_cache(Cache(CACHE_BYTES))
@@ -37,6 +41,7 @@ def _options() -> Options:
 
 
 SEAL = "seal.json"
+CONFIG = "rocksdict-config.json"
 PROBE_S = 20
 _PROBE = """
 import sys
@@ -96,6 +101,20 @@ def _drop_options_files(path: Path) -> None:
         notes.unlink()
 
 
+def _view(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder of links to a database's files.
+
+    Whoever opens a database, for reading too, writes notes into its folder. Readers change nothing of a store, and read one on a read-only file system.
+    """
+    view = tempfile.TemporaryDirectory(prefix="margin-stream-")
+    for file in path.iterdir():
+        if file.name == CONFIG:
+            shutil.copy(file, view.name)
+        elif file.name not in (SEAL, SEAL + ".new", "LOCK") and not file.name.startswith(("LOG", "OPTIONS-")):
+            (Path(view.name) / file.name).symlink_to(file.absolute())
+    return view
+
+
 class Table:
     """An open database."""
 
@@ -112,13 +131,15 @@ class Table:
         self.path = path
         self._read_only = read_only
         self._broken = False
+        if read_only and path.exists():
+            self._view = _view(path)
         if not probed and path.exists():
             _examine(path)
         if not read_only:
             (path / SEAL).unlink(missing_ok=True)
         try:
             if read_only:
-                self._db = Rdict(str(path), options=_options(), access_type=AccessType.read_only())
+                self._db = Rdict(self._view.name, options=_options(), access_type=AccessType.read_only())
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _drop_options_files(path)
@@ -182,6 +203,8 @@ class Table:
         """
         try:
             self._db.close()
+            if self._read_only:
+                self._view.cleanup()
         except Exception as error:
             raise TableError(f"{self.path}: {error}") from error
         if not self._read_only and not self._broken:

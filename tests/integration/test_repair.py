@@ -50,11 +50,11 @@ def mend(store: Path) -> Verified:
 
 
 def content(store: Path) -> dict[str, str]:
-    """Everything in a store but who holds the lock, and what RocksDB notes when it is read."""
+    """Everything in a store but who holds the lock."""
     return {
         str(path.relative_to(store)): sha256(path.read_bytes()).hexdigest()
         for path in store.rglob("*")
-        if path.is_file() and path.name != "lock" and not path.name.startswith(("LOG", "rocksdict-config"))
+        if path.is_file() and path.name != "lock"
     }
 
 
