@@ -17,6 +17,7 @@ class StoppingDisk(Disk):
     """Stops at the n-th call, before or after doing it; for a write perhaps in the middle."""
 
     def __init__(self, stop_at: int | None = None, *, torn: int | None = None) -> None:
+        super().__init__()
         self.calls: list[str] = []
         self._stop_at = stop_at
         self._torn = torn
@@ -62,6 +63,7 @@ class ForgetfulDisk(Disk):
     """Remembers what was synced, and can take back what was not, as a power cut does."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._unsynced: dict[tuple[int, int], list[tuple[int, bytes, int]]] = {}
 
     @staticmethod

@@ -1,7 +1,8 @@
 """``python -m tests.simulation.media WHAT --trials N --seed S``: campaigns against the embedded host's files.
 
 WHAT is ``flips`` (one bit of any file), ``shapes`` (pages, segments, files of another time or store, missing ones), ``torn`` (records torn at every
-byte), ``calls`` (a crash, a power cut and a refusal at every call to the disk of a workload). ``kills`` are in ``tests.simulation.kills``.
+byte), ``calls`` (a crash, a power cut and a refusal at every call to the disk of a workload), ``libfiu`` (failing calls to the system of the whole process),
+``limits`` (few files, little memory). ``kills`` are in ``tests.simulation.kills``.
 Every failure prints the command that repeats it; the last line is a JSON object of counts.
 """
 
@@ -14,7 +15,7 @@ import sys
 import time
 from typing import NamedTuple
 
-from tests.simulation import damage, guarding, io_calls, torn
+from tests.simulation import damage, guarding, io_calls, machine, torn
 
 
 class Campaign(NamedTuple):
@@ -31,6 +32,8 @@ CAMPAIGNS = {
     "shapes": Campaign(damage.shape_trial, 1_000, damage.SEEDS_A_STORE, 120),
     "torn": Campaign(torn.trial, 20, 1, 1800),
     "calls": Campaign(io_calls.trial, 20, 1, 1800),
+    "libfiu": Campaign(machine.calls_trial, 1_000, 1, 300),
+    "limits": Campaign(machine.limits_trial, 1_000, 1, 300),
 }
 
 

@@ -16,6 +16,7 @@ from tests.folding import fold
 class Workload(NamedTuple):
     """A day and the cuts in which it is stored."""
 
+    seed: int
     lines: list[bytes]
     partitions: int
     group: int
@@ -41,6 +42,7 @@ def workload(seed: int, steps: int = 150) -> Workload:
     """Return a workload with noise: refusals, duplicates, late items."""
     rng = Random(f"workload {seed}")
     return Workload(
+        seed,
         random_day(rng.randrange(10**6), accounts=rng.randint(3, 9), steps=steps, noisy=True),
         partitions=rng.choice((1, 2, 3)),
         group=rng.choice((5, 15, 40)),
