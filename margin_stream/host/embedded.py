@@ -107,9 +107,7 @@ class Host:
             self.manifest = self._manifest(partitions)
             self._open()
         except BaseException:
-            # What went wrong is worth more than what goes wrong while letting go.
-            with contextlib.suppress(Exception):
-                self.abandon()
+            self._let_go()
             raise
 
     def _manifest(self, partitions: int | None) -> Manifest:
@@ -462,10 +460,17 @@ class Host:
     def close(self) -> Digests:
         """Commit, checkpoint, and let the next writer in; return the digests."""
         try:
-            if self._since_checkpoint or self._builder.count or self._syncing or self.system.position == 0:
-                return self.checkpoint()
-            return self.system.digests()
-        finally:
+            due = self._since_checkpoint or self._builder.count or self._syncing or self.system.position == 0
+            digests = self.checkpoint() if due else self.system.digests()
+        except BaseException:
+            self._let_go()
+            raise
+        self.abandon()
+        return digests
+
+    def _let_go(self) -> None:
+        """Let go after a failure: it is worth more than what fails while letting go."""
+        with contextlib.suppress(Exception):
             self.abandon()
 
     def abandon(self) -> None:
@@ -485,7 +490,7 @@ class Host:
         if kind is None:
             self.close()
         else:
-            self.abandon()
+            self._let_go()
 
 
 __all__ = ["Fault", "Host", "Recovery"]

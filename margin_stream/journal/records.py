@@ -129,7 +129,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def read_head(path: Path) -> bytes:
     """Return as many bytes of a segment as its header has, or fewer where there are no more."""
-    with reading(path), path.open("rb") as file:
+    with reading(path), path.open("rb", buffering=0) as file:
         return file.read(HEADER.size)
 
 
@@ -156,7 +156,7 @@ def walk(folder: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tail]:
         cut = Cut(tail.cut.number, following, 0, tail.cut.chain)
 
 
-def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tail]:
+def read_segment(path: Path, store_id: bytes, cut: Cut, *, ahead: bool = True) -> Iterator[Record | Tail]:
     """Yield the records of a segment behind a cut, then a Tail that says how it ended.
 
     Nothing is raised for damaged records: the caller knows whether the place was durable. A damaged header is raised.
@@ -165,9 +165,16 @@ def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tai
         path: the segment file.
         store_id: 16 bytes.
         cut: where to begin; offset 0 begins at the segment's start and checks that its header continues the chain.
+        ahead: read more than is asked for, which is quick. What the medium cannot read is read again without, so that its place is exact.
     """
-    with reading(path), path.open("rb") as file:
-        header = file.read(HEADER.size)
+    with reading(path), path.open("rb", buffering=-1 if ahead else 0) as file:
+        try:
+            header = file.read(HEADER.size)
+        except OSError as error:
+            if not ahead or error.errno != errno.EIO:
+                raise
+            yield from read_segment(path, store_id, cut, ahead=False)
+            return
         before = read_header(header, path, store_id, cut.segment)
         number, offset, chain = cut.number, cut.offset, cut.chain
         if offset == 0:
@@ -179,8 +186,15 @@ def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tai
             here = Cut(number, cut.segment, offset, chain)
             try:
                 head = file.read(RECORD.size)
+                length = RECORD.unpack(head)[0] if len(head) == RECORD.size else 0
+                payload = file.read(length) if length <= PAYLOAD_LIMIT else b""
             except OSError as error:
-                yield Tail(here, unreadable(error, number + 1))
+                if error.errno != errno.EIO:
+                    raise
+                if ahead:
+                    yield from read_segment(path, store_id, here, ahead=False)
+                else:
+                    yield Tail(here, f"{UNREADABLE}record {number + 1} cannot be read: {error.strerror}")
                 return
             if not head:
                 yield Tail(here, "")
@@ -191,11 +205,6 @@ def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tai
             length, got, crc = RECORD.unpack(head)
             if length > PAYLOAD_LIMIT:
                 yield Tail(here, f"record {number + 1} is damaged: its length reads {length}")
-                return
-            try:
-                payload = file.read(length)
-            except OSError as error:
-                yield Tail(here, unreadable(error, number + 1))
                 return
             if len(payload) < length:
                 yield Tail(here, f"record {number + 1} is torn: {len(payload)} of {length} bytes")
@@ -211,13 +220,6 @@ def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tai
             end = offset + RECORD.size + length
             yield Record(number, offset, payload, Cut(number, cut.segment, end, chain))
             offset = end
-
-
-def unreadable(error: OSError, number: int) -> str:
-    """Return what a Tail says of a record that the medium cannot read; any other error is raised again."""
-    if error.errno != errno.EIO:
-        raise error
-    return f"{UNREADABLE}record {number} cannot be read: {error.strerror}"
 
 
 UNREADABLE = "the medium failed: "

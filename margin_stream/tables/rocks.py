@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -55,7 +56,12 @@ def _sums(path: Path) -> dict[str, str]:
     found = {}
     for file in sorted(path.iterdir()):
         if file.name not in (SEAL, SEAL + ".new", "LOCK") and not file.name.startswith("LOG"):
-            found[file.name] = sha256(file.read_bytes()).hexdigest()
+            try:
+                found[file.name] = sha256(file.read_bytes()).hexdigest()
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                raise TableError(f"{file}: offset 0: the medium cannot read the file: {error.strerror}") from error
     return found
 
 
@@ -206,6 +212,9 @@ class Table:
             if self._read_only:
                 self._view.cleanup()
         except Exception as error:
+            if self._broken:
+                # It follows from the failure that was raised before.
+                return
             raise TableError(f"{self.path}: {error}") from error
         if not self._read_only and not self._broken:
             # Without a seal (a full disk, say) the database is examined before it is next opened: slower, and as safe.
