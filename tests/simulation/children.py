@@ -5,6 +5,7 @@ How many lines are acknowledged is told through shared memory, which works when 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -104,7 +105,8 @@ def write(work: Workload, path: Path, counter: Counter, fault: Fault, pause_s: f
             time.sleep(pause_s)
         host.close()
     except BaseException:
-        host.abandon()
+        with contextlib.suppress(Exception):
+            host.abandon()
         raise
     counter.value = counter.value | FINISHED
 

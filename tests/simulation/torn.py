@@ -15,8 +15,8 @@ from tests.simulation import checker
 from tests.simulation.stores import Made, made
 
 
-def trial(seed: int) -> dict[str, int]:
-    """Tear the record behind the mark, and the last one before it, at every byte, in every log of a store."""
+def trial(seed: int, stride: int = 1) -> dict[str, int]:
+    """Tear the record behind the mark, and the last one before it, at every byte (or every so many), in every log of a store."""
     store = made(seed, "closed" if seed % 2 else "killed")
     folder = Path(tempfile.mkdtemp(prefix="torn-"))
     counts = {"unacknowledged": 0, "acknowledged": 0}
@@ -34,14 +34,14 @@ def trial(seed: int) -> dict[str, int]:
             # The header is durable before a record follows it.
             end = max(store.durable[segment.relative_to(root)], HEADER.size)
             whole = segment.read_bytes()
-            for length in range(last if mark.number else 0, end):
+            for length in range(last if mark.number else 0, end, stride):
                 segment.write_bytes(whole[:length])
                 _acknowledged(store, root, segment, look=length % 8 == 0 or length == end - 1)
                 counts["acknowledged"] += 1
             # Behind the mark a killed writer may have left whole records of effects: these are torn instead of one of ours.
             behind = whole[end:] or record_bytes(mark.number + 1, bytes((seed + n) % 251 for n in range(40 + seed % 60)))
             # A killed store is laid down anew each time, and its tables are examined by other processes: fewer bytes of it.
-            for length in range(1, len(behind), 1 if store.state == "closed" else 40):
+            for length in range(1, len(behind), stride if store.state == "closed" else 40 * stride):
                 for filling in (b"", bytes(len(behind) - length)):
                     if store.state != "closed":
                         shutil.rmtree(root)
