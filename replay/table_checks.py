@@ -64,6 +64,7 @@ class _Attempt:
         self._recorded = recorded
         self._problems: list[tuple[Path, str]] = []
         self._system = System(manifest.partitions)
+        self._compared: dict[tuple[Path, Cut], CorruptLog | None] = {}
 
     def check(self) -> TableChecks:
         names = [INTAKE_NAME, *(partition_name(n) for n in range(self._manifest.partitions))]
@@ -93,7 +94,8 @@ class _Attempt:
 
     def _marker(self, place: int, path: Path) -> Marker | None:
         """Load a table and return its marker, if it has one."""
-        if not path.exists():
+        # Without CURRENT the database was never made to the end.
+        if not (path / "CURRENT").exists():
             if self._recorded:
                 self._say(path, f"the table is missing; {REBUILT}")
             return None
@@ -119,14 +121,23 @@ class _Attempt:
 
     def _check_cut(self, path: Path, log: Path, cut: Cut) -> None:
         """A marker's place in a log must be one of the log's. The mark is read now: what a checkpoint speaks of was durable before it."""
-        try:
-            find_end(log, self._manifest.identity, highwater.read(log / highwater.NAME, self._manifest.identity), cut)
-        except NotInLog as error:
+        # Tables of one checkpoint share a place in the journal: a segment is not read once for each.
+        if (log, cut) not in self._compared:
+            self._compared[log, cut] = self._compare(log, cut)
+        error = self._compared[log, cut]
+        if isinstance(error, NotInLog):
             self._say(path, f"the table is of another journal ({error}); {REBUILT}")
-        except CorruptLog as error:
-            if error.path.name == highwater.NAME:
-                self._say(error.path, error.what)
+        elif error is not None and error.path.name == highwater.NAME:
             # Damage of the log itself has been named already.
+            self._say(error.path, error.what)
+
+    def _compare(self, log: Path, cut: Cut) -> CorruptLog | None:
+        identity = self._manifest.identity
+        try:
+            find_end(log, identity, highwater.read(log / highwater.NAME, identity), cut)
+        except CorruptLog as error:
+            return error
+        return None
 
     def _check_identities(self, path: Path) -> None:
         for name, book in sorted(self._system.intake.books.items()):

@@ -137,10 +137,13 @@ class Table:
         self.path = path
         self._read_only = read_only
         self._broken = False
-        if read_only and path.exists():
-            self._view = _view(path)
-        if not probed and path.exists():
-            _examine(path)
+        try:
+            if read_only and path.exists():
+                self._view = _view(path)
+            if not probed and path.exists():
+                _examine(path)
+        except FileNotFoundError as error:
+            raise TableError(f"{error.filename}: the file went away while it was read: somebody writes to the database") from error
         if not read_only:
             (path / SEAL).unlink(missing_ok=True)
         try:

@@ -11,6 +11,8 @@ import pytest
 
 from margin_stream.host.embedded import Host
 from margin_stream.journal import highwater
+from margin_stream.tables.rocks import Table, TableError
+from replay import table_checks
 from replay.replaying import replay
 from replay.verifying import verify
 from tests.days import random_day
@@ -79,3 +81,35 @@ def test_a_writer_that_checkpoints_between_any_two_steps_of_verify_is_no_damage(
             monkeypatch.undo()
             assert found.ok, found.problems
         assert 60 < taken < len(lines)
+
+
+def test_a_database_whose_making_was_interrupted_is_no_damage_before_the_first_checkpoint(tmp_path: Path) -> None:
+    host = Host(tmp_path / "s")
+    host.ingest(random_day(5)[:20])
+    host.abandon()
+    for name in ("CURRENT", "seal.json"):
+        (tmp_path / "s" / "tables" / "p0000" / name).unlink()
+    assert verify(tmp_path / "s").ok
+    with Host(tmp_path / "s") as host:
+        assert host.recovery.folded > 0
+    (tmp_path / "s" / "tables" / "p0000" / "CURRENT").unlink()
+    assert not verify(tmp_path / "s").ok
+
+
+def test_a_file_of_a_table_that_goes_away_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host(tmp_path / "s") as host:
+        host.ingest(random_day(5))
+    gone = tmp_path / "s" / "tables" / "p0000" / "000099.sst"
+    gone.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(TableError, match="somebody writes"):
+        Table(gone.parent, read_only=True)
+    attempt = table_checks._Attempt.check
+
+    def removed_meanwhile(self: table_checks._Attempt) -> table_checks.TableChecks:
+        found = attempt(self)
+        gone.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(table_checks._Attempt, "check", removed_meanwhile)
+    monkeypatch.setattr(table_checks, "_stamp", lambda _: [gone.is_symlink()])
+    assert verify(tmp_path / "s").ok

@@ -14,14 +14,20 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 from margin_stream.host.embedded import Host
+from margin_stream.journal.layout import StoreMissing
+from replay.replaying import replay
 from replay.verifying import verify
 from tests.days import random_day
 from tests.folding import fold
 from tests.simulation import checker, guarding
+
+READERS = 8
+"""One trial in so many has a reader all along."""
 
 
 def ingest_and_report(path: Path, lines: list[bytes], pipe: int, group: int, checkpoint: int) -> None:
@@ -66,6 +72,37 @@ def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, check
     return int.from_bytes(reported[(count - 1) * 8 : count * 8], "big") if count else 0, bool(ended)
 
 
+def read_along(path: Path) -> Callable[[], None]:
+    """Fork a reader that verifies and replays while the store is written to and killed; return what waits for it and raises what it found."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            for _ in range(4):
+                try:
+                    found = verify(path, fold=False)
+                    assert found.ok, found.problems
+                    replayed = replay(path)
+                    assert replayed.equal, replayed.first_difference
+                except StoreMissing:
+                    continue
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode()[:4000])
+        finally:
+            os._exit(0)
+    os.close(writing)
+
+    def wait() -> None:
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        if said:
+            raise AssertionError(f"a reader found {said.decode(errors='replace')}")
+
+    return wait
+
+
 def trial(seed: int) -> dict[str, int]:
     """One day, killed two to four times (the later ones hit recovery), then finished and checked. Raises AssertionError."""
     rng = Random(seed)
@@ -75,8 +112,12 @@ def trial(seed: int) -> dict[str, int]:
     try:
         path = folder / "s"
         acknowledged = kills = 0
+        reader = seed % READERS == 0
         for _ in range(rng.randint(2, 4)):
+            done_reading = read_along(path) if reader else None
             got, ended = killed_run(path, lines, rng.uniform(0.0, 0.12), rng.choice((3, 17, 60)), rng.choice((20, 100, 10_000)))
+            if done_reading is not None:
+                done_reading()
             acknowledged = max(acknowledged, got)
             kills += not ended
         host = Host(path, partitions=1 + len(lines) % 3)
@@ -87,7 +128,7 @@ def trial(seed: int) -> dict[str, int]:
         checker.check(path, lines, len(lines))
         found = verify(path)
         assert found.ok, found.problems
-        return {"kills": kills}
+        return {"kills": kills, "with a reader": int(reader)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -100,6 +141,7 @@ def run(trials: int, seed: int, workers: int) -> dict[str, object]:
     return {
         "trials": outcome.counts["trials"],
         "kills": outcome.counts["kills"],
+        "with a reader": outcome.counts["with a reader"],
         "failures": len(failures),
         "first_seed": seed,
         "failed": failures[:5],
