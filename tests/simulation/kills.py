@@ -26,7 +26,7 @@ from tests.days import random_day
 from tests.folding import fold
 from tests.simulation import checker, guarding
 
-READERS = 8
+READERS = 16
 """One trial in so many has a reader all along."""
 
 
