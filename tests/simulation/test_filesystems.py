@@ -26,7 +26,8 @@ from tests.simulation.workloads import workload
 
 pytestmark = pytest.mark.slow
 NONE = Fault("none")
-SEED = 7
+SEED = 18
+"""Of a workload of many small groups, so that a writer is in the middle of it for seconds."""
 WORK = workload(SEED, STEPS)
 REFERENCE = WORK.reference()
 
@@ -36,7 +37,7 @@ def settled(path: Path, end: Ended) -> None:
     shutil.rmtree(path)
 
 
-def started(path: Path, folder: Path, after_lines: int, pause_s: float = 0.03) -> tuple[subprocess.Popen[bytes], Path]:
+def started(path: Path, folder: Path, after_lines: int, pause_s: float = 0.15) -> tuple[subprocess.Popen[bytes], Path]:
     """Start a slow writer, and return once it has acknowledged some lines."""
     counter = folder / f"counter-{time.monotonic_ns()}"
     Counter(counter)
@@ -63,10 +64,11 @@ def test_a_full_disk_of_8_mb_stops_the_writer_at_every_stage_and_loses_nothing(t
             stopped += not end.finished
             assert end.finished or "No space left" in end.said, end.said
             if (disk / "s" / "manifest.json").exists():
-                assert verify(disk / "s").ok or free_kb < 3000
+                # A reader on the full disk: at most tables, which are a cache, are half made.
+                assert all("/tables" in problem.file for problem in verify(disk / "s", fold=False).problems)
             (disk / "ballast").unlink()
             settled(disk / "s", end)
-        assert stopped > len(sizes) // 2
+        assert len(sizes) // 2 < stopped
 
 
 def test_a_disk_that_fills_up_under_a_running_writer_stops_it(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_a_table_that_cannot_be_read_is_rebuilt(tmp_path: Path) -> None:
 def test_a_stopped_writer_keeps_its_lock_and_goes_on_when_it_wakes(tmp_path: Path) -> None:
     """SIGSTOP is no death: a second writer is refused, readers read on, and nothing is written twice."""
     path = tmp_path / "s"
-    process, counter = started(path, tmp_path, 1, pause_s=0.3)
+    process, counter = started(path, tmp_path, 20)
     for _ in range(3):
         process.send_signal(signal.SIGSTOP)
         time.sleep(0.1)
