@@ -113,7 +113,8 @@ class _Attempt:
             if marker is None and self._recorded:
                 self._say(path, f"the table has no marker; {REBUILT}")
         except (Distrusted, TableError) as error:
-            self._say(path, f"{error}; {REBUILT}")
+            file = error.file if isinstance(error, TableError) else None
+            self._say(file or path, f"{error}; {REBUILT}")
         finally:
             if table is not None:
                 table.close()

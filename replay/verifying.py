@@ -118,8 +118,8 @@ class _Inspector:
         except CorruptLog as damage:
             self._say(damage.path, damage.offset, damage.what)
             return
-        for what in mark.damaged:
-            self._say(folder / highwater.NAME, None, what)
+        for offset, what in mark.damaged:
+            self._say(folder / highwater.NAME, offset, what)
         last: Record | None = None
         visited = {1}
         try:

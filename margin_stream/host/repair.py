@@ -197,10 +197,10 @@ class _Planner:
         does = f"write the file anew for record {end.number}, "
         does += "the end of the log: what a damaged slot said can be no more" if not mark.certain else "as it says"
         cut = mark.cut if mark.certain else end
-        for what in mark.damaged:
-            self._add(path, None, what, "rewrite", does, self._kept(path))
+        for offset, what in mark.damaged:
+            self._add(path, offset, what, "rewrite", does, self._kept(path))
         self._marks.append((path, highwater.renewed_bytes(manifest.identity, mark._replace(cut=cut))))
-        return [problem for problem in left if not (problem.file == str(path) and problem.what in mark.damaged)]
+        return [problem for problem in left if not (problem.file == str(path) and (problem.offset, problem.what) in mark.damaged)]
 
     def _cut(self, loose: tuple[Loose, ...]) -> None:
         for found in loose:

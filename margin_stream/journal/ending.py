@@ -67,7 +67,9 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
     if after.number > durable.number:
         path = folder / highwater.NAME
         raise CorruptLog(
-            path, 0, f"the tables know record {after.number}, the high-water mark says {durable.number}: acknowledged records are gone"
+            path,
+            0,
+            f"the tables know record {after.number}, the high-water mark says {durable.number}: acknowledged records are gone, or the file is of an earlier time",
         )
     begin = after
     if after != START:

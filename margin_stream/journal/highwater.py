@@ -22,12 +22,19 @@ SIZE = 2 * SLOT_SPACING
 NAME = "highwater"
 
 
+class SlotDamage(NamedTuple):
+    """A place in the file that is not as it should be."""
+
+    offset: int
+    what: str
+
+
 class HighWater(NamedTuple):
     """What a high-water file says."""
 
     writes: int
     cut: Cut
-    damaged: tuple[str, ...]
+    damaged: tuple[SlotDamage, ...]
     """What is wrong with a slot that was not used; the one that was is whole."""
     certain: bool = True
     """Both slots could be read. Else the one that is left may be the older, and the log was durable one group further."""
@@ -81,24 +88,24 @@ def _read(path: Path, store_id: bytes) -> HighWater:
     except FileNotFoundError:
         raise CorruptLog(path, 0, "the high-water file is missing") from None
     found: list[tuple[int, Cut]] = []
-    damaged: list[str] = []
+    damaged: list[SlotDamage] = []
     if len(data) != SIZE:
-        damaged.append(f"offset 0: the file has {len(data)} bytes, not {SIZE}")
+        damaged.append(SlotDamage(0, f"the file has {len(data)} bytes, not {SIZE}"))
     for place in range(2):
         offset = place * SLOT_SPACING
         slot = data[offset : offset + SLOT.size]
         spare = data[offset + SLOT.size : offset + SLOT_SPACING]
         if len(slot) < SLOT.size or zlib.crc32(slot[:-4]) != int.from_bytes(slot[-4:], "little"):
-            damaged.append(f"offset {offset}: the slot does not match its checksum")
+            damaged.append(SlotDamage(offset, "the slot does not match its checksum"))
             continue
         if any(spare):
-            damaged.append(f"offset {offset + SLOT.size}: not zero")
+            damaged.append(SlotDamage(offset + SLOT.size, "the bytes behind the slot are not zero"))
         _, store, writes, number, segment, at, chain, _ = SLOT.unpack(slot)
         if store != store_id:
             raise CorruptLog(path, offset + 8, f"the high-water file belongs to another store ({store.hex()})")
         if writes % 2 != place:
             # Written next would be the slot that holds the newest mark.
-            damaged.append(f"offset {offset}: the slot is in the other's place")
+            damaged.append(SlotDamage(offset, "the slot is in the other's place"))
         found.append((writes, Cut(number, segment, at, bytes(chain))))
     if not found:
         raise CorruptLog(path, 0, "both slots of the high-water file are damaged")

@@ -84,7 +84,7 @@ class LogWriter:
         self._segment_limit = segment_limit
         mark = highwater.read(folder / highwater.NAME, store_id)
         self.durable = mark.cut
-        self.warnings = [f"{folder / highwater.NAME}: {what}; written anew" for what in mark.damaged]
+        self.warnings = [f"{folder / highwater.NAME}: offset {offset}: {what}; written anew" for offset, what in mark.damaged]
         self._writes = mark.writes
         self.cut_bytes = 0
         """How much of a torn tail was cut on opening."""

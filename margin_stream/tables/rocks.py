@@ -23,6 +23,15 @@ BUFFER_BYTES = 4 << 20
 class TableError(Exception):
     """A database cannot be read or written; the tables can be rebuilt from the journal."""
 
+    def __init__(self, what: str, file: Path | None = None) -> None:
+        """
+        Args:
+            what: where it is, and what is wrong.
+            file: the file that is damaged, where one is known.
+        """
+        super().__init__(what)
+        self.file = file
+
 
 def _options() -> Options:
     options = Options(raw_mode=True)
@@ -61,7 +70,7 @@ def _sums(path: Path) -> dict[str, str]:
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
-                raise TableError(f"{file}: offset 0: the medium cannot read the file: {error.strerror}") from error
+                raise TableError(f"{file}: offset 0: the medium cannot read the file: {error.strerror}", file) from error
     return found
 
 
@@ -84,11 +93,11 @@ def _examine(path: Path) -> None:
         try:
             noted = json.loads((path / SEAL).read_bytes())
         except ValueError:
-            raise TableError(f"{path / SEAL}: offset 0: the seal is damaged") from None
+            raise TableError(f"{path / SEAL}: offset 0: the seal is damaged", path / SEAL) from None
         sums = _sums(path)
         for name in sorted({*noted, *sums} if isinstance(noted, dict) else {SEAL}):
             if not isinstance(noted, dict) or noted.get(name) != sums.get(name):
-                raise TableError(f"{path / name}: offset 0: the file does not match its checksum")
+                raise TableError(f"{path / name}: offset 0: the file does not match its checksum", path / name)
         return
     command = [sys.executable, "-c", _PROBE, str(path)]
     limit = PROBE_S + sum(file.stat().st_size for file in path.iterdir()) / 10e6
