@@ -67,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Repair:
-    """A store under repair: holds the writer's lock from the first look to the last check."""
+    """A store under repair: holds the writer's lock from the first look until the store has been opened and closed again."""
 
     def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
         """
@@ -194,9 +194,9 @@ class _Planner:
         self._cut(loose)
         if not mark.damaged:
             return left
-        does = f"write the file anew for record {end.number}, "
-        does += "the end of the log: what a damaged slot said can be no more" if not mark.certain else "as it says"
+        # A whole slot beside a damaged one may be the older: then the tables and the records say how far it was, as they do on opening.
         cut = mark.cut if mark.certain else end
+        does = f"write the file anew for record {cut.number}, " + ("as it says" if mark.certain else "the end of what is whole")
         for offset, what in mark.damaged:
             self._add(path, offset, what, "rewrite", does, self._kept(path))
         self._marks.append((path, highwater.renewed_bytes(manifest.identity, mark._replace(cut=cut))))
