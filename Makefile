@@ -4,13 +4,14 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 N ?= 50
 SEED ?= 1
+WHAT ?= flips
 DATA ?= ../shared/data
 WORKERS ?= $(shell nproc)
 # uv trusts the certificates that this machine trusts.
 export UV_NATIVE_TLS := 1
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo test check inputs bench bench-kafka kafka kafka-demo simulate simulate-kafka simulate-brokers lock schemas clean
+.PHONY: help demo test check inputs bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-brokers lock schemas clean
 
 help:
 	@echo "make demo      a crash day, 1,000 accounts: calls, answers, kill, recovery, replay, verify (under a minute)"
@@ -21,6 +22,7 @@ help:
 	@echo "make bench-kafka  benchmarks on a real broker, beside Faust the plain way"
 	@echo "make inputs    N times as many duplicated, reordered and malformed inputs as make test tries (N=$(N))"
 	@echo "make simulate  N kills of an ingest at random moments (N=$(N) SEED=$(SEED))"
+	@echo "make simulate-media  damaged and failing disks: WHAT=flips|shapes|torn|calls|libfiu|limits (WHAT=$(WHAT) N SEED; N left out: the full count)"
 	@echo "make simulate-kafka    N trials with faults on a real broker (N=$(N) SEED=$(SEED))"
 	@echo "make simulate-brokers  three brokers, one killed while producing, five times"
 	@echo "make schemas   write JSON Schema, samples and the catalogues of events, errors and settings anew from the code"
@@ -41,7 +43,10 @@ kafka: .tools/kafka/libs/.complete
 kafka-demo: $(VENV)/.ready kafka
 	@$(BIN)/python -m margin_stream.cli.kafka_demo
 
-test: $(VENV)/.ready kafka
+faults:
+	@./.ci/faults/fetch
+
+test: $(VENV)/.ready kafka faults
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.ready
@@ -61,6 +66,9 @@ bench: $(VENV)/.ready
 
 simulate: $(VENV)/.ready
 	$(BIN)/python -m tests.simulation.kills --trials $(N) --seed $(SEED) --workers $(WORKERS)
+
+simulate-media: $(VENV)/.ready faults
+	$(BIN)/python -m tests.simulation.media $(WHAT) $(if $(filter command line environment,$(origin N)),--trials $(N)) --seed $(SEED) --workers $(WORKERS)
 
 simulate-kafka: $(VENV)/.ready kafka
 	$(BIN)/python -m tests.kafka.trials --trials $(N) --seed $(SEED)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from margin_stream.core.system import System
-from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
+from margin_stream.journal.ending import durable_cut
 from margin_stream.journal.layout import INTAKE_NAME, Layout, RecordedDigest, partition_name, read_manifest
-from margin_stream.journal.records import Cut, Record
+from margin_stream.journal.records import CorruptLog, Cut, Record, segment_name
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted
 from margin_stream.tables.rocks import Table, TableError
@@ -98,6 +98,18 @@ def source_of(place: Place) -> Source:
     return StoreReader(place) if isinstance(place, Path) else place
 
 
+T = TypeVar("T")
+
+
+def _decoded(decode: Callable[[bytes], T], folder: Path, record: Record) -> T:
+    """Decode a record whose bytes are whole; that it is another log's shows only here."""
+    try:
+        return decode(record.payload)
+    except msgspec.DecodeError as error:
+        path = folder / segment_name(record.cut.segment)
+        raise CorruptLog(path, record.offset, f"record {record.number} cannot be decoded: {error}") from None
+
+
 class StoreReader:
     """Reads a store's folder; nothing is written, no lock is taken."""
 
@@ -111,8 +123,9 @@ class StoreReader:
         self.layout = Layout(path)
         self.manifest = read_manifest(self.layout)
         # The order matters beside a writer: recorded digests are read first, so what they speak of is durable in the other logs.
-        self.recorded = [_recorded.decode(record.payload) for record in logs.read(self.layout.digests, self.manifest.identity)]
-        self.durable = highwater.read(self.layout.journal / highwater.NAME, self.manifest.identity).cut
+        digests = self.layout.digests
+        self.recorded = [_decoded(_recorded.decode, digests, record) for record in logs.read(digests, self.manifest.identity)]
+        self.durable = durable_cut(self.layout.journal, self.manifest.identity)
         self.partitions = self.manifest.partitions
         self.engine_version = self.manifest.engine_version
         self.last_record = self.durable.number
@@ -131,7 +144,7 @@ class StoreReader:
         """Yield the items of the journal's records behind a record."""
         for record in self.records(self._cut if after and after == self._cut.number else logs.START):
             if record.number > after:
-                yield Items(record.number, decode_payload(record.payload))
+                yield Items(record.number, _decoded(decode_payload, self.layout.journal, record))
 
     def again(self) -> StoreReader:
         """Return the store opened anew."""
@@ -145,7 +158,7 @@ class StoreReader:
         """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order."""
         folder = self.layout.effects_logs(self.manifest.partitions)[log]
         for record in logs.read(folder, self.manifest.identity, cut):
-            for raw in _effects.decode(record.payload):
+            for raw in _decoded(_effects.decode, folder, record):
                 yield bytes(raw)
 
     def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:

@@ -8,17 +8,18 @@ from pathlib import Path
 import msgspec
 
 from margin_stream.core.checks import Fault
-from margin_stream.core.system import System
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
-from margin_stream.journal.layout import INTAKE_NAME, CorruptManifest, Layout, Manifest, RecordedDigest, partition_name, read_manifest
-from margin_stream.journal.records import CorruptLog, Record, segment_name, segments
-from margin_stream.tables import checkpoints
-from margin_stream.tables.checkpoints import Distrusted, Marker
-from margin_stream.tables.rocks import Table, TableError
+from margin_stream.journal.ending import durable_cut, find_end
+from margin_stream.journal.layout import CorruptManifest, Layout, Manifest, RecordedDigest, read_manifest
+from margin_stream.journal.records import HEADER, NO_CHAIN, CorruptLog, Cut, Record, read_head, read_header, segment_name, segments
 from replay.replaying import EffectsDigest, replay
+from replay.table_checks import check_tables
 from schemas.binary import decode_payload, item_count
 from schemas.effects import decode_effect
+
+ATTEMPTS = 3
+"""What a writer changes under a reader's eyes is read again so often before it counts as damage."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -67,8 +68,10 @@ def verify(path: Path, *, fold: bool = True, tables: bool = True) -> Verified:
             ok=False, problems=[problem], records=0, items=0, effects=0, chain="", torn_tail_bytes=0, checkpoint_position=0, folded=False
         )
     inspector = _Inspector(layout, manifest, problems)
-    inspector.journal()
+    # The order matters beside a writer: what recorded digests speak of is durable in the other logs, so they are read first.
     inspector.recorded()
+    inspector.journal()
+    inspector.compare_counts()
     inspector.effects()
     if tables:
         inspector.tables()
@@ -102,6 +105,7 @@ class _Inspector:
         self.record_count = self.items = self.effect_count = self.torn = self.checkpoint_position = 0
         self.chain = b""
         self._digests: list[RecordedDigest] = []
+        self._digest_places: list[tuple[Path, int]] = []
         self._items_at: dict[int, int] = {0: 0}
 
     def _say(self, file: Path, offset: int | None, what: str) -> None:
@@ -112,31 +116,56 @@ class _Inspector:
         identity = self._manifest.identity
         try:
             mark = highwater.read(folder / highwater.NAME, identity)
+            upto = mark.cut if mark.certain else durable_cut(folder, identity)
         except CorruptLog as damage:
             self._say(damage.path, damage.offset, damage.what)
             return
-        for what in mark.damaged:
-            self._say(folder / highwater.NAME, None, what)
+        for offset, what in mark.damaged:
+            self._say(folder / highwater.NAME, offset, what)
         last: Record | None = None
+        visited = {1}
         try:
-            for record in logs.read(folder, identity, upto=mark.cut.number):
+            for record in logs.read(folder, identity, upto=upto.number):
                 last = record
+                visited.add(record.cut.segment)
                 yield record
-            if last is None and segments(folder) and mark.cut.number == 0:
+            if last is None and upto.number == 0:
                 # Nothing is durable: the header of the first segment is checked all the same.
-                list(logs.read(folder, identity, upto=0))
+                read_header(read_head(folder / segment_name(1)), folder / segment_name(1), identity, 1)
         except CorruptLog as damage:
             self._say(damage.path, damage.offset, damage.what)
             return
-        if last is not None and last.cut.chain != mark.cut.chain:
+        except FileNotFoundError:
+            self._say(folder / segment_name(1), 0, "the segment is missing")
+            return
+        if last is not None and last.cut.chain != upto.chain:
             self._say(folder / segment_name(last.cut.segment), last.offset, "the chain is not that of the high-water mark")
-        end = last.cut if last is not None else mark.cut
+        end = last.cut if last is not None else Cut(0, 1, HEADER.size, NO_CHAIN)
         for first in segments(folder):
-            size = (folder / segment_name(first)).stat().st_size
-            if first > end.number and first != end.segment:
-                self.torn += size
-            elif first == end.segment and end.offset:
-                self.torn += max(0, size - end.offset)
+            if first <= end.number and first not in visited:
+                self._say(folder / segment_name(first), 0, f"the segment is not part of the log: record {first} is in another")
+        self._behind(folder, end)
+
+    def _behind(self, folder: Path, end: Cut) -> None:
+        """What lies behind the durable mark: loose ends are counted, anything else is a problem.
+
+        Beside a writer these bytes change while they are read, so they are a problem only if they are one again, with the mark where it was.
+        """
+        identity = self._manifest.identity
+        fault: CorruptLog | None = None
+        for _ in range(ATTEMPTS):
+            try:
+                mark = highwater.read(folder / highwater.NAME, identity)
+                ending = find_end(folder, identity, mark, end)
+                self.torn += sum(found.length for found in ending.loose)
+                return
+            except CorruptLog as damage:
+                fault = damage
+            except FileNotFoundError:
+                # A segment in the making, which a writer removed meanwhile.
+                continue
+        if fault is not None:
+            self._say(fault.path, fault.offset, fault.what)
 
     def journal(self) -> None:
         """Checksums, numbers, chain and content of the journal."""
@@ -151,20 +180,27 @@ class _Inspector:
             self._items_at[record.number] = self.items
 
     def recorded(self) -> None:
-        """The log of recorded digests, against the journal's counts."""
+        """The log of recorded digests."""
         for record in self._records(self._layout.digests):
-            entry = msgspec.msgpack.decode(record.payload, type=RecordedDigest)
             path = self._layout.digests / segment_name(record.cut.segment)
+            try:
+                entry = msgspec.msgpack.decode(record.payload, type=RecordedDigest)
+            except msgspec.DecodeError as error:
+                self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")
+                continue
+            self._digests.append(entry)
+            self._digest_places.append((path, record.offset))
+
+    def compare_counts(self) -> None:
+        """The recorded digests against the journal's counts."""
+        sound = not self._problems
+        for entry, (path, offset) in zip(self._digests, self._digest_places, strict=True):
             expected = self._items_at.get(entry.journal_record)
             if expected is not None and expected != entry.position:
-                self._say(
-                    path,
-                    record.offset,
-                    f"position {entry.position} was recorded at record {entry.journal_record}, the journal has {expected}",
-                )
-            elif expected is None and not self._problems:
-                self._say(path, record.offset, f"record {entry.journal_record} was checkpointed, the journal ends at {self.record_count}")
-            self._digests.append(entry)
+                what = f"position {entry.position} was recorded at record {entry.journal_record}, the journal has {expected}"
+                self._say(path, offset, what)
+            elif expected is None and sound:
+                self._say(path, offset, f"record {entry.journal_record} was checkpointed, the journal ends at {self.record_count}")
 
     def effects(self) -> None:
         """The recorded effects: their logs, and their digest at the last checkpoint."""
@@ -173,67 +209,23 @@ class _Inspector:
         sound = len(self._problems)
         for folder in self._layout.effects_logs(self._manifest.partitions):
             for record in self._records(folder):
-                for raw in msgspec.msgpack.decode(record.payload, type=list[msgspec.Raw]):
-                    data = bytes(raw)
-                    try:
-                        effect = decode_effect(data)
-                    except msgspec.DecodeError as error:
-                        path = folder / segment_name(record.cut.segment)
-                        self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")
-                        continue
-                    self.effect_count += 1
-                    if upto is not None and effect.position <= upto.position:
-                        whole.add(data)
+                try:
+                    for raw in msgspec.msgpack.decode(record.payload, type=list[msgspec.Raw]):
+                        effect = decode_effect(bytes(raw))
+                        self.effect_count += 1
+                        if upto is not None and effect.position <= upto.position:
+                            whole.add(bytes(raw))
+                except msgspec.DecodeError as error:
+                    path = folder / segment_name(record.cut.segment)
+                    self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")
         if upto is not None and len(self._problems) == sound and whole.hexdigest() != upto.effects:
             self._say(self._layout.effects, None, f"the recorded effects do not have the digest recorded at position {upto.position}")
 
     def tables(self) -> None:
-        """The tables: rows against their markers, and against the digest recorded at that position."""
-        system = System(self._manifest.partitions, engine=self._manifest.engine_version)
-        markers: list[Marker] = []
-        names = [INTAKE_NAME, *(partition_name(n) for n in range(self._manifest.partitions))]
-        for place, name in enumerate(names):
-            path = self._layout.table(name)
-            if not path.exists():
-                if self._digests:
-                    self._say(path, None, "the table is missing; it is rebuilt from the journal when the store is opened for writing")
-                continue
-            table: Table | None = None
-            try:
-                table = Table(path, read_only=True)
-                marker: Marker | None
-                if place == 0:
-                    loaded = checkpoints.load_intake(table, self._manifest.partitions)
-                    marker = None if loaded is None else loaded[1]
-                    if loaded is not None:
-                        system.intake = loaded[0]
-                        self._check_identities(path, system)
-                else:
-                    marker = checkpoints.load_partition(table, system.partitions[place - 1])
-                if marker is not None:
-                    markers.append(marker)
-                elif self._digests:
-                    self._say(path, None, "the table has no marker")
-            except (Distrusted, TableError) as error:
-                self._say(path, None, f"{error}; tables are rebuilt from the journal when the store is opened for writing")
-            finally:
-                if table is not None:
-                    table.close()
-        if len(markers) < len(names):
-            return
-        positions = {marker.position for marker in markers}
-        self.checkpoint_position = min(positions)
-        last = self._digests[-1].position if self._digests else 0
-        if max(positions) < last or min(positions) < last:
-            self._say(self._layout.tables, None, f"the tables stand at position {min(positions)}, a checkpoint was recorded at {last}")
-        if len(positions) == 1:
-            digests = system.digests()
-            for entry in self._digests:
-                if entry.position == digests.position and (entry.state, entry.effects) != (digests.state, digests.effects):
-                    self._say(self._layout.tables, None, f"the rows do not have the digest recorded at position {entry.position}")
-
-    def _check_identities(self, path: Path, system: System) -> None:
-        for name, book in sorted(system.intake.books.items()):
-            total = book.recomputed_total()
-            if total is not None and total != book.total:
-                self._say(path, None, f"the identities of {name} do not have their recorded sum")
+        """The tables: rows against their markers, against the logs, and against the digest recorded at that position."""
+        found = check_tables(self._layout, self._manifest, self._digests)
+        self.checkpoint_position = found.position
+        said = {(problem.file, problem.what) for problem in self._problems}
+        for path, what in found.problems:
+            if (str(path), what) not in said:
+                self._say(path, None, what)

@@ -67,7 +67,10 @@ def _decode_item(raw: msgspec.Raw) -> JournalItem:
     except msgspec.ValidationError:
         # A tag of an older version: the loose way upcasts it.
         try:
-            return event_of(_loose.decode(view), text_times=False)
+            fields = _loose.decode(view)
+            if not isinstance(fields, dict):
+                raise msgspec.ValidationError(f"Expected an item, got `{type(fields).__name__}`")
+            return event_of(fields, text_times=False)
         except RefusedInput as refused:
             raise msgspec.DecodeError(refused.detail) from None
 

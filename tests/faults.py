@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class StoppingDisk(Disk):
     """Stops at the n-th call, before or after doing it; for a write perhaps in the middle."""
 
     def __init__(self, stop_at: int | None = None, *, torn: int | None = None) -> None:
+        super().__init__()
         self.calls: list[str] = []
         self._stop_at = stop_at
         self._torn = torn
@@ -61,6 +63,7 @@ class ForgetfulDisk(Disk):
     """Remembers what was synced, and can take back what was not, as a power cut does."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._unsynced: dict[tuple[int, int], list[tuple[int, bytes, int]]] = {}
 
     @staticmethod
@@ -83,8 +86,76 @@ class ForgetfulDisk(Disk):
             if not path.is_file():
                 continue
             status = path.stat()
-            for offset, before, size in reversed(self._unsynced.get((status.st_dev, status.st_ino), [])):
+            key = status.st_dev, status.st_ino
+            if key in self._unsynced:
                 with path.open("r+b") as file:
-                    file.seek(offset)
-                    file.write(before)
-                    file.truncate(size)
+                    self._take_back(key, file.fileno())
+
+    def _take_back(self, key: tuple[int, int], descriptor: int) -> None:
+        for offset, before, size in reversed(self._unsynced.pop(key, [])):
+            os.pwrite(descriptor, before, offset)
+            os.ftruncate(descriptor, size)
+
+
+class FaultyDisk(ForgetfulDisk):
+    """Fails at the n-th call. Ways: ``killed`` and ``power`` end the world there, a write perhaps half done; ``refused`` raises EIO or ENOSPC
+    once and then works again, having forgotten what was not synced, as disks do after a failed sync."""
+
+    def __init__(self, stop_at: int | None, way: str, *, torn: int = 0) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self._stop_at = stop_at
+        self._way = way
+        self._torn = torn
+        self._dead = False
+
+    def step(self, name: str) -> bool:
+        """Count a call. Returns whether it is the one that fails; after the end of the world every call is."""
+        self.calls.append(name)
+        if self._dead:
+            raise Stopped
+        if len(self.calls) != self._stop_at:
+            return False
+        if name not in ("write", "sync"):
+            self._fail()
+        return True
+
+    def _fail(self) -> None:
+        if self._way == "refused":
+            number = (errno.EIO, errno.ENOSPC)[len(self.calls) % 2]
+            raise OSError(number, os.strerror(number))
+        self._dead = True
+        raise Stopped
+
+    def write(self, descriptor: int, data: bytes, offset: int) -> None:
+        if self.step("write"):
+            super().write(descriptor, data[: len(data) * self._torn // 100], offset)
+            self._fail()
+        super().write(descriptor, data, offset)
+
+    def sync(self, descriptor: int) -> None:
+        if self.step("sync"):
+            if self._way == "refused":
+                self._take_back(self._key(descriptor), descriptor)
+            self._fail()
+        super().sync(descriptor)
+
+    def open(self, path: Path, *, create: bool = False) -> int:
+        self.step("create" if create else "open")
+        return super().open(path, create=create)
+
+    def rename(self, source: Path, target: Path) -> None:
+        self.step("rename")
+        super().rename(source, target)
+
+    def remove(self, path: Path) -> None:
+        self.step("remove")
+        super().remove(path)
+
+    def sync_folder(self, folder: Path) -> None:
+        self.step("sync_folder")
+        super().sync_folder(folder)
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        self.step("truncate")
+        super().truncate(descriptor, length)

@@ -263,16 +263,9 @@ ENTRIES = (
     Entry(
         "journal_damaged",
         CORRUPT,
-        (CorruptLog,),
+        (CorruptLog, msgspec.DecodeError),
         "A log of the store is damaged at the named file and offset.",
         "`margin-stream verify` says what else is damaged; restore the file from a copy.",
-    ),
-    Entry(
-        "record_undecodable",
-        CORRUPT,
-        (msgspec.DecodeError,),
-        "A record of the store has its checksum, and content that nothing can read.",
-        "`margin-stream verify` names the record; restore the file from a copy.",
     ),
     Entry(
         "manifest_damaged",
@@ -293,7 +286,14 @@ ENTRIES = (
         CORRUPT,
         (),
         "`verify` found something that is not as it must be; one line for each.",
-        "Journal, effects, digests: restore the file from a copy. Tables: `margin-stream ingest --store {store} < /dev/null` rebuilds them.",
+        "`margin-stream repair --store {store}` says what can be mended here; the rest is restored from a copy.",
+    ),
+    Entry(
+        "repair_refused",
+        CORRUPT,
+        (),
+        "`repair` found damage that it cannot mend without losing something acknowledged; nothing was changed.",
+        "Restore the named files from a copy; docs/recovery.md says which. Then run `margin-stream repair --store {store}` again.",
     ),
     Entry(
         "table_unreadable",

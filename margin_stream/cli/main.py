@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App
 
-from margin_stream.cli import calculating, completing, configuring, examining, feeding, on_kafka, reading
+from margin_stream.cli import calculating, completing, configuring, examining, feeding, on_kafka, reading, repairing
 from margin_stream.cli.demo import demo
 from margin_stream.cli.errors import entry_of
 from margin_stream.cli.failing import diagnose, report, report_bug
@@ -63,6 +63,7 @@ _add(app, "ingest", feeding.ingest)
 _add(app, "export", feeding.export)
 _add(app, "replay", reading.replay_store)
 _add(app, "verify", reading.verify_store)
+_add(app, "repair", repairing.repair)
 _add(app, "digest", reading.digest)
 _add(app, "state", reading.state)
 _add(app, "calls", reading.calls)

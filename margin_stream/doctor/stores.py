@@ -89,7 +89,11 @@ def _journal(layout: Layout, manifest: Manifest) -> Finding:
     size = sum(path.stat().st_size for path in found)
     text = f"durable up to record {mark.cut.number:,}, {len(found)} segments, {size / (1 << 20):,.1f} MiB"
     if mark.damaged:
-        return warning(name, f"{text}; {'; '.join(mark.damaged)}", "The next writer mends the high-water file; look at the disk.")
+        return warning(
+            name,
+            f"{text}; {'; '.join(f'offset {damage.offset}: {damage.what}' for damage in mark.damaged)}",
+            "The next writer mends the high-water file; look at the disk.",
+        )
     return ok(name, text)
 
 

@@ -25,12 +25,12 @@ from margin_stream.host.lock import Lock
 from margin_stream.host.payloads import PayloadBuilder, payloads
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
+from margin_stream.journal.ending import NotInLog
 from margin_stream.journal.layout import (
     INTAKE_NAME,
     FolderTaken,
     Layout,
     Manifest,
-    ManifestMissing,
     RecordedDigest,
     StoreError,
     StoreMissing,
@@ -81,6 +81,7 @@ class Host:
         group_items: int = GROUP_ITEMS,
         segment_limit: int = logs.SEGMENT_LIMIT,
         engine: EngineName = DEFAULT,
+        lock: Lock | None = None,
     ) -> None:
         """Open a store, or make one.
 
@@ -92,6 +93,7 @@ class Host:
             group_items: at most so many items make a record.
             segment_limit: bytes after which a journal segment is closed.
             engine: what drives the ticks; all give the same.
+            lock: the store's, already held; it is let go of with everything else.
 
         Raises:
             StoreLocked, CorruptManifest, CorruptLog, StoreError, Fault.
@@ -103,12 +105,15 @@ class Host:
         self._group_items = group_items
         self._segment_limit = segment_limit
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = Lock(self.layout.lock)
+        self._tables: list[Table] = []
+        self._writers: list[LogWriter] = []
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
+        self._lock = lock or Lock(self.layout.lock)
         try:
             self.manifest = self._manifest(partitions)
             self._open()
         except BaseException:
-            self._lock.release()
+            self._let_go()
             raise
 
     def _manifest(self, partitions: int | None) -> Manifest:
@@ -126,8 +131,6 @@ class Host:
         if layout.making.exists() or names <= {"manifest.json.new", "making.new"}:
             self._disk.replace(layout.making, b"")
             return self._make(partitions or 1)
-        if "journal" in names:
-            raise ManifestMissing(f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal")
         raise FolderTaken(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...)")
 
     def _make(self, partitions: int) -> Manifest:
@@ -144,24 +147,22 @@ class Host:
         return manifest
 
     def _open(self) -> None:
-        layout, manifest, disk = self.layout, self.manifest, self._disk
-        store_id = manifest.identity
+        manifest = self.manifest
         self.system = self._system(manifest)
-        self._tables: list[Table] = []
         notes: list[str] = []
         markers = self._load_tables(notes)
-        intake_marker = markers[0]
-        journal_cut = intake_marker.journal if intake_marker else logs.START
-        self._journal = LogWriter(layout.journal, store_id, disk, after=journal_cut, segment_limit=self._segment_limit)
-        self._digests = LogWriter(layout.digests, store_id, disk)
-        self._effects = [
-            LogWriter(folder, store_id, disk, after=marker.effects if marker else logs.START, segment_limit=self._segment_limit)
-            for folder, marker in zip(layout.effects_logs(manifest.partitions), markers, strict=True)
-        ]
-        writers = [self._journal, self._digests, *self._effects]
+        try:
+            self._open_logs(markers)
+        except NotInLog as error:
+            # The log is sound, so the tables are another store's, or of a past that was rolled back. The log is the truth.
+            notes.append(f"tables are rebuilt from the journal: {error}")
+            self._close_logs()
+            markers = self._start_anew()
+            self._open_logs(markers)
+        journal_cut = markers[0].journal if markers[0] else logs.START
+        writers = self._writers
         for writer in writers:
             notes.extend(writer.warnings)
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._syncing: tuple[Future[None], list[list[Emitted]]] | None = None
         self._builder = PayloadBuilder()
         self._since_checkpoint = 0
@@ -178,11 +179,32 @@ class Host:
     def _system(self, manifest: Manifest) -> System:
         return System(manifest.partitions, **self._drive._asdict(), engine=manifest.engine_version)
 
+    def _open_logs(self, markers: list[Marker | None]) -> None:
+        layout, store_id, disk = self.layout, self.manifest.identity, self._disk
+
+        def opened(folder: Path, after: Cut = logs.START, limit: int = logs.SEGMENT_LIMIT) -> LogWriter:
+            writer = LogWriter(folder, store_id, disk, after=after, segment_limit=limit)
+            self._writers.append(writer)
+            return writer
+
+        intake = markers[0]
+        self._journal = opened(layout.journal, intake.journal if intake else logs.START, self._segment_limit)
+        self._digests = opened(layout.digests)
+        self._effects = [
+            opened(folder, marker.effects if marker else logs.START, self._segment_limit)
+            for folder, marker in zip(layout.effects_logs(self.manifest.partitions), markers, strict=True)
+        ]
+
+    def _close_logs(self) -> None:
+        while self._writers:
+            self._writers.pop().close()
+
     def _load_tables(self, notes: list[str]) -> list[Marker | None]:
         """Fill the folds from their checkpoints; where one is not to be trusted, all start from nothing."""
-        names = [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
+        names = self._table_names()
         try:
-            self._tables = [Table(self.layout.table(name)) for name in names]
+            for name in names:
+                self._tables.append(Table(self.layout.table(name)))
             loaded = checkpoints.load_intake(self._tables[0], self.manifest.partitions)
             if loaded is None:
                 raise Distrusted("")
@@ -197,11 +219,15 @@ class Host:
         except Exception as error:
             if str(error):
                 notes.append(f"tables are rebuilt from the journal: {error}")
-            self._remake_tables(names)
-            self.system = self._system(self.manifest)
-            return [None] * len(names)
+            return self._start_anew()
 
-    def _remake_tables(self, names: list[str]) -> None:
+    def _table_names(self) -> list[str]:
+        return [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
+
+    def _start_anew(self) -> list[Marker | None]:
+        """Make empty tables and folds in the place of those that are not to be trusted."""
+        names = self._table_names()
+        self.system = self._system(self.manifest)
         for table in self._tables:
             with contextlib.suppress(Exception):
                 table.close()
@@ -209,7 +235,9 @@ class Host:
         for name in names:
             if self.layout.table(name).exists():
                 shutil.rmtree(self.layout.table(name))
-        self._tables = [Table(self.layout.table(name)) for name in names]
+        for name in names:
+            self._tables.append(Table(self.layout.table(name)))
+        return [None] * len(names)
 
     def _recover(self, markers: list[Marker | None], cut: Cut) -> None:
         """Fold the journal behind the checkpoint; effects that are recorded already must come out the same, the rest is recorded."""
@@ -449,20 +477,28 @@ class Host:
     def close(self) -> Digests:
         """Commit, checkpoint, and let the next writer in; return the digests."""
         try:
-            if self._since_checkpoint or self._builder.count or self._syncing or self.system.position == 0:
-                return self.checkpoint()
-            return self.system.digests()
-        finally:
+            due = self._since_checkpoint or self._builder.count or self._syncing or self.system.position == 0
+            digests = self.checkpoint() if due else self.system.digests()
+        except BaseException:
+            self._let_go()
+            raise
+        self.abandon()
+        return digests
+
+    def _let_go(self) -> None:
+        """Let go after a failure: it is worth more than what fails while letting go."""
+        with contextlib.suppress(Exception):
             self.abandon()
 
     def abandon(self) -> None:
-        """Let go of everything without writing more, as a crash would."""
-        self._executor.shutdown(wait=True)
-        for writer in (self._journal, self._digests, *self._effects):
-            writer.close()
-        for table in self._tables:
-            table.close()
-        self._lock.release()
+        """Let go of everything without writing more, as a crash would. All is let go of, whatever fails; the first failure is raised."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._lock.release)
+            for table in self._tables:
+                stack.callback(table.close)
+            self._tables = []
+            stack.callback(self._close_logs)
+            stack.callback(self._executor.shutdown, wait=True)
 
     def __enter__(self) -> Host:
         return self
@@ -471,7 +507,7 @@ class Host:
         if kind is None:
             self.close()
         else:
-            self.abandon()
+            self._let_go()
 
 
 __all__ = ["Fault", "Host", "Recovery"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -22,16 +23,29 @@ class Lock:
         self._file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held open as long as the lock)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._file.seek(0)
             holder = self._file.read().strip() or "an unnamed process"
             self._file.close()
             raise StoreLocked(f"{path.parent}: another process writes to this store: {holder}") from None
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        self._file.flush()
+        except OSError as error:
+            self._file.close()
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        self._name_holder(f"process {os.getpid()} on {socket.gethostname()}\n")
+
+    def _name_holder(self, text: str) -> None:
+        """Say who holds it. A disk that cannot take these few bytes does not make the lock less held."""
+        with contextlib.suppress(OSError):
+            self._file.truncate(0)
+            self._file.write(text)
+            self._file.flush()
 
     def release(self) -> None:
         """Let the next writer in."""
-        self._file.truncate(0)
-        self._file.close()
+        if self._file.closed:
+            return
+        with contextlib.suppress(OSError):
+            self._file.truncate(0)
+        with contextlib.suppress(OSError):
+            # What could not be flushed is the name alone; the descriptor, and with it the lock, is let go of all the same.
+            self._file.close()

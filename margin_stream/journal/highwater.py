@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.records import NO_CHAIN, CorruptLog, Cut
+from margin_stream.journal.records import NO_CHAIN, CorruptLog, Cut, reading
 
 MAGIC = b"MSHIGH01"
 SLOT = struct.Struct("<8s16sQQQQ32sI")
@@ -22,13 +22,22 @@ SIZE = 2 * SLOT_SPACING
 NAME = "highwater"
 
 
+class SlotDamage(NamedTuple):
+    """A place in the file that is not as it should be."""
+
+    offset: int
+    what: str
+
+
 class HighWater(NamedTuple):
     """What a high-water file says."""
 
     writes: int
     cut: Cut
-    damaged: tuple[str, ...]
+    damaged: tuple[SlotDamage, ...]
     """What is wrong with a slot that was not used; the one that was is whole."""
+    certain: bool = True
+    """Both slots could be read. Else the one that is left may be the older, and the log was durable one group further."""
 
 
 def slot_bytes(store_id: bytes, writes: int, cut: Cut) -> bytes:
@@ -44,6 +53,14 @@ def first_bytes(store_id: bytes) -> bytes:
     return b"".join(slot.ljust(SLOT_SPACING, b"\0") for slot in slots)
 
 
+def renewed_bytes(store_id: bytes, mark: HighWater) -> bytes:
+    """Return a whole file that says what a damaged one said."""
+    slots = [b"", b""]
+    for writes in (mark.writes, mark.writes + 1):
+        slots[writes % 2] = slot_bytes(store_id, writes, mark.cut)
+    return b"".join(slot.ljust(SLOT_SPACING, b"\0") for slot in slots)
+
+
 def write(disk: Disk, descriptor: int, store_id: bytes, writes: int, cut: Cut) -> None:
     """Write the next slot and make it durable."""
     disk.write(descriptor, slot_bytes(store_id, writes, cut), (writes % 2) * SLOT_SPACING)
@@ -51,33 +68,46 @@ def write(disk: Disk, descriptor: int, store_id: bytes, writes: int, cut: Cut) -
 
 
 def read(path: Path, store_id: bytes) -> HighWater:
-    """Read a high-water file.
+    """Read a high-water file. Damage is read again: a writer may just be writing the slot.
 
     Raises:
         CorruptLog: missing, both slots damaged, or of another store.
     """
+    found = _read(path, store_id)
+    for _ in range(2):
+        if found.certain:
+            break
+        found = _read(path, store_id)
+    return found
+
+
+def _read(path: Path, store_id: bytes) -> HighWater:
     try:
-        data = path.read_bytes()
+        with reading(path):
+            data = path.read_bytes()
     except FileNotFoundError:
         raise CorruptLog(path, 0, "the high-water file is missing") from None
     found: list[tuple[int, Cut]] = []
-    damaged: list[str] = []
+    damaged: list[SlotDamage] = []
     if len(data) != SIZE:
-        damaged.append(f"offset 0: the file has {len(data)} bytes, not {SIZE}")
+        damaged.append(SlotDamage(0, f"the file has {len(data)} bytes, not {SIZE}"))
     for place in range(2):
         offset = place * SLOT_SPACING
         slot = data[offset : offset + SLOT.size]
         spare = data[offset + SLOT.size : offset + SLOT_SPACING]
         if len(slot) < SLOT.size or zlib.crc32(slot[:-4]) != int.from_bytes(slot[-4:], "little"):
-            damaged.append(f"offset {offset}: the slot does not match its checksum")
+            damaged.append(SlotDamage(offset, "the slot does not match its checksum"))
             continue
         if any(spare):
-            damaged.append(f"offset {offset + SLOT.size}: not zero")
+            damaged.append(SlotDamage(offset + SLOT.size, "the bytes behind the slot are not zero"))
         _, store, writes, number, segment, at, chain, _ = SLOT.unpack(slot)
         if store != store_id:
             raise CorruptLog(path, offset + 8, f"the high-water file belongs to another store ({store.hex()})")
+        if writes % 2 != place:
+            # Written next would be the slot that holds the newest mark.
+            damaged.append(SlotDamage(offset, "the slot is in the other's place"))
         found.append((writes, Cut(number, segment, at, bytes(chain))))
     if not found:
         raise CorruptLog(path, 0, "both slots of the high-water file are damaged")
     writes, cut = max(found)
-    return HighWater(writes, cut, tuple(damaged))
+    return HighWater(writes, cut, tuple(damaged), len(found) == 2)

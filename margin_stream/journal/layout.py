@@ -129,12 +129,14 @@ def read_manifest(layout: Layout) -> Manifest:
 
     Raises:
         StoreMissing: there is none.
-        CorruptManifest: it does not match its checksum.
+        CorruptManifest: it does not match its checksum, or is missing beside a journal.
         StoreError: the store is of a newer format or engine.
     """
     try:
         data = layout.manifest.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
+        if layout.journal.exists() and not layout.making.exists():
+            raise ManifestMissing(f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal") from None
         raise StoreMissing(f"{layout.root}: no store here (no manifest.json)") from None
     try:
         fields = json.loads(data)

@@ -7,23 +7,26 @@ from pathlib import Path
 
 from margin_stream.journal import highwater
 from margin_stream.journal.disk import Disk
+from margin_stream.journal.ending import durable_cut, find_end
+from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.records import (
     HEADER,
     NO_CHAIN,
+    START,
     CorruptLog,
     Cut,
     Record,
     Tail,
     chained,
-    read_segment,
     record_bytes,
     segment_header,
     segment_name,
-    segments,
+    walk,
 )
 
+__all__ = ["SEGMENT_LIMIT", "START", "LogWriter", "create", "read"]
+
 SEGMENT_LIMIT = 64 << 20
-START = Cut(0, 1, 0, NO_CHAIN)
 
 
 def create(folder: Path, store_id: bytes, disk: Disk) -> None:
@@ -45,8 +48,8 @@ def read(folder: Path, store_id: bytes, cut: Cut = START, *, upto: int | None = 
     Raises:
         CorruptLog: damage at or below the durable mark, with file and offset.
     """
-    last = highwater.read(folder / highwater.NAME, store_id).cut.number if upto is None else upto
-    for found in _walk(folder, store_id, cut):
+    last = durable_cut(folder, store_id).number if upto is None else upto
+    for found in walk(folder, store_id, cut):
         if isinstance(found, Tail):
             if found.cut.number < last:
                 path = folder / segment_name(found.cut.segment)
@@ -59,25 +62,6 @@ def read(folder: Path, store_id: bytes, cut: Cut = START, *, upto: int | None = 
             return
 
 
-def _walk(folder: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tail]:
-    """Yield records across segments, then the Tail of the last one read."""
-    while True:
-        path = folder / segment_name(cut.segment)
-        if not path.exists():
-            raise CorruptLog(path, 0, "the segment is missing")
-        tail = Tail(cut, "")
-        for found in read_segment(path, store_id, cut):
-            if isinstance(found, Tail):
-                tail = found
-            else:
-                yield found
-        following = tail.cut.number + 1
-        if tail.what or following == cut.segment or not (folder / segment_name(following)).exists():
-            yield tail
-            return
-        cut = Cut(tail.cut.number, following, 0, tail.cut.chain)
-
-
 class LogWriter:
     """The one writer of a log. What it wrote is durable once ``sync`` returned, and only then."""
 
@@ -88,11 +72,11 @@ class LogWriter:
             folder: the log.
             store_id: 16 bytes.
             disk: every call goes through it.
-            after: a cut that is known to be whole (from a checkpoint); what lies before is not read again.
+            after: a cut that a checkpoint knows; segments before it are not read again.
             segment_limit: a segment of at least so many bytes is followed by a new one.
 
         Raises:
-            CorruptLog: damage at or below the durable mark.
+            NotInLog, CorruptLog: as ``find_end``.
         """
         self.folder = folder
         self._store_id = store_id
@@ -100,61 +84,37 @@ class LogWriter:
         self._segment_limit = segment_limit
         mark = highwater.read(folder / highwater.NAME, store_id)
         self.durable = mark.cut
-        self.warnings = [f"{folder / highwater.NAME}: {what}" for what in mark.damaged]
+        self.warnings = [f"{folder / highwater.NAME}: offset {offset}: {what}; written anew" for offset, what in mark.damaged]
         self._writes = mark.writes
         self.cut_bytes = 0
         """How much of a torn tail was cut on opening."""
-        if after.number > mark.cut.number:
-            raise CorruptLog(
-                folder / highwater.NAME, 0, f"the tables know record {after.number}, the high-water mark says {mark.cut.number}"
-            )
-        end = self._find_end(after)
-        self.end = end
-        self._descriptor = disk.open(folder / segment_name(end.segment))
-        self._mark = disk.open(folder / highwater.NAME)
-        self._buffer: list[bytes] = []
-        if end.number > mark.cut.number or self.warnings:
-            # Whole records behind the mark were written but not acknowledged; they are kept, and durable from here on.
-            self.sync()
-
-    def _find_end(self, after: Cut) -> Cut:
-        tail = Tail(after, "")
-        path = self.folder / segment_name(after.segment)
+        self.end, loose = find_end(folder, store_id, mark, after)
+        for found in loose:
+            self.cut_bytes += found.length
+            disk.cut(found.path, found.offset)
+        self._descriptor = disk.open(folder / segment_name(self.end.segment))
         try:
-            for found in _walk(self.folder, self._store_id, after):
-                if isinstance(found, Tail):
-                    tail = found
-                else:
-                    tail = Tail(found.cut, "")
-                if tail.cut.number == self.durable.number and self.durable.number and tail.cut.chain != self.durable.chain:
-                    raise CorruptLog(path, tail.cut.offset, f"record {tail.cut.number} does not have the chain of the high-water mark")
-        except CorruptLog as damage:
-            first = int(damage.path.stem) if damage.path.suffix == ".seg" else 0
-            if first == 0 or first <= self.durable.number or tail.cut.number < self.durable.number or first <= after.segment:
-                raise
-            # A segment that was being made when the writer died: nothing in it was acknowledged.
-            tail = Tail(tail.cut, f"segment {damage.path.name} is incomplete")
-        path = self.folder / segment_name(tail.cut.segment)
-        if tail.cut.number < self.durable.number:
-            what = tail.what or f"the log ends at record {tail.cut.number}, but record {self.durable.number} was durable"
-            raise CorruptLog(path, tail.cut.offset, what)
-        cut = tail.cut if tail.cut.offset else Cut(tail.cut.number, tail.cut.segment, HEADER.size, tail.cut.chain)
-        for first in segments(self.folder):
-            if first > cut.number and first != cut.segment:
-                extra = self.folder / segment_name(first)
-                self.cut_bytes += extra.stat().st_size
-                self._disk.remove(extra)
-                self._disk.sync_folder(self.folder)
-        size = path.stat().st_size
-        if size > cut.offset:
-            self.cut_bytes += size - cut.offset
-            descriptor = self._disk.open(path)
+            if mark.damaged:
+                self._renew(mark)
+            self._mark = disk.open(folder / highwater.NAME)
+        except BaseException:
+            disk.close(self._descriptor)
+            raise
+        self._buffer: list[bytes] = []
+        if self.end.number > mark.cut.number:
+            # Whole records behind the mark were written but not acknowledged; they are kept, and durable from here on.
             try:
-                self._disk.truncate(descriptor, cut.offset)
-                self._disk.sync(descriptor)
-            finally:
-                self._disk.close(descriptor)
-        return cut
+                self.sync()
+            except BaseException:
+                self.close()
+                raise
+
+    def _renew(self, mark: HighWater) -> None:
+        """Write a damaged high-water file anew, as a whole: for the end of the log, once that is durable. The slot that is left may be the older."""
+        self._disk.sync(self._descriptor)
+        self._disk.replace(self.folder / highwater.NAME, highwater.renewed_bytes(self._store_id, mark._replace(cut=self.end)))
+        self._writes = mark.writes + 1
+        self.durable = self.end
 
     def append(self, payload: bytes) -> Cut:
         """Add a record to what the next ``write`` writes; return the cut behind it."""
@@ -188,13 +148,12 @@ class LogWriter:
 
     def make_durable(self, cut: Cut) -> None:
         """Make everything written up to a cut durable, then move the high-water mark there. May run in another thread than ``append``."""
-        if cut.number == self.durable.number and not self.warnings:
+        if cut.number == self.durable.number:
             return
         self._disk.sync(self._descriptor)
         self._writes += 1
         highwater.write(self._disk, self._mark, self._store_id, self._writes, cut)
         self.durable = cut
-        self.warnings = []
 
     def sync(self) -> None:
         """Write and make durable all that was appended."""

@@ -6,9 +6,12 @@ is SHA-256 over the chain before and the whole record.
 
 from __future__ import annotations
 
+import errno
+import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +51,9 @@ class Cut(NamedTuple):
     chain: bytes
 
 
+START = Cut(0, 1, 0, NO_CHAIN)
+
+
 class Record(NamedTuple):
     """A record as read, with the cut behind it."""
 
@@ -69,9 +75,12 @@ def segment_name(first: int) -> str:
     return f"{first:020d}.seg"
 
 
+_SEGMENT_NAME = re.compile(r"[0-9]{20}\.seg")
+
+
 def segments(folder: Path) -> list[int]:
-    """Return the first record numbers of the segments in a folder, in order."""
-    return sorted(int(path.stem) for path in folder.glob("*.seg"))
+    """Return the first record numbers of the segments in a folder, in order. Files with other names are none of the log's."""
+    return sorted(int(path.stem) for path in folder.glob("*.seg") if _SEGMENT_NAME.fullmatch(path.name))
 
 
 def segment_header(store_id: bytes, first: int, chain: bytes) -> bytes:
@@ -117,7 +126,47 @@ def chained(chain: bytes, record: bytes) -> bytes:
     return sha256(chain + record).digest()
 
 
-def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tail]:
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the medium's "this cannot be read" into damage of a file; other errors are the machine's and stay what they are."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise CorruptLog(path, 0, f"the medium cannot read the file: {error.strerror}") from error
+
+
+def read_head(path: Path) -> bytes:
+    """Return as many bytes of a segment as its header has, or fewer where there are no more."""
+    with reading(path), path.open("rb", buffering=0) as file:
+        return file.read(HEADER.size)
+
+
+def walk(folder: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tail]:
+    """Yield records across segments, then the Tail of the last one read.
+
+    Raises:
+        CorruptLog: a segment is missing, its header is damaged, or the medium cannot read it.
+    """
+    while True:
+        path = folder / segment_name(cut.segment)
+        if not path.exists():
+            raise CorruptLog(path, 0, "the segment is missing")
+        tail = Tail(cut, "")
+        for found in read_segment(path, store_id, cut):
+            if isinstance(found, Tail):
+                tail = found
+            else:
+                yield found
+        following = tail.cut.number + 1
+        if tail.what or following == cut.segment or not (folder / segment_name(following)).exists():
+            yield tail
+            return
+        cut = Cut(tail.cut.number, following, 0, tail.cut.chain)
+
+
+def read_segment(path: Path, store_id: bytes, cut: Cut, *, ahead: bool = True) -> Iterator[Record | Tail]:
     """Yield the records of a segment behind a cut, then a Tail that says how it ended.
 
     Nothing is raised for damaged records: the caller knows whether the place was durable. A damaged header is raised.
@@ -126,9 +175,16 @@ def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tai
         path: the segment file.
         store_id: 16 bytes.
         cut: where to begin; offset 0 begins at the segment's start and checks that its header continues the chain.
+        ahead: read more than is asked for, which is quick. What the medium cannot read is read again without, so that its place is exact.
     """
-    with path.open("rb") as file:
-        header = file.read(HEADER.size)
+    with reading(path), path.open("rb", buffering=-1 if ahead else 0) as file:
+        try:
+            header = file.read(HEADER.size)
+        except OSError as error:
+            if not ahead or error.errno != errno.EIO:
+                raise
+            yield from read_segment(path, store_id, cut, ahead=False)
+            return
         before = read_header(header, path, store_id, cut.segment)
         number, offset, chain = cut.number, cut.offset, cut.chain
         if offset == 0:
@@ -137,8 +193,19 @@ def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tai
                 raise CorruptLog(path, 32, "the segment does not continue the chain of the one before")
         file.seek(offset)
         while True:
-            head = file.read(RECORD.size)
             here = Cut(number, cut.segment, offset, chain)
+            try:
+                head = file.read(RECORD.size)
+                length = RECORD.unpack(head)[0] if len(head) == RECORD.size else 0
+                payload = file.read(length) if length <= PAYLOAD_LIMIT else b""
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                if ahead:
+                    yield from read_segment(path, store_id, here, ahead=False)
+                else:
+                    yield Tail(here, f"{UNREADABLE}record {number + 1} cannot be read: {error.strerror}")
+                return
             if not head:
                 yield Tail(here, "")
                 return
@@ -149,7 +216,6 @@ def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tai
             if length > PAYLOAD_LIMIT:
                 yield Tail(here, f"record {number + 1} is damaged: its length reads {length}")
                 return
-            payload = file.read(length)
             if len(payload) < length:
                 yield Tail(here, f"record {number + 1} is torn: {len(payload)} of {length} bytes")
                 return
@@ -164,3 +230,7 @@ def read_segment(path: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tai
             end = offset + RECORD.size + length
             yield Record(number, offset, payload, Cut(number, cut.segment, end, chain))
             offset = end
+
+
+UNREADABLE = "the medium failed: "
+"""Begins what is said of a place that could not be read: nothing is known of it, so it is never cut."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -19,6 +23,15 @@ BUFFER_BYTES = 4 << 20
 class TableError(Exception):
     """A database cannot be read or written; the tables can be rebuilt from the journal."""
 
+    def __init__(self, what: str, file: Path | None = None) -> None:
+        """
+        Args:
+            what: where it is, and what is wrong.
+            file: the file that is damaged, where one is known.
+        """
+        super().__init__(what)
+        self.file = file
+
 
 def _options() -> Options:
     options = Options(raw_mode=True)
@@ -28,6 +41,8 @@ def _options() -> Options:
     options.set_max_write_buffer_number(2)
     options.set_keep_log_file_num(2)
     options.set_max_open_files(-1)
+    # 4 MB a database by default, at once: much of a small disk.
+    options.set_manifest_preallocation_size(64 << 10)
     options.set_compression_type(DBCompressionType.lz4())
     blocks = BlockBasedOptions()
     blocks.set_block_cache(Cache(CACHE_BYTES))
@@ -36,6 +51,7 @@ def _options() -> Options:
 
 
 SEAL = "seal.json"
+CONFIG = "rocksdict-config.json"
 PROBE_S = 20
 _PROBE = """
 import sys
@@ -49,7 +65,12 @@ def _sums(path: Path) -> dict[str, str]:
     found = {}
     for file in sorted(path.iterdir()):
         if file.name not in (SEAL, SEAL + ".new", "LOCK") and not file.name.startswith("LOG"):
-            found[file.name] = sha256(file.read_bytes()).hexdigest()
+            try:
+                found[file.name] = sha256(file.read_bytes()).hexdigest()
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                raise TableError(f"{file}: offset 0: the medium cannot read the file: {error.strerror}", file) from error
     return found
 
 
@@ -72,11 +93,11 @@ def _examine(path: Path) -> None:
         try:
             noted = json.loads((path / SEAL).read_bytes())
         except ValueError:
-            raise TableError(f"{path / SEAL}: offset 0: the seal is damaged") from None
+            raise TableError(f"{path / SEAL}: offset 0: the seal is damaged", path / SEAL) from None
         sums = _sums(path)
         for name in sorted({*noted, *sums} if isinstance(noted, dict) else {SEAL}):
             if not isinstance(noted, dict) or noted.get(name) != sums.get(name):
-                raise TableError(f"{path / name}: offset 0: the file does not match its checksum")
+                raise TableError(f"{path / name}: offset 0: the file does not match its checksum", path / name)
         return
     command = [sys.executable, "-c", _PROBE, str(path)]
     limit = PROBE_S + sum(file.stat().st_size for file in path.iterdir()) / 10e6
@@ -95,6 +116,20 @@ def _drop_options_files(path: Path) -> None:
         notes.unlink()
 
 
+def _view(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder of links to a database's files.
+
+    Whoever opens a database, for reading too, writes notes into its folder. Readers change nothing of a store, and read one on a read-only file system.
+    """
+    view = tempfile.TemporaryDirectory(prefix="margin-stream-")
+    for file in path.iterdir():
+        if file.name == CONFIG:
+            shutil.copy(file, view.name)
+        elif file.name not in (SEAL, SEAL + ".new", "LOCK") and not file.name.startswith(("LOG", "OPTIONS-")):
+            (Path(view.name) / file.name).symlink_to(file.absolute())
+    return view
+
+
 class Table:
     """An open database."""
 
@@ -111,13 +146,18 @@ class Table:
         self.path = path
         self._read_only = read_only
         self._broken = False
-        if not probed and path.exists():
-            _examine(path)
+        try:
+            if read_only and path.exists():
+                self._view = _view(path)
+            if not probed and path.exists():
+                _examine(path)
+        except FileNotFoundError as error:
+            raise TableError(f"{error.filename}: the file went away while it was read: somebody writes to the database") from error
         if not read_only:
             (path / SEAL).unlink(missing_ok=True)
         try:
             if read_only:
-                self._db = Rdict(str(path), options=_options(), access_type=AccessType.read_only())
+                self._db = Rdict(self._view.name, options=_options(), access_type=AccessType.read_only())
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _drop_options_files(path)
@@ -174,8 +214,22 @@ class Table:
             raise TableError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
-        """Close the database; one that was written to is sealed."""
-        self._db.close()
+        """Close the database; one that was written to is sealed.
+
+        Raises:
+            TableError: it could not be closed.
+        """
+        try:
+            self._db.close()
+            if self._read_only:
+                self._view.cleanup()
+        except Exception as error:
+            if self._broken:
+                # It follows from the failure that was raised before.
+                return
+            raise TableError(f"{self.path}: {error}") from error
         if not self._read_only and not self._broken:
-            _drop_options_files(self.path)
-            seal(self.path)
+            # Without a seal (a full disk, say) the database is examined before it is next opened: slower, and as safe.
+            with contextlib.suppress(OSError):
+                _drop_options_files(self.path)
+                seal(self.path)

@@ -14,31 +14,36 @@ import signal
 import sys
 import tempfile
 import time
-from multiprocessing import get_context
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 from margin_stream.host.embedded import Host
+from margin_stream.journal.layout import StoreMissing
+from replay.replaying import replay
 from replay.verifying import verify
 from tests.days import random_day
 from tests.folding import fold
+from tests.simulation import checker, guarding
+
+READERS = 16
+"""One trial in so many has a reader all along."""
 
 
 def ingest_and_report(path: Path, lines: list[bytes], pipe: int, group: int, checkpoint: int) -> None:
-    """Run in the child: ingest in groups, and report each position once it is acknowledged."""
+    """Run in the child: ingest in groups, and report how many lines are acknowledged."""
     host = Host(path, partitions=1 + len(lines) % 3, group_items=group, checkpoint_items=checkpoint)
     for start in range(0, len(lines), group):
         for line in lines[start : start + group]:
             host.offer_line(line)
         host.commit()
-        os.write(pipe, host.system.position.to_bytes(8, "big"))
-        if host._since_checkpoint >= checkpoint:
-            host.checkpoint()
+        os.write(pipe, min(start + group, len(lines)).to_bytes(8, "big"))
+        host.checkpoint_if_due()
     host.close()
 
 
 def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, checkpoint: int) -> tuple[int, bool]:
-    """Fork an ingest, kill it after a delay; return the last acknowledged position and whether it had ended by itself."""
+    """Fork an ingest, kill it after a delay; return how many lines were acknowledged and whether it had ended by itself."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -67,6 +72,37 @@ def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, check
     return int.from_bytes(reported[(count - 1) * 8 : count * 8], "big") if count else 0, bool(ended)
 
 
+def read_along(path: Path) -> Callable[[], None]:
+    """Fork a reader that verifies and replays while the store is written to and killed; return what waits for it and raises what it found."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(reading)
+            for _ in range(4):
+                try:
+                    found = verify(path, fold=False)
+                    assert found.ok, found.problems
+                    replayed = replay(path)
+                    assert replayed.equal, replayed.first_difference
+                except StoreMissing:
+                    continue
+        except BaseException as error:
+            os.write(writing, f"{type(error).__name__}: {error}".encode()[:4000])
+        finally:
+            os._exit(0)
+    os.close(writing)
+
+    def wait() -> None:
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        if said:
+            raise AssertionError(f"a reader found {said.decode(errors='replace')}")
+
+    return wait
+
+
 def trial(seed: int) -> dict[str, int]:
     """One day, killed two to four times (the later ones hit recovery), then finished and checked. Raises AssertionError."""
     rng = Random(seed)
@@ -76,43 +112,40 @@ def trial(seed: int) -> dict[str, int]:
     try:
         path = folder / "s"
         acknowledged = kills = 0
+        reader = seed % READERS == 0
         for _ in range(rng.randint(2, 4)):
+            done_reading = read_along(path) if reader else None
             got, ended = killed_run(path, lines, rng.uniform(0.0, 0.12), rng.choice((3, 17, 60)), rng.choice((20, 100, 10_000)))
+            if done_reading is not None:
+                done_reading()
             acknowledged = max(acknowledged, got)
             kills += not ended
         host = Host(path, partitions=1 + len(lines) % 3)
-        position = host.system.position
-        assert position >= acknowledged, f"position {acknowledged} was acknowledged, {position} is there"
+        checker.check(path, lines, acknowledged)
         host.ingest(lines)
         digests = host.close()
         assert digests == reference, f"{digests} is not {reference}"
+        checker.check(path, lines, len(lines))
         found = verify(path)
         assert found.ok, found.problems
-        return {"kills": kills, "trials": 1}
+        return {"kills": kills, "with a reader": int(reader)}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def guarded(seed: int) -> dict[str, int] | str:
-    try:
-        return trial(seed)
-    except Exception as error:
-        return f"python -m tests.simulation.kills --trials 1 --seed {seed}: {type(error).__name__}: {error}"
-
-
 def run(trials: int, seed: int, workers: int) -> dict[str, object]:
-    """Run trials in parallel and return counts and failures."""
-    kills = done = 0
-    failures: list[str] = []
-    with get_context("fork").Pool(workers) as pool:
-        for result in pool.imap_unordered(guarded, range(seed, seed + trials)):
-            done += 1
-            if isinstance(result, str):
-                failures.append(result)
-                print(result, file=sys.stderr, flush=True)
-            else:
-                kills += result["kills"]
-    return {"trials": done, "kills": kills, "failures": len(failures), "first_seed": seed, "failed": failures[:5]}
+    """Run trials, each in a process of its own (it forks, which one with threads must not), and return counts and failures."""
+    command = "python -m tests.simulation.kills --trials 1 --seed "
+    outcome = guarding.run(trial, range(seed, seed + trials), command=command, workers=workers)
+    failures = outcome.failures
+    return {
+        "trials": outcome.counts["trials"],
+        "kills": outcome.counts["kills"],
+        "with a reader": outcome.counts["with a reader"],
+        "failures": len(failures),
+        "first_seed": seed,
+        "failed": failures[:5],
+    }
 
 
 def main() -> None:

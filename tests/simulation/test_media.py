@@ -1,0 +1,277 @@
+"""Damaged and failing media, at the counts of every change; ``make simulate-media`` runs the full ones. Mutants prove that each judge can fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from margin_stream.host.embedded import Host
+from margin_stream.journal import log as logs
+from margin_stream.journal import records
+from margin_stream.journal.ending import Ending, find_end
+from margin_stream.journal.highwater import HighWater
+from margin_stream.journal.layout import Layout, read_manifest
+from margin_stream.journal.log import LogWriter
+from margin_stream.journal.records import NO_CHAIN, Cut, chained, record_bytes, segment_header, segment_name
+from replay import verifying
+from replay.table_checks import TableChecks
+from tests.faults import FaultyDisk
+from tests.simulation import checker, damage, io_calls, machine, torn
+from tests.simulation.checker import Lost
+from tests.simulation.children import STEPS, Ended, Fault
+from tests.simulation.mounts import lacking
+from tests.simulation.stores import Made, made
+from tests.simulation.workloads import workload
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def campaign(what: str, trials: int, seed: int = 1) -> dict[str, Any]:
+    """Run a campaign in a process of its own: it forks, which a process with threads must not."""
+    command = [sys.executable, "-m", "tests.simulation.media", what, "--trials", str(trials), "--seed", str(seed), "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=900, cwd=ROOT)
+    row: dict[str, Any] = json.loads(done.stdout)
+    assert row["failures"] == 0, row["failed"]
+    assert row["trials"] == trials
+    return row
+
+
+@pytest.mark.slow
+def test_flipped_bits_are_noticed_and_lose_nothing() -> None:
+    assert campaign("flips", 150)["noticed at once"] > 120
+
+
+@pytest.mark.slow
+def test_pages_segments_and_files_that_are_zeroed_swapped_doubled_stale_foreign_or_missing_are_noticed_and_lose_nothing() -> None:
+    row = campaign("shapes", 60)
+    assert set(damage.SHAPES) <= set(row)
+    assert row["refused"]
+    assert row["recovered"]
+
+
+@pytest.mark.slow
+def test_a_call_to_the_system_that_fails_stops_the_writer_and_loses_nothing() -> None:
+    if not machine.libfiu_is_here():
+        lacking("libfiu is not here (Debian: libfiu0)")
+    row = campaign("libfiu", len(machine.POINTS))
+    assert row["stopped"] > 2
+
+
+@pytest.mark.slow
+def test_few_files_and_little_memory_stop_the_writer_and_lose_nothing() -> None:
+    assert campaign("limits", 12)["stopped"] > 2
+
+
+@pytest.mark.slow
+def test_a_power_cut_and_a_refusal_at_a_call_to_the_disk_lose_nothing() -> None:
+    assert io_calls.trial(3, steps=8, ways=("power", "refused"), stride=6)["crashes"] > 25
+
+
+@pytest.mark.slow
+def test_torn_records_are_cut_where_they_were_not_acknowledged_and_refused_where_they_were() -> None:
+    counts = torn.trial(1, stride=40)
+    assert min(counts.values()) > 10
+
+
+# ---- mutants ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_mutant_acknowledging_before_the_sync_is_caught_by_a_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    durable = LogWriter.make_durable
+
+    def early(self: LogWriter, cut: Cut) -> None:
+        if isinstance(self._disk, FaultyDisk):
+            self.durable = cut
+        else:
+            durable(self, cut)
+
+    monkeypatch.setattr(LogWriter, "make_durable", early)
+    with pytest.raises(AssertionError, match="were acknowledged"):
+        io_calls.trial(3, steps=8, ways=("power",))
+
+
+@pytest.mark.slow
+def test_mutant_a_swallowed_error_of_a_sync_is_caught_by_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    durable = LogWriter.make_durable
+
+    def swallowing(self: LogWriter, cut: Cut) -> None:
+        try:
+            durable(self, cut)
+        except OSError:
+            self.durable = cut
+
+    monkeypatch.setattr(LogWriter, "make_durable", swallowing)
+    with pytest.raises(AssertionError):
+        io_calls.trial(3, steps=8, ways=("refused",))
+
+
+class Equal(bytes):
+    """Bytes that compare as if nobody compared them."""
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    def __ne__(self, _: object) -> bool:
+        return False
+
+    __hash__ = bytes.__hash__
+
+
+class NoChecksums:
+    """Stands for zlib: every checksum fits."""
+
+    @staticmethod
+    def crc32(*_: object) -> object:
+        return Equal()
+
+
+def journal_flip(store: Made, seed: int) -> damage.Damage:
+    """Flip a bit in the middle of the journal's last segment."""
+    rng = Random(seed)
+    file = max(name for name in store.durable if name.parts[0] == "journal")
+    data = bytearray((store.path / file).read_bytes())
+    offset = rng.randrange(records.HEADER.size + 16, store.durable[file])
+    data[offset] ^= 1
+    (store.path / file).write_bytes(data)
+    return damage.Damage(file, offset, "one bit", True, 1)
+
+
+def flipped(seed: int) -> None:
+    """Judge one flip, and put the bit back."""
+    store = made(seed, "closed")
+    found = journal_flip(store, seed)
+    try:
+        damage.look(store, store.path, found)
+    finally:
+        data = bytearray((store.path / found.file).read_bytes())
+        data[found.offset] ^= found.mask
+        (store.path / found.file).write_bytes(data)
+
+
+def test_mutant_checksums_and_chain_switched_off_are_caught_by_flips(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = (2, 3, 4, 5)
+    for seed in seeds:
+        flipped(seed)
+    monkeypatch.setattr(records, "zlib", NoChecksums)
+    flipped(2)  # The chain alone still finds it.
+    monkeypatch.setattr(records, "chained", lambda chain, record: Equal(chained(chain, record)))
+    seen = 0
+    for seed in seeds:
+        try:
+            flipped(seed)
+        except AssertionError as error:
+            seen += "noticed nothing" in str(error)
+    assert seen
+
+
+def test_mutant_a_verify_that_does_not_look_is_caught_by_flips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verifying._Inspector, "journal", lambda self: None)
+    monkeypatch.setattr(verifying._Inspector, "compare_counts", lambda self: None)
+    monkeypatch.setattr("replay.verifying.check_tables", lambda *_: TableChecks(0, []))
+    with pytest.raises(AssertionError, match="noticed nothing"):
+        flipped(2)
+
+
+def test_mutant_a_tail_that_is_cut_wherever_it_is_torn_is_caught_by_torn_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(folder: Path, store_id: bytes, mark: HighWater, _: Cut = logs.START) -> Ending:
+        return find_end(folder, store_id, mark._replace(cut=Cut(0, 1, 0, NO_CHAIN)))
+
+    monkeypatch.setattr(logs, "find_end", careless)
+    with pytest.raises(AssertionError, match="acknowledged records are missing, and the store opened"):
+        torn.trial(1, stride=40)
+
+
+@pytest.mark.slow
+def test_mutant_an_acknowledgement_without_a_commit_is_caught_by_kills() -> None:
+    # The child dies by itself once all is "acknowledged", so that the test does not hang on when a kill comes.
+    script = (
+        "import os, tempfile\n"
+        "from pathlib import Path\n"
+        "from margin_stream.host.embedded import Host\n"
+        "from tests.simulation import checker, kills\n"
+        "from tests.simulation.workloads import workload\n"
+        "lines = workload(4, 40).lines\n"
+        "def left(mutant):\n"
+        "    path = Path(tempfile.mkdtemp()) / 's'\n"
+        "    Host.commit = (lambda self: None) if mutant else commit\n"
+        "    acknowledged, _ = kills.killed_run(path, lines, 100.0, 17, 10_000)\n"
+        "    assert acknowledged == len(lines)\n"
+        "    checker.check(path, lines, acknowledged)\n"
+        "commit, Host.close = Host.commit, lambda self: os._exit(0)\n"
+        "left(False)\n"
+        "try: left(True)\n"
+        "except checker.Lost: os._exit(7)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=300, cwd=ROOT, capture_output=True)
+    assert done.returncode == 7, done.stderr
+
+
+def test_mutant_a_writer_that_goes_on_after_a_failed_call_is_caught() -> None:
+    work = workload(1, STEPS)
+    fault = Fault("point", 2, "posix/io/sync/fdatasync")
+    machine.judge(work, fault, Ended(1, 2 * work.group, False, "OSError: [Errno 5] Input/output error"))
+    for wrong in (
+        Ended(0, len(work.lines), True, ""),
+        Ended(1, 3 * work.group, False, "late"),
+        Ended(0, 0, False, ""),
+        Ended(1, 0, False, ""),
+    ):
+        with pytest.raises(AssertionError):
+            machine.judge(work, fault, wrong)
+
+
+# ---- the checker ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def taken(tmp_path: Path) -> tuple[Path, list[bytes]]:
+    work = workload(4, 40)
+    with Host(tmp_path / "s", group_items=10) as host:
+        host.ingest(work.lines)
+    checker.check(tmp_path / "s", work.lines, len(work.lines))
+    return tmp_path / "s", work.lines
+
+
+def rewrite(store: Path, payloads: list[bytes]) -> None:
+    """Write a journal of other records, whole in itself."""
+    identity = read_manifest(Layout(store)).identity
+    data = segment_header(identity, 1, NO_CHAIN) + b"".join(record_bytes(n, payload) for n, payload in enumerate(payloads, start=1))
+    (store / "journal" / segment_name(1)).write_bytes(data)
+
+
+def test_the_checker_sees_a_record_that_is_gone(taken: tuple[Path, list[bytes]]) -> None:
+    store, lines = taken
+    whole = checker.payloads(store / "journal")
+    rewrite(store, whole[:-1])
+    with pytest.raises(Lost, match="were acknowledged"):
+        checker.check(store, lines, len(lines))
+    checker.check(store, lines, 0)
+    rewrite(store, [*whole[:2], *whole[3:]])
+    with pytest.raises(Lost, match="was sent there"):
+        checker.check(store, lines, 0)
+
+
+def test_the_checker_sees_a_record_that_is_there_twice_or_out_of_order(taken: tuple[Path, list[bytes]]) -> None:
+    store, lines = taken
+    whole = checker.payloads(store / "journal")
+    for wrong in ([*whole, whole[-1]], [whole[0], *whole], [whole[1], whole[0], *whole[2:]]):
+        rewrite(store, wrong)
+        with pytest.raises(Lost):
+            checker.check(store, lines, len(lines))
+
+
+def test_the_checker_sees_a_flipped_bit(taken: tuple[Path, list[bytes]]) -> None:
+    store, lines = taken
+    path = store / "journal" / segment_name(1)
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(Lost):
+        checker.check(store, lines, len(lines))
