@@ -114,7 +114,7 @@ def test_beside_a_writer_only_what_two_looks_agree_on_is_damage(tmp_path: Path, 
     [
         (lambda path: flipped(path / "journal" / segment_name(1), 500), "store.verify", "problem", "checksum"),
         (lambda path: flipped(path / "manifest.json", 30), "store.manifest", "problem", "damaged"),
-        (lambda path: (path / "manifest.json").unlink(), "store.manifest", "problem", "no manifest"),
+        (lambda path: (path / "manifest.json").unlink(), "store.manifest", "problem", "manifest is missing"),
         (lambda path: (path / "journal" / "highwater").unlink(), "store.journal", "problem", "missing"),
         (lambda path: flipped(path / "journal" / "highwater", 530), "store.journal", "warning", "slot"),
         (lambda path: flipped(next((path / "tables" / "intake").glob("MANIFEST-*")), 20), "store.tables", "warning", "checksum"),
