@@ -12,7 +12,7 @@ from margin_stream.core.system import System
 from margin_stream.journal import log as logs
 from margin_stream.journal.ending import durable_cut
 from margin_stream.journal.layout import INTAKE_NAME, Layout, RecordedDigest, partition_name, read_manifest
-from margin_stream.journal.records import CorruptLog, Cut, Record, segment_name
+from margin_stream.journal.records import Cut, Record, UndecodableRecord, segment_name
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted
 from margin_stream.tables.rocks import Table, TableError
@@ -107,7 +107,7 @@ def _decoded(decode: Callable[[bytes], T], folder: Path, record: Record) -> T:
         return decode(record.payload)
     except msgspec.DecodeError as error:
         path = folder / segment_name(record.cut.segment)
-        raise CorruptLog(path, record.offset, f"record {record.number} cannot be decoded: {error}") from None
+        raise UndecodableRecord(path, record.offset, f"record {record.number} cannot be decoded: {error}") from None
 
 
 class StoreReader:

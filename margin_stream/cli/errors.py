@@ -33,7 +33,7 @@ from margin_stream.journal.layout import (
     StoreMissing,
     StoreNewer,
 )
-from margin_stream.journal.records import CorruptLog
+from margin_stream.journal.records import CorruptLog, UndecodableRecord
 from margin_stream.kafka.client import KafkaError, SecurityError, Unreachable
 from margin_stream.kafka.copying import TargetTaken
 from margin_stream.kafka.making import StoreDiffers, TopicsIncomplete, TopicsMissing, WorkersRun
@@ -263,9 +263,16 @@ ENTRIES = (
     Entry(
         "journal_damaged",
         CORRUPT,
-        (CorruptLog, msgspec.DecodeError),
+        (CorruptLog,),
         "A log of the store is damaged at the named file and offset.",
-        "`margin-stream verify` says what else is damaged; restore the file from a copy.",
+        "`margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended; docs/recovery.md goes through the cases.",
+    ),
+    Entry(
+        "record_undecodable",
+        CORRUPT,
+        (msgspec.DecodeError, UndecodableRecord),
+        "A record of the store has its checksum, and content that nothing can read.",
+        "`margin-stream verify` names the record; restore the file from a copy.",
     ),
     Entry(
         "manifest_damaged",
@@ -286,14 +293,14 @@ ENTRIES = (
         CORRUPT,
         (),
         "`verify` found something that is not as it must be; one line for each.",
-        "`margin-stream repair --store {store}` says what can be mended here; the rest is restored from a copy.",
+        "`margin-stream repair --store {store}` shows what can be mended, and what to do about the rest.",
     ),
     Entry(
         "repair_refused",
         CORRUPT,
         (),
-        "`repair` found damage that it cannot mend without losing something acknowledged; nothing was changed.",
-        "Restore the named files from a copy; docs/recovery.md says which. Then run `margin-stream repair --store {store}` again.",
+        "`repair` found something that cannot be mended without losing what was acknowledged; nothing was changed.",
+        "Do what is said beside each finding: restore the store from a backup or a replica, mostly.",
     ),
     Entry(
         "table_unreadable",

@@ -48,10 +48,8 @@ def repair(
     if common.json:
         print_json(row)
     for problem in problems:
-        report(
-            failure("damage_found", f"{problem.file}: {problem.what}: still there after the repair", store=common.store),
-            as_json=common.json,
-        )
+        text = f"{problem.file}: {problem.what}: still there after the repair"
+        report(failure("damage_found", text, store=common.store, file=problem.file), as_json=common.json)
     if plan.refused:
         text = f"{common.store}: {len(plan.refused)} of {len(plan.findings)} findings cannot be mended here: nothing was changed"
         report(failure("repair_refused", text, store=common.store), as_json=common.json)

@@ -36,10 +36,7 @@ def store(folder: Path) -> Iterator[Finding]:
     try:
         manifest = read_manifest(layout)
     except StoreMissing:
-        if (folder / "journal").exists():
-            yield problem("store.manifest", f"{folder}: a journal and no manifest", "Restore manifest.json from a copy of the store.")
-        else:
-            yield skipped("store.manifest", f"{folder}: no store here yet", "`margin-stream ingest` makes one; --store names another.")
+        yield skipped("store.manifest", f"{folder}: no store here yet", "`margin-stream ingest` makes one; --store names another.")
         return
     except CorruptManifest as error:
         yield problem("store.manifest", str(error), "Restore manifest.json from a copy of the store.")
@@ -84,14 +81,14 @@ def _journal(layout: Layout, manifest: Manifest) -> Finding:
     try:
         mark = highwater.read(layout.journal / highwater.NAME, manifest.identity)
     except CorruptLog as damage:
-        return problem(name, str(damage), "`margin-stream verify` says what else is damaged; restore the file from a copy.")
+        return problem(name, str(damage), "`margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended.")
     found = [path for first in segments(layout.journal) for path in layout.journal.glob(f"{first:020d}.seg")]
     size = sum(path.stat().st_size for path in found)
     text = f"durable up to record {mark.cut.number:,}, {len(found)} segments, {size / (1 << 20):,.1f} MiB"
     if mark.damaged:
         return warning(
             name,
-            f"{text}; {'; '.join(f'offset {damage.offset}: {damage.what}' for damage in mark.damaged)}",
+            f"{text}; {'; '.join(f'offset {offset}: {what}' for offset, what in mark.damaged)}",
             "The next writer mends the high-water file; look at the disk.",
         )
     return ok(name, text)

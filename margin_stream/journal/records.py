@@ -40,6 +40,10 @@ class CorruptLog(Exception):
         self.what = what
 
 
+class UndecodableRecord(CorruptLog):
+    """A record's bytes are whole, and are not what this log holds."""
+
+
 class Cut(NamedTuple):
     """A place between two records."""
 

@@ -215,6 +215,13 @@ def _(folder: Path) -> Said:
     return said("replay", "--store", path)
 
 
+@reproduces("record_undecodable")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    forge(Path(path), Path(path) / "journal", b"\xc1\xc1")
+    return said("replay", "--store", path)
+
+
 @reproduces("manifest_damaged")
 def _(folder: Path) -> Said:
     path = store(folder)
@@ -229,18 +236,18 @@ def _(folder: Path) -> Said:
     return said("ingest", "--store", path)
 
 
-@reproduces("damage_found")
-def _(folder: Path) -> Said:
-    path = store(folder)
-    flipped(Path(path) / "journal" / segment_name(1), 500)
-    return said("verify", "--store", path)
-
-
 @reproduces("repair_refused")
 def _(folder: Path) -> Said:
     path = store(folder)
     flipped(Path(path) / "journal" / segment_name(1), 500)
     return said("repair", "--store", path)
+
+
+@reproduces("damage_found")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    flipped(Path(path) / "journal" / segment_name(1), 500)
+    return said("verify", "--store", path)
 
 
 @reproduces("table_unreadable")
@@ -365,6 +372,7 @@ def test_what_goes_wrong_has_its_code_and_exit_code_and_says_where(code: str, tm
         "options_conflict",
         "fault",
         "internal_error",
+        "record_undecodable",
         "security_incomplete",
         "time_invalid",
     }
@@ -462,12 +470,12 @@ def test_a_worker_that_does_not_stop_is_killed_and_it_is_said(tmp_path: Path) ->
 # ---- nothing is left out --------------------------------------------------------------------------------------------
 
 INSIDE = {
-    "NotInLog",  # tables of another past: they are rebuilt
-    "NotProven",  # becomes a finding that repair refuses
     "RecordTooLarge",  # a fault of ours, not of an input: payloads are cut long before
     "ScenarioError",  # becomes the error of a calculator's answer
     "Distrusted",  # a table that is not believed: it is rebuilt
     "Unusable",  # a shard's rows that are not believed: they are folded again
+    "NotInLog",  # a checkpoint that is not believed: tables are rebuilt
+    "NotProven",  # becomes the text of a finding of repair
     "_Difference",  # becomes a field of what replay prints
     "ParameterError",  # becomes the refusal profile_invalid
     "DecimalError",  # becomes a refusal, or the text of a usage error
