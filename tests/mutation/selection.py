@@ -1,0 +1,56 @@
+"""What is mutated, and which tests are asked."""
+
+from __future__ import annotations
+
+CORE = (
+    "lifecycle",
+    "calls",
+    "intake",
+    "valuation",
+    "booking",
+    "positions",
+    "models.prime",
+    "models.binance_usdm",
+    "models.brackets",
+    "models.collateral",
+    "quotes",
+    "identity",
+    "market",
+    "pocket",
+    "account",
+    "account_fold",
+    "digests",
+    "directory",
+    "model",
+    "routed",
+    "system",
+    "checks",
+)
+JOURNAL = ("records", "log", "highwater", "layout", "journals", "disk")
+MODULES = (
+    *(f"margin_stream.core.{name}" for name in CORE),
+    *(f"margin_stream.journal.{name}" for name in JOURNAL),
+    "margin_stream.core.boxes",
+)
+"""Everything, in the order in which it is run."""
+
+TESTS = (
+    "tests.unit.test_core_parts",
+    "tests.unit.test_boundaries",
+    "tests.unit.test_calculator",
+    "tests.golden.test_tiny_day",
+    "tests.golden.test_golden_days",
+    "tests.properties.test_bounds",
+    "tests.properties.test_exact",
+    "tests.properties.test_oracle",
+    "tests.properties.test_feeds",
+    "tests.properties.test_identity",
+    "tests.properties.test_duplicates_and_order",
+)
+LEFT_OUT = (
+    "test_hash_seed",  # another process
+    "test_a_longer_day",
+    "test_what_the_days_show",
+)
+SECONDS = 8.0
+"""A mutant is shown to the tests that reach it, cheapest first, until so much processor time would be spent."""
