@@ -211,6 +211,12 @@ def test_a_whole_empty_segment_behind_the_end_is_gone_on_with(tmp_path: Path) ->
     assert payloads(folder) == [*PAYLOADS[:3], b"four"]
 
 
+def damage_read(folder: Path) -> CorruptLog:
+    with pytest.raises(CorruptLog) as caught:
+        payloads(folder)
+    return caught.value
+
+
 def damage_of(folder: Path, **more: object) -> CorruptLog:
     with pytest.raises(CorruptLog) as caught:
         opened(folder, **more)  # type: ignore[arg-type]
@@ -223,12 +229,12 @@ def test_an_acknowledged_record_that_is_gone_is_a_fault_for_reader_and_writer(tm
     path = folder / segment_name(1)
     whole = path.read_bytes()
     path.write_bytes(whole[: cuts[1].offset])
-    for damage in (damage_of(folder), pytest.raises(CorruptLog, payloads, folder).value):
+    for damage in (damage_of(folder), damage_read(folder)):
         assert (damage.path, damage.offset) == (path, cuts[1].offset)
     assert damage_of(folder).what == "the log ends at record 2, but record 3 was durable"
-    assert pytest.raises(CorruptLog, payloads, folder).value.what == "the log ends at record 2, 3 was durable"
+    assert damage_read(folder).what == "the log ends at record 2, 3 was durable"
     path.write_bytes(whole[:-1])
-    for damage in (damage_of(folder), pytest.raises(CorruptLog, payloads, folder).value):
+    for damage in (damage_of(folder), damage_read(folder)):
         assert (damage.path, damage.offset) == (path, cuts[1].offset)
         assert damage.what == f"record 3 is torn: {len(PAYLOADS[2]) - 1} of {len(PAYLOADS[2])} bytes"
     assert payloads(folder, upto=2) == PAYLOADS[:2]
@@ -244,7 +250,7 @@ def test_a_segment_that_is_missing_is_named(tmp_path: Path) -> None:
     damage = damage_of(folder, after=cuts[-1])
     assert (damage.path, damage.offset, damage.what) == (path, 0, "the segment is missing")
     (folder / segment_name(1)).unlink()
-    damage = pytest.raises(CorruptLog, payloads, folder).value
+    damage = damage_read(folder)
     assert (damage.path, damage.offset, damage.what) == (folder / segment_name(1), 0, "the segment is missing")
 
 

@@ -141,7 +141,7 @@ def test_a_damaged_manifest_is_said_to_be_damaged(tmp_path: Path, damage: Callab
 def test_a_manifest_that_was_edited_does_not_match_its_checksum(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.manifest.write_bytes(text_of(FIELDS).replace(b'"partitions": 3', b'"partitions": 4'))
-    with pytest.raises(CorruptManifest, match=": it does not match its checksum$"):
+    with pytest.raises(CorruptManifest, match=r": it does not match its checksum$"):
         read_manifest(layout)
 
 
