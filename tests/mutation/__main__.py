@@ -116,10 +116,11 @@ def run(mutants: Sequence[Mutant], baseline: Baseline, workers: int, say: Callab
     """Show mutants to the tests; return a row each: what it is, and what became of it."""
     sources = {module: path_of(module).read_text() for module in {mutant.module for mutant in mutants}}
     lively: dict[str, Counter[str]] = defaultdict(Counter)
+    whole: Counter[str] = Counter()
 
     def jobs() -> Iterator[tuple[Mutant, Callable[[], Any]]]:
         for mutant in mutants:
-            tests = baseline.tests_for(mutant, lively[mutant.function])
+            tests = baseline.tests_for(mutant, lively[mutant.function] or whole)
             source = mutant.apply(sources[mutant.module])
             yield mutant, lambda m=mutant, s=source, t=tests: attempt(m.module, path_of(m.module), s, t)
 
@@ -132,6 +133,7 @@ def run(mutants: Sequence[Mutant], baseline: Baseline, workers: int, say: Callab
             continue
         if "test" in found:
             lively[mutant.function][found["test"]] += 1
+            whole[found["test"]] += 1
         source = sources[mutant.module]
         rows.append(
             {

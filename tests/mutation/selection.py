@@ -38,6 +38,8 @@ TESTS = (
     "tests.unit.test_core_parts",
     "tests.unit.test_boundaries",
     "tests.unit.test_calculator",
+    "tests.unit.test_core_boundaries_intake",
+    "tests.unit.test_core_boundaries_lifecycle",
     "tests.unit.test_journal_disk",
     "tests.unit.test_journal_highwater",
     "tests.unit.test_journal_log",
@@ -51,12 +53,14 @@ TESTS = (
     "tests.properties.test_oracle",
     "tests.properties.test_feeds",
     "tests.properties.test_identity",
+    "tests.properties.test_restored_folds",
     "tests.properties.test_duplicates_and_order",
 )
 LEFT_OUT = (
     "test_hash_seed",  # another process
     "test_a_longer_day",
     "test_what_the_days_show",
+    "test_a_few_days_hold",
 )
 SECONDS = 8.0
 """A mutant is shown to the tests that reach it, cheapest first, until so much processor time would be spent."""
