@@ -84,7 +84,7 @@ def cases_of(module: str) -> Iterator[Case]:
         if not name.startswith("test_") or not inspect.isfunction(function) or inspect.iscoroutinefunction(function):
             continue
         marks = getattr(function, "pytestmark", [])
-        if any(mark.name in ("slow", "skipif", "asyncio") for mark in marks):
+        if any(mark.name in ("slow", "skipif", "asyncio", "xfail") for mark in marks):
             continue
         _restrain(function)
         rows = [list(_rows(mark)) for mark in marks if mark.name == "parametrize"]

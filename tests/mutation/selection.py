@@ -40,6 +40,7 @@ TESTS = (
     "tests.unit.test_calculator",
     "tests.unit.test_core_boundaries_intake",
     "tests.unit.test_core_boundaries_lifecycle",
+    "tests.unit.test_core_boundaries_profiles",
     "tests.unit.test_journal_disk",
     "tests.unit.test_journal_highwater",
     "tests.unit.test_journal_log",
@@ -54,6 +55,8 @@ TESTS = (
     "tests.properties.test_feeds",
     "tests.properties.test_identity",
     "tests.properties.test_restored_folds",
+    "tests.properties.test_columns",
+    "tests.properties.test_model_twins",
     "tests.properties.test_duplicates_and_order",
 )
 LEFT_OUT = (
