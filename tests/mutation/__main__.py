@@ -73,6 +73,8 @@ class Baseline:
         self.seconds: dict[str, float] = {}
         self.lines: dict[str, dict[str, set[int]]] = defaultdict(dict)
         """Path -> test -> lines."""
+        self.imported: dict[str, list[str]] = defaultdict(list)
+        """Path -> tests that import it."""
         paths = [str(path_of(module)) for module in modules]
         identifiers = [name for name in self._collected(tests) if not any(part in name for part in LEFT_OUT)]
         jobs = ((name, lambda name=name: measure(name, paths)) for name in identifiers)
@@ -81,6 +83,8 @@ class Baseline:
                 print(f"left out, it does not pass by itself: {name} {found and found['why']}", file=sys.stderr)
                 continue
             self.seconds[name] = found["seconds"]
+            for path in found["imported"]:
+                self.imported[path].append(name)
             for path, lines in found["lines"].items():
                 self.lines[path][name] = set(lines)
 
@@ -96,12 +100,12 @@ class Baseline:
 
     def tests_for(self, mutant: Mutant, lively: Counter[str]) -> list[tuple[str, float]]:
         """Return the tests that reach a mutant: those first that were quickest to notice its neighbours, then by time."""
-        reached = self.lines.get(str(path_of(mutant.module)), {})
+        path = str(path_of(mutant.module))
         if mutant.function:
             span = set(range(mutant.first, mutant.last + 1))
-            names = [name for name, lines in reached.items() if lines & span]
+            names = [name for name, lines in self.lines[path].items() if lines & span]
         else:
-            names = list(reached)
+            names = list(self.imported[path])
         names.sort(key=lambda name: (self.seconds[name] / (1 + lively[name]), name))
         found, spent = [], 0.0
         for name in names:

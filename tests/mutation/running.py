@@ -176,7 +176,9 @@ def measure(identifier: str, paths: list[str]) -> dict[str, Any]:
     finally:
         collected.stop()
     data = collected.get_data()
-    return {"passed": True, "seconds": seconds, "lines": {path: data.lines(path) for path in data.measured_files()}}
+    imported = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    lines = {path: data.lines(path) for path in data.measured_files()}
+    return {"passed": True, "seconds": seconds, "lines": lines, "imported": [path for path in paths if path in imported]}
 
 
 def _case(identifier: str) -> Case:
