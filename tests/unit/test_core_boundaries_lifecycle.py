@@ -509,3 +509,32 @@ def test_a_demand_that_stands_is_lowered_or_withdrawn_but_never_raised(amount: i
 @pytest.mark.parametrize("value", [13_999, 14_000, 14_001])
 def test_what_is_missing_to_the_restore_level_is_never_negative(value: int) -> None:
     assert Desk().case(value).shortfall == max(14_000 - value, 0)
+
+
+def test_money_that_was_taken_off_one_call_reopens_no_other() -> None:
+    desk = Desk()
+    part = desk.call(1, 100, paid=20, due=10_900, outcome=Outcome.PARTIALLY_MET)
+    met = desk.call(2, 100, paid=100, due=10_800, outcome=Outcome.MET)
+    withdraw(desk.case(12_000), 20)
+    assert (part.paid, met.paid, met.outcome) == (0, 100, Outcome.MET)
+    withdraw(desk.case(12_000), 0)
+    assert met.outcome is Outcome.MET
+    assert desk.said == []
+
+
+@pytest.mark.parametrize(
+    ("breached", "uncovered", "expected"),
+    [
+        (breached, uncovered, min((breached, uncovered), key=[Truth.FALSE, Truth.UNDECIDED, Truth.TRUE].index))
+        for breached in Truth
+        for uncovered in Truth
+    ],
+)
+def test_of_two_guards_that_must_hold_one_that_is_false_decides(breached: Truth, uncovered: Truth, expected: Truth) -> None:
+    desk = Desk()
+    desk.call(1, 2_000)
+    case = desk.case(12_000, call=breached)
+    case.valuation._truths[POLICY.short_of(2_050)] = uncovered  # type: ignore[attr-defined]
+    assert lifecycle._condition(case) is expected
+    desk.account.unpaid = 0
+    assert lifecycle._condition(case) is breached

@@ -361,3 +361,28 @@ def recovered(folder: Path) -> list[bytes]:
     assert isinstance(found[-1], Record)
     assert found[-1].payload == b"after"
     return [record.payload for record in found[:-1]]
+
+
+def test_a_new_log_whose_first_segment_is_damaged_is_no_empty_log(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    logs.create(folder, STORE, Disk())
+    path = folder / segment_name(1)
+    path.write_bytes(path.read_bytes()[:50])
+    damage = damage_of(folder)
+    assert (damage.path, damage.offset, damage.what) == (path, 0, "the segment header is incomplete")
+    assert path.exists()
+
+
+def test_everything_that_is_cut_is_counted(tmp_path: Path) -> None:
+    """A torn record and what lies in segments behind it."""
+    folder = tmp_path / "log"
+    cuts = filled(folder, PAYLOADS[:3], 10_000)
+    path = folder / segment_name(1)
+    path.write_bytes(path.read_bytes() + b"torn")
+    for first, length in ((5, 30), (9, 7)):
+        (folder / segment_name(first)).write_bytes(bytes(length))
+    writer = opened(folder)
+    assert writer.cut_bytes == 4 + 30 + 7
+    assert writer.end == cuts[-1]
+    assert files(folder) == [segment_name(1), "highwater"]
+    writer.close()
