@@ -39,6 +39,8 @@ TESTS = (
     "tests.unit.test_boundaries",
     "tests.unit.test_calculator",
     "tests.unit.test_core_boundaries_intake",
+    "tests.unit.test_core_boundaries_boxes",
+    "tests.unit.test_core_boundaries_folds",
     "tests.unit.test_core_boundaries_identity",
     "tests.unit.test_core_boundaries_lifecycle",
     "tests.unit.test_core_boundaries_profiles",
