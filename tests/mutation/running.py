@@ -30,7 +30,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as _strategies  # noqa: F401  (imported once, before forking)
 
 EXAMPLES = 6
-"""So many examples of a property are tried."""
+"""So many examples of a property are tried, ten times as many where one takes no more than a millisecond."""
+QUICK = ("tests.properties.test_model_twins", "tests.properties.test_bounds")
 MEMORY_LIMIT = 3 << 30
 FIXTURES = {"tmp_path", "monkeypatch"}
 
@@ -109,7 +110,7 @@ def _restrain(function: Any) -> None:
         known = known or settings()
         function._hypothesis_internal_use_settings = settings(
             known,
-            max_examples=min(known.max_examples, EXAMPLES),
+            max_examples=min(known.max_examples, EXAMPLES * (10 if function.__module__ in QUICK else 1)),
             derandomize=True,
             database=None,
             deadline=None,

@@ -400,7 +400,7 @@ def test_bounds_at_one_price_are_the_excess_there(seed: int) -> None:
         value, debit, _ = terms.evaluate(book, prices)
         for ratio in RATIOS:
             for inclusive in (True, False):
-                guard = Guard(ratio, 0, inclusive)
+                guard = Guard(ratio, rng.choice((0, 0, 7, -7, 10**6)), inclusive)
                 (span,) = terms.bounds(book, prices, prices, [guard])
                 excess = guard.excess(value, debit)
                 assert span == (excess, excess) or (terms is USDM and debit == 0 and excess <= span[1] <= 0)  # type: ignore[operator]
@@ -435,6 +435,39 @@ def test_bounds_of_one_position_are_reached_but_for_rounding(seed: int) -> None:
     steep = ratio.numerator * Fraction(TABLES[name][-1]["maintenance_rate"]) > ratio.denominator
     assert (opened[0] is None) is (side < 0 or steep)
     assert (opened[1] is None) is (side > 0 and not steep)
+
+
+def test_what_cannot_be_priced_leaves_bounds_open_on_its_side_alone() -> None:
+    guard = Guard(Ratio(14, 10), 0, inclusive=False)
+    prices = [1] + [100] * (len(DIRECTORY.instruments) - 1)
+    never = [1] + [NO_BOUND] * (len(DIRECTORY.instruments) - 1)
+    for terms in (PRIME, USDM):
+        # Owed, and not named by the profile: no least excess. Held so: nothing at all.
+        owed, held = Book({ASSET["GEM"]: -1, ASSET["USDT"]: 700}), Book({ASSET["GEM"]: 1, ASSET["USDT"]: 700})
+        assert terms.bounds(owed, prices, prices, [guard]) == [(None, 7000)]
+        assert terms.bounds(held, prices, prices, [guard]) == [(7000, 7000)]
+        # Never marked: held it has no greatest excess, owed no least.
+        for balance, open_at in ((1, 1), (-1, 0)):
+            (span,) = terms.bounds(Book({ASSET["BTC"]: balance, ASSET["USDT"]: 700}), [1] + [0] * (len(prices) - 1), never, [guard])
+            assert span[open_at] is None
+            assert span[1 - open_at] == 7000
+    for haircut, greatest in (("0.99", None), ("1", 7000)):
+        assets = {**PARAMETERS["assets"], "BTC": {"haircut": haircut, "route": ["BTCUSDT"]}}
+        for model in ("prime", "binance-usdm"):
+            terms = compiled(model, assets=assets)[1]
+            (span,) = terms.bounds(Book({ASSET["BTC"]: 1, ASSET["USDT"]: 700}), [1] + [0] * (len(prices) - 1), never, [guard])
+            assert span == (7000, greatest)
+
+
+def test_without_a_debit_a_guard_holds_back_whatever_its_offset() -> None:
+    guards = [Guard(Ratio(14, 10), 10**6, inclusive) for inclusive in (True, False)]
+    prices = [1] + [0] * (len(DIRECTORY.instruments) - 1)
+    for terms in (PRIME, USDM):
+        for units in (0, 1, 5):
+            book = Book({0: units} if units else {})
+            assert terms.bounds(book, prices, prices, guards) == [(0, 0), (0, 0)]
+    assert PRIME.bounds(Book({0: -1}), prices, prices, guards[:1]) == [(-14 - 10**7 - 1,) * 2]
+    assert USDM.bounds(Book({0: -1}), prices, prices, guards[:1]) == [(-10 - 10**7 - 1,) * 2]
 
 
 def test_a_guess_of_reach_is_a_share_of_what_could_move() -> None:

@@ -114,6 +114,15 @@ def test_unknown_and_missing_parameters_are_named(model: str) -> None:
         MODELS[model].compile({}, DIRECTORY)
 
 
+@pytest.mark.parametrize("name", ["call_persistence_s", "due_after_s", "reopen_within_s"])
+def test_periods_are_from_nothing_to_a_year(name: str) -> None:
+    for seconds in (0, 31_536_000):
+        policy, _ = compiled("prime", **{name: seconds})
+        assert getattr(policy, name.removeprefix("call_").removesuffix("_s") + "_ns") == seconds * 10**9
+    for seconds, text in ((-1, ">= 0"), (31_536_001, "<= 31536000")):
+        assert fault("prime", **{name: seconds}).startswith(f"parameters: Expected `int` {text}")
+
+
 def test_levels_may_be_equal_and_amounts_the_least() -> None:
     policy, terms = compiled(
         "prime",
