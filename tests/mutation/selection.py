@@ -45,6 +45,7 @@ TESTS = (
     "tests.unit.test_core_boundaries_lifecycle",
     "tests.unit.test_core_boundaries_profiles",
     "tests.unit.test_core_boundaries_rows",
+    "tests.unit.test_core_boundaries_trades",
     "tests.unit.test_journal_disk",
     "tests.unit.test_journal_highwater",
     "tests.unit.test_journal_log",
