@@ -62,6 +62,7 @@ TESTS = (
     "tests.properties.test_restored_folds",
     "tests.properties.test_columns",
     "tests.properties.test_model_twins",
+    "tests.properties.test_guesses",
     "tests.properties.test_duplicates_and_order",
 )
 LEFT_OUT = (

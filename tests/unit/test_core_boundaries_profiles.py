@@ -109,6 +109,9 @@ def test_a_text_that_is_no_decimal_is_named_with_its_parameter(name: str) -> Non
 @pytest.mark.parametrize("model", ["prime", "binance-usdm"])
 def test_unknown_and_missing_parameters_are_named(model: str) -> None:
     assert fault(model, nonsense=1).startswith("parameters: Object contains unknown field `nonsense`")
+    assert fault(model, **asset("BTC", nonsense=1)).startswith("parameters: Object contains unknown field `nonsense`")
+    if model == "binance-usdm":
+        assert fault(model, brackets={"BTCUSDT-PERP": [{**ROWS[0], "nonsense": 1}]}).startswith("parameters: Object contains unknown field")
     assert fault(model, at_level="perhaps").startswith("parameters: Invalid enum value 'perhaps'")
     with pytest.raises(ParameterError, match=r"^parameters: Object missing required field"):
         MODELS[model].compile({}, DIRECTORY)
