@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.mutation.mutants import ROOT, Mutant, mutants_of, path_of
 from tests.mutation.running import answer_of, attempt, collect, in_fork, measure
-from tests.mutation.selection import LEFT_OUT, MODULES, SECONDS, TESTS
+from tests.mutation.selection import BROAD, LEFT_OUT, MODULES, QUICK_SECONDS, SECONDS, TESTS
 
 RESULTS = ROOT / "mutation-results"
 LIBRARIES = (
@@ -98,15 +98,20 @@ class Baseline:
             found += names
         return found
 
+    def _turn(self, name: str, lively: Counter[str]) -> int:
+        if lively[name] or self.seconds[name] < QUICK_SECONDS:
+            return 0
+        return 1 if name.startswith(BROAD) else 2
+
     def tests_for(self, mutant: Mutant, lively: Counter[str]) -> list[tuple[str, float]]:
-        """Return the tests that reach a mutant: those first that were quickest to notice its neighbours, then by time."""
+        """Return the tests that reach a mutant: first the quick ones and those that noticed its neighbours, then the broad ones, then the rest."""
         path = str(path_of(mutant.module))
         if mutant.function:
             span = set(range(mutant.first, mutant.last + 1))
             names = [name for name, lines in self.lines[path].items() if lines & span]
         else:
             names = list(self.imported[path])
-        names.sort(key=lambda name: (self.seconds[name] / (1 + lively[name]), name))
+        names.sort(key=lambda name: (self._turn(name, lively), self.seconds[name] / (1 + lively[name]), name))
         found, spent = [], 0.0
         for name in names:
             spent += self.seconds[name]

@@ -71,5 +71,16 @@ LEFT_OUT = (
     "test_what_the_days_show",
     "test_a_few_days_hold",
 )
-SECONDS = 8.0
+BROAD = (
+    "tests.golden.test_recorded_days",
+    "tests.golden.test_tiny_day",
+    "tests.properties.test_columns",
+    "tests.properties.test_guesses",
+    "tests.properties.test_model_twins",
+    "tests.properties.test_restored_folds",
+    "tests.unit.test_core_boundaries",
+)
+"""Tests that notice much for what they cost."""
+QUICK_SECONDS = 0.004
+SECONDS = 6.0
 """A mutant is shown to the tests that reach it, cheapest first, until so much processor time would be spent."""
