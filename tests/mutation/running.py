@@ -209,7 +209,11 @@ def attempt(module: str, path: Path, source: str, tests: Sequence[tuple[str, flo
         try:
             if where not in known:
                 known[where] = {case.id: case for case in cases_of(where)}
-            known[where][identifier].run()
+            case = known[where].get(identifier)
+            if case is not None:
+                case.run()
         except BaseException as error:
             return {"status": "killed", "test": identifier, "why": type(error).__name__}
+        if case is None:
+            return {"status": "lost", "test": identifier}
     return {"status": "survived"}

@@ -318,3 +318,80 @@ def test_an_account_whose_profile_never_took_effect_is_not_valued() -> None:
         _, part = these.fold()
         assert readable(part[0].data)["level"] == "BANKRUPT"
     assert restored.digests() == system.digests()
+
+
+def test_what_changes_without_an_effect_is_stored_all_the_same() -> None:
+    """With a call unpaid, the wait for a further tranche begins and ends in silence."""
+    day = Day().opened()
+    day.account("A")
+    day.money("A", "1", "BTC")
+    day.money("A", "-29000")
+    day.clock(1)
+    day.clock(60)
+    system, _ = folded(day.lines)
+    part = system.partitions[0]
+    account = part.account("A")
+    assert account is not None
+    assert len(account.calls) == 1
+    rows = Rows(1)
+    rows.write(system)
+    for price, waiting in (("37500", True), ("39990", False)):
+        day.tick("BTCUSDT", price)
+        before = account.effect_count
+        system.offer_line(day.lines[-1])
+        system.fold()
+        assert account.effect_count == before
+        assert (account.pending_since_ns >= 0) is waiting
+        assert len(list(part.changed_rows())) == 0
+        rows.write(system)
+        assert rows.restored().digests() == system.digests()
+        again = rows.restored().partitions[0].account("A")
+        assert again is not None
+        assert again.pending_since_ns == account.pending_since_ns
+
+
+@pytest.mark.parametrize(("named", "paid"), [("A/call/2", [0, 1]), ("", [1, 0]), ("A/call/9", [1, 0])])
+def test_a_deposit_without_a_mark_pays_at_its_first_mark_the_call_that_it_named(named: str, paid: list[int]) -> None:
+    day = Day().opened(prices=False)
+    day.tick("BTCUSDT", "40000")
+    day.account("A")
+    day.money("A", "1", "BTC")
+    day.money("A", "-29000")
+    day.clock(60)
+    day.tick("BTCUSDT", "37000")
+    day.clock(60)
+    day.money("A", "0.1", "XMR", **({"call": named} if named else {}))
+    day.tick("ETHUSDT", "3000")
+    before = len(day.lines)
+    day.tick("XMRBTC", "0.01")
+    system, said = folded(day.lines)
+    account = system.partitions[0].account("A")
+    assert account is not None
+    # 0.1 * 0.01 * 37,000 * 0.7 = 25.90
+    assert [call.paid for call in account.calls] == [2590 * share for share in paid]
+    assert account.unvalued == []
+    kinds = [(effect.position > before, readable(effect.data)["type"]) for effect in said if effect.group == "A"]
+    assert kinds.count((True, "call_reduced")) == 1
+    assert kinds.count((False, "call_reference_unmatched")) == (named == "A/call/9")
+    assert (True, "call_reference_unmatched") not in kinds
+
+
+def test_money_that_a_sweep_brings_lowers_the_demand_that_stands() -> None:
+    day = UsdmDay().opened()
+    day.usdm_account("U", "500")
+    day.money("U", "20", pocket="iso")
+    day.perpetual("U", "ETHUSDT-PERP", "0.01", "3000", pocket="iso")
+    day.perpetual("U", "BTCUSDT-PERP", "0.5", "40000")
+    day.tick("BTCUSDT-PERP", "39100")
+    system, _ = folded(day.lines)
+    account = system.partitions[0].account("U")
+    assert account is not None
+    assert account.liquidating
+    demanded = account.liquidation_amount
+    day.perpetual("U", "ETHUSDT-PERP", "-0.01", "3000", pocket="iso")
+    system.offer_line(day.lines[-1])
+    _, said = system.fold()
+    assert account.pockets == {}
+    assert account.liquidating
+    assert 0 < account.liquidation_amount < demanded
+    assert [(row["type"], row.get("supersedes")) for row in map(readable, (effect.data for effect in said))] == [("liquidation_due", 1)]
