@@ -45,6 +45,7 @@ TESTS = (
     "tests.unit.test_core_boundaries_folds",
     "tests.unit.test_core_boundaries_identity",
     "tests.unit.test_core_boundaries_lifecycle",
+    "tests.unit.test_core_boundaries_perpetuals",
     "tests.unit.test_core_boundaries_profiles",
     "tests.unit.test_core_boundaries_rows",
     "tests.unit.test_core_boundaries_trades",
