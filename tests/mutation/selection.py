@@ -48,6 +48,7 @@ TESTS = (
     "tests.unit.test_core_boundaries_perpetuals",
     "tests.unit.test_core_boundaries_profiles",
     "tests.unit.test_core_boundaries_restored",
+    "tests.unit.test_core_boundaries_routed",
     "tests.unit.test_core_boundaries_rows",
     "tests.unit.test_core_boundaries_trades",
     "tests.unit.test_journal_disk",
