@@ -41,6 +41,7 @@ TESTS = (
     "tests.unit.test_core_boundaries_intake",
     "tests.unit.test_core_boundaries_boxes",
     "tests.unit.test_core_boundaries_checkpoints",
+    "tests.unit.test_core_boundaries_deposits",
     "tests.unit.test_core_boundaries_edges",
     "tests.unit.test_core_boundaries_folds",
     "tests.unit.test_core_boundaries_identity",

@@ -72,15 +72,15 @@ def box_somewhere(rng: Random, boxes: Boxes, twin: Twin, account: int, prices: l
         if down >= ONE:
             assert lowest[number] == 0
         else:
-            wanted = low - (low * down >> REACH_BITS)
-            assert min(wanted, low) <= lowest[number]
-            assert lowest[number] in (low, cell_edges(cell_of(wanted) + 1)[0])
+            # The cell behind the one that the reach ends in, or the price's own.
+            outside = cell_of(low - (low * down >> REACH_BITS))
+            assert lowest[number] == cell_edges(min(outside + 1, cell_of(prices[number])))[0]
         if up >= REACH_LIMIT:
             assert highest[number] == NO_BOUND
         else:
-            wanted = low + (low * up >> REACH_BITS)
+            outside = cell_of(low + (low * up >> REACH_BITS))
+            assert highest[number] == cell_edges(max(outside - 1, cell_of(prices[number])))[1]
             assert highest[number] >= high
-            assert highest[number] in (high, cell_edges(cell_of(wanted) - 1)[1])
         box[number] = lowest[number], highest[number]
     boxes.certify(account, sides)
     twin.boxes[account] = box
@@ -118,6 +118,10 @@ def test_an_account_is_found_exactly_when_a_price_leaves_its_box(seed: int) -> N
                     boxes.forget(other)
                     del twin.boxes[other]
         assert boxes.hot_count == len(twin.hot)
+        # What decides when old marks are swept: how many there are, and how many of boxes that stand.
+        marks = [entry for room in boxes._instruments for cells in (room.below, room.above) for row in cells.values() for entry in row]
+        assert boxes._entries == len(marks)
+        assert boxes._live_total == sum(boxes._stamps[entry >> 24] == entry & 0xFFFFFF for entry in marks)
 
 
 def test_a_hot_account_is_found_at_every_tick_of_its_instruments_until_it_is_forgotten() -> None:

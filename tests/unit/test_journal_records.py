@@ -158,6 +158,7 @@ def test_a_record_with_another_number_is_damage_though_its_checksum_holds(tmp_pa
     path = written(tmp_path, payloads=[b"x"])
     path.write_bytes(path.read_bytes() + record_bytes(3, b"y"))
     assert last(path).what == "record 2 was expected, 3 is here"
+    assert (last(path).cut.number, last(path).cut.offset) == (1, 68 + 17)
     path.write_bytes(path.read_bytes()[: 68 + 17] + record_bytes(1, b"y"))
     assert last(path).what == "record 2 was expected, 1 is here"
 
