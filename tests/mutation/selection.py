@@ -44,6 +44,7 @@ TESTS = (
     "tests.unit.test_core_boundaries_deposits",
     "tests.unit.test_core_boundaries_edges",
     "tests.unit.test_core_boundaries_folds",
+    "tests.unit.test_core_boundaries_frozen",
     "tests.unit.test_core_boundaries_identity",
     "tests.unit.test_core_boundaries_lifecycle",
     "tests.unit.test_core_boundaries_perpetuals",
