@@ -210,10 +210,9 @@ def attempt(module: str, path: Path, source: str, tests: Sequence[tuple[str, flo
             if where not in known:
                 known[where] = {case.id: case for case in cases_of(where)}
             case = known[where].get(identifier)
+            # Rows of parameters may hang on what is mutated; one row less is no test that fails.
             if case is not None:
                 case.run()
         except BaseException as error:
             return {"status": "killed", "test": identifier, "why": type(error).__name__}
-        if case is None:
-            return {"status": "lost", "test": identifier}
     return {"status": "survived"}

@@ -8,7 +8,7 @@ import pytest
 
 from margin_stream.core import lifecycle
 from margin_stream.core.account import Account
-from margin_stream.core.calls import Call, Deadline, Outcome
+from margin_stream.core.calls import Call, CallEvent, Deadline, Outcome
 from margin_stream.core.checks import Fault
 from margin_stream.core.lifecycle import Case, credit, demand_sale, guards_of, next_timer, run_timers, settle, withdraw
 from margin_stream.core.model import CallPolicy, Figures, Guard, Ratio, Truth
@@ -538,3 +538,8 @@ def test_of_two_guards_that_must_hold_one_that_is_false_decides(breached: Truth,
     assert lifecycle._condition(case) is expected
     desk.account.unpaid = 0
     assert lifecycle._condition(case) is breached
+
+
+@pytest.mark.parametrize("kind", [CallEvent, Deadline, Outcome, Level, Truth])
+def test_no_two_names_of_an_axis_are_one(kind: type[Any]) -> None:
+    assert len(kind.__members__) == len(list(kind))
