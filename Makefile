@@ -11,7 +11,9 @@ WORKERS ?= $(shell nproc)
 export UV_NATIVE_TLS := 1
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo test check inputs bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-brokers lock schemas clean
+MODULE ?=
+
+.PHONY: help demo test check inputs mutation bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-brokers lock schemas clean
 
 help:
 	@echo "make demo      a crash day, 1,000 accounts: calls, answers, kill, recovery, replay, verify (under a minute)"
@@ -21,6 +23,7 @@ help:
 	@echo "make bench     benchmarks, JSON in bench-results/"
 	@echo "make bench-kafka  benchmarks on a real broker, beside Faust the plain way"
 	@echo "make inputs    N times as many duplicated, reordered and malformed inputs as make test tries (N=$(N))"
+	@echo "make mutation  the core and the journal written otherwise, one small thing at a time: what no test notices (MODULE=lifecycle; all: half an hour)"
 	@echo "make simulate  N kills of an ingest at random moments (N=$(N) SEED=$(SEED))"
 	@echo "make simulate-media  damaged and failing disks: WHAT=flips|shapes|torn|calls|libfiu|limits (WHAT=$(WHAT) N SEED; N left out: the full count)"
 	@echo "make simulate-kafka    N trials with faults on a real broker (N=$(N) SEED=$(SEED))"
@@ -61,6 +64,9 @@ inputs: $(VENV)/.ready
 	TIMES=$(N) $(BIN)/python -m pytest -n $(WORKERS) tests/properties/test_duplicates_and_order.py tests/properties/test_identity.py \
 		tests/properties/test_feeds.py tests/integration/test_malformed_inputs.py
 
+mutation: $(VENV)/.ready
+	$(BIN)/python -m tests.mutation $(MODULE)
+
 bench: $(VENV)/.ready
 	$(BIN)/python -m tests.benchmarks
 
@@ -87,4 +93,4 @@ lock:
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results simulate-results
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis bench-results simulate-results mutation-results

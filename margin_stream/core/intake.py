@@ -39,7 +39,7 @@ from margin_stream.core.routed import (
 from schemas import effects
 from schemas.binary import encode
 from schemas.columns import ABSENT, TickColumns, unpack
-from schemas.decimals import POWERS_OF_TEN, DecimalPair, format_scaled, scaled
+from schemas.decimals import POWERS_OF_TEN, DecimalPair, canonical, format_scaled, scaled
 from schemas.engines import LATEST
 from schemas.inputs import (
     AccountChanged,
@@ -120,12 +120,12 @@ class IntakeFold:
 
     # ---- offering items -------------------------------------------------------------------------------------------
 
-    def offer(self, event: AnyInput, canonical: bytes) -> Verdict:
+    def offer(self, event: AnyInput, content: bytes) -> Verdict:
         """Take one event.
 
         Args:
             event: decoded.
-            canonical: its canonical bytes (``schemas.binary.canonical_bytes``); read for events of books alone.
+            content: its canonical bytes (``schemas.binary.canonical_bytes``); read for events of books alone.
         """
         if type(event) is PriceTicked or type(event) is ClockTicked:
             feed = self._feed(event.source, event.source_seq)
@@ -136,7 +136,7 @@ class IntakeFold:
                 return self._refuse(event, (Refusal.SOURCE_KIND_MIXED, f"source: {event.source} is a book"))
             reason = self._tick_event(event) if type(event) is PriceTicked else self._clock(event)  # type: ignore[arg-type]
         else:
-            seen = self._book(event.source, event.source_seq, canonical)
+            seen = self._book(event.source, event.source_seq, content)
             if seen is Seen.DUPLICATE:
                 return DUPLICATE
             self.position += 1
@@ -208,9 +208,9 @@ class IntakeFold:
                 reason = self._tick(
                     source,
                     names[place],
-                    (mantissa, exponent),
-                    None if bid is None else (bid, exponent),
-                    None if ask is None else (ask, exponent),
+                    self._pair(mantissa, exponent),
+                    None if bid is None else self._pair(bid, exponent),
+                    None if ask is None else self._pair(ask, exponent),
                 )
             elif self.market.clock_ns == 0:
                 reason = _CLOCK_REQUIRED
@@ -224,6 +224,13 @@ class IntakeFold:
                 self._refuse_identity(source, sequence, reason)
         self.accepted += accepted
         return accepted, duplicates, refused
+
+    def _pair(self, mantissa: int, exponent: int) -> DecimalPair:
+        """Return a quote of a column, whose exponent is that of the finest quote in it.
+
+        Engine version 1 took it as it stands, and so refused a quote for the decimal places of its neighbour.
+        """
+        return (mantissa, exponent) if self.market.engine_version < 2 else canonical(mantissa, exponent)
 
     def moves_clock(self, event: ClockTicked) -> bool:
         """Say whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
@@ -269,7 +276,7 @@ class IntakeFold:
         feed.highest = sequence
         return feed
 
-    def _book(self, source: str, sequence: int, canonical: bytes) -> Seen:
+    def _book(self, source: str, sequence: int, spelled: bytes) -> Seen:
         """Return NEW, DUPLICATE or REUSED; NOT_COMPARED stands for a source that is a feed."""
         book = self.books.get(source)
         if book is None:
@@ -280,7 +287,7 @@ class IntakeFold:
                 feed.highest = sequence
                 return Seen.NOT_COMPARED
             book = self.books[source] = BookSource(source, self.window)
-        content = content_hash(canonical)
+        content = content_hash(spelled)
         seen = book.look(sequence, content)
         if seen is Seen.NOT_COMPARED:
             self.not_compared += 1

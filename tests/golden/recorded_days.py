@@ -1,0 +1,46 @@
+"""Random days as a store of today would have journalled them, and the digests that they must have in every later build.
+
+Nobody worked these out by hand: they say nothing about right and wrong, only that a journal replays to what it said when it was written. A change here needs a
+decision record (an engine version, or a new layout of rows). ``python -m tests.golden.recorded_days`` prints ``recorded_days.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+from margin_stream.core.system import Digests, System
+from tests.days import random_day
+from tests.usdm_days import random_usdm_day
+
+FILE = Path(__file__).parent / "recorded_days.json"
+PRIME_SEEDS = range(8)
+USDM_SEEDS = range(100, 112)
+
+
+def days() -> dict[str, tuple[int, list[bytes]]]:
+    """Return engine version and lines of each day, by name."""
+    found = {f"prime {seed} engine {engine}": (engine, prime_day(seed)) for seed in PRIME_SEEDS for engine in (1, 2)}
+    return found | {f"usdm {seed}": (2, random_usdm_day(seed)) for seed in USDM_SEEDS}
+
+
+def prime_day(seed: int) -> list[bytes]:
+    return random_day(seed, noisy=True)
+
+
+def folded(engine: int, lines: list[bytes], name: str) -> Digests:
+    """Fold a day in two partitions, cut at random."""
+    rng = Random(name)
+    system = System(2, engine=engine)
+    for line in lines:
+        system.offer_line(line)
+        if rng.randrange(20) == 0:
+            system.fold(compare_markets=True)
+    system.fold(compare_markets=True)
+    return system.digests()
+
+
+if __name__ == "__main__":
+    rows = {name: folded(engine, lines, name) for name, (engine, lines) in days().items()}
+    print("{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items()) + "\n}")

@@ -1,0 +1,94 @@
+"""What is mutated, and which tests are asked."""
+
+from __future__ import annotations
+
+CORE = (
+    "lifecycle",
+    "calls",
+    "intake",
+    "valuation",
+    "booking",
+    "positions",
+    "models.prime",
+    "models.binance_usdm",
+    "models.brackets",
+    "models.collateral",
+    "quotes",
+    "identity",
+    "market",
+    "pocket",
+    "account",
+    "account_fold",
+    "digests",
+    "directory",
+    "model",
+    "routed",
+    "system",
+    "checks",
+    "watching",
+)
+JOURNAL = ("records", "log", "ending", "highwater", "layout", "journals", "disk")
+MODULES = (
+    *(f"margin_stream.core.{name}" for name in CORE),
+    *(f"margin_stream.journal.{name}" for name in JOURNAL),
+    "margin_stream.core.boxes",
+)
+"""Everything, in the order in which it is run."""
+
+TESTS = (
+    "tests.unit.test_core_parts",
+    "tests.unit.test_boundaries",
+    "tests.unit.test_calculator",
+    "tests.unit.test_core_boundaries_intake",
+    "tests.unit.test_core_boundaries_boxes",
+    "tests.unit.test_core_boundaries_checkpoints",
+    "tests.unit.test_core_boundaries_deposits",
+    "tests.unit.test_core_boundaries_edges",
+    "tests.unit.test_core_boundaries_folds",
+    "tests.unit.test_core_boundaries_frozen",
+    "tests.unit.test_core_boundaries_identity",
+    "tests.unit.test_core_boundaries_lifecycle",
+    "tests.unit.test_core_boundaries_perpetuals",
+    "tests.unit.test_core_boundaries_profiles",
+    "tests.unit.test_core_boundaries_restored",
+    "tests.unit.test_core_boundaries_routed",
+    "tests.unit.test_core_boundaries_rows",
+    "tests.unit.test_core_boundaries_trades",
+    "tests.unit.test_journal_disk",
+    "tests.unit.test_journal_highwater",
+    "tests.unit.test_journal_log",
+    "tests.unit.test_journal_records",
+    "tests.unit.test_journal_store_folder",
+    "tests.golden.test_tiny_day",
+    "tests.golden.test_golden_days",
+    "tests.golden.test_recorded_days",
+    "tests.properties.test_bounds",
+    "tests.properties.test_exact",
+    "tests.properties.test_oracle",
+    "tests.properties.test_feeds",
+    "tests.properties.test_identity",
+    "tests.properties.test_restored_folds",
+    "tests.properties.test_columns",
+    "tests.properties.test_model_twins",
+    "tests.properties.test_guesses",
+    "tests.properties.test_duplicates_and_order",
+)
+LEFT_OUT = (
+    "test_hash_seed",  # another process
+    "test_a_longer_day",
+    "test_what_the_days_show",
+    "test_a_few_days_hold",
+)
+BROAD = (
+    "tests.golden.test_recorded_days",
+    "tests.golden.test_tiny_day",
+    "tests.properties.test_columns",
+    "tests.properties.test_guesses",
+    "tests.properties.test_model_twins",
+    "tests.properties.test_restored_folds",
+    "tests.unit.test_core_boundaries",
+)
+"""Tests that notice much for what they cost."""
+QUICK_SECONDS = 0.004
+SECONDS = 6.0
+"""A mutant is shown to the tests that reach it, cheapest first, until so much processor time would be spent."""

@@ -1,0 +1,27 @@
+"""Deposits that pay nothing: they change the balance, and nothing of them is remembered."""
+
+from __future__ import annotations
+
+import pytest
+
+from margin_stream.core.system import System
+from tests.days import Day
+
+
+@pytest.mark.parametrize(
+    ("asset", "amount", "call"), [("XMR", "3", ""), ("XMR", "-3", "A/call/1"), ("XMR", "0", ""), ("BTC", "1", ""), ("USDT", "-5", "")]
+)
+def test_money_of_an_account_without_calls_is_not_kept_waiting(asset: str, amount: str, call: str) -> None:
+    day = Day().opened(prices=False)
+    day.tick("BTCUSDT", "40000")
+    day.account("A")
+    day.money("A", amount, asset, **({"call": call} if call else {}))
+    system = System(1)
+    for line in day.lines:
+        system.offer_line(line)
+    system.fold()
+    account = system.partitions[0].account("A")
+    assert account is not None
+    assert account.unvalued == []
+    assert account.calls == []
+    assert account.effect_count == (1 if amount == "-5" else 0)

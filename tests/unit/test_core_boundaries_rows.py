@@ -1,0 +1,479 @@
+"""What is stored and digested: rows of accounts, the market's facts, slots. Equal facts give equal bytes, in this build and in every later one."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from margin_stream.core import models as _models  # noqa: F401  (registers the models)
+from margin_stream.core.account import Account, unpacked
+from margin_stream.core.calls import Call, Deadline, Outcome
+from margin_stream.core.checks import Fault, Mismatch, check
+from margin_stream.core.digests import MODULUS, NO_CHAIN, SLOTS, chained, combined, effect_leaf, leaf, merged, partition_of, slot_of
+from margin_stream.core.directory import Directory, parts_per_million
+from margin_stream.core.market import Market
+from margin_stream.core.model import Figures, Guard, Ratio, Truth, truth_of
+from margin_stream.core.pocket import NEVER, Level, Pocket
+from margin_stream.core.positions import Position
+from schemas.inputs import InstrumentListed, ProfileActivated
+from tests.days import PARAMETERS
+from tests.unit.test_core_boundaries_profiles import DIRECTORY, listed
+
+CHAIN = bytes(range(32))
+
+
+def some_account() -> Account:
+    account = Account("some-account", 0, "prime", "desk", ["a@b", "c@d"])
+    account.level, account.liquidating, account.stale, account.suppressed = Level.WARNING, False, True, True
+    account.pending_since_ns = 77
+    account.call_count = 3
+    account.calls = [Call(3, 500, 100, 10, 20, 2, Deadline.ESCALATED, Outcome.PARTIALLY_MET)]
+    account.liquidation_count = account.liquidation_number = 4
+    account.liquidation_amount = 900
+    account.move(0, 12_345)
+    account.move(2, -7)
+    account.move(2, 7)
+    account.positions[1 << 2] = Position(25, 1000, -3, 9)
+    account.hold(1, 25 * 10**4)
+    account.unvalued = [(3, -5, 6, "some-account/call/3")]
+    account.effect_count = 11
+    account.chain = CHAIN
+    return account
+
+
+PLAIN = [
+    *(1, "some-account", 0, "prime", "desk", ["a@b", "c@d"], 1, 0b110, 77, 3),
+    [[3, 500, 100, 10, 20, 2, 2, 1]],
+    *(4, 900, [0, 12_345], [1, 25, 1000, -3, 9], [[3, -5, 6, "some-account/call/3"]], 11),
+]
+
+
+def facts(account: Account) -> dict[str, Any]:
+    """Return everything of an account that is a fact or derived from facts, but for the last valuation."""
+
+    def of(thing: Any) -> Any:
+        if isinstance(thing, dict):
+            return {key: of(value) for key, value in thing.items()}
+        if isinstance(thing, list | tuple):
+            return [of(value) for value in thing]
+        if isinstance(thing, Pocket | Position | Call):
+            names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
+            return {name: of(getattr(thing, name)) for name in names if name not in ("truths", "figures", "guards")}
+        return thing
+
+    return of(account)  # type: ignore[no-any-return]
+
+
+def test_a_row_is_the_facts_in_their_order() -> None:
+    row = some_account().packed()
+    assert msgspec.msgpack.decode(row) == PLAIN
+    assert row == msgspec.msgpack.encode(PLAIN)
+    again = unpacked(row, CHAIN, DIRECTORY)
+    expected = facts(some_account())
+    expected["ledger"].pop(2)
+    expected["open_calls"], expected["unpaid"] = 1, 400
+    assert facts(again) == expected
+    assert again.packed() == row
+
+
+def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
+    account = some_account()
+    account.positions[4 << 2 | 1] = position = Position(-8, -800, 1, 2, 20)
+    account.hold_perpetual(4 << 2 | 1, position)
+    account.liquidation_number = 2
+    assert account.packed() == msgspec.msgpack.encode([3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], []])
+    assert facts(unpacked(account.packed(), CHAIN, DIRECTORY))["perpetuals"] == facts(account)["perpetuals"]
+    pocket = account.pocket("iso")
+    pocket.level, pocket.liquidating = Level.BANKRUPT, True
+    pocket.liquidation_number, pocket.liquidation_amount = 1, 55
+    pocket.move(0, -9)
+    pocket.positions[5 << 2] = position = Position(3, 4, 5, 6, 0)
+    pocket.hold_perpetual(5 << 2, position)
+    pocket.positions[4 << 2] = Position(0, 0, 8, 9, 7)
+    flat = [16, 0, 0, 8, 9, 7, 20, 3, 4, 5, 6, 0]
+    row = [3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], [["iso", 4, 1, 1, 55, [0, -9], flat]]]
+    assert account.packed() == msgspec.msgpack.encode(row)
+    again = unpacked(account.packed(), CHAIN, DIRECTORY)
+    assert again.packed() == account.packed()
+    assert facts(again)["pockets"] == facts(account)["pockets"]
+    assert (again.liquidation_count, again.liquidation_number) == (4, 2)
+    # Pockets alone are enough for the longer row.
+    bare = Account("x", 0, "p", "", [])
+    bare.pocket("b")
+    bare.pocket("a")
+    assert list(bare.pockets) == ["a", "b"]
+    assert msgspec.msgpack.decode(bare.packed())[0] == 3
+    assert [part.name for part in bare.parts()] == ["", "a", "b"]
+    assert bare.pocket("") is bare
+    assert bare.pocket("a") is bare.pockets["a"]
+
+
+@pytest.mark.parametrize("amount", [2**63 - 1, 2**64 - 1, -(2**63), 2**64, -(2**63) - 1, 2**70, -(2**95), 2**71 - 1])
+def test_an_integer_beyond_64_bits_is_written_as_bytes(amount: int) -> None:
+    wide = not -(2**63) <= amount < 2**64
+    for pockets in (False, True):
+        account = some_account()
+        account.move(0, amount - 12_345)
+        account.positions[1 << 2].open_cost = amount
+        account.unvalued = [(3, amount, 6, "")]
+        if pockets:
+            account.pocket("iso").move(0, amount)
+        row = account.packed()
+        assert row[3] == 1 + wide + 2 * pockets
+        again = unpacked(row, CHAIN, DIRECTORY)
+        assert again.packed() == row
+        assert again.ledger == {0: amount}
+        assert again.positions[1 << 2].open_cost == amount
+        assert again.unvalued == [(3, amount, 6, "")]
+        if pockets:
+            assert again.pockets["iso"].balances == {0: amount}
+        if wide:
+            stored = msgspec.msgpack.decode(row)[13][1]
+            assert int.from_bytes(stored, "big", signed=True) == amount
+            assert len(stored) == (amount.bit_length() + 8) // 8
+
+
+def test_a_row_of_an_unknown_layout_is_a_fault() -> None:
+    row = bytearray(some_account().packed())
+    for layout in (0, 5):
+        row[3] = layout
+        with pytest.raises(Fault) as caught:
+            unpacked(bytes(row), CHAIN, DIRECTORY)
+        assert str(caught.value) == f"not so: an account row has a known layout (layout={layout})"
+
+
+def test_a_new_account_has_nothing_and_owes_nothing() -> None:
+    account = Account("x", 0, "p", "d", ["c"])
+    assert facts(account) == {
+        **dict.fromkeys(("liquidating", "stale", "suppressed"), False),
+        **dict.fromkeys(("call_count", "liquidation_amount", "liquidation_count", "liquidation_number", "open_calls", "unpaid"), 0),
+        "id": "x",
+        "base": 0,
+        "profile": "p",
+        "desk": "d",
+        "contacts": ["c"],
+        "effect_count": 0,
+        "chain": NO_CHAIN,
+        "pockets": {},
+        "name": "",
+        "level": 0,
+        "pending_since_ns": NEVER,
+        "ledger": {},
+        "balances": {},
+        "positions": {},
+        "perpetuals": {},
+        "calls": [],
+        "unvalued": [],
+    }
+    assert (account.guards, account.truths, account.figures) == ([], None, None)
+    assert Pocket().name == ""
+    assert NEVER == -1
+    assert list(Level) == [0, 1, 2, 3, 4]
+    assert account.calm
+    assert account.empty
+    assert not account.review
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("level", Level.WARNING), ("pending_since_ns", 0), ("liquidating", True), ("stale", True), ("suppressed", True), ("open_calls", 1)],
+)
+def test_a_pocket_with_anything_under_way_is_not_calm(name: str, value: Any) -> None:
+    pocket = Pocket()
+    setattr(pocket, name, value)
+    assert not pocket.calm
+
+
+def test_flags_go_into_one_integer_and_back() -> None:
+    for flags in range(8):
+        pocket = Pocket()
+        pocket.set_flags(flags)
+        assert (pocket.liquidating, pocket.stale, pocket.suppressed) == (bool(flags & 1), bool(flags & 2), bool(flags & 4))
+        assert pocket.flags == flags
+
+
+def test_what_is_derived_from_calls_counts_the_open_ones() -> None:
+    pocket = Pocket()
+    pocket.calls = [
+        Call(1, 100, 0, 0, 9, 1, Deadline.EXPIRED),
+        Call(2, 100, 30, 0, 9, 1, Deadline.RUNNING, Outcome.PARTIALLY_MET),
+        Call(3, 100, 10, 0, 9, 1, Deadline.ESCALATED, Outcome.CURED),
+        Call(4, 100, 100, 0, 9, 1, Deadline.ESCALATED, Outcome.MET),
+    ]
+    pocket.recount()
+    assert (pocket.open_calls, pocket.unpaid, pocket.review) == (2, 170, False)
+    pocket.calls[0].deadline = Deadline.ESCALATED
+    assert pocket.review
+
+
+def test_balances_keep_no_zero_and_the_ledger_keeps_what_was_moved() -> None:
+    pocket = Pocket()
+    pocket.move(1, 5)
+    pocket.hold(1, -5)
+    pocket.hold(2, -5)
+    assert (pocket.balances, pocket.ledger) == ({2: -5}, {1: 5})
+    assert not pocket.empty
+    pocket.hold(2, 5)
+    assert pocket.empty
+    position = Position(1, 0, 0, 0, 0)
+    pocket.hold_perpetual(9, position)
+    assert pocket.perpetuals == {9: position}
+    assert not pocket.empty
+    position.quantity = 0
+    pocket.hold_perpetual(9, position)
+    assert pocket.empty
+
+
+def test_an_account_holds_a_perpetual_in_any_of_its_pockets() -> None:
+    account = Account("x", 0, "p", "", [])
+    account.pocket("iso").hold_perpetual(5 << 2 | 2, Position(1, 0, 0, 0, 0))
+    assert account.holds_perpetual(5)
+    assert not account.holds_perpetual(4)
+    assert not account.holds_perpetual(5 << 2)
+
+
+# ---- digests -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_slot_is_the_first_twelve_bits_of_the_groups_hash() -> None:
+    for name in ("A", "some-account", "é", *(f"n{n}" for n in range(50))):
+        assert slot_of(name) == int(sha256(name.encode()).hexdigest()[:3], 16)
+    assert (4096, 2**256, bytes(32)) == (SLOTS, MODULUS, NO_CHAIN)
+    assert [partition_of(slot, 3) for slot in (0, 1365, 1366, 2730, 2731, 4095)] == [0, 0, 1, 1, 2, 2]
+
+
+def test_leaves_and_chains_are_plain_hashes() -> None:
+    assert leaf(b"row") == int(sha256(b"row").hexdigest(), 16)
+    assert chained(CHAIN, b"effect") == sha256(CHAIN + b"effect").digest()
+    assert effect_leaf("g", 7, CHAIN) == leaf(b"g\0" + b"7\0" + CHAIN)
+    assert effect_leaf("g", 0, CHAIN) == 0
+
+
+def test_a_digest_is_the_hash_of_the_head_and_every_slot() -> None:
+    sums = {0: 1, 5: MODULUS + 7, 4095: MODULUS - 1}
+    plain = sha256(b"head" + b"".join((sums.get(slot, 0) % 2**256).to_bytes(32, "big") for slot in range(4096))).hexdigest()
+    assert combined(b"head", sums) == plain
+    assert merged([{1: 5, 2: 6}, {2: MODULUS - 4, 3: 9}, {1: 1}]) == {1: 6, 2: 2, 3: 9}
+
+
+# ---- the market ---------------------------------------------------------------------------------------------------------------
+
+
+def activation(name: str, version: int, effective: int) -> ProfileActivated:
+    return ProfileActivated(
+        source="s",
+        source_seq=1,
+        event_time=0,
+        profile=name,
+        model="prime",
+        version=version,
+        effective_from=effective,
+        approved_by="r",
+        parameters=dict(PARAMETERS),
+    )
+
+
+def a_market() -> Market:
+    market = Market(2)
+    for name in ("USDT", "BTC", "ETH", "XMR"):
+        market.enlist(listed(name, "currency", 2 if name == "USDT" else 8))
+    for name, base, currency, limit in (("BTCUSDT", "BTC", "USDT", 300), ("ETHUSDT", "ETH", "USDT", 60), ("XMRBTC", "XMR", "BTC", 300)):
+        scales = {"price_scale": 6 if name == "XMRBTC" else 2, "stale_after_s": limit}
+        market.enlist(listed(name, "spot", 4, base=base, currency=currency, **scales))
+    return market
+
+
+def test_the_facts_of_a_market_are_all_that_is_digested() -> None:
+    market = a_market()
+    market.tick_clock(1000)
+    market.mark(1, 40_000)
+    market.waiting.append(activation("later", 1, 5000))
+    market.waiting.append(activation("now", 1, 900))
+    market.tick_clock(2000)
+    market.mark(3, 7)
+    expected = [
+        2,
+        2000,
+        market.directory.listings,
+        [[40_000, 1000, 0], [0, 0, 0], [7, 2000, 0]],
+        [activation("now", 1, 900)],
+        [activation("later", 1, 5000)],
+    ]
+    assert market.facts() == expected
+    assert [listing.instrument for listing in market.directory.listings] == ["USDT", "BTC", "ETH", "XMR", "BTCUSDT", "ETHUSDT", "XMRBTC"]
+    assert market.packed() == msgspec.msgpack.Encoder(order="deterministic").encode(expected)
+    assert market.digest() == sha256(market.packed()).digest()
+    again = Market.unpacked(market.packed())
+    assert again.packed() == market.packed()
+    assert (again.prices, again.marked_at_ns, again.stale, again.unfresh) == ([1, 40_000, 0, 7], [0, 1000, 0, 2000], [False] * 4, {2})
+    assert (market.prices, market.marked_at_ns, market.stale, market.unfresh) == ([1, 40_000, 0, 7], [0, 1000, 0, 2000], [False] * 4, {2})
+    # Parameters are a mapping: in whatever order they were sent, the facts are the same.
+    turned = ProfileActivated(**{name: getattr(activation("now", 1, 900), name) for name in ProfileActivated.__struct_fields__})
+    turned.parameters.clear()
+    turned.parameters.update(dict(reversed(list(PARAMETERS.items()))))
+    other = a_market()
+    other.waiting.append(turned)
+    same = a_market()
+    same.waiting.append(activation("now", 1, 900))
+    assert other.digest() == same.digest()
+
+
+def test_a_mark_is_fresh_to_the_last_moment_of_its_own_limit() -> None:
+    for restored in (False, True):
+        market = a_market()
+        market.tick_clock(10**9)
+        assert market.mark(1, 5) is True
+        assert market.mark(1, 6) is False
+        assert market.mark(2, 5) is True
+        market.tick_clock(11 * 10**9)
+        market.mark(3, 5)
+        assert market.mark(1, 7) is False
+        if restored:
+            market = Market.unpacked(market.packed())
+        assert market.tick_clock(61 * 10**9) == ([], [])
+        assert market.tick_clock(61 * 10**9 + 1) == ([], [2])
+        assert market.stale == [False, False, True, False]
+        assert market.tick_clock(311 * 10**9) == ([], [])
+        assert market.tick_clock(311 * 10**9 + 1) == ([], [1, 3])
+        if restored:
+            market = Market.unpacked(market.packed())
+        assert market.unfresh == {1, 2, 3}
+        assert market.tick_clock(10**15) == ([], [])
+        assert market.mark(2, 5) is True
+        assert (market.stale[2], market.unfresh) == (False, {1, 3})
+
+
+def test_instruments_go_stale_by_number_whatever_was_marked_first() -> None:
+    market = a_market()
+    market.tick_clock(10**9)
+    for number in (3, 1):
+        market.mark(number, 5)
+    assert market.tick_clock(400 * 10**9) == ([], [1, 3])
+
+
+def test_without_a_listing_nothing_goes_stale() -> None:
+    assert Market(1).tick_clock(2**61) == ([], [])
+
+
+def test_profiles_take_effect_by_time_name_and_version_and_never_go_back() -> None:
+    market = a_market()
+    for name, version, effective in (("b", 2, 50), ("b", 1, 40), ("a", 1, 50), ("c", 1, 101), ("b", 3, 50), ("d", 5, 100)):
+        market.waiting.append(activation(name, version, effective))
+    activated, _ = market.tick_clock(100)
+    assert [(profile.name, profile.version) for profile in activated] == [("b", 1), ("a", 1), ("b", 2), ("b", 3), ("d", 5)]
+    assert [event.profile for event in market.waiting] == ["c"]
+    market.waiting.append(activation("d", 4, 100))
+    market.waiting.append(activation("d", 5, 100))
+    activated, _ = market.tick_clock(101)
+    assert [(profile.name, profile.version) for profile in activated] == [("c", 1)]
+    assert market.profiles["d"].version == 5
+    assert market.waiting == []
+
+
+@pytest.mark.parametrize(("price", "low", "high"), [(100, 50, 150), (101, 50, 152), (1, 0, 2), (3, 1, 5)])
+def test_a_stale_price_lies_within_its_widest_band_rounded_outwards(price: int, low: int, high: int) -> None:
+    market = a_market()
+    market.prices[1] = price
+    assert market.stale_band(1) == (low, high)
+    assert all(type(edge) is int for edge in market.stale_band(1))
+
+
+# ---- the directory -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pair", "ppm"), [((0, 0), 0), ((1, 0), 10**6), ((1, -6), 1), ((1, -7), None), ((25, -2), 250_000), ((5, 1), 50 * 10**6)]
+)
+def test_fractions_are_counted_in_millionths(pair: tuple[int, int], ppm: int | None) -> None:
+    assert parts_per_million(pair) == ppm
+
+
+def test_a_listing_is_kept_with_all_that_it_says() -> None:
+    directory = Directory()
+    assert directory.enlist(listed("USDT", "currency", 2)) is None
+    directory.enlist(listed("BTC", "currency", 8))
+    share = directory.enlist(
+        listed(
+            "ACME",
+            "equity",
+            3,
+            currency="USDT",
+            price_scale=4,
+            band=(0, 0),
+            band_per_second=(0, 0),
+            reanchor_within=(0, 0),
+            stale_after_s=1,
+        )
+    )
+    assert share is not None
+    assert (share.number, share.name, share.perpetual, share.price_scale, share.quantity_scale) == (1, "ACME", False, 4, 3)
+    assert (share.band_ppm, share.band_per_second_ppm, share.band_maximum_ppm, share.reanchor_ppm) == (0, 0, 500_000, 0)
+    assert (share.stale_after_ns, share.reanchor_quotes) == (10**9, 3)
+    assert (share.base.name, share.base.number, share.base.scale, share.currency.name) == ("ACME", 2, 3, "USDT")
+    assert directory.asset_by_name["ACME"] is share.base is directory.assets[2]
+    perpetual = directory.enlist(listed("P", "perpetual", 3, currency="USDT", band=(1, -6), band_maximum=(0, 0)))
+    assert perpetual is not None
+    assert (perpetual.number, perpetual.perpetual, perpetual.base, perpetual.currency.name) == (2, True, directory.assets[0], "USDT")
+    assert (perpetual.band_ppm, perpetual.band_per_second_ppm, perpetual.band_maximum_ppm) == (1, 1000, 0)
+    assert directory.instruments == [None, share, perpetual]
+    assert "P" not in directory.asset_by_name
+    assert [listing.instrument for listing in directory.listings] == ["USDT", "BTC", "ACME", "P"]
+    assert isinstance(directory.listings[0], InstrumentListed)
+
+
+# ---- guards ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("span", "truth"),
+    [
+        ((0, 5), Truth.FALSE),
+        ((-1, 5), Truth.UNDECIDED),
+        ((-9, -1), Truth.TRUE),
+        ((-9, 0), Truth.UNDECIDED),
+        ((None, -1), Truth.TRUE),
+        ((None, 0), Truth.UNDECIDED),
+        ((0, None), Truth.FALSE),
+        ((-1, None), Truth.UNDECIDED),
+        ((None, None), Truth.UNDECIDED),
+    ],
+)
+def test_a_guard_is_decided_where_all_that_is_open_says_the_same(span: tuple[int | None, int | None], truth: Truth) -> None:
+    assert truth_of(span) is truth
+
+
+def test_an_excess_is_negative_exactly_where_the_guard_breaches() -> None:
+    rng = Random(1)
+    for _ in range(500):
+        numerator, denominator, debit = rng.randint(0, 9), rng.randint(1, 9), rng.randint(0, 30)
+        value, offset, inclusive = rng.randint(-20, 60), rng.randint(-9, 9), rng.random() < 0.5
+        guard = Guard(Ratio(numerator, denominator), offset, inclusive)
+        level = numerator * debit + offset * denominator
+        breaches = value * denominator <= level if inclusive else value * denominator < level
+        if debit == 0 and value >= 0:
+            breaches = False
+        assert (guard.excess(value, debit) < 0) is breaches
+    assert Guard(Ratio(3, 2), 4, inclusive=True).excess(10, 2) == 20 - 6 - 8 - 1
+    assert Guard(Ratio(3, 2), 4, inclusive=False).excess(-1, 0) == -2 - 8
+    assert Guard(Ratio(3, 2), -4, inclusive=False).excess(1, 0) == 2 + 8
+    assert Guard(Ratio(3, 2), 4, inclusive=False).excess(0, 0) == 0
+    assert Guard(Ratio(3, 2), 0, inclusive=True).excess(0, 1) == -4
+    assert Figures(1, 2) == (1, 2, False)
+
+
+# ---- faults ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fault_says_what_does_not_hold_and_with_which_numbers() -> None:
+    check(True, "never seen", n=1)
+    with pytest.raises(Fault) as caught:
+        check(False, "all is well")
+    assert str(caught.value) == "not so: all is well"
+    with pytest.raises(Fault) as caught:
+        check(False, "all is well", first=1, second="two")
+    assert str(caught.value) == "not so: all is well (first=1, second=two)"
+    assert issubclass(Mismatch, Fault)
