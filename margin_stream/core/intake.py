@@ -39,7 +39,7 @@ from margin_stream.core.routed import (
 from schemas import effects
 from schemas.binary import encode
 from schemas.columns import ABSENT, TickColumns, unpack
-from schemas.decimals import POWERS_OF_TEN, DecimalPair, canonical, format_scaled, scaled
+from schemas.decimals import POWERS_OF_TEN, DecimalPair, format_scaled, scaled
 from schemas.engines import LATEST
 from schemas.inputs import (
     AccountChanged,
@@ -230,7 +230,11 @@ class IntakeFold:
 
         Engine version 1 took it as it stands, and so refused a quote for the decimal places of its neighbour.
         """
-        return (mantissa, exponent) if self.market.engine_version < 2 else canonical(mantissa, exponent)
+        if self.market.engine_version >= 2:
+            while exponent < 0 and mantissa and mantissa % 10 == 0:
+                mantissa //= 10
+                exponent += 1
+        return mantissa, exponent
 
     def moves_clock(self, event: ClockTicked) -> bool:
         """Say whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""

@@ -81,7 +81,8 @@ def test_the_top_between_two_brackets_is_found_at_whichever_price_it_lies(quanti
     for price in range(900, 20_100):
         value, debit, _ = USDM.evaluate(book, prices(price))
         excess[price] = guard.excess(value, debit)
-    slack = 2 * (ratio.numerator + ratio.denominator)
+    # Rounding, and what one cent of the price is worth: an edge may lie between two cents.
+    slack = 2 * (ratio.numerator + ratio.denominator) + quantity // 1000 + 1
     edges = [1000 * n for n in (2, 6, 15)]
     for low, high in (
         (900, 20_099),
