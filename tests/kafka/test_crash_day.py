@@ -20,19 +20,16 @@ from margin_stream.simulation.broker import Broker
 from replay.replaying import EffectsDigest
 from schemas.ndjson import read_lines
 from tests.folding import DATA
+from tests.integration.test_both_profiles import crash_hours
 from tests.kafka.running import run, summary, workers
 
 DAY = DATA / "binance_2021-05-19_1m"
-TIERS = DATA / "binance_leverage_tiers" / "binance_leverage_tiers.json.gz"
 
 
 def day(path: Path) -> None:
-    """Write the recorded crash day with 1,000 accounts, half of them in perpetuals; where it is not here, a simulated one."""
+    """Write the recorded crash day with 1,000 accounts; where it is not here, a simulated one."""
     recorded = sorted(DAY.glob("*_1m.csv.gz"))
-    words = ["simulate", "--scenario", "crash"]
-    if recorded:
-        words = ["import", "bars", *map(str, recorded), "--accounts", "1000"]
-        words += ["--profile", "prime", "--profile", "binance-usdm", "--brackets", str(TIERS)]
+    words = ["import", "bars", *map(str, recorded), "--accounts", "1000"] if recorded else ["simulate", "--scenario", "crash"]
     with path.open("wb") as file:
         subprocess.run([sys.executable, "-m", "margin_stream.cli", *words, "--seed", "1", "--quiet"], stdout=file, check=True)
 
@@ -58,6 +55,21 @@ def test_the_crash_day_is_the_embedded_one_on_every_partition_count(broker: Brok
     day(source)
     with source.open("rb") as file:
         lines = list(read_lines(file))
+    once = list(records_of(lines))
+    cases = [("one", 1, once), ("two", 2, once), ("seven", 7, once), ("recut", 2, list(recut(lines))), ("twice", 2, [*once, *once])]
+    compare(broker, tmp_path, lines, cases)
+
+
+@pytest.mark.slow
+def test_both_profiles_are_the_embedded_ones_on_every_partition_count(broker: Broker, tmp_path: Path) -> None:
+    """The three hours around the low, half of the accounts in perpetuals; where the recorded day is not here, this is skipped."""
+    lines = crash_hours(200)
+    once = list(records_of(lines))
+    compare(broker, tmp_path, lines, [("usdm-one", 1, once), ("usdm-two", 2, list(recut(lines))), ("usdm-seven", 7, [*once, *once])])
+
+
+def compare(broker: Broker, tmp_path: Path, lines: list[bytes], cases: list[tuple[str, int, list[bytes]]]) -> None:
+    """Fold lines in a folder, and each case on Kafka; demand equal digests and effects."""
     with Host(tmp_path / "embedded") as host:
         host.ingest(lines)
         expected = host.checkpoint()
@@ -77,8 +89,6 @@ def test_the_crash_day_is_the_embedded_one_on_every_partition_count(broker: Brok
 
     empty = tmp_path / "empty.ndjson"
     empty.touch()
-    once = list(records_of(lines))
-    cases = [("one", 1, once), ("two", 2, once), ("seven", 7, once), ("recut", 2, list(recut(lines))), ("twice", 2, [*once, *once])]
     with ThreadPoolExecutor(3) as pool:
         for name, effects in pool.map(lambda case: one(*case), cases):
             assert effects == embedded, name
