@@ -166,7 +166,7 @@ class UsdmTerms:
                 greatest = None if greatest is None or top is None else _sum(greatest, top)
             low = None if least is None else _excess(least, guard, never)
             high = None if greatest is None else _excess(greatest, guard, never)
-            if perhaps and not sharp and high is not None and high < 0:
+            if perhaps and not never and not sharp and high is not None and high < 0:
                 high = 0
             spans.append((low, high))
         return spans
