@@ -13,7 +13,7 @@ export UV_SYSTEM_CERTS := 1
 
 MODULE ?=
 
-.PHONY: help demo test check inputs mutation bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-brokers lock schemas clean
+.PHONY: help demo test lint check inputs mutation bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-brokers lock schemas clean
 
 help:
 	@echo "make demo      a crash day, 1,000 accounts: calls, answers, kill, recovery, replay, verify (under a minute)"
@@ -52,12 +52,14 @@ faults:
 test: $(VENV)/.ready kafka faults
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-check: $(VENV)/.ready
+lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.purity
+
+check: lint
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 inputs: $(VENV)/.ready
