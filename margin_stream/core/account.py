@@ -256,11 +256,4 @@ def _fill_perpetuals(pocket: Pocket, flat: list[int]) -> None:
         pocket.hold_perpetual(key, position)
 
 
-def row_id(row: bytes) -> str:
-    """Return the account id of a packed row without unpacking the rest."""
-    # array 16 (3 bytes), layout (1 byte), then the id as a msgpack string.
-    mark = row[4]
-    return row[5 : 5 + (mark & 31)].decode() if mark < 0xC0 else row[6 : 6 + row[5]].decode()
-
-
-__all__ = ["NEVER", "Account", "Level", "Pocket", "row_id", "unpacked"]
+__all__ = ["NEVER", "Account", "Level", "Pocket", "unpacked"]

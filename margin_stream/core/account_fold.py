@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple, assert_never
 
 from margin_stream.core import lifecycle
-from margin_stream.core.account import Account, row_id, unpacked
+from margin_stream.core.account import Account, unpacked
 from margin_stream.core.booking import book_funding, book_move, book_perpetual, book_spot, integer, sweep
 from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, effect_leaf, leaf, slot_of
@@ -655,4 +655,4 @@ def _by_group(emitted: Emitted) -> str:
     return emitted.group
 
 
-__all__ = ["AccountFold", "Emitted", "row_id"]
+__all__ = ["AccountFold", "Emitted"]

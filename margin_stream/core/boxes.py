@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from margin_stream.core.model import NO_BOUND
 
 CELL_BITS = 12
-_CELLS = 1 << CELL_BITS
 REACH_BITS = 20
 """A reach is counted in 2**-20 of the price."""
 REACH_LIMIT = 4 << REACH_BITS
