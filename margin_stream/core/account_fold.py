@@ -88,7 +88,8 @@ class AccountFold:
         """Asset -> accounts that hold it or once did."""
         self._perpetual_holders: dict[int, array[int]] = {}
         """Instrument -> accounts that hold the perpetual or once did."""
-        self._uncertified: dict[int, None] = {}
+        self._uncertified: dict[int, bool] = {}
+        """Accounts that are to be given to the watch before the next mark; True where it was told to forget them."""
         self._timers: list[tuple[int, int]] = []
         self._armed: dict[int, int] = {}
         self._overdue: dict[int, None] = {}
@@ -173,9 +174,13 @@ class AccountFold:
         fresh_again = market.mark(number, price)
         reached = watch.reached(number, price)
         if fresh_again:
-            reached = list(dict.fromkeys([*self._depending_on(number), *reached]))
+            anew = dict.fromkeys(self._depending_on(number))
+            for account in anew:
+                self._rest(account)
+            reached = [account for account in reached if account not in anew]
         for account in reached:
-            self._rest(account)
+            if self._settled(account) or not watch.keeps(account):
+                self._uncertified.setdefault(account, False)
 
     def _clock(self, now_ns: int) -> None:
         activated, gone_stale = self.market.tick_clock(now_ns)
@@ -322,10 +327,14 @@ class AccountFold:
 
     def _touch(self, number: int) -> None:
         self._dirty.add(number)
+        self._forget(number)
+
+    def _forget(self, number: int) -> None:
+        """Have an account watched anew: what it holds, how that is valued, or which marks are fresh has changed."""
         watch = self._watch
-        if watch is not None and number not in self._uncertified:
+        if watch is not None and not self._uncertified.get(number):
             watch.forget(number)
-            self._uncertified[number] = None
+            self._uncertified[number] = True
 
     def _hold(self, number: int, account: Account, asset: int) -> None:
         if asset not in account.balances and not any(asset in pocket.balances for pocket in account.pockets.values()):
@@ -403,22 +412,24 @@ class AccountFold:
             number: the account.
             money: pockets in which money or a trade moved, which may lower a demand to sell (prices alone never do).
         """
+        self._forget(number)
+        self._settled(number, money)
+
+    def _settled(self, number: int, money: Collection[str] = ()) -> bool:
+        """Evaluate an account to rest; say whether a guard that matters to it has come, gone or flipped (or whether that is not known)."""
         account = self._account(number)
-        watch = self._watch
-        if watch is not None and number not in self._uncertified:
-            watch.forget(number)
-            self._uncertified[number] = None
         profile = self.market.profiles.get(account.profile)
         if profile is None:
-            return
+            return False
         if account.unvalued:
             self._value_deposits(number, account, profile)
-        self._rest_pocket(number, account, account, profile, "" in money)
+        changed = self._settled_pocket(number, account, account, profile, "" in money)
         if account.pockets:
             for pocket in account.pockets.values():
-                self._rest_pocket(number, account, pocket, profile, pocket.name in money)
+                changed |= self._settled_pocket(number, account, pocket, profile, pocket.name in money)
+        return changed
 
-    def _rest_pocket(self, number: int, account: Account, pocket: Pocket, profile: Profile, money: bool) -> None:
+    def _settled_pocket(self, number: int, account: Account, pocket: Pocket, profile: Profile, money: bool) -> bool:
         valuation = self._valuation(pocket, profile)
         figures = pocket.figures = valuation.figures
         if type(valuation) is Exact and not money:
@@ -429,11 +440,12 @@ class AccountFold:
                     if (Truth.TRUE if guard.excess(worth, debit) < 0 else Truth.FALSE) is not truth:
                         break
                 else:
-                    return
+                    return False
             elif pocket.calm and profile.policy.calm.excess(figures.value, figures.debit) >= 0:
-                return
+                return True
         effects_before = account.effect_count
         facts_before = (pocket.pending_since_ns, pocket.liquidating, pocket.suppressed, pocket.stale, pocket.level)
+        guards_before, truths_before = pocket.guards, pocket.truths
         case = self._case(account, pocket, profile, valuation)
         lifecycle.settle(case)
         if money and pocket.liquidating:
@@ -448,6 +460,7 @@ class AccountFold:
             pocket.level,
         ):
             self._dirty.add(number)
+        return pocket.truths != truths_before or pocket.guards != guards_before
 
     def _value_deposits(self, number: int, account: Account, profile: Profile) -> None:
         waiting: list[tuple[int, int, int, str]] = []
@@ -468,7 +481,9 @@ class AccountFold:
         if profile is None:
             return
         lifecycle.run_timers(self._case(account, account, profile))
-        self._touch(number)
+        self._dirty.add(number)
+        if self._watch is not None:
+            self._uncertified.setdefault(number, False)
         self._arm(number, account, profile)
 
     def _arm(self, number: int, account: Account, profile: Profile) -> None:
@@ -648,7 +663,7 @@ class AccountFold:
             for slot in sums:
                 sums[slot] %= MODULUS
         if self._watch is not None:
-            self._uncertified = dict.fromkeys(range(len(self._ids)))
+            self._uncertified = dict.fromkeys(range(len(self._ids)), True)
 
 
 def _by_group(emitted: Emitted) -> str:

@@ -42,11 +42,17 @@ class Watch(Protocol):
     def reached(self, number: int, price: int) -> list[int]:
         """Move an instrument to a price; return the accounts that it may concern, each once."""
 
+    def keeps(self, account: int) -> bool:
+        """Say whether an account that was named is still watched as before, so that it need not be given again where it says the same."""
+
     def forget(self, account: int) -> None:
-        """Watch an account no more; its valuation or its guards have changed."""
+        """Watch an account no more; what it holds, or how that is valued, has changed."""
 
     def watch(self, account: int, profile: Profile, pockets: list[Watched], market: Market) -> None:
-        """Watch a forgotten account from the prices as they are: it is to be named before any of its guards can flip."""
+        """Watch an account from the prices as they are: it is to be named before any of its guards can flip.
+
+        What was not forgotten is valued as before; only its guards and what they say may have changed.
+        """
 
     @property
     def hot_count(self) -> int:
@@ -65,8 +71,13 @@ class BoxWatch:
         self.reached = self._boxes.reached
         self.forget = self._boxes.forget
 
+    def keeps(self, account: int) -> bool:
+        """See ``Watch.keeps``: a box that was left is of no more use."""
+        return False
+
     def watch(self, account: int, profile: Profile, pockets: list[Watched], market: Market) -> None:
         """Find the widest box in which no guard of the account flips."""
+        self._boxes.forget(account)
         boxes, corners, terms = self._boxes, self._corners, profile.terms
         corners.fit(market)
         directions = terms.directions(pockets[0].pocket) if len(pockets) == 1 else _joined(terms, (row.pocket for row in pockets))

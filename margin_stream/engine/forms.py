@@ -109,20 +109,16 @@ def _collateral(assets: dict[int, AssetTerms], pocket: Pocket, *, debits_apart: 
     return Form(fixed_value, fixed_debit, simple, routed, [], len(pocket.balances))
 
 
-class Limits(NamedTuple):
-    """What must hold for no guard to flip: ``V - r * D`` above or below something, for up to three tests ``a * V - b * D > limit``."""
+def limits_of(guards: list[Guard], truths: list[Truth], tolerance: float) -> list[float] | None:
+    """Return the tests of some guards: of each the ``a``, ``b`` and ``limit`` of ``a * V - b * D > limit``, one after the other.
 
-    rows: tuple[tuple[float, float, float], ...]
-
-
-def limits_of(guards: list[Guard], truths: list[Truth], tolerance: float) -> Limits | None:
-    """Return the tests of some guards; None where there are more than the vectors have room for.
+    None where there are more than the vectors have room for. While all hold, no guard has flipped.
 
     Of guards that say the same at an offset of 0, the one with the largest ratio (where it does not breach) or the smallest (where it does)
     implies the others, because a debit is never negative.
     """
     safe = breached = None
-    others: list[tuple[float, float, float]] = []
+    others: list[float] = []
     for guard, truth in zip(guards, truths, strict=True):
         ratio = guard.ratio.numerator / guard.ratio.denominator
         # An inclusive guard breaches where the excess is one less than nothing: it has a denominator in it, so this is at most one unit.
@@ -133,16 +129,16 @@ def limits_of(guards: list[Guard], truths: list[Truth], tolerance: float) -> Lim
             else:
                 breached = min(ratio, breached) if breached is not None else ratio
         elif truth is Truth.FALSE:
-            others.append((1.0, ratio, guard.offset + slack))
+            others += (1.0, ratio, guard.offset + slack)
         else:
-            others.append((-1.0, -ratio, -guard.offset + slack))
-    rows: list[tuple[float, float, float]] = []
+            others += (-1.0, -ratio, -guard.offset + slack)
+    rows: list[float] = []
     if safe is not None:
-        rows.append((1.0, safe, tolerance * (1.0 + safe) + 1.0))
+        rows += (1.0, safe, tolerance * (1.0 + safe) + 1.0)
     if breached is not None:
-        rows.append((-1.0, -breached, tolerance * (1.0 + breached) + 1.0))
+        rows += (-1.0, -breached, tolerance * (1.0 + breached) + 1.0)
     rows += others
-    return Limits(tuple(rows)) if len(rows) <= ROWS else None
+    return rows if len(rows) <= 3 * ROWS else None
 
 
 ROWS = 3

@@ -10,7 +10,7 @@ greater than ``GROWTH`` times the gross at enrolment; a price beyond that makes 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +106,8 @@ class VectorWatch:
         self._rows: Floats = np.zeros((1024, WIDTH))
         self._owners: Integers = np.zeros(1024, dtype=np.int32)
         """Unit -> account."""
+        self._errors: list[tuple[int, float]] = []
+        """Unit -> roundings of its form, and its gross, at enrolment."""
         self._count = 0
         self._alive: NDArray[np.bool_] = np.zeros(1024, dtype=np.bool_)
         self._dead = 0
@@ -197,18 +199,26 @@ class VectorWatch:
         self.exact_named += len(named)
         return list(named)
 
+    def keeps(self, account: int) -> bool:
+        """See ``Watch``: a row follows the prices until it is forgotten, and what is hot stays so."""
+        return account in self._units or account in self._hot_on
+
     def forget(self, account: int) -> None:
         """See ``Watch``."""
         units = self._units.pop(account, None)
         if units is not None:
             self._alive[units.start : units.stop] = False
-            self._rows[units.start : units.stop, TESTS:] = _NEVER
+            for unit in units:
+                self._rows[unit, TESTS:] = _NEVER
             self._dead += len(units)
         for number in self._hot_on.pop(account, ()):
             self._hot[number].pop(account, None)
 
     def watch(self, account: int, profile: Profile, pockets: list[Watched], market: Market) -> None:
         """See ``Watch``."""
+        if self._renewed(account, pockets):
+            return
+        self.forget(account)
         if self._dead > _DEAD_LIMIT and 2 * self._dead > self._count:
             self._compact()
         unfresh = market.unfresh
@@ -223,7 +233,7 @@ class VectorWatch:
         first = self._count
         for row in found:
             assert row is not None
-            self._enrol(account, *row)
+            self._enrol(account, row)
         self._units[account] = range(first, self._count)
         for leg in reads:
             self._ceilings[leg] = min(self._ceilings[leg], GROWTH * self._prices[leg])
@@ -235,29 +245,29 @@ class VectorWatch:
 
     # ---- rows -----------------------------------------------------------------------------------------------------
 
-    def _unit(self, profile: Profile, watched: Watched) -> tuple[Form, Floats] | None:
-        """Return form and row of a pocket at the prices of now; None where it belongs to the exact path."""
-        if Truth.UNDECIDED in watched.truths:
-            return None
+    def _renewed(self, account: int, pockets: list[Watched]) -> bool:
+        """Write the tests of an account's rows anew, where it has rows and they can be written."""
+        units = self._units.get(account)
+        if units is None or len(units) != len(pockets):
+            return False
+        for unit, watched in zip(units, pockets, strict=True):
+            tests = _tests(watched, *self._errors[unit])
+            if tests is None:
+                return False
+            self._rows[unit, TESTS:] = tests
+        return True
+
+    def _unit(self, profile: Profile, watched: Watched) -> _Unit | None:
+        """Return what the vectors hold of a pocket at the prices of now; None where it belongs to the exact path."""
         try:
             form = form_of(profile.terms, watched.pocket)
             if form is None:
                 return None
             value, debit, gross = self._sums(form)
-            gross += sum(abs(float(guard.offset)) for guard in watched.guards)
+            tests = _tests(watched, form.rounded, gross)
         except OverflowError:
             return None
-        if not gross < LARGEST:
-            return None
-        limits = limits_of(watched.guards, watched.truths, form.rounded + ERROR * gross)
-        if limits is None:
-            return None
-        row = np.empty(WIDTH)
-        row[0], row[1] = value, debit
-        row[TESTS:] = _NEVER
-        for place, test in enumerate(limits.rows):
-            row[TESTS + 3 * place : TESTS + 3 * place + 3] = test
-        return form, row
+        return None if tests is None else _Unit(form, value, debit, gross, tests)
 
     def _sums(self, form: Form) -> tuple[float, float, float]:
         """Return value, debit and gross of a form."""
@@ -286,13 +296,15 @@ class VectorWatch:
             gross += abs(held.value) * price * 2 + abs(held.cost) + held.table.amounts[-1] / held.table.divisor
         return value, debit, gross
 
-    def _enrol(self, account: int, form: Form, row: Floats) -> None:
+    def _enrol(self, account: int, row: _Unit) -> None:
+        form = row.form
         unit = self._count
         if unit == len(self._rows):
             self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
             self._owners = np.concatenate([self._owners, np.zeros_like(self._owners)])
             self._alive = np.concatenate([self._alive, np.zeros_like(self._alive)])
-        self._rows[unit] = row
+        self._rows[unit] = (row.value, row.debit, *row.tests)
+        self._errors.append((form.rounded, row.gross))
         self._owners[unit] = account
         self._alive[unit] = True
         self._count += 1
@@ -336,10 +348,13 @@ class VectorWatch:
         return known
 
     def _expire(self) -> list[int]:
-        """Name every account, so that all are forgotten and enrolled anew."""
+        """Name every account and forget all, so that all are enrolled anew."""
         self._ticks = 0
         self._ceilings[:] = np.inf
-        return list(dict.fromkeys([*self._units, *self._hot_on]))
+        named = list(dict.fromkeys([*self._units, *self._hot_on]))
+        for account in named:
+            self.forget(account)
+        return named
 
     def _compact(self) -> None:
         """Drop dead units and their terms."""
@@ -355,6 +370,7 @@ class VectorWatch:
         kept = int(alive.sum())
         self._rows[:kept] = self._rows[: self._count][alive]
         self._owners[:kept] = self._owners[: self._count][alive]
+        self._errors = [error for error, lives in zip(self._errors, alive.tolist(), strict=True) if lives]
         self._units = {
             account: range(int(places[units.start]), int(places[units.start]) + len(units)) for account, units in self._units.items()
         }
@@ -363,5 +379,36 @@ class VectorWatch:
         self._alive[kept:] = False
 
 
-_NEVER: Floats = np.array([0.0, 0.0, -np.inf] * ROWS)
+class _Unit(NamedTuple):
+    """What the vectors hold of a pocket, at enrolment."""
+
+    form: Form
+    value: float
+    debit: float
+    gross: float
+    tests: tuple[float, ...]
+
+
+def _tests(watched: Watched, rounded: int, gross: float) -> tuple[float, ...] | None:
+    """Return the tests of a pocket, as many as a row has; None where they cannot be written.
+
+    Args:
+        watched: its guards and what they say.
+        rounded: roundings of its form.
+        gross: of its row.
+    """
+    if Truth.UNDECIDED in watched.truths:
+        return None
+    try:
+        for guard in watched.guards:
+            gross += abs(float(guard.offset))
+    except OverflowError:
+        return None
+    if not gross < LARGEST:
+        return None
+    limits = limits_of(watched.guards, watched.truths, rounded + ERROR * gross)
+    return None if limits is None else (*limits, *_NEVER[len(limits) :])
+
+
+_NEVER = (0.0, 0.0, -float("inf")) * ROWS
 """Tests that never fail."""

@@ -779,10 +779,8 @@ class Oracle:
         if account.demand is None:
             if enough:
                 self._demand(account, now, legs, total)
-        elif not enough:
-            self._demand(account, now, [], 0)
         elif total < account.demand[1]:
-            self._demand(account, now, legs, total)
+            self._demand(account, now, legs if enough else [], total if enough else 0)
 
 
 # ----------------------------------------------------------------------------------------------------- scenarios worked out by hand
