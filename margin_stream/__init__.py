@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from margin_stream.native import install
+
+install()
+
 if TYPE_CHECKING:
     from margin_stream.calculator import margin
     from margin_stream.store import Ack, Store

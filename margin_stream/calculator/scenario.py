@@ -14,7 +14,8 @@ from margin_stream.core.booking import price_shift
 from margin_stream.core.directory import Directory, Instrument
 from margin_stream.core.model import MODELS, CallPolicy, ParameterError, Terms
 from margin_stream.core.models.binance_usdm import BinanceUsdm, UsdmTerms
-from margin_stream.core.models.brackets import BracketParameters, bracket_of, faults_of
+from margin_stream.core.models.brackets import bracket_of, faults_of
+from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.core.pocket import Pocket
 from margin_stream.core.positions import SIDES, Position, notional, position_key
 from schemas.decimals import DecimalPair, scaled

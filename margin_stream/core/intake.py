@@ -713,8 +713,8 @@ class IntakeFold:
                     raise ValueError("accounts without their profiles, as an older build wrote them")
                 admitted.append((key[8:].decode(), int.from_bytes(value[:4], "big"), value[4:].decode()))
             elif key.startswith(b"identity/"):
-                name, _, _ = key[9:].partition(b"\0")
-                hashes.setdefault(name.decode(), []).append(value)
+                source, _, _ = key[9:].partition(b"\0")
+                hashes.setdefault(source.decode(), []).append(value)
             elif key.startswith(b"undecodable/"):
                 digest = key[12:]
                 intake.undecodable[digest] = None

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from margin_stream.core.model import ParameterError
-from margin_stream.core.models.brackets import BracketParameters, bracket_of, faults_of
+from margin_stream.core.models.brackets import bracket_of, faults_of
+from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.importers.market import ImportFault
 
 _NAMES = {

@@ -9,7 +9,7 @@ from hashlib import sha256
 import msgspec
 
 from margin_stream import profiles
-from margin_stream.core.models.brackets import BracketParameters
+from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.importers.market import MarketFile, Pair, base_currency_of, listings, market_events
 from margin_stream.simulation import books, perpetual_books
 from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, perpetual_name

@@ -22,6 +22,8 @@ from schemas import times
 from tests.folding import fold
 from tests.golden.golden_days import NAMES, GoldenDay, accounts_of, load
 
+pytestmark = pytest.mark.plain_core
+
 
 class Edit(NamedTuple):
     """A function of the folds, and what is written otherwise in it."""

@@ -475,6 +475,7 @@ INSIDE = {
     "Distrusted",  # a table that is not believed: it is rebuilt
     "Unusable",  # a shard's rows that are not believed: they are folded again
     "NotInLog",  # a checkpoint that is not believed: tables are rebuilt
+    "BuildError",  # said by the compiling command alone
     "NotProven",  # becomes the text of a finding of repair
     "_Difference",  # becomes a field of what replay prints
     "ParameterError",  # becomes the refusal profile_invalid

@@ -13,6 +13,7 @@ CORE = (
     "models.binance_usdm",
     "models.brackets",
     "models.collateral",
+    "models.parameters",
     "quotes",
     "identity",
     "market",

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.mutation.mutants import ROOT, mutants_of, path_of
 from tests.mutation.selection import MODULES, TESTS
 
@@ -39,6 +41,7 @@ def test_what_is_tested_is_killed_and_what_is_not_survives(tmp_path: Path) -> No
     assert json.loads((tmp_path / "summary.json").read_text()) == {module: {"survived": 4, "killed": 4, "timeout": 2}}
 
 
+@pytest.mark.plain_core
 def test_faults_in_the_core_are_killed(tmp_path: Path) -> None:
     module = "margin_stream.core.calls"
     line = next(n for n, text in enumerate(path_of(module).read_text().splitlines(), 1) if "return self.outcome <= " in text)

@@ -69,6 +69,8 @@ RULES = (
         lambda tree, _: bans.environment(tree),
         (
             "margin_stream/settings/effective.py",  # the one place
+            "margin_stream/native/__init__.py",  # before settings can be read: which form of the core runs
+            "margin_stream/native/build.py",  # the C compiler's surroundings
             "agents/crash.py",  # trials: where a worker is to crash
             "agents/__main__.py",  # a supervisor's word to its worker: whose child it is
         ),

@@ -51,12 +51,14 @@ def test_mutant_two_items_swapped_are_caught() -> None:
     assert fold(swapped)[0] != REFERENCE[0]
 
 
+@pytest.mark.plain_core
 def test_mutant_an_item_applied_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     move = AccountFold._move
     monkeypatch.setattr(AccountFold, "_move", lambda self, item: (move(self, item), move(self, item))[0])
     assert changed()
 
 
+@pytest.mark.plain_core
 def test_mutant_routing_off_by_one_slot_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     from margin_stream.core import account_fold
 
@@ -64,6 +66,7 @@ def test_mutant_routing_off_by_one_slot_is_caught(monkeypatch: pytest.MonkeyPatc
     assert changed()
 
 
+@pytest.mark.plain_core
 def test_mutant_rounding_the_other_way_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     from margin_stream.core import positions
 
@@ -77,6 +80,7 @@ def records_free_notional(product: int, shift: int) -> int:
     return product * 10**shift if shift >= 0 else product // 10**-shift
 
 
+@pytest.mark.plain_core
 def test_mutant_boxes_that_are_too_wide_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     from margin_stream.core.boxes import Boxes
 
@@ -119,6 +123,7 @@ def test_mutant_accepting_a_record_without_its_checksum_is_caught(tmp_path: Path
         list(logs.read(tmp_path / "s" / "journal", host.manifest.identity))
 
 
+@pytest.mark.plain_core
 def test_mutant_forgetting_identities_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     from margin_stream.core.identity import Seen
 

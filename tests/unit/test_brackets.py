@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from margin_stream.core.directory import Asset, Instrument
 from margin_stream.core.model import ParameterError
-from margin_stream.core.models.brackets import BracketParameters, BracketTable, bracket_of, faults_of
+from margin_stream.core.models.brackets import BracketTable, bracket_of, faults_of
+from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.market import ImportFault
 from schemas.inputs import InstrumentListed

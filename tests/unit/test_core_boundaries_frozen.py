@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.models.binance_usdm import UsdmParameters
-from margin_stream.core.models.brackets import BracketParameters
-from margin_stream.core.models.collateral import AssetParameters
-from margin_stream.core.models.prime import PrimeParameters
+from margin_stream.core.models.parameters import AssetParameters, BracketParameters, PrimeParameters, UsdmParameters
 from margin_stream.core.routed import Batch
 from margin_stream.journal.layout import Manifest, RecordedDigest
 from tests.unit.test_core_boundaries_routed import ITEMS

@@ -11,10 +11,11 @@ from margin_stream.core.account import Account
 from margin_stream.core.calls import Call, CallEvent, Deadline, Outcome
 from margin_stream.core.checks import Fault
 from margin_stream.core.lifecycle import Case, credit, demand_sale, guards_of, next_timer, run_timers, settle, withdraw
-from margin_stream.core.model import CallPolicy, Figures, Guard, Ratio, Truth
+from margin_stream.core.model import CallPolicy, Figures, Guard, Profile, Ratio, Truth
 from margin_stream.core.pocket import NEVER, Level
 from margin_stream.core.valuation import Exact
 from schemas import effects
+from schemas.inputs import ProfileActivated
 
 POLICY = CallPolicy(
     warn=Guard(Ratio(140, 100), 0, inclusive=False),
@@ -33,14 +34,11 @@ POLICY = CallPolicy(
     tranche_step=50,
     liquidation_minimum=10,
 )
+ENVELOPE: dict[str, Any] = {"source": "s", "source_seq": 1, "event_time": 0}
+"""Of the activation that a profile carries along."""
 LIQUIDATING_VENUE = POLICY._replace(callable=False)
 DEBIT = 10_000
 """Owed in every test: levels are at 14,000, 12,500, 11,000 and 10,000."""
-
-
-class Profile:
-    def __init__(self, policy: CallPolicy) -> None:
-        self.policy = policy
 
 
 class Said:
@@ -68,7 +66,9 @@ class Desk:
             self.said.append({"kind": kind.__name__, **fields})
 
         legs = [(part, effects.LiquidationLeg(asset="X", amount=str(part))) for part in self.sale]
-        return Case(self.account, self.account, Profile(self.policy), Said(value, **truths), now, emit, str, lambda: legs)  # type: ignore[arg-type]
+        activation = ProfileActivated(profile="p", model="prime", version=1, parameters={}, effective_from=0, approved_by="x", **ENVELOPE)
+        profile = Profile(activation, self.policy, None)  # type: ignore[arg-type]
+        return Case(self.account, self.account, profile, Said(value, **truths), now, emit, str, lambda: legs)  # type: ignore[arg-type]
 
     def call(self, number: int, amount: int, *, paid: int = 0, issued: int = 9_800, due: int = 10_800, **more: int) -> Call:
         call = Call(number, amount, paid, issued, due, 1, **more)
@@ -171,6 +171,7 @@ def test_an_effect_of_an_isolated_pocket_names_it() -> None:
     assert desk.of("MarginWarned", "pocket", "value", "debit") == [("iso", "12000", "10000")]
 
 
+@pytest.mark.plain_core
 def test_an_account_that_does_not_come_to_rest_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
 
@@ -328,6 +329,7 @@ def test_a_due_time_that_passes_undecided_is_for_a_person_and_sells_nothing() ->
     assert desk.account.review
 
 
+@pytest.mark.plain_core
 def test_timers_that_never_end_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
     desk.account.pending_since_ns = 9_000

@@ -10,8 +10,9 @@ from margin_stream.core import models as _models  # noqa: F401  (registers the m
 from margin_stream.core.directory import Directory
 from margin_stream.core.model import MODELS, CallPolicy, Guard, ParameterError, Ratio, Terms
 from margin_stream.core.models.binance_usdm import BinanceUsdm
-from margin_stream.core.models.brackets import UNIT, Bracket, BracketParameters, BracketTable, bracket_of, faults_of
-from margin_stream.core.models.collateral import AssetParameters, AssetTerms, amount, asset_terms, less, per_billion, ratio
+from margin_stream.core.models.brackets import UNIT, Bracket, BracketTable, bracket_of, faults_of
+from margin_stream.core.models.collateral import AssetTerms, amount, asset_terms, less, per_billion, ratio
+from margin_stream.core.models.parameters import AssetParameters, BracketParameters
 from schemas.inputs import InstrumentListed
 from tests.days import INSTRUMENTS, PARAMETERS
 from tests.usdm_days import PERPETUALS, USDM_PARAMETERS

@@ -68,6 +68,7 @@ def facts(account: Account) -> dict[str, Any]:
     return of(account)  # type: ignore[no-any-return]
 
 
+@pytest.mark.plain_core
 def test_a_row_is_the_facts_in_their_order() -> None:
     row = some_account().packed()
     assert msgspec.msgpack.decode(row) == PLAIN
@@ -80,6 +81,7 @@ def test_a_row_is_the_facts_in_their_order() -> None:
     assert again.packed() == row
 
 
+@pytest.mark.plain_core
 def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     account = some_account()
     account.positions[4 << 2 | 1] = position = Position(-8, -800, 1, 2, 20)
@@ -146,6 +148,7 @@ def test_a_row_of_an_unknown_layout_is_a_fault() -> None:
         assert str(caught.value) == f"not so: an account row has a known layout (layout={layout})"
 
 
+@pytest.mark.plain_core
 def test_a_new_account_has_nothing_and_owes_nothing() -> None:
     account = Account("x", 0, "p", "d", ["c"])
     assert facts(account) == {

@@ -13,7 +13,7 @@ Sources: the formulas and edges of DOMAIN 2 (Binance's "Leverage and Margin" and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -33,29 +33,12 @@ from margin_stream.core.model import (
     Statement,
     Truth,
 )
-from margin_stream.core.models.brackets import BracketParameters, BracketTable, bracket_of, faults_of
-from margin_stream.core.models.collateral import AssetParameters, AssetTerms, amount, asset_terms, credited, less, ratio
+from margin_stream.core.models.brackets import BracketTable, bracket_of, faults_of
+from margin_stream.core.models.collateral import AssetTerms, amount, asset_terms, credited, less, ratio
+from margin_stream.core.models.parameters import BracketParameters, UsdmParameters
 from margin_stream.core.positions import Position, notional
 
 SHARE_BITS = 20
-
-
-class UsdmParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every parameter of the model. Decimals are texts."""
-
-    base_currency: str
-    warn: str
-    """Warning level: equity <= warn * maintenance margin."""
-    restore: str
-    """LIQUIDATING is left above this; a sale brings the pocket there."""
-    at_level: Literal["safe", "breach"]
-    """What holds exactly at a level."""
-    default_leverage: int
-    """Where none was chosen for a position."""
-    liquidation_minimum: str
-    assets: dict[str, AssetParameters]
-    brackets: dict[str, list[BracketParameters]]
-    """Instrument -> its table."""
 
 
 class UsdmTerms:
@@ -484,4 +467,5 @@ def _table(name: str, given: list[BracketParameters], base: str, directory: Dire
     return BracketTable(brackets, instrument)
 
 
-MODELS[BinanceUsdm.name] = BinanceUsdm()
+BINANCE_USDM = BinanceUsdm()
+MODELS[BINANCE_USDM.name] = BINANCE_USDM

@@ -15,27 +15,15 @@ from collections.abc import Sequence
 from math import gcd
 from typing import NamedTuple
 
-import msgspec
-
 from margin_stream.core.directory import Instrument
 from margin_stream.core.model import ParameterError
 from margin_stream.core.models.collateral import ratio
+from margin_stream.core.models.parameters import BracketParameters
 from schemas.decimals import POWERS_OF_TEN, format_scaled
 
 PLACES = 18
 UNIT: int = 10**PLACES
 """Every number of a bracket is an integer count of 10**-18."""
-
-
-class BracketParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One bracket, as a profile's parameters have it. Decimals are texts, notionals in the settlement currency."""
-
-    floor: str
-    cap: str | None
-    """Where the next one begins; null in the last."""
-    maintenance_rate: str
-    maintenance_amount: str
-    max_leverage: str | None = None
 
 
 class Bracket(NamedTuple):

@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from margin_stream.core.directory import UNIT, Directory
 from margin_stream.core.model import ParameterError, Ratio
+from margin_stream.core.models.parameters import AssetParameters
 from schemas.decimals import DecimalError, parse_decimal
 
 LEGS_LIMIT = 3
-
-
-class AssetParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How one asset counts as collateral."""
-
-    haircut: str
-    """Fraction taken off a positive balance, 0 to 1."""
-    route: tuple[str, ...]
-    """Instruments whose marks multiply into the asset's mark in the base currency; empty for the base currency itself."""
 
 
 class AssetTerms(NamedTuple):

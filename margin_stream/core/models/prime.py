@@ -11,7 +11,6 @@ Figures of the shipped profile are illustrative; every one is a parameter.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
 
 import msgspec
 
@@ -31,43 +30,10 @@ from margin_stream.core.model import (
     Statement,
     Truth,
 )
-from margin_stream.core.models.collateral import AssetParameters, AssetTerms, amount, asset_terms, credited, less, per_billion, ratio
+from margin_stream.core.models.collateral import AssetTerms, amount, asset_terms, credited, less, per_billion, ratio
+from margin_stream.core.models.parameters import PrimeParameters
 
 SECOND_NS = 1_000_000_000
-PeriodSeconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
-
-
-class PrimeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Every parameter of the model. Decimals are texts."""
-
-    base_currency: str
-    warn: str
-    """Warning level: V < warn * D."""
-    call: str
-    """Call level: V < call * D."""
-    close_out: str
-    restore: str
-    """A call restores to this level; LIQUIDATING is left here."""
-    initial: str
-    """Initial requirement as a fraction of D."""
-    maintenance: str
-    """Maintenance requirement as a fraction of D."""
-    at_level: Literal["safe", "breach"]
-    """What holds exactly at the warning, call, close-out and bankruptcy level."""
-    at_restore: Literal["restored", "short"]
-    """What holds exactly at the restore level."""
-    call_persistence_s: PeriodSeconds
-    due_after_s: PeriodSeconds
-    reopen_within_s: PeriodSeconds
-    minimum_transfer: str
-    at_minimum: Literal["called", "suppressed"]
-    """What becomes of a shortfall exactly at the minimum transfer amount."""
-    rounding: str
-    """A call is rounded up to a multiple of this."""
-    tranche_step: str
-    """Uncovered shortfall of at least this is a tranche of its own."""
-    liquidation_minimum: str
-    assets: dict[str, AssetParameters]
 
 
 class PrimeTerms:
@@ -316,4 +282,5 @@ class Prime:
         return policy, PrimeTerms(base.number, initial, maintenance, table)
 
 
-MODELS[Prime.name] = Prime()
+PRIME = Prime()
+MODELS[PRIME.name] = PRIME

@@ -1,0 +1,83 @@
+"""What the models' parameters look like, as profiles have them. Decimals are texts.
+
+Plain Python also where the core is compiled: msgspec reads these classes' annotations, which mypyc does not keep whole.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+PeriodSeconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
+
+
+class AssetParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one asset counts as collateral."""
+
+    haircut: str
+    """Fraction taken off a positive balance, 0 to 1."""
+    route: tuple[str, ...]
+    """Instruments whose marks multiply into the asset's mark in the base currency; empty for the base currency itself."""
+
+
+class BracketParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One bracket, as a profile's parameters have it. Decimals are texts, notionals in the settlement currency."""
+
+    floor: str
+    cap: str | None
+    """Where the next one begins; null in the last."""
+    maintenance_rate: str
+    maintenance_amount: str
+    max_leverage: str | None = None
+
+
+class PrimeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every parameter of the model. Decimals are texts."""
+
+    base_currency: str
+    warn: str
+    """Warning level: V < warn * D."""
+    call: str
+    """Call level: V < call * D."""
+    close_out: str
+    restore: str
+    """A call restores to this level; LIQUIDATING is left here."""
+    initial: str
+    """Initial requirement as a fraction of D."""
+    maintenance: str
+    """Maintenance requirement as a fraction of D."""
+    at_level: Literal["safe", "breach"]
+    """What holds exactly at the warning, call, close-out and bankruptcy level."""
+    at_restore: Literal["restored", "short"]
+    """What holds exactly at the restore level."""
+    call_persistence_s: PeriodSeconds
+    due_after_s: PeriodSeconds
+    reopen_within_s: PeriodSeconds
+    minimum_transfer: str
+    at_minimum: Literal["called", "suppressed"]
+    """What becomes of a shortfall exactly at the minimum transfer amount."""
+    rounding: str
+    """A call is rounded up to a multiple of this."""
+    tranche_step: str
+    """Uncovered shortfall of at least this is a tranche of its own."""
+    liquidation_minimum: str
+    assets: dict[str, AssetParameters]
+
+
+class UsdmParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every parameter of the model. Decimals are texts."""
+
+    base_currency: str
+    warn: str
+    """Warning level: equity <= warn * maintenance margin."""
+    restore: str
+    """LIQUIDATING is left above this; a sale brings the pocket there."""
+    at_level: Literal["safe", "breach"]
+    """What holds exactly at a level."""
+    default_leverage: int
+    """Where none was chosen for a position."""
+    liquidation_minimum: str
+    assets: dict[str, AssetParameters]
+    brackets: dict[str, list[BracketParameters]]
+    """Instrument -> its table."""

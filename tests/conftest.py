@@ -1,0 +1,23 @@
+"""Which tests can run: those that write the core otherwise need it as plain Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from margin_stream.native import SWITCH, form
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what the compiled core cannot show; ``make test`` runs those tests apart, on the plain one."""
+    if not form().compiled:
+        return
+    plain = [item for item in items if item.get_closest_marker("plain_core")]
+    if plain:
+        config.hook.pytest_deselected(items=plain)
+        items[:] = [item for item in items if not item.get_closest_marker("plain_core")]
+
+
+def pytest_report_header() -> str:
+    """Say which form of the core is tested."""
+    compiled, reason = form()
+    return f"core: {f'compiled; tests that need it plain are left out ({SWITCH}=0 runs them)' if compiled else f'plain Python ({reason})'}"
