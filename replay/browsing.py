@@ -115,8 +115,8 @@ def effects(place: Place, *, account: str | None = None, kind: str | None = None
     if reader.last_record and not (reader.recorded and reader.recorded[-1].journal_record == reader.last_record):
         for parts in fold_prefix(system, reader.items(), EVERYTHING):
             for part in parts:
-                for data in part:
-                    add(data)
+                for effect in part:
+                    add(effect.data)
     else:
         for log in range(reader.partitions + 1):
             for data in reader.effects(log):

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from margin_stream.core.account_fold import Emitted
 from margin_stream.core.system import System
 from margin_stream.journal import log as logs
 from margin_stream.journal.ending import durable_cut
@@ -130,6 +131,7 @@ class StoreReader:
         self.engine_version = self.manifest.engine_version
         self.last_record = self.durable.number
         self._cut = logs.START
+        """Where a record that was read last, or that a checkpoint stands at, ends: reading goes on from there."""
 
     @property
     def recorded_position(self) -> int:
@@ -144,22 +146,29 @@ class StoreReader:
         """Yield the items of the journal's records behind a record."""
         for record in self.records(self._cut if after and after == self._cut.number else logs.START):
             if record.number > after:
+                self._cut = record.cut
                 yield Items(record.number, _decoded(decode_payload, self.layout.journal, record))
 
     def again(self) -> StoreReader:
         """Return the store opened anew."""
-        return StoreReader(self.layout.root)
+        found = StoreReader(self.layout.root)
+        found._cut = self._cut
+        return found
 
     def name_of_effects(self) -> str:
         """Return where recorded effects lie."""
         return str(self.layout.effects)
 
-    def effects(self, log: int, cut: Cut = logs.START) -> Iterator[bytes]:
+    def effects(self, log: int) -> Iterator[bytes]:
         """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order."""
+        for _, effects in self.effects_behind(log, logs.START):
+            yield from effects
+
+    def effects_behind(self, log: int, cut: Cut) -> Iterator[tuple[Cut, list[bytes]]]:
+        """Yield the recorded effects of one log behind a cut, record by record, with the cut where each record ends."""
         folder = self.layout.effects_logs(self.manifest.partitions)[log]
         for record in logs.read(folder, self.manifest.identity, cut):
-            for raw in _decoded(_effects.decode, folder, record):
-                yield bytes(raw)
+            yield record.cut, [bytes(raw) for raw in _decoded(_effects.decode, folder, record)]
 
     def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
         """Yield the recorded effects of one group."""
@@ -202,8 +211,8 @@ class StoreReader:
         return None
 
 
-def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Iterator[list[list[bytes]]]:
-    """Fold records up to the end of a prefix; yield the effects (canonical bytes, by log) after each record."""
+def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Iterator[list[list[Emitted]]]:
+    """Fold records up to the end of a prefix; yield the effects, by log, after each record."""
     for record in records:
         ended = False
         for item in record.items:
@@ -217,7 +226,7 @@ def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Itera
                 system.offer(single)
             if ended:
                 break
-        yield [[effect.data for effect in part] for part in system.fold()]
+        yield system.fold()
         if ended or (until.position is not None and system.position >= until.position):
             return
 

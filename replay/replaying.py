@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from margin_stream.core.account_fold import Emitted
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, combined, effect_leaf, slot_of
 from margin_stream.core.system import System
 from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
@@ -36,8 +37,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     first_difference: str | None
 
 
-class _Difference(Exception):
-    pass
+class Difference(Exception):
+    """What was recomputed is not what was recorded; the text says where."""
 
 
 class EffectsDigest:
@@ -46,9 +47,9 @@ class EffectsDigest:
     def __init__(self) -> None:
         self._heads: dict[str, tuple[int, bytes]] = {}
 
-    def add(self, data: bytes) -> None:
-        """Add one effect."""
-        group = decode_effect(data).id.rpartition("/")[0]
+    def add(self, data: bytes, group: str = "") -> None:
+        """Add one effect; its group is read from it where it is not given."""
+        group = group or decode_effect(data).id.rpartition("/")[0]
         count, chain = self._heads.get(group, (0, NO_CHAIN))
         self._heads[group] = (count + 1, chained(chain, data))
 
@@ -104,8 +105,8 @@ def replay(
                 _compare(parts, recorded, recorded_digest, reader.recorded_position)
                 entry = checkpoints.get(system.position)
                 if entry is not None:
-                    _compare_digests(system, entry.state, entry.effects)
-            except _Difference as found:
+                    compare_digests(system, entry.state, entry.effects)
+            except Difference as found:
                 difference = str(found)
         if progress is not None:
             progress(done, reader.last_record - after)
@@ -154,22 +155,27 @@ def _from_position(reader: Source, log: int, start: int, whole: EffectsDigest) -
     return rows
 
 
-def _compare(parts: list[list[bytes]], recorded: list[_Recorded], whole: EffectsDigest, recorded_until: int) -> None:
+def _compare(parts: list[list[Emitted]], recorded: list[_Recorded], whole: EffectsDigest, recorded_until: int) -> None:
     for part, rows in zip(parts, recorded, strict=True):
-        for data in part:
-            effect = decode_effect(data)
+        for effect in part:
             if effect.position > recorded_until:
                 continue
             found = rows.take()
             if found is None:
-                raise _Difference(f"position {effect.position}: {effect.id} is recomputed, the record has ended")
-            whole.add(found)
-            if found != data:
-                other = decode_effect(found)
-                raise _Difference(
-                    f"position {effect.position}: recomputed {effect.id} ({type(effect).__name__}), recorded {other.id} "
-                    f"({type(other).__name__}) at position {other.position}"
-                )
+                raise Difference(f"position {effect.position}: {effect.group}/{effect.number} is recomputed, the record has ended")
+            if found != effect.data:
+                whole.add(found)
+                raise differing(effect, found)
+            whole.add(found, effect.group)
+
+
+def differing(effect: Emitted, recorded: bytes) -> Difference:
+    """Return what is said of an effect that was recorded otherwise."""
+    computed, other = decode_effect(effect.data), decode_effect(recorded)
+    return Difference(
+        f"position {effect.position}: recomputed {computed.id} ({type(computed).__name__}), recorded {other.id} "
+        f"({type(other).__name__}) at position {other.position}"
+    )
 
 
 def _left_over(recorded: list[_Recorded], position: int) -> str | None:
@@ -181,7 +187,8 @@ def _left_over(recorded: list[_Recorded], position: int) -> str | None:
     return None
 
 
-def _compare_digests(system: System, state: str, effects: str) -> None:
+def compare_digests(system: System, state: str, effects: str) -> None:
+    """Raise ``Difference`` where the digests are not those recorded at this position."""
     digests = system.digests()
     if (digests.state, digests.effects) != (state, effects):
-        raise _Difference(f"the digests at position {system.position} are not the recorded ones")
+        raise Difference(f"the digests at position {system.position} are not the recorded ones")

@@ -52,7 +52,7 @@ def system_at(place: Place, until: Until = EVERYTHING, *, account: str | None = 
     mark = f"{account}/".encode() if account else None
     for parts in fold_prefix(system, reader.items(after), until):
         if mark is not None:
-            tail.extend(data for part in parts[1:] for data in part if mark in data)
+            tail.extend(effect.data for part in parts[1:] for effect in part if mark in effect.data)
     return system, tail
 
 

@@ -25,6 +25,7 @@ def _whole_seconds_ns(text: str) -> int:
     return (moment - _EPOCH) // timedelta(seconds=1) * SECOND_NS
 
 
+@lru_cache(maxsize=4096)
 def parse_time(text: str) -> int:
     """Return nanoseconds since the epoch of ``"2021-05-19T12:30:00.123456789Z"``.
 

@@ -19,6 +19,7 @@ from cyclopts import (
     ValidationError,
 )
 
+from margin_stream.cli.beside import BesideFailed
 from margin_stream.cli.output import CORRUPT, FAILED, LOCKED, MISMATCH, UNREACHABLE, USAGE
 from margin_stream.cli.usage import BadAddress, BadTime, InputFileMissing, OptionsConflict, UsageError, WrongKindOfStore
 from margin_stream.core.checks import Fault, Mismatch
@@ -315,6 +316,13 @@ ENTRIES = (
         (),
         "What `replay` recomputed differs from what was recorded.",
         "Keep the store as it is, and find the first difference with `margin-stream events --effects --store {store}`.",
+    ),
+    Entry(
+        "verification_ended",
+        FAILED,
+        (BesideFailed,),
+        "The second process of `ingest --verify` ended without an answer. What was ingested is durable all the same.",
+        "Verify it now: `margin-stream replay --store {store}`. If memory ran out, do so on a machine with more.",
     ),
     Entry(
         "recovery_differs",

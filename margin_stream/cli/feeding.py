@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import sys
@@ -10,15 +11,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, BinaryIO, Literal
 
+import msgspec
 from cyclopts import Parameter
 
 from margin_stream import profiles
 from margin_stream.cli import on_kafka
+from margin_stream.cli.beside import Beside
 from margin_stream.cli.failing import Failure, failure, report
 from margin_stream.cli.output import (
     CORRUPT,
     DONE,
     INTERRUPTED,
+    MISMATCH,
     TERMINATED,
     Common,
     OnStore,
@@ -339,6 +343,9 @@ def ingest(
     strict: Annotated[bool, Parameter(negative="", help="Stop at the first refused input with exit 4.")] = False,
     no_wait: Annotated[bool, Parameter(negative="", help="On Kafka: return once the broker has the inputs.")] = False,
     engine: Annotated[EngineName, Parameter(help=ENGINE_HELP)] = DEFAULT,
+    verify: Annotated[
+        bool, Parameter(negative="", help="A second process replays the journal meanwhile and compares; exit 3 where it differs.")
+    ] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
     """Append inputs to the store's journal and fold them. Safe to run again on the same file after any crash.
@@ -347,6 +354,7 @@ def ingest(
       margin-stream ingest day.ndjson
       margin-stream simulate --accounts 50 | margin-stream ingest --store ./s --partitions 4
       margin-stream ingest more.ndjson --strict --json
+      margin-stream ingest day.ndjson --engine vectors --verify
       margin-stream ingest day.ndjson --store kafka://localhost:9092/demo
     """
     names = tuple(map(str, files))
@@ -368,9 +376,16 @@ def ingest(
         return strict
 
     if common.on_kafka:
+        if verify:
+            raise OptionsConflict("--verify goes with a store in a folder; on Kafka run `margin-stream replay` when the workers are done")
         return _ingest_on_kafka(common, inputs, refused, strict=strict, wait=not no_wait)
-    with Host(common.path, partitions=partitions, engine=engine) as host, Stopper() as stopper:
+    with contextlib.ExitStack() as stack:
+        stopper = stack.enter_context(Stopper())
+        host = stack.enter_context(Host(common.path, partitions=partitions, engine=engine))
         tell_recovery(common, host)
+        beside = Beside(common.path, engine) if verify else None
+        if beside is not None:
+            stack.callback(beside.abandon)
         progress = Progress(common, "inputs")
         counts = host.ingest(
             inputs,
@@ -381,9 +396,14 @@ def ingest(
         digests = host.checkpoint()
         progress.end()
         effects = host.effects_total
+        found = beside.finish() if beside is not None else None
     if shown > SHOWN_LIMIT and not strict:
         report(failure("inputs_refused", f"{shown} inputs were refused", store=common.store), as_json=common.json)
-    show(common, summary(counts, effects, digests))
+    verified = {} if found is None else {"verified": msgspec.to_builtins(found)}
+    show(common, summary(counts, effects, digests) | verified)
+    if found is not None and not found.equal:
+        report(failure("replay_differs", str(found.first_difference), store=common.store), as_json=common.json)
+        return MISMATCH
     if stopper.asked():
         say(common, "stopped by a signal; run the same command again for the rest")
         return stopper.exit_code

@@ -21,6 +21,7 @@ import pytest
 import margin_stream
 import replay
 import schemas
+from margin_stream.cli.beside import Beside
 from margin_stream.cli.errors import BY_CODE, BY_KIND, ENTRIES
 from margin_stream.cli.failing import Failure, diagnose, report, report_bug
 from margin_stream.cli.main import app, run
@@ -262,6 +263,11 @@ def _(folder: Path) -> Said:
 reproduces("replay_differs")(lambda folder: said("replay", "--store", forge_effects(folder)))
 
 
+@reproduces("verification_ended")
+def _(folder: Path) -> Said:
+    return caught(Beside(folder / "none", "boxes").finish)
+
+
 @reproduces("recovery_differs")
 def _(folder: Path) -> Said:
     path = forge_effects(folder)
@@ -477,7 +483,7 @@ INSIDE = {
     "NotInLog",  # a checkpoint that is not believed: tables are rebuilt
     "BuildError",  # said by the compiling command alone
     "NotProven",  # becomes the text of a finding of repair
-    "_Difference",  # becomes a field of what replay prints
+    "Difference",  # becomes a field of what replay prints
     "ParameterError",  # becomes the refusal profile_invalid
     "DecimalError",  # becomes a refusal, or the text of a usage error
     "TimeError",  # the same
