@@ -9,16 +9,10 @@ from hashlib import sha256
 import msgspec
 
 from margin_stream import profiles
-from margin_stream.core.models.brackets import BracketParameters
 from margin_stream.importers.market import MarketFile, Pair, base_currency_of, listings, market_events
 from margin_stream.simulation import books, perpetual_books
-from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, perpetual_name
-from schemas.inputs import AnyInput, ClockTicked, PriceTicked, ProfileActivated
-
-USDM = "binance-usdm"
-
-Tables = Mapping[str, Sequence[BracketParameters]]
-"""Pair's name -> leverage brackets of its perpetual."""
+from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, USDM, Tables, perpetual_name
+from schemas.inputs import AnyInput, ClockTicked, PriceTicked
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,8 @@ def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | N
     for symbol, pair in sorted(usable.items(), key=lambda row: row[1].name):
         yield perpetual_books.listing(pair, market.scales.get(symbol, 0), book.source, book.next(), at_ns)
     if tables is not None:
-        yield _usdm(base, usable, tables, book, at_ns)
+        used = {pair.name: tables[pair.name] for pair in usable.values()}
+        yield perpetual_books.activation(base, used, book.source, book.next(), at_ns, "importer")
     ticks = market_events(market) if tables is None else _with_perpetuals(market, usable)
     if accounts is None:
         yield from ticks
@@ -83,21 +78,6 @@ def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | N
         content = msgspec.json.encode({pair: list(tables[pair]) for pair in sorted(tables)})
         name += f"/brackets@{sha256(content).hexdigest()[:12]}"
     return name
-
-
-def _usdm(base: str, usable: Mapping[str, Pair], tables: Tables, book: _Book, at_ns: int) -> ProfileActivated:
-    data = profiles.load(USDM)
-    return ProfileActivated(
-        source=book.source,
-        source_seq=book.next(),
-        event_time=at_ns,
-        profile=data.name,
-        model=data.model,
-        version=1,
-        effective_from=0,
-        approved_by="importer",
-        parameters=data.parameters(base, {}, {perpetual_name(pair): tables[pair.name] for pair in usable.values()}),
-    )
 
 
 def _with_perpetuals(market: MarketFile, usable: Mapping[str, Pair]) -> Iterator[AnyInput]:
