@@ -35,6 +35,8 @@ AFTER_STEPS = 86_400 // AFTER_STEP_S
 """Steps of the day after, on which calls fall due: fewer, and flat."""
 BILLION = 10**9
 DEFAULT_PROFILES = ("prime",)
+MIXED_PROFILES = ("prime", "prime", "prime", "prime", USDM)
+"""Of the demos: four accounts in spot on credit to one in perpetuals."""
 BASIS_SHOCK = 20_000
 """Of a perpetual against its pair, a step, in billionths; a sixtieth of the basis goes back each step."""
 
