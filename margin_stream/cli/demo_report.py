@@ -116,14 +116,13 @@ def explain(store: Path, due: Mapping[str, Any], inputs: Inputs) -> dict[str, An
     state = views.account_state(store, account, Until(position=due["position"]))
     found = next(row for row in state["pockets"] if row["pocket"] == pocket)
     positions = [{**row, **_margin(row, inputs.brackets[row["instrument"]])} for row in found["positions"] if Decimal(row["quantity"])]
-    money = next((row["amount"] for row in found["balances"] if row["asset"] == state["base_currency"]), "0")
     facts = {
         "account": account,
         "pocket": pocket,
         "currency": due["currency"],
         "at": due["at"],
         "position": due["position"],
-        "money": money,
+        "money": f"{_money(found, state['base_currency']):f}",
         "positions": positions,
         "equity": found["equity"],
         "maintenance_margin": found["requirement"],
@@ -132,7 +131,7 @@ def explain(store: Path, due: Mapping[str, Any], inputs: Inputs) -> dict[str, An
     }
     closings = [(position, event) for position, event in inputs.closings.get((account, pocket), ()) if position > due["position"]]
     if closings:
-        facts["closed"] = _closed(store, state, pocket, closings[: len(positions)])
+        facts["closed"] = _closed(store, account, pocket, state["base_currency"], closings[: len(positions)])
     return facts
 
 
@@ -147,25 +146,26 @@ def _margin(position: Mapping[str, Any], table: list[dict[str, Any]]) -> dict[st
 _BRACKET = ("floor", "cap", "maintenance_rate", "maintenance_amount")
 
 
-def _closed(store: Path, before: Mapping[str, Any], pocket: str, trades: list[tuple[int, PositionChanged]]) -> dict[str, Any]:
-    """Return how the pocket was closed, and what came to cross."""
+def _closed(store: Path, account: str, pocket: str, currency: str, trades: list[tuple[int, PositionChanged]]) -> dict[str, Any]:
+    """Return how the pocket was closed, and what came to cross; or, of one that stays, what it owes."""
     last, event = trades[-1]
     # One item earlier cross does not have the pocket's money yet.
-    cross = [_money(views.account_state(store, before["account"], Until(position=position))) for position in (last - 1, last)]
-    after = views.account_state(store, before["account"], Until(position=last))
+    states = [views.account_state(store, account, Until(position=position)) for position in (last - 1, last)]
+    found = next((row for row in states[1]["pockets"] if row["pocket"] == pocket), None)
     return {
         "at": format_time(event.event_time),
         "trades": [
             {"instrument": one.instrument, "quantity": _text(one.quantity_delta), "price": _text(one.price), "fee": _text(one.fee)}
             for _, one in trades
         ],
-        "ended": all(row["pocket"] != pocket for row in after["pockets"]),
-        "to_cross": f"{cross[1] - cross[0]:f}",
+        "ended": found is None,
+        "to_cross": f"{_money(states[1], currency) - _money(states[0], currency):f}" if found is None else None,
+        "owed": None if found is None else f"{max(-_money(found, currency), Decimal(0)):f}",
     }
 
 
-def _money(state: Mapping[str, Any]) -> Decimal:
-    return next((Decimal(row["amount"]) for row in state["balances"] if row["asset"] == state["base_currency"]), Decimal(0))
+def _money(portfolio: Mapping[str, Any], currency: str) -> Decimal:
+    return next((Decimal(row["amount"]) for row in portfolio["balances"] if row["asset"] == currency), Decimal(0))
 
 
 def _text(pair: tuple[int, int]) -> str:
@@ -217,12 +217,16 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if "closed" in facts:
         closed = facts["closed"]
         trades = ", ".join(
-            f"{_grouped(one['quantity'])} {one['instrument']} at {_grouped(one['price'])}, fee {_grouped(one['fee'])}"
+            f"{_grouped(one['quantity'])} {one['instrument']} at {_grouped(one['price'])}, fee {Decimal(one['fee']):,.2f} {currency}"
             for one in closed["trades"]
         )
         rows.append(("closed by the venue", f"at {closed['at']}: {trades}"))
-        left = f"{_grouped(closed['to_cross'])} {currency} came back to cross"
-        rows.append(("left of it", left if closed["ended"] else "the pocket stays, with what it owes"))
+        if closed["ended"]:
+            rows.append(("left of it", f"{_grouped(closed['to_cross'])} {currency} came back to cross"))
+        else:
+            rows.append(
+                ("left of it", f"nothing: the pocket owes {_grouped(closed['owed'])} {currency}, which an insurance fund would bear")
+            )
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         yield f"  {name.ljust(width)}  {text}"

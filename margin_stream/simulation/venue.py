@@ -11,12 +11,11 @@ from random import Random
 
 from margin_stream.core.account import Account, Level, Pocket
 from margin_stream.core.account_fold import AccountFold
-from margin_stream.core.directory import Instrument
 from margin_stream.core.market import Market
 from margin_stream.core.model import Profile
 from margin_stream.core.models.binance_usdm import UsdmTerms
 from margin_stream.core.models.brackets import UNIT
-from margin_stream.core.positions import SIDES, Position, split_key
+from margin_stream.core.positions import SIDES, Position, notional, split_key
 from margin_stream.simulation.perpetual_books import LEVERAGES, USDM
 from schemas.decimals import canonical
 from schemas.effects import AnyEffect, LiquidationDue
@@ -74,8 +73,12 @@ class Venue:
             if profile is None or profile.name != USDM or pocket is None or not pocket.liquidating or not pocket.perpetuals:
                 del self._due[name, pocket_name]
                 continue
+            left = max(profile.terms.evaluate(pocket, market.prices).value, 0)
             for key, quantity in _closing(profile, market, pocket):
-                yield self._trade(market, account, pocket_name, key, quantity, now_ns, fee=LIQUIDATION_FEE, reason="liquidation")
+                # The fee takes no more than the equity that is left.
+                fee = min(_fee(market, key, quantity, LIQUIDATION_FEE), left)
+                left -= fee
+                yield self._trade(market, account, pocket_name, key, quantity, now_ns, fee, reason="liquidation")
 
     def _trades(self, fold: AccountFold, now_ns: int) -> Iterator[PositionChanged]:
         """Yield the trades of clients; one whose margin the venue would refuse is not sent."""
@@ -92,7 +95,8 @@ class Venue:
             if account.perpetuals and draws.randrange(2):
                 key, position = draws.choice(sorted(account.perpetuals.items()))
                 part = max(1, abs(position.quantity) * draws.randint(25, 100) // 100)
-                yield self._trade(fold.market, account, "", key, -part if position.quantity > 0 else part, now_ns)
+                quantity = -part if position.quantity > 0 else part
+                yield self._trade(fold.market, account, "", key, quantity, now_ns, _fee(fold.market, key, quantity, TRADE_FEE))
             else:
                 yield from self._opened(fold.market, account, profile, draws, now_ns)
 
@@ -118,7 +122,8 @@ class Venue:
         margin = -(-worth // leverage) if isolated else 0
         pocket = instrument.name if isolated else ""
         key = table.number << 2 | side
-        yield self._trade(market, account, pocket, key, quantity, now_ns, margin=margin, leverage=leverage)
+        fee = _fee(market, key, quantity, TRADE_FEE)
+        yield self._trade(market, account, pocket, key, quantity, now_ns, fee, margin=margin, leverage=leverage)
 
     def _trade(
         self,
@@ -128,8 +133,8 @@ class Venue:
         key: int,
         quantity: int,
         now_ns: int,
+        fee: int,
         *,
-        fee: int = TRADE_FEE,
         margin: int = 0,
         leverage: int = 0,
         reason: str = "trade",
@@ -146,7 +151,7 @@ class Venue:
             instrument=instrument.name,
             quantity_delta=canonical(quantity, -instrument.quantity_scale),
             price=canonical(market.prices[number], -instrument.price_scale),
-            fee=canonical(_fee(instrument, quantity, market.prices[number], fee), -instrument.currency.scale),
+            fee=canonical(fee, -instrument.currency.scale),
             reason=reason,
             pocket=pocket,
             position_side=SIDES[side],
@@ -169,8 +174,10 @@ def _more(quantity: int, position: Position) -> int:
     return wanted if quantity > 0 else -wanted
 
 
-def _fee(instrument: Instrument, quantity: int, price: int, share: int) -> int:
-    """Return a share of the notional in minor units of the settlement currency, rounded down."""
+def _fee(market: Market, key: int, quantity: int, share: int) -> int:
+    """Return a share (ten-thousandths) of the notional at the mark, in minor units of the settlement currency, rounded down."""
+    number, _ = split_key(key)
+    instrument = market.directory.instruments[number]
+    assert instrument is not None
     shift = instrument.currency.scale - instrument.quantity_scale - instrument.price_scale
-    product = abs(quantity) * price * share
-    return int(product * 10**shift // 10_000 if shift >= 0 else product // (10_000 * 10**-shift))
+    return notional(abs(quantity) * market.prices[number] * share, shift) // 10_000

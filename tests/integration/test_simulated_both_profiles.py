@@ -117,7 +117,15 @@ def test_the_demo_counts_by_profile_and_explains_a_pocket(tmp_path: Path) -> Non
         assert sum(row[kind]["times"] for row in counts.values()) == said["effects"][kind]
     explained_adds_up(said["explained"])
     # What the demo says is what the store says.
-    words = ("state", "--account", said["explained"]["account"], "--at", f"#{said['explained']['position']}", "--store", str(tmp_path / "s"))
+    words = (
+        "state",
+        "--account",
+        said["explained"]["account"],
+        "--at",
+        f"#{said['explained']['position']}",
+        "--store",
+        str(tmp_path / "s"),
+    )
     state = json.loads(run(*words, "--json").stdout)
     pocket = next(row for row in state["pockets"] if row["pocket"] == said["explained"]["pocket"])
     assert (pocket["level"], pocket["equity"]) == ("LIQUIDATING", said["explained"]["equity"])
@@ -128,7 +136,12 @@ def test_the_demo_is_readable() -> None:
     done = run("demo", "--accounts", "60")
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
-    for part in ("48 accounts under prime, 12 accounts under binance-usdm", "margin_call_issued", "liquidation_due", "Why was it liquidated?"):
+    for part in (
+        "48 accounts under prime, 12 accounts under binance-usdm",
+        "margin_call_issued",
+        "liquidation_due",
+        "Why was it liquidated?",
+    ):
         assert part in text
     for part in ("maintenance margin", "leverage bracket", "came back to cross", "synthetic", "replayed", ": equal,"):
         assert part in text
