@@ -70,8 +70,8 @@ def demo(
 ) -> int:
     """Run the main job: a crash day, 1,000 accounts, margin calls, liquidations, answers; killed, recovered, replayed, verified.
 
-    One account in five holds perpetuals (binance-usdm), the others spot on credit (prime). Prices, accounts, answers and, without --brackets, the
-    leverage brackets are synthetic, made from the seed.
+    One account in five holds perpetuals (binance-usdm), the others spot on credit (prime).
+    Prices, accounts, answers and, without --brackets, leverage brackets are synthetic, made from the seed.
 
     Try:
       margin-stream demo
@@ -117,7 +117,7 @@ class _Day(NamedTuple):
         tables = None if self.brackets is None else tables_for(common, bars.pairs, self.brackets)[0]
         profiles = DEFAULT_PROFILES if tables is None else MIXED_PROFILES
         venue = None if tables is None else Venue(f"{bars.source}/venue/{self.seed}", self.seed)
-        day = day_events(bars, Accounts(self.accounts, self.seed, profiles), tables)
+        day = day_events(bars, Accounts(self.accounts, self.seed, profiles, within_margin=True), tables)
         return f"{len(bars.bars):,} recorded bars, seeded accounts", with_answers(
             day, self.seed, f"{bars.source}/answers/{self.seed}", venue
         )

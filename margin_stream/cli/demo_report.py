@@ -85,7 +85,7 @@ def by_profile(inputs: Inputs, effects: Iterable[Mapping[str, Any]]) -> dict[str
 
 
 def profile_lines(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the counts as a table: how often, and in brackets how many accounts it befell."""
+    """Yield the counts as a table: how often, and in parentheses how many accounts it befell."""
     cells = [["", *counts, ""], ["accounts", *(f"{row['accounts']:,}" for row in counts.values()), ""]]
     for kind, (shown, meaning) in ROWS.items():
         found = [row[kind] for row in counts.values()]
@@ -95,7 +95,7 @@ def profile_lines(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, *figures, meaning in cells:
         line = "   ".join([name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(figures, widths[1:], strict=True)), meaning])
         yield f"   {line}".rstrip()
-    yield "   In brackets: how many accounts."
+    yield "   In parentheses: how many accounts."
 
 
 def largest_isolated(effects: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -220,9 +220,9 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
             f"{_grouped(one['quantity'])} {one['instrument']} at {_grouped(one['price'])}, fee {Decimal(one['fee']):,.2f} {currency}"
             for one in closed["trades"]
         )
-        rows.append(("closed by the venue", f"at {closed['at']}: {trades}"))
+        rows.append(("closed (simulated)", f"at {closed['at']}: {trades}"))
         if closed["ended"]:
-            rows.append(("left of it", f"{_grouped(closed['to_cross'])} {currency} came back to cross"))
+            rows.append(("left of it", f"{_grouped(closed['to_cross'])} {currency} came back to the cross pocket"))
         else:
             rows.append(
                 ("left of it", f"nothing: the pocket owes {_grouped(closed['owed'])} {currency}, which an insurance fund would bear")

@@ -59,6 +59,7 @@ def simulate_day(
         tuple[str, ...],
         Parameter(
             completer=profile_names,
+            negative="",
             help="The margin profile of the accounts; given more than once, accounts take them in turn. "
             "binance-usdm lists a perpetual beside each pair, with synthetic leverage brackets.",
         ),
@@ -70,8 +71,8 @@ def simulate_day(
 ) -> int:
     """Print a simulated input day as NDJSON; equal arguments give equal bytes.
 
-    Perpetuals are funded every eight hours, traded, and closed where liquidation is due. Their leverage brackets are made up from the seed, sound but
-    of no venue, unless --brackets names a file.
+    Perpetuals are funded every eight hours, traded, and closed where liquidation is due.
+    Without --brackets their leverage brackets are synthetic: sound, made from the seed, of no venue.
 
     Try:
       margin-stream simulate --scenario crash --accounts 1000 --seed 1 > day.ndjson
@@ -114,7 +115,11 @@ def import_market(
     seed: int = 1,
     profile: Annotated[
         tuple[str, ...],
-        Parameter(completer=profile_names, help="The margin profile of the accounts; given more than once, accounts take them in turn."),
+        Parameter(
+            completer=profile_names,
+            negative="",
+            help="The margin profile of the accounts; given more than once, accounts take them in turn.",
+        ),
     ] = ("prime",),
     brackets: Annotated[
         Path | None, Parameter(help="Leverage brackets (JSON, gz too): lists perpetuals beside the pairs and activates binance-usdm.")

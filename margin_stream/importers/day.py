@@ -26,6 +26,8 @@ class Accounts:
     cover_low: int = 1450
     """Least V / D at the start of an account in spot, in thousandths."""
     cover_high: int = 3000
+    within_margin: bool = False
+    """Books in perpetuals start within the venue's leverage and their deposit; else a few start in liquidation."""
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | N
     if accounts is None:
         yield from ticks
         return
-    yield from _with_books(ticks, market, accounts, base, usable, book)
+    yield from _with_books(ticks, market, accounts, base, usable, tables if accounts.within_margin else None, book)
 
 
 def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | None) -> str:
@@ -73,7 +75,7 @@ def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | N
     name = f"{market.source}/book"
     if accounts is not None:
         parts = (accounts.count, accounts.seed, "+".join(accounts.profiles), accounts.cover_low, accounts.cover_high)
-        name += "/" + "-".join(map(str, parts))
+        name += "/" + "-".join(map(str, parts)) + "/within-margin" * accounts.within_margin
     if tables is not None:
         content = msgspec.json.encode({pair: list(tables[pair]) for pair in sorted(tables)})
         name += f"/brackets@{sha256(content).hexdigest()[:12]}"
@@ -99,7 +101,13 @@ def _with_perpetuals(market: MarketFile, usable: Mapping[str, Pair]) -> Iterator
 
 
 def _with_books(
-    ticks: Iterator[AnyInput], market: MarketFile, accounts: Accounts, base: str, usable: Mapping[str, Pair], book: _Book
+    ticks: Iterator[AnyInput],
+    market: MarketFile,
+    accounts: Accounts,
+    base: str,
+    usable: Mapping[str, Pair],
+    tables: Tables | None,
+    book: _Book,
 ) -> Iterator[AnyInput]:
     """Yield the ticks with the accounts' openings before them, their books behind the first moment, and funding at its hours."""
     at_ns = market.started_ns
@@ -119,7 +127,7 @@ def _with_books(
         book.sequence += 1
         yield opened
     at_first = {market.pairs[bar.symbol].name: bar.open for bar in market.bars if bar.opened_ns == at_ns}
-    perpetuals = perpetual_books.perpetuals_of(usable, market.scales, at_first, [perpetual_name(pair) for pair in usable.values()])
+    perpetuals = perpetual_books.perpetuals_of(usable, market.scales, at_first, tables)
     funded = [perpetual.name for perpetual in perpetuals]
     funding_ns = (at_ns // FUNDING_EVERY_NS + 1) * FUNDING_EVERY_NS
     clocks = 0

@@ -134,13 +134,21 @@ def funding(names: Sequence[str], due_ns: int, source: str) -> Iterator[AnyInput
 
 
 def perpetuals_of(
-    pairs: Mapping[str, Pair], scales: Mapping[str, int], first_prices: Mapping[str, str], tables: Sequence[str]
+    pairs: Mapping[str, Pair], scales: Mapping[str, int], first_prices: Mapping[str, str], tables: Tables | None = None
 ) -> list[Perpetual]:
-    """Return the perpetuals that have a table and a first price, in order of name."""
+    """Return the perpetuals on pairs that have a first price, in order of name.
+
+    Args:
+        pairs: by symbol.
+        scales: decimal places of prices, by symbol.
+        first_prices: by pair.
+        tables: given, each perpetual brings its table, so that books keep to what it allows.
+    """
     found = []
     for symbol, pair in sorted(pairs.items(), key=lambda row: row[1].name):
-        if perpetual_name(pair) in tables and pair.name in first_prices:
-            found.append(Perpetual(perpetual_name(pair), first_prices[pair.name], scales.get(symbol, 0)))
+        if pair.name in first_prices:
+            table = () if tables is None else tuple(tables[pair.name])
+            found.append(Perpetual(perpetual_name(pair), first_prices[pair.name], scales.get(symbol, 0), table))
     return found
 
 

@@ -77,6 +77,8 @@ def test_an_unknown_profile_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert b"did you mean" in done.stderr
     assert b"binance-usdm" in done.stderr
+    for words in (("simulate",), ("import", "bars", "x.csv")):
+        assert run(*words, "--empty-profile").returncode == 2
     done = run("simulate", "--brackets", str(tmp_path / "none.json"))
     assert done.returncode != 0
     assert b"none.json" in done.stderr
@@ -143,7 +145,7 @@ def test_the_demo_is_readable() -> None:
         "Why was it liquidated?",
     ):
         assert part in text
-    for part in ("maintenance margin", "leverage bracket", "came back to cross", "synthetic", "replayed", ": equal,"):
+    for part in ("maintenance margin", "leverage bracket", "came back to the cross pocket", "synthetic", "replayed", ": equal,"):
         assert part in text
     assert all(len(line) <= 160 for line in text.splitlines())
 
