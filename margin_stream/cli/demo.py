@@ -41,11 +41,19 @@ class _Steps:
         self._common = common
         self._began = self._started = time.monotonic()
         self._number = 0
+        self._on = not common.quiet and sys.stderr.isatty()
         self.facts: dict[str, Any] = {}
+
+    def doing(self, text: str) -> None:
+        """Say on a terminal what goes on now; ``done`` takes it away."""
+        if self._on:
+            print(f"\r{text} ...", end="", file=sys.stderr, flush=True)
 
     def done(self, name: str, text: str, **facts: object) -> None:
         now = time.monotonic()
         self._number += 1
+        if self._on:
+            print("\r" + " " * 70 + "\r", end="", file=sys.stderr, flush=True)
         self.facts[name] = {**facts, "seconds": round(now - self._started, 2)}
         if not self._common.json:
             print(f"{self._number}. {text}  [{now - self._started:.1f} s]", flush=True)
@@ -125,6 +133,7 @@ class _Day(NamedTuple):
 
 def _run(common: Common, steps: _Steps, folder: Path, store: Path, made: _Day) -> int:
     day = folder / "day.ndjson"
+    steps.doing("making the inputs")
     title, events = made.events(common)
     inputs = Inputs()
     with day.open("wb") as file:
@@ -134,9 +143,11 @@ def _run(common: Common, steps: _Steps, folder: Path, store: Path, made: _Day) -
     members = ", ".join(f"{count:,} accounts under {profile}" for profile, count in inputs.members().most_common())
     steps.done("input", f"{title}, {members}: {inputs.count:,} inputs", inputs=inputs.count, accounts=dict(inputs.members()))
 
+    steps.doing("ingesting, to be killed")
     killed_at = _ingest_and_kill(store, day)
     steps.done("killed", f"ingesting; kill -9 when {killed_at:,} bytes of journal were written", journal_bytes=killed_at)
 
+    steps.doing("ingesting again")
     run = subprocess.run(
         [sys.executable, "-m", "margin_stream.cli", "ingest", str(day), "--store", str(store), "--json"],
         capture_output=True,
@@ -155,12 +166,14 @@ def _run(common: Common, steps: _Steps, folder: Path, store: Path, made: _Day) -
     if not common.json:
         print("\n".join(["", *profile_lines(counts), ""]), flush=True)
 
+    steps.doing("replaying from nothing")
     replayed = replay(store)
     same = "equal" if replayed.equal else f"NOT EQUAL: {replayed.first_difference}"
     steps.done(
         "replayed", f"replayed {replayed.events:,} items from nothing: {same}, state {replayed.state_digest[:16]}...", equal=replayed.equal
     )
 
+    steps.doing("verifying")
     verified = verify(store, fold=False)
     what = "sound" if verified.ok else f"{len(verified.problems)} problems"
     steps.done("verified", f"verified {verified.records:,} records, {verified.effects:,} effects, tables: {what}", ok=verified.ok)
@@ -176,12 +189,17 @@ def _run(common: Common, steps: _Steps, folder: Path, store: Path, made: _Day) -
         if explained is not None:
             print("\nWhy was it liquidated? The largest isolated pocket:\n")
             print("\n".join(explanation_lines(explained)))
-        print(f"\n{len(open_calls):,} calls are still open; the first by deadline:\n")
-        show_rows(common, open_calls[:8], ("call", "amount", "unpaid", "currency", "due_at", "deadline", "outcome"), empty="")
-        example = open_calls[0]["call"] if open_calls else "A-000001/call/1"
+        if open_calls:
+            print(f"\n{len(open_calls):,} calls are still open; the first by deadline:\n")
+            show_rows(common, open_calls[:8], ("call", "amount", "unpaid", "currency", "due_at", "deadline", "outcome"), empty="")
+        else:
+            print("\nNo call is open any more.")
         if store.parent != folder:
-            print(f"\nThe store is in {store}. Look around:\n  margin-stream call {example} --store {store}")
-            print(f"  margin-stream state --account {example.partition('/')[0]} --store {store}")
+            print(f"\nThe store is in {store}. Look around:")
+            if open_calls:
+                print(f"  margin-stream call {open_calls[0]['call']} --store {store}")
+            account = open_calls[0]["account"] if open_calls else next(iter(inputs.profile_of))
+            print(f"  margin-stream state --account {account} --store {store}")
             if explained is not None:
                 print(f"  margin-stream state --account {explained['account']} --at '#{explained['position']}' --store {store}")
         else:

@@ -187,7 +187,7 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         rows += [
             (
                 "position",
-                f"{way} {_grouped(abs(quantity))} {row['instrument']}, entered at {entry:,.{places}f}, leverage {row['leverage']}",
+                f"{way} {_grouped(abs(quantity))} {row['instrument']}, entered at {entry:,.{places}f}, leverage {row['leverage'] or 'by default'}",
             ),
             ("mark", _grouped(row["mark"])),
             (

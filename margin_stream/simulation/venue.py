@@ -103,6 +103,8 @@ class Venue:
     def _opened(self, market: Market, account: Account, profile: Profile, draws: Random, now_ns: int) -> Iterator[PositionChanged]:
         terms = profile.terms
         assert isinstance(terms, UsdmTerms)
+        if not terms.tables:
+            return
         table = terms.tables[draws.choice(sorted(terms.tables))]
         instrument = market.directory.instruments[table.number]
         assert instrument is not None

@@ -186,6 +186,12 @@ def test_tables_of_a_file_decide_what_is_listed() -> None:
     assert [event.profile for event in without_accounts] == ["prime", "binance-usdm"]
 
 
+def test_without_any_table_nobody_trades_perpetuals() -> None:
+    events = list(islice(day("crash", 400, 1, ("binance-usdm",), {}), 30_000))
+    assert not [event for event in events if isinstance(event, PositionChanged)]
+    assert [event.reason for event in events if isinstance(event, CollateralMoved)].count("opening") == 400
+
+
 def test_one_profile_alone_and_fewer_accounts_than_profiles() -> None:
     alone = list(islice(day("walk", 6, 1, ("binance-usdm",)), 4000))
     assert [event.profile for event in alone if isinstance(event, ProfileActivated)] == ["binance-usdm"]
