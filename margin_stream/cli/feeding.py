@@ -6,7 +6,7 @@ import contextlib
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, BinaryIO, Literal
@@ -37,14 +37,15 @@ from margin_stream.core.system import Digests
 from margin_stream.engine.choosing import DEFAULT, EngineName
 from margin_stream.host.embedded import Host
 from margin_stream.importers.brackets import read_brackets
-from margin_stream.importers.day import USDM, Accounts, Tables, day_events
+from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
-from margin_stream.importers.market import MarketFile, base_currency_of
+from margin_stream.importers.market import Pair, base_currency_of
 from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.copying import to_folder, to_topic
 from margin_stream.settings import did_you_mean
-from margin_stream.simulation.scenarios import SCENARIOS, simulate
+from margin_stream.simulation.perpetual_books import USDM, Tables
+from margin_stream.simulation.scenarios import DEFAULT_PROFILES, SCENARIOS, pairs, simulate
 from replay.reader import singles_of, source_of
 from schemas.ndjson import encode_line, read_lines
 from schemas.records import LINE
@@ -58,12 +59,28 @@ def simulate_day(
     scenario: Annotated[str, Parameter(completer=scenario_names, help="crash, walk or quiet.")] = "crash",
     accounts: Annotated[int, Parameter(help="How many accounts.")] = 1000,
     seed: int = 1,
+    profile: Annotated[
+        tuple[str, ...],
+        Parameter(
+            completer=profile_names,
+            negative="",
+            help="The margin profile of the accounts; given more than once, accounts take them in turn. "
+            "binance-usdm lists a perpetual beside each pair, with synthetic leverage brackets.",
+        ),
+    ] = DEFAULT_PROFILES,
+    brackets: Annotated[
+        Path | None, Parameter(help="Leverage brackets of a venue (JSON, gz too) instead of the synthetic ones; lists perpetuals.")
+    ] = None,
     common: Common = Common(),  # noqa: B008 (frozen)
 ) -> int:
     """Print a simulated input day as NDJSON; equal arguments give equal bytes.
 
+    Perpetuals are funded every eight hours, traded, and closed where liquidation is due.
+    Without --brackets their leverage brackets are synthetic: sound, made from the seed, of no venue.
+
     Try:
       margin-stream simulate --scenario crash --accounts 1000 --seed 1 > day.ndjson
+      margin-stream simulate --accounts 200 --profile prime --profile binance-usdm > both.ndjson
       margin-stream simulate --scenario quiet --accounts 50 | margin-stream ingest
     """
     if scenario not in SCENARIOS:
@@ -72,15 +89,25 @@ def simulate_day(
         )
     if not 0 <= accounts <= 1_000_000:
         raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
+    _check_profiles(profile)
+    tables = None if brackets is None else tables_for(common, pairs(), brackets)[0]
     write = sys.stdout.buffer.write
     progress = Progress(common, "inputs")
-    for count, event in enumerate(simulate(scenario, accounts, seed), start=1):
+    for count, event in enumerate(simulate(scenario, accounts, seed, profile, tables), start=1):
         write(encode_line(event))
         if count % 4096 == 0:
             progress.update(count, None)
     progress.end()
     sys.stdout.buffer.flush()
     return DONE
+
+
+def _check_profiles(given: tuple[str, ...]) -> None:
+    for name in given:
+        if name not in profiles.names():
+            raise UsageError(
+                f"--profile {name!r}: shipped are {', '.join(profiles.names())}{did_you_mean(name, profiles.names())}", option="--profile"
+            )
 
 
 def import_market(
@@ -92,7 +119,11 @@ def import_market(
     seed: int = 1,
     profile: Annotated[
         tuple[str, ...],
-        Parameter(completer=profile_names, help="The margin profile of the accounts; given more than once, accounts take them in turn."),
+        Parameter(
+            completer=profile_names,
+            negative="",
+            help="The margin profile of the accounts; given more than once, accounts take them in turn.",
+        ),
     ] = ("prime",),
     brackets: Annotated[
         Path | None, Parameter(help="Leverage brackets (JSON, gz too): lists perpetuals beside the pairs and activates binance-usdm.")
@@ -126,11 +157,7 @@ def import_market(
         raise OptionsConflict("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
     if not 0 <= accounts <= 1_000_000:
         raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
-    for name in profile:
-        if name not in profiles.names():
-            raise UsageError(
-                f"--profile {name!r}: shipped are {', '.join(profiles.names())}{did_you_mean(name, profiles.names())}", option="--profile"
-            )
+    _check_profiles(profile)
     if accounts and USDM in profile and brackets is None:
         raise OptionsConflict(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets")
     low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
@@ -144,7 +171,7 @@ def import_market(
         say(common, f"{len(complaints)} rows were left out")
         if strict:
             return CORRUPT
-    tables, unsound = (None, 0) if brackets is None else _tables_for(common, market, brackets)
+    tables, unsound = (None, 0) if brackets is None else tables_for(common, market.pairs, brackets)
     if strict and unsound:
         return CORRUPT
     wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
@@ -161,15 +188,15 @@ def import_market(
     return DONE
 
 
-def _tables_for(common: Common, market: MarketFile, path: Path) -> tuple[Tables, int]:
-    """Return the tables of the market's pairs, and how many of them are unsound; say what is wrong, and which pairs have none.
+def tables_for(common: Common, listed: Mapping[str, Pair], path: Path) -> tuple[Tables, int]:
+    """Return the tables of the listed pairs, and how many of them are unsound; say what is wrong, and which pairs have none.
 
     Raises:
         ImportFault: the file holds no tables.
     """
     found = read_brackets(path)
-    base = base_currency_of(market.pairs)
-    wanted = {(pair.name, pair.currency) for pair in market.pairs.values() if pair.currency == base}
+    base = base_currency_of(listed)
+    wanted = {(pair.name, pair.currency) for pair in listed.values() if pair.currency == base}
     faulty = sorted(found.faults)
     for key in faulty:
         if key in wanted:

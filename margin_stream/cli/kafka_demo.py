@@ -19,7 +19,7 @@ from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import parse_address
 from margin_stream.kafka.producing import DigestReader, await_folded, produce, records_of
 from margin_stream.simulation.broker import Broker, BrokerError
-from margin_stream.simulation.scenarios import simulate
+from margin_stream.simulation.scenarios import MIXED_PROFILES, simulate
 from schemas.ndjson import encode_line
 
 ACCOUNTS = 1000
@@ -86,8 +86,11 @@ def main() -> int:
         with Client(address.servers) as client:
             manifest = making.init(client, address, PARTITIONS)
         workers = Workers(address.url, folder)
-        lines = [encode_line(event).rstrip() for event in simulate("crash", ACCOUNTS, 1)]
-        steps.done(f"two workers share {PARTITIONS} partitions; a simulated crash day: {len(lines):,} inputs, {ACCOUNTS:,} accounts")
+        lines = [encode_line(event).rstrip() for event in simulate("crash", ACCOUNTS, 1, MIXED_PROFILES)]
+        steps.done(
+            f"two workers share {PARTITIONS} partitions; a simulated crash day: {len(lines):,} inputs, {ACCOUNTS:,} accounts, "
+            "one in five in perpetuals"
+        )
 
         with Host(folder / "embedded") as host:
             host.ingest(lines)

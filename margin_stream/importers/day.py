@@ -9,16 +9,10 @@ from hashlib import sha256
 import msgspec
 
 from margin_stream import profiles
-from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.importers.market import MarketFile, Pair, base_currency_of, listings, market_events
 from margin_stream.simulation import books, perpetual_books
-from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, perpetual_name
-from schemas.inputs import AnyInput, ClockTicked, PriceTicked, ProfileActivated
-
-USDM = "binance-usdm"
-
-Tables = Mapping[str, Sequence[BracketParameters]]
-"""Pair's name -> leverage brackets of its perpetual."""
+from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, USDM, Tables, perpetual_name
+from schemas.inputs import AnyInput, ClockTicked, PriceTicked
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +26,8 @@ class Accounts:
     cover_low: int = 1450
     """Least V / D at the start of an account in spot, in thousandths."""
     cover_high: int = 3000
+    within_margin: bool = False
+    """Books in perpetuals start within the venue's leverage and their deposit; else a few start in liquidation."""
 
 
 @dataclass(slots=True)
@@ -65,12 +61,13 @@ def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | N
     for symbol, pair in sorted(usable.items(), key=lambda row: row[1].name):
         yield perpetual_books.listing(pair, market.scales.get(symbol, 0), book.source, book.next(), at_ns)
     if tables is not None:
-        yield _usdm(base, usable, tables, book, at_ns)
+        used = {pair.name: tables[pair.name] for pair in usable.values()}
+        yield perpetual_books.activation(base, used, book.source, book.next(), at_ns, "importer")
     ticks = market_events(market) if tables is None else _with_perpetuals(market, usable)
     if accounts is None:
         yield from ticks
         return
-    yield from _with_books(ticks, market, accounts, base, usable, book)
+    yield from _with_books(ticks, market, accounts, base, usable, tables if accounts.within_margin else None, book)
 
 
 def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | None) -> str:
@@ -78,26 +75,11 @@ def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | N
     name = f"{market.source}/book"
     if accounts is not None:
         parts = (accounts.count, accounts.seed, "+".join(accounts.profiles), accounts.cover_low, accounts.cover_high)
-        name += "/" + "-".join(map(str, parts))
+        name += "/" + "-".join(map(str, parts)) + "/within-margin" * accounts.within_margin
     if tables is not None:
         content = msgspec.json.encode({pair: list(tables[pair]) for pair in sorted(tables)})
         name += f"/brackets@{sha256(content).hexdigest()[:12]}"
     return name
-
-
-def _usdm(base: str, usable: Mapping[str, Pair], tables: Tables, book: _Book, at_ns: int) -> ProfileActivated:
-    data = profiles.load(USDM)
-    return ProfileActivated(
-        source=book.source,
-        source_seq=book.next(),
-        event_time=at_ns,
-        profile=data.name,
-        model=data.model,
-        version=1,
-        effective_from=0,
-        approved_by="importer",
-        parameters=data.parameters(base, {}, {perpetual_name(pair): tables[pair.name] for pair in usable.values()}),
-    )
 
 
 def _with_perpetuals(market: MarketFile, usable: Mapping[str, Pair]) -> Iterator[AnyInput]:
@@ -119,7 +101,13 @@ def _with_perpetuals(market: MarketFile, usable: Mapping[str, Pair]) -> Iterator
 
 
 def _with_books(
-    ticks: Iterator[AnyInput], market: MarketFile, accounts: Accounts, base: str, usable: Mapping[str, Pair], book: _Book
+    ticks: Iterator[AnyInput],
+    market: MarketFile,
+    accounts: Accounts,
+    base: str,
+    usable: Mapping[str, Pair],
+    tables: Tables | None,
+    book: _Book,
 ) -> Iterator[AnyInput]:
     """Yield the ticks with the accounts' openings before them, their books behind the first moment, and funding at its hours."""
     at_ns = market.started_ns
@@ -139,7 +127,7 @@ def _with_books(
         book.sequence += 1
         yield opened
     at_first = {market.pairs[bar.symbol].name: bar.open for bar in market.bars if bar.opened_ns == at_ns}
-    perpetuals = perpetual_books.perpetuals_of(usable, market.scales, at_first, [perpetual_name(pair) for pair in usable.values()])
+    perpetuals = perpetual_books.perpetuals_of(usable, market.scales, at_first, tables)
     funded = [perpetual.name for perpetual in perpetuals]
     funding_ns = (at_ns // FUNDING_EVERY_NS + 1) * FUNDING_EVERY_NS
     clocks = 0

@@ -1,4 +1,7 @@
-"""How clients answer margin calls: a seeded script keyed by call id and clock. It drives a store's folds in memory to see the calls."""
+"""How clients answer margin calls: a seeded script keyed by call id and clock. It drives a store's folds in memory to see the calls.
+
+With a venue, perpetuals are traded and liquidated too.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from hashlib import sha256
 
 from margin_stream.core.account_fold import Emitted
 from margin_stream.core.system import System
+from margin_stream.simulation.venue import Venue
 from schemas.binary import canonical_bytes
 from schemas.decimals import canonical, parse_decimal
 from schemas.effects import MarginCallIssued, decode_effect
@@ -44,13 +48,14 @@ def answers_to(call: MarginCallIssued, seed: int) -> list[tuple[int, str, bool]]
     return []
 
 
-def with_answers(events: Iterable[AnyInput], seed: int, source: str) -> Iterator[AnyInput]:
+def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venue | None = None) -> Iterator[AnyInput]:
     """Yield the events, and after each clock the answers that have come due by then.
 
     Args:
         events: a whole day's inputs in order, all valid.
         seed: of the script.
         source: of the answers, numbered from 1 in their own order.
+        venue: trades and liquidates perpetuals at each clock, before the answers.
     """
     system = System(1)
     waiting: list[tuple[int, str, int, str, str, bool]] = []
@@ -63,6 +68,8 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str) -> Iterator
                 if isinstance(effect, MarginCallIssued):
                     for n, (at_ns, amount, named) in enumerate(answers_to(effect, seed)):
                         heapq.heappush(waiting, (at_ns, effect.call, n, effect.account, amount, named))
+                if venue is not None:
+                    venue.note(effect)
 
     for event in events:
         yield event
@@ -73,6 +80,9 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str) -> Iterator
         if clock:
             listen(system.fold())
             now = system.intake.market.clock_ns
+            for trade in venue.act(system.partitions[0], now) if venue is not None else ():
+                yield trade
+                system.intake.offer(trade, canonical_bytes(trade))
             while waiting and waiting[0][0] <= now:
                 _, call, _, account, amount, named = heapq.heappop(waiting)
                 sequence += 1

@@ -116,7 +116,7 @@ def openings(plan: BookPlan, source: str, sequence: int, at_ns: int, profiles: S
 
 
 def opening_books(
-    plan: BookPlan, assets: list[Quoted], source: str, sequence: int, at_ns: int, accounts: Sequence[str] = ()
+    plan: BookPlan, assets: list[Quoted], source: str, sequence: int, at_ns: int, accounts: Sequence[str] | None = None
 ) -> Iterator[AnyInput]:
     """Yield the collateral and positions that every account starts with; its V / D lies between the plan's bounds.
 
@@ -127,7 +127,7 @@ def opening_books(
     """
     base = plan.base_currency
     scale = CURRENCY_SCALES.get(base, 8)
-    for number in [int(account[2:]) for account in accounts] or range(1, plan.accounts + 1):
+    for number in range(1, plan.accounts + 1) if accounts is None else [int(account[2:]) for account in accounts]:
         rng = Random(plan.seed * 1_000_003 + number)
         cover = rng.randint(plan.cover_low, plan.cover_high)
         size = log_uniform(rng, 2_000, plan.largest)

@@ -6,12 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from margin_stream import profiles
+from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.importers.market import Pair
 from margin_stream.simulation.books import log_uniform, numbered
 from schemas.decimals import canonical, parse_decimal
-from schemas.inputs import AnyInput, CollateralMoved, FundingPaid, InstrumentListed, PositionChanged
+from schemas.inputs import AnyInput, CollateralMoved, FundingPaid, InstrumentListed, PositionChanged, ProfileActivated
 from schemas.times import DAY_NS
 
+USDM = "binance-usdm"
+"""The profile whose accounts hold perpetuals."""
+Tables = Mapping[str, Sequence[BracketParameters]]
+"""Pair's name -> leverage brackets of its perpetual."""
 SUFFIX = "-PERP"
 """A perpetual is named as its pair, with this behind."""
 QUANTITY_SCALE = 3
@@ -19,6 +25,8 @@ FUNDING_EVERY_NS = DAY_NS // 3
 FUNDING_RATE = (1, -4)
 """The venue's baseline of 0.01 % every eight hours; rates of the day are not in the data."""
 LEVERAGES = (3, 5, 10, 20, 50)
+USED_SHARE = 90
+"""Where tables are known, how much of a deposit initial margin takes at most, in hundredths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,20 @@ class Perpetual:
     name: str
     price: str
     price_scale: int
+    table: tuple[BracketParameters, ...] = ()
+    """Its leverage brackets. With them books keep to what the venue allows: chosen leverage, and initial margin within the deposit."""
+
+    def allowed(self, notional: int, leverage: int) -> int:
+        """Return the chosen leverage, or the most that the bracket of a notional (whole units of the currency) allows."""
+        for row in reversed(self.table):
+            if row.max_leverage is not None and _at_most(row.floor, notional):
+                return min(leverage, int(row.max_leverage.partition(".")[0]))
+        return leverage
+
+
+def _at_most(floor: str, notional: int) -> bool:
+    mantissa, exponent = parse_decimal(floor)
+    return bool(mantissa * 10 ** max(exponent, 0) <= notional * 10 ** max(-exponent, 0))
 
 
 def perpetual_name(pair: Pair) -> str:
@@ -49,6 +71,22 @@ def listing(pair: Pair, price_scale: int, source: str, sequence: int, at_ns: int
     )
 
 
+def activation(base: str, tables: Tables, source: str, sequence: int, at_ns: int, approved_by: str) -> ProfileActivated:
+    """Return the activation of ``binance-usdm`` with tables for the perpetuals on these pairs, in force from the first clock."""
+    data = profiles.load(USDM)
+    return ProfileActivated(
+        source=source,
+        source_seq=sequence,
+        event_time=at_ns,
+        profile=data.name,
+        model=data.model,
+        version=1,
+        effective_from=0,
+        approved_by=approved_by,
+        parameters=data.parameters(base, {}, {pair + SUFFIX: table for pair, table in tables.items()}),
+    )
+
+
 def opening_books(
     accounts: Sequence[str], seed: int, base_currency: str, perpetuals: Sequence[Perpetual], source: str, sequence: int, at_ns: int
 ) -> Iterator[AnyInput]:
@@ -56,6 +94,7 @@ def opening_books(
 
     A third of the positions are short, one in five sits in an isolated pocket with a margin of notional by leverage, one account in eight holds a
     long and a short of one instrument (hedge mode).
+    Perpetuals that bring their table are held at no more leverage than it allows, and in a size whose initial margin the deposit covers.
     """
     for account in accounts:
         rng = Random(f"{seed}/{account}")
@@ -68,6 +107,10 @@ def opening_books(
             perpetual = perpetuals[place]
             part = total * rng.randint(50, 100) // (100 * len(held))
             leverage = rng.choice(LEVERAGES)
+            if perpetual.table:
+                leverage = perpetual.allowed(part, leverage)
+                # In hedge mode a third of it is held once more.
+                part = min(part, deposit * USED_SHARE * leverage * 3 // (400 * len(held)))
             way = -1 if rng.randrange(3) == 0 else 1
             quantity = max(1, _quantity(part, perpetual))
             if hedged:
@@ -91,13 +134,21 @@ def funding(names: Sequence[str], due_ns: int, source: str) -> Iterator[AnyInput
 
 
 def perpetuals_of(
-    pairs: Mapping[str, Pair], scales: Mapping[str, int], first_prices: Mapping[str, str], tables: Sequence[str]
+    pairs: Mapping[str, Pair], scales: Mapping[str, int], first_prices: Mapping[str, str], tables: Tables | None = None
 ) -> list[Perpetual]:
-    """Return the perpetuals that have a table and a first price, in order of name."""
+    """Return the perpetuals on pairs that have a first price, in order of name.
+
+    Args:
+        pairs: by symbol.
+        scales: decimal places of prices, by symbol.
+        first_prices: by pair.
+        tables: given, each perpetual brings its table, so that books keep to what it allows.
+    """
     found = []
     for symbol, pair in sorted(pairs.items(), key=lambda row: row[1].name):
-        if perpetual_name(pair) in tables and pair.name in first_prices:
-            found.append(Perpetual(perpetual_name(pair), first_prices[pair.name], scales.get(symbol, 0)))
+        if pair.name in first_prices:
+            table = () if tables is None else tuple(tables[pair.name])
+            found.append(Perpetual(perpetual_name(pair), first_prices[pair.name], scales.get(symbol, 0), table))
     return found
 
 

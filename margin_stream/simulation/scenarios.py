@@ -1,20 +1,27 @@
-"""The scenarios of ``simulate``: a crash, a walk, a quiet day.
+"""The scenarios of ``simulate``: a crash, a walk, a quiet day; spot on credit, and perpetuals beside it where they are asked for.
 
 Prices move in integers of a billionth, by sums of uniform draws (no float, so every machine gives the same bytes): a common shock and one
 of their own an instrument, now and then a jump, pulled back towards a path. In the crash the path falls as deep as 19 May 2021
-did: BTC -30 %, ETH -44 %, at its lowest exactly.
+did: BTC -30 %, ETH -44 %, at its lowest exactly. The mark of a perpetual is its pair's price and a small basis; the prices of the pairs
+are the same with and without perpetuals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from random import Random
 
+import msgspec
+
 from margin_stream import profiles
 from margin_stream.importers.market import CURRENCY_SCALES, Pair
-from margin_stream.simulation import answers, books
+from margin_stream.simulation import answers, books, perpetual_books
+from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, USDM, Perpetual, Tables
+from margin_stream.simulation.synthetic_brackets import synthetic_brackets
+from margin_stream.simulation.venue import Venue
 from schemas.decimals import canonical, format_scaled
 from schemas.inputs import AnyInput, ClockTicked, CollateralMoved, InstrumentListed, PositionChanged, PriceTicked
 from schemas.times import parse_time
@@ -27,6 +34,11 @@ AFTER_STEP_S = 240
 AFTER_STEPS = 86_400 // AFTER_STEP_S
 """Steps of the day after, on which calls fall due: fewer, and flat."""
 BILLION = 10**9
+DEFAULT_PROFILES = ("prime",)
+MIXED_PROFILES = ("prime", "prime", "prime", "prime", USDM)
+"""Of the demos: four accounts in spot on credit to one in perpetuals."""
+BASIS_SHOCK = 20_000
+"""Of a perpetual against its pair, a step, in billionths; a sixtieth of the basis goes back each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +51,17 @@ class Coin:
     price_scale: int
     depth: int
     """How far the crash takes it, in thousandths of the price at the start."""
+    illiquid: int = 2
+    """On which step of the ladder its synthetic leverage brackets begin at best, 0 for the highest leverage."""
 
 
 COINS = (
     Coin("ADA", 19500, 4, 420),
     Coin("BCH", 112000, 2, 470),
-    Coin("BTC", 4290000, 2, 300),
+    Coin("BTC", 4290000, 2, 300, 0),
     Coin("DOGE", 47900, 5, 430),
     Coin("DOT", 40100, 3, 480),
-    Coin("ETH", 338000, 2, 440),
+    Coin("ETH", 338000, 2, 440, 0),
     Coin("LINK", 41300, 3, 490),
     Coin("LTC", 27500, 2, 440),
     Coin("XMR", 33800, 2, 460),
@@ -72,7 +86,7 @@ class Scenario:
     cover: tuple[int, int]
     """V / D at the start, in thousandths."""
     largest_trade: int
-    """In whole USDT; 0 for a day without trades."""
+    """In whole USDT, of perpetuals ten times as much; 0 for a day without trades."""
 
 
 SCENARIOS = {
@@ -116,8 +130,25 @@ class UnknownScenario(ValueError):
     """No scenario of that name."""
 
 
-def simulate(name: str, accounts: int, seed: int) -> Iterator[AnyInput]:
+def pairs() -> dict[str, Pair]:
+    """Return the pairs that are simulated, by their name."""
+    return {f"{coin.base}USDT": Pair(f"{coin.base}USDT", "spot", coin.base, "USDT") for coin in COINS}
+
+
+def simulate(
+    name: str, accounts: int, seed: int, profile_names: Sequence[str] = DEFAULT_PROFILES, tables: Tables | None = None
+) -> Iterator[AnyInput]:
     """Yield the inputs of a simulated day and of the quiet day after it, answers to its margin calls among them.
+
+    With ``binance-usdm`` among the profiles, or with tables, perpetuals are listed: one beside each pair that has a table. They are funded every eight
+    hours, traded, and closed by the venue where liquidation is due.
+
+    Args:
+        name: of a scenario.
+        accounts: how many.
+        seed: of prices, accounts, trades, answers and synthetic brackets.
+        profile_names: shipped margin profiles; accounts take them in turn.
+        tables: leverage brackets by pair; left out, synthetic ones where a profile needs them.
 
     Raises:
         UnknownScenario: the text lists those that there are.
@@ -126,15 +157,36 @@ def simulate(name: str, accounts: int, seed: int) -> Iterator[AnyInput]:
     if scenario is None:
         raise UnknownScenario(f"no scenario {name!r}; there are: {', '.join(sorted(SCENARIOS))}")
     source = f"sim/{name}/{accounts}/{seed}"
-    yield from answers.with_answers(_day(scenario, accounts, seed, source), seed, f"{source}/answers")
+    if tuple(profile_names) != DEFAULT_PROFILES:
+        source += f"/{'+'.join(profile_names)}"
+    if tables is not None:
+        content = msgspec.json.encode({pair: list(tables[pair]) for pair in sorted(tables)})
+        source += f"/brackets@{sha256(content).hexdigest()[:12]}"
+    elif USDM in profile_names:
+        tables = synthetic_brackets({f"{coin.base}USDT": coin.illiquid for coin in COINS}, seed)
+    members = {books.account_id(number): profile_names[(number - 1) % len(profile_names)] for number in range(1, accounts + 1)}
+    usdm = sorted(account for account, profile in members.items() if profile == USDM)
+    venue = None if tables is None else Venue(f"{source}/venue", seed, accounts=usdm, largest_trade=10 * scenario.largest_trade)
+    spot = next((profile for profile in profile_names if profile != USDM), "")
+    day = _day(scenario, accounts, seed, source, spot, members, tables)
+    yield from answers.with_answers(day, seed, f"{source}/answers", venue)
 
 
-def _day(scenario: Scenario, accounts: int, seed: int, source: str) -> Iterator[AnyInput]:
+def _day(
+    scenario: Scenario, accounts: int, seed: int, source: str, spot: str, members: Mapping[str, str], tables: Tables | None
+) -> Iterator[AnyInput]:
+    """Yield the day without what the venue and the called do.
+
+    Args:
+        spot: the profile of accounts in spot; empty for none.
+        members: account -> profile.
+        tables: leverage brackets by pair; None for a day without perpetuals.
+    """
     start_ns = parse_time(scenario.day)
     book, feed = f"{source}/book", f"{source}/feed"
-    pairs = {coin.base: Pair(f"{coin.base}USDT", "spot", coin.base, "USDT") for coin in COINS}
+    listed = pairs()
     low, high = scenario.cover
-    plan = books.BookPlan(accounts, seed, profiles.load("prime"), "USDT", cover_low=low, cover_high=high)
+    plan = books.BookPlan(accounts, seed, profiles.load(spot or DEFAULT_PROFILES[0]), "USDT", cover_low=low, cover_high=high)
     sequence = 0
     for currency in ("USDT", *(coin.base for coin in COINS)):
         sequence += 1
@@ -155,21 +207,42 @@ def _day(scenario: Scenario, accounts: int, seed: int, source: str) -> Iterator[
             currency="USDT",
             price_scale=coin.price_scale,
         )
-    sequence += 1
-    yield books.activation(pairs, plan, book, sequence, start_ns)
-    for event in books.openings(plan, book, sequence + 1, start_ns):
+    perpetuals = _perpetuals(tables)
+    for coin, _ in perpetuals:
+        sequence += 1
+        yield perpetual_books.listing(listed[f"{coin.base}USDT"], coin.price_scale, book, sequence, start_ns)
+    if spot:
+        sequence += 1
+        yield books.activation(listed, plan, book, sequence, start_ns)
+    if tables is not None:
+        sequence += 1
+        used = {f"{coin.base}USDT": perpetual.table for coin, perpetual in perpetuals}
+        yield perpetual_books.activation("USDT", used, book, sequence, start_ns, "simulator")
+    for event in books.openings(plan, book, sequence + 1, start_ns, list(members.values())):
         sequence += 1
         yield event
     feed_sequence = 1
     yield ClockTicked(source=feed, source_seq=feed_sequence, event_time=start_ns, time=start_ns)
     for coin in COINS:
         feed_sequence += 1
-        yield _tick(feed, feed_sequence, start_ns, coin, coin.price)
+        yield _tick(feed, feed_sequence, start_ns, f"{coin.base}USDT", coin, coin.price)
+    for coin, perpetual in perpetuals:
+        feed_sequence += 1
+        yield _tick(feed, feed_sequence, start_ns, perpetual.name, coin, coin.price)
     first = {f"{coin.base}USDT": format_scaled(coin.price, coin.price_scale) for coin in COINS}
-    assets = books.quoted_assets(pairs, first, plan)
-    for event in books.opening_books(plan, assets, book, sequence + 1, start_ns):
+    assets = books.quoted_assets(listed, first, plan)
+    held = [perpetual for _, perpetual in perpetuals]
+    in_spot, in_perpetuals = ([name for name in members if (members[name] == USDM) is usdm] for usdm in (False, True))
+    for event in books.opening_books(plan, assets, book, sequence + 1, start_ns, in_spot):
         sequence += 1
         yield event
+    for event in perpetual_books.opening_books(in_perpetuals, seed, "USDT", held, book, sequence + 1, start_ns):
+        sequence += 1
+        yield event
+    # Of their own, so that the pairs have the same prices without perpetuals.
+    basis_rng = Random(f"basis/{seed}")
+    basis = dict.fromkeys((perpetual.name for perpetual in held), 0)
+    funding_ns = (start_ns // FUNDING_EVERY_NS + 1) * FUNDING_EVERY_NS
     rng = Random(seed * 7919 + 1)
     noise = dict.fromkeys((coin.base for coin in COINS), BILLION)
     prices = {coin.base: coin.price for coin in COINS}
@@ -197,14 +270,48 @@ def _day(scenario: Scenario, accounts: int, seed: int, source: str) -> Iterator[
                 price = max(price, coin.price * (1000 - coin.depth) // 1000)
             prices[coin.base] = price
             feed_sequence += 1
-            yield _tick(feed, feed_sequence, now, coin, price)
+            yield _tick(feed, feed_sequence, now, f"{coin.base}USDT", coin, price)
+        for coin, perpetual in perpetuals:
+            level = basis[perpetual.name]
+            level += _draw(basis_rng) * BASIS_SHOCK // BILLION - level // 60
+            basis[perpetual.name] = level
+            feed_sequence += 1
+            price = max(1, prices[coin.base] * (BILLION + level) // BILLION)
+            yield _tick(feed, feed_sequence, now, perpetual.name, coin, price)
+        if basis and now >= funding_ns:
+            yield from perpetual_books.funding(list(basis), funding_ns, f"{source}/funding")
+            funding_ns += FUNDING_EVERY_NS
         if accounts and scenario.largest_trade:
             for event in _activity(rng, scenario.largest_trade, accounts, now, book, prices):
+                if members[event.account] == USDM:
+                    if isinstance(event, PositionChanged):
+                        continue  # The venue sees to its clients' trades.
+                    event = _deposited(event)
                 sequence += 1
                 yield _renumbered(event, sequence)
 
 
-def _activity(rng: Random, largest: int, accounts: int, now: int, book: str, prices: dict[str, int]) -> Iterator[AnyInput]:
+def _perpetuals(tables: Tables | None) -> list[tuple[Coin, Perpetual]]:
+    """Return the perpetuals that have a table, with their coins, in order of name."""
+    found = []
+    for coin in COINS if tables is not None else ():
+        table = tables.get(f"{coin.base}USDT") if tables is not None else None
+        if table is not None:
+            name = perpetual_books.perpetual_name(pairs()[f"{coin.base}USDT"])
+            price = format_scaled(coin.price, coin.price_scale)
+            found.append((coin, Perpetual(name, price, coin.price_scale, tuple(table))))
+    return found
+
+
+def _deposited(event: CollateralMoved) -> CollateralMoved:
+    """Return a movement of money as a deposit: a withdrawal would need free margin, which nobody looks at here."""
+    mantissa, exponent = event.amount_delta
+    return msgspec.structs.replace(event, amount_delta=(abs(mantissa), exponent), reason="deposit")
+
+
+def _activity(
+    rng: Random, largest: int, accounts: int, now: int, book: str, prices: dict[str, int]
+) -> Iterator[PositionChanged | CollateralMoved]:
     """Yield the trades and movements of money of one step: about one account in two thousand trades, one in eight thousand moves money."""
     for _ in range(_times(rng, accounts, 2000)):
         coin = COINS[rng.randrange(len(COINS))]
@@ -235,7 +342,7 @@ def _activity(rng: Random, largest: int, accounts: int, now: int, book: str, pri
         )
 
 
-def _renumbered(event: AnyInput, sequence: int) -> AnyInput:
+def _renumbered(event: PositionChanged | CollateralMoved, sequence: int) -> AnyInput:
     fields = {name: getattr(event, name) for name in event.__struct_fields__}
     return type(event)(**{**fields, "source_seq": sequence})
 
@@ -257,11 +364,11 @@ def _on_path(path: tuple[tuple[int, int], ...], step: int) -> int:
     return path[-1][1]
 
 
-def _tick(source: str, sequence: int, now: int, coin: Coin, price: int) -> PriceTicked:
+def _tick(source: str, sequence: int, now: int, instrument: str, coin: Coin, price: int) -> PriceTicked:
     return PriceTicked(
         source=source,
         source_seq=sequence,
         event_time=now,
-        instrument=f"{coin.base}USDT",
+        instrument=instrument,
         price=canonical(price, -coin.price_scale),
     )
