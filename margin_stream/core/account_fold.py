@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, assert_never
 
 from margin_stream.core import lifecycle
@@ -179,7 +179,7 @@ class AccountFold:
                 self._rest(account)
             reached = [account for account in reached if account not in anew]
         for account in reached:
-            if self._settled(account) or not watch.keeps(account):
+            if self._settled(account, moved=number) or not watch.keeps(account):
                 self._uncertified.setdefault(account, False)
 
     def _clock(self, now_ns: int) -> None:
@@ -415,18 +415,29 @@ class AccountFold:
         self._forget(number)
         self._settled(number, money)
 
-    def _settled(self, number: int, money: Collection[str] = ()) -> bool:
-        """Evaluate an account to rest; say whether a guard that matters to it has come, gone or flipped (or whether that is not known)."""
+    def _settled(self, number: int, money: Collection[str] = (), moved: int = 0) -> bool:
+        """Evaluate an account to rest; say whether a guard that matters to it has come, gone or flipped (or whether that is not known).
+
+        Args:
+            number: the account.
+            money: see ``_rest``.
+            moved: the one instrument whose price has changed since the account came to rest; 0 where more may have.
+        """
         account = self._account(number)
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return False
         if account.unvalued:
             self._value_deposits(number, account, profile)
-        changed = self._settled_pocket(number, account, account, profile, "" in money)
-        if account.pockets:
-            for pocket in account.pockets.values():
-                changed |= self._settled_pocket(number, account, pocket, profile, pocket.name in money)
+        if not account.pockets:
+            return self._settled_pocket(number, account, account, profile, "" in money)
+        changed = False
+        routed = profile.terms.routed_through(moved) if moved else ()
+        for pocket in account.parts():
+            if moved and pocket.truths is not None and not _reads(pocket, moved, routed):
+                continue
+            if self._settled_pocket(number, account, pocket, profile, pocket.name in money):
+                changed = True
         return changed
 
     def _settled_pocket(self, number: int, account: Account, pocket: Pocket, profile: Profile, money: bool) -> bool:
@@ -664,6 +675,14 @@ class AccountFold:
                 sums[slot] %= MODULUS
         if self._watch is not None:
             self._uncertified = dict.fromkeys(range(len(self._ids)), True)
+
+
+def _reads(pocket: Pocket, instrument: int, routed: Sequence[int]) -> bool:
+    """Say whether a pocket's value reads an instrument's price, which the value of some assets reads."""
+    for key in pocket.perpetuals:
+        if key >> 2 == instrument:
+            return True
+    return any(asset in pocket.balances for asset in routed)
 
 
 def _by_group(emitted: Emitted) -> str:

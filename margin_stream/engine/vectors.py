@@ -10,13 +10,14 @@ greater than ``GROWTH`` times the gross at enrolment; a price beyond that makes 
 
 from __future__ import annotations
 
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from margin_stream.core.market import Market
-from margin_stream.core.model import Profile, Truth
+from margin_stream.core.model import Guard, Profile, Truth
 from margin_stream.core.models.brackets import BracketTable
 from margin_stream.core.watching import Watched
 from margin_stream.engine.forms import LARGEST, ROWS, Form, form_of, limits_of
@@ -108,6 +109,8 @@ class VectorWatch:
         """Unit -> account."""
         self._errors: list[tuple[int, float]] = []
         """Unit -> roundings of its form, and its gross, at enrolment."""
+        self._said: list[tuple[list[Guard], list[Truth]]] = []
+        """Unit -> the guards that its tests were written for, and what they said."""
         self._count = 0
         self._alive: NDArray[np.bool_] = np.zeros(1024, dtype=np.bool_)
         self._dead = 0
@@ -231,8 +234,9 @@ class VectorWatch:
                 self._hot[number][account] = None
             return
         first = self._count
-        for row in found:
+        for row, watched in zip(found, pockets, strict=True):
             assert row is not None
+            self._said.append((watched.guards, watched.truths))
             self._enrol(account, row)
         self._units[account] = range(first, self._count)
         for leg in reads:
@@ -250,11 +254,16 @@ class VectorWatch:
         units = self._units.get(account)
         if units is None or len(units) != len(pockets):
             return False
+        said = self._said
         for unit, watched in zip(units, pockets, strict=True):
+            guards, truths = said[unit]
+            if watched.guards is guards and watched.truths is truths:
+                continue
             tests = _tests(watched, *self._errors[unit])
             if tests is None:
                 return False
             self._rows[unit, TESTS:] = tests
+            said[unit] = watched.guards, watched.truths
         return True
 
     def _unit(self, profile: Profile, watched: Watched) -> _Unit | None:
@@ -370,7 +379,9 @@ class VectorWatch:
         kept = int(alive.sum())
         self._rows[:kept] = self._rows[: self._count][alive]
         self._owners[:kept] = self._owners[: self._count][alive]
-        self._errors = [error for error, lives in zip(self._errors, alive.tolist(), strict=True) if lives]
+        lives = alive.tolist()
+        self._errors = list(compress(self._errors, lives))
+        self._said = list(compress(self._said, lives))
         self._units = {
             account: range(int(places[units.start]), int(places[units.start]) + len(units)) for account, units in self._units.items()
         }

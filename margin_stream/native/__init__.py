@@ -23,7 +23,7 @@ GROUP_SUFFIX = "__mypyc"
 """How the module that holds all of the code is named; the modules themselves only lead to it."""
 PLAIN = frozenset({"core/routed.py", "core/models/parameters.py"})
 """These stay plain Python: msgspec reads their annotations, which mypyc does not keep whole."""
-ALSO = ("engine/forms.py",)
+ALSO = ("engine/forms.py", "engine/vectors.py")
 
 
 class Form(NamedTuple):
@@ -46,7 +46,7 @@ def key_of(package: Path = PACKAGE) -> str:
 
     digest = hashlib.sha256(f"{sys.implementation.cache_tag} {sys.version} {EXTENSION_SUFFIXES[0]}".encode())
     schemas = package.parent / "schemas"
-    for path in [*sorted((package / "core").rglob("*.py")), *(package / name for name in ALSO), *sorted(schemas.glob("*.py"))]:
+    for path in [*sorted((package / "core").rglob("*.py")), *sorted((package / "engine").rglob("*.py")), *sorted(schemas.glob("*.py"))]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(package.parent).as_posix()} {len(content)}\n".encode())
         digest.update(content)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from margin_stream.native import ALSO, BUILT, MARK, PACKAGE, compiled_sources, key_of
+from margin_stream.native import BUILT, MARK, PACKAGE, compiled_sources, key_of
 
 OPTIMISATION = "2"
 LIMIT_S = 900
@@ -99,11 +99,8 @@ def _copy(package: Path, work: Path) -> None:
     target.mkdir()
     # Without what it does at import: the translation needs the types alone.
     (target / "__init__.py").write_text("")
-    shutil.copytree(package / "core", target / "core", ignore=ignored)
-    for name in ALSO:
-        (target / name).parent.mkdir(exist_ok=True)
-        (target / name).parent.joinpath("__init__.py").write_text("")
-        shutil.copy(package / name, target / name)
+    for name in ("core", "engine"):
+        shutil.copytree(package / name, target / name, ignore=ignored)
     shutil.copytree(package.parent / "schemas", work / "schemas", ignore=ignored)
 
 
