@@ -1,6 +1,6 @@
 """Shards: the folds of a store as they follow a topic's partition, one record after the other, without a broker or a loop.
 
-A shard takes records by offset (only the next one counts), folds them, and says what is to be sent. Readers trim what they have by position, so
+A shard takes records by offset (only the next one counts), folds them, and says what is to be sent. Readers trim what they have by place, so
 a shard that resumes from a checkpoint may send again with other cuts, and one that is outrun does no harm. A *snapshot* is its changed rows
 and a marker at one offset; whoever stores it writes both as one batch, once everything that was to be sent is durable.
 """
