@@ -163,7 +163,11 @@ class Follower:
             self._sending = True
             try:
                 while self._outbox:
-                    future = await self._send(self._outbox.popleft())
+                    send = self._outbox.popleft()
+                    if send.topic == self.app.topics_of_store.digests:
+                        # Whoever reads a digest looks for the effects before it; topics are no faster than their own messages.
+                        await self._taken()
+                    future = await self._send(send)
                     if due("sent"):
                         await future
                         die("a trial wants a crash between two messages")
@@ -173,6 +177,11 @@ class Follower:
                 die(f"{self.topic}-{self.partition}: cannot send: {error!r}")
             finally:
                 self._sending = False
+
+    async def _taken(self) -> None:
+        """Wait until the broker has every message that is under way now."""
+        if self._in_flight:
+            await asyncio.wait(set(self._in_flight))
 
     async def _send(self, send: Send) -> asyncio.Future[Any]:
         future = await self.app.producer.send(send.topic, send.key, send.value, send.partition, None, None)

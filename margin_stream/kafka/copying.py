@@ -7,13 +7,14 @@ from pathlib import Path
 
 from margin_stream.core.system import Digests
 from margin_stream.host.embedded import Host
+from margin_stream.host.payloads import payloads
 from margin_stream.journal.layout import StoreError
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.making import read_manifest
 from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.producing import produce
 from replay.reader import Source
-from schemas.binary import canonical_bytes, encode, encode_payload
+from schemas.binary import canonical_bytes, encode
 from schemas.columns import TickColumns
 from schemas.inputs import Input
 
@@ -60,8 +61,8 @@ def to_topic(source: Source, client: Client, address: KafkaAddress, progress: Pr
 
     def records() -> Iterator[bytes]:
         for record in source.items():
-            items = [_encoded(item) for item in record.items]
-            yield encode_payload(items)
+            # A record of many short lines grows beyond a message when each has its own head.
+            yield from payloads([_encoded(item) for item in record.items])
             if progress is not None:
                 progress(record.number, source.last_record)
 

@@ -10,7 +10,7 @@ from margin_stream.kafka.client import Client
 from margin_stream.kafka.combining import Statements
 from margin_stream.kafka.making import read_manifest
 from margin_stream.kafka.names import KafkaAddress
-from margin_stream.kafka.wire import decode_digest_part, decode_effects
+from margin_stream.kafka.wire import Place, decode_digest_part, decode_effects
 from replay.reader import Items
 from schemas.effects import AnyEffect, decode_effect
 from schemas.records import raw_items
@@ -55,16 +55,19 @@ class KafkaReader:
             yield Items(record.offset + 1, list(raw_items(record.value)))
 
     def effects(self, log: int) -> Iterator[bytes]:
-        """Yield the recorded effects of one shard, trimmed by position, up to where the record has no hole."""
-        here = 0
+        """Yield the recorded effects of one shard, each once, up to where the record has no hole.
+
+        Raises:
+            Fault: a message does not have the effects that it says.
+        """
+        here = Place(0)
         for message in self._client.read(self.address.topics.effects, log, 0, self._effect_ends[log]):
             record = decode_effects(message.value or b"")
-            if record.generation != self.manifest.generation or record.previous > here:
+            if record.generation != self.manifest.generation or record.start > here:
                 continue
-            for position, data in record.effects:
-                if position > here:
-                    yield data
-            here = max(here, record.last)
+            for _, data in record.behind(here):
+                yield data
+            here = max(here, record.end)
 
     def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
         """Yield the recorded effects of one group."""

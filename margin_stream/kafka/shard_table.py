@@ -120,7 +120,7 @@ class ShardTable:
         parts[delta.part] = delta
         if len(parts) == delta.parts:
             del self._parts[key], self._first_part[key]
-            self._apply([parts[n] for n in range(delta.parts)])
+            self._apply(list(parts.values()))
         self._passed(offset)
 
     def _apply(self, parts: list[Delta]) -> None:
@@ -132,8 +132,7 @@ class ShardTable:
         rows: list[tuple[bytes, bytes | None]] = []
         if first.after == -1:
             rows.extend((key, None) for key, _ in self._table.rows() if key not in _OWN)
-        for part in parts:
-            rows.extend(part.rows)
+        rows.extend(wire.rows_of(parts).items())
         rows.append((ACKED, str(self.acked).encode()))
         self._table.write(rows)
         self.marker = self._read_marker()
@@ -207,10 +206,13 @@ def _messages(generation: str, after: int, upto: int, rows: dict[bytes, bytes]) 
     chunks: list[list[tuple[bytes, bytes]]] = [[]]
     size = 0
     for key, value in rows.items():
-        if size > PART_BYTES:
-            chunks.append([])
-            size = 0
-        chunks[-1].append((key, value))
-        size += len(key) + len(value)
+        # Most rows are small. Those of the intake and of a market grow with sources, gaps and instruments.
+        for start in range(0, len(value) or 1, PART_BYTES):
+            piece = value[start : start + PART_BYTES]
+            if size > PART_BYTES or start:
+                chunks.append([])
+                size = 0
+            chunks[-1].append((key, piece))
+            size += len(key) + len(piece)
     for part, chunk in enumerate(chunks):
         yield wire.encode(Delta(generation, nonce, after, upto, part, len(chunks), chunk))

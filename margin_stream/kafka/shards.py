@@ -1,6 +1,6 @@
 """Shards: the folds of a store as they follow a topic's partition, one record after the other, without a broker or a loop.
 
-A shard takes records by offset (only the next one counts), folds them, and says what is to be sent. Readers trim what they have by position, so
+A shard takes records by offset (only the next one counts), folds them, and says what is to be sent. Readers trim what they have by place, so
 a shard that resumes from a checkpoint may send again with other cuts, and one that is outrun does no harm. A *snapshot* is its changed rows
 and a marker at one offset; whoever stores it writes both as one batch, once everything that was to be sent is durable.
 """
@@ -25,7 +25,7 @@ from margin_stream.core.routed import AnyRouted, Batch
 from margin_stream.core.system import Counts, offer_raw
 from margin_stream.kafka import wire
 from margin_stream.kafka.names import Topics
-from margin_stream.kafka.wire import DigestPart, EffectsRecord, Routed
+from margin_stream.kafka.wire import DigestPart, EffectsRecord, Place, Routed
 from margin_stream.tables.checkpoints import ACCOUNT, MARKET, account_row, intake_digest, partition_digest, split_row
 from replay.views import describe_effect
 from schemas.effects import INTAKE_GROUP, MARKET_GROUP, InputRefused, decode_effect
@@ -34,7 +34,9 @@ from schemas.records import LINE, raw_items
 from schemas.refusals import ADVICE, Refusal
 
 SPLIT_BYTES = 768 << 10
-"""A message with more is split at an item, where it has more than one."""
+"""A message with more is split, where it has more than one item or effect."""
+EFFECT_BYTES = 16
+"""What an effect takes in a message beside its own bytes, at most: its array, its position, its length."""
 
 
 class Accepted(Enum):
@@ -66,7 +68,7 @@ class Marker(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
     """Over every row of the snapshot."""
     sent: list[int]
-    """Up to which position was sent: effects, then (intake) each partition of accounts."""
+    """Up to which position was sent: effects, then (intake) each partition of accounts. Of effects: the place up to which they were taken."""
     counts: list[int]
     """Counters that live on: duplicates, trimmed."""
 
@@ -204,14 +206,14 @@ class IntakeShard(Shard):
                 self.sent[partition] = position
         if own:
             rows = [(effect.position, effect.data) for effect in own]
-            sends.append(_effects_message(self, self.effects_sent, position, rows))
+            sends.extend(_effects_messages(self, self.effects_sent, position, rows))
             self.effects_sent = position
             sends.extend(self._quarantine(own))
         self._refused.clear()
         if asked and position:
             self.asked_at = self.offset
             if self.effects_sent < position:
-                sends.append(_effects_message(self, self.effects_sent, position, []))
+                sends.extend(_effects_messages(self, self.effects_sent, position, []))
                 self.effects_sent = position
             sends.append(self._digest_part())
         return sends
@@ -370,7 +372,7 @@ class EffectsShard(Shard):
 
     def __init__(self, topics: Topics, generation: str, number: int) -> None:
         super().__init__(topics, generation, number)
-        self._position = 0
+        self._place = Place(0)
         self.heads: dict[str, tuple[int, bytes]] = {}
         """Group -> count and chain of its effects."""
         self.sums: dict[int, int] = {}
@@ -379,7 +381,7 @@ class EffectsShard(Shard):
 
     @property
     def position(self) -> int:
-        return self._position
+        return self._place.position
 
     def _fold(self, value: bytes | None) -> None:
         try:
@@ -390,16 +392,15 @@ class EffectsShard(Shard):
         if record.generation != self.generation or record.shard != self.number:
             self.strange += 1
             return
-        here = self._position
-        if record.previous > here:
+        here = self._place
+        if record.start > here:
             self.holes += 1
             return
-        for position, data in record.effects:
-            if position <= here:
-                self.trimmed += 1
-                continue
+        fresh = record.behind(here)
+        self.trimmed += len(record.effects) - len(fresh)
+        for _, data in fresh:
             self._take(data)
-        self._position = max(here, record.last)
+        self._place = max(here, record.end)
         self.unsent += 1
 
     def _take(self, data: bytes) -> None:
@@ -426,12 +427,14 @@ class EffectsShard(Shard):
 
     def _digest(self) -> bytes:
         own = [[group, *self.heads[group]] for group in (INTAKE_GROUP, MARKET_GROUP) if group in self.heads]
-        return sha256(wire.encode([self._position, own]) + wire.pack_sums(self.sums)).digest()
+        # Where no position is half taken, the bytes are those of markers that knew no such place.
+        place = [self._place.within] if self._place.within else []
+        return sha256(wire.encode([self._place.position, own, *place]) + wire.pack_sums(self.sums)).digest()
 
     def snapshot(self) -> Snapshot:
         rows = [(self._HEAD + group.encode(), wire.encode(self.heads[group])) for group in self._changed]
         self._changed.clear()
-        return Snapshot(rows, self._marker(self._digest(), [self._position]))
+        return Snapshot(rows, self._marker(self._digest(), [*self._place]))
 
     def restore(self, rows: Iterable[tuple[bytes, bytes]], marker: Marker) -> None:
         for key, value in rows:
@@ -442,7 +445,7 @@ class EffectsShard(Shard):
                 if not group.startswith("@"):
                     slot = slot_of(group)
                     self.sums[slot] = (self.sums.get(slot, 0) + effect_leaf(group, count, chain)) % MODULUS
-        self._position = marker.position
+        self._place = Place(*marker.sent)
         self._restored(marker, self._digest())
 
 
@@ -475,20 +478,32 @@ def _split(generation: str, previous: int, batch: Batch, asked: bool) -> Iterato
     yield from _split(generation, edge, Batch(edge, batch.last, second, batch.market_digest), asked)
 
 
-def _effects_message(shard: Shard, previous: int, last: int, rows: list[tuple[int, bytes]]) -> Send:
-    value = wire.encode(EffectsRecord(shard.generation, shard.number, previous, last, rows))
-    return Send(shard.topics.effects, shard.number, None, value)
+def _effects_messages(shard: Shard, previous: int, last: int, rows: list[tuple[int, bytes]]) -> Iterator[Send]:
+    """Yield effects as messages, cut between positions; a position that is too large for one message is cut between its effects."""
+    start, first = Place(previous), 0
+    while True:
+        cut = _cut(rows, first)
+        end = Place(last)
+        if cut < len(rows):
+            here = rows[cut][0] - 1
+            # A cut within a position has nothing else before it in its message.
+            spread = rows[cut - 1][0] == rows[cut][0]
+            end = Place(here, cut - first + (start.within if start.position == here else 0) if spread else 0)
+        record = EffectsRecord(shard.generation, shard.number, start.position, end.position, rows[first:cut], start.within, end.within)
+        yield Send(shard.topics.effects, shard.number, None, wire.encode_effects(record))
+        if cut == len(rows):
+            return
+        start, first = end, cut
 
 
-def _effects_messages(shard: Shard, previous: int, last: int, rows: list[tuple[int, bytes]]) -> list[Send]:
-    """Return effects as messages; effects of one position stay together, so that readers can trim by position."""
-    whole = _effects_message(shard, previous, last, rows)
-    if len(whole.value) <= SPLIT_BYTES or rows[0][0] == rows[-1][0]:
-        return [whole]
-    middle = len(rows) // 2
-    edge = rows[middle][0]
-    cut = next((n for n in range(middle, 0, -1) if rows[n - 1][0] < edge), 0)
-    if not cut:
-        cut = next(n for n in range(middle, len(rows)) if rows[n][0] > edge)
-    upto = rows[cut - 1][0]
-    return [*_effects_messages(shard, previous, upto, rows[:cut]), *_effects_messages(shard, upto, last, rows[cut:])]
+def _cut(rows: list[tuple[int, bytes]], first: int) -> int:
+    """Return where the message that begins at a row ends."""
+    size = 0
+    for cut in range(first, len(rows)):
+        size += len(rows[cut][1]) + EFFECT_BYTES
+        if size > SPLIT_BYTES and cut > first:
+            begun = cut
+            while begun > first and rows[begun - 1][0] == rows[cut][0]:
+                begun -= 1
+            return begun if begun > first else cut
+    return len(rows)

@@ -13,7 +13,7 @@ from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shard_table import MARKER
 from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Marker, Shard, Unusable
-from margin_stream.kafka.wire import Delta
+from margin_stream.kafka.wire import Delta, Place
 from replay.reader import singles_of
 from replay.replaying import replay
 from replay.verifying import Problem, Verified
@@ -97,7 +97,7 @@ class _Inspector:
         topic = self._topics.effects
         generation = self._reader.manifest.generation
         for shard in range(self._reader.partitions + 1):
-            here = hole = 0
+            here = hole = Place(0)
             hole_offset: int | None = None
             seen: dict[str, bytes] = {}
             for message in self._client.read(topic, shard):
@@ -108,18 +108,22 @@ class _Inspector:
                     continue
                 if record.generation != generation:
                     continue
-                for position, data in record.effects:
+                for _, data in record.effects:
                     identifier = decode_effect(data).id
                     digest = sha256(data).digest()[:16]
                     if seen.setdefault(identifier, digest) != digest:
                         self.say(topic, shard, message.offset, f"effect {identifier} was recorded before with other bytes")
-                    self.effect_count += position > here and record.previous <= here
-                if record.previous > here:
-                    hole, hole_offset = max(hole, record.last), message.offset
-                else:
-                    here = max(here, record.last)
+                if record.start > here:
+                    hole, hole_offset = max(hole, record.end), message.offset
+                    continue
+                try:
+                    self.effect_count += len(record.behind(here))
+                except Fault as error:
+                    self.say(topic, shard, message.offset, str(error))
+                here = max(here, record.end)
             if hole > here:
-                self.say(topic, shard, hole_offset, f"effects behind position {here} are missing")
+                begun = f" and {here.within} effects of the next" if here.within else ""
+                self.say(topic, shard, hole_offset, f"effects behind position {here.position}{begun} are missing")
 
     def changelogs(self) -> None:
         """The deltas of every table, applied one after the other, give rows with the digest of their marker."""
@@ -164,7 +168,6 @@ class _Inspector:
                 if delta.after <= current < delta.upto:
                     if delta.after == -1:
                         rows = {}
-                    for part in found.values():
-                        rows.update(part.rows)
+                    rows.update(wire.rows_of(found.values()))
                     current = delta.upto
         return rows

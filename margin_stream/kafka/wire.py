@@ -6,8 +6,12 @@ Every derived message carries the store's *generation*: derived topics that were
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import msgspec
 
+from margin_stream.core.checks import check
 from margin_stream.core.routed import AnyRouted
 from margin_stream.journal.layout import CorruptManifest, StoreNewer
 
@@ -42,8 +46,23 @@ class Routed(msgspec.Struct, frozen=True, array_like=True):
     """The partition is to say its digest at ``last``."""
 
 
+class Place(NamedTuple):
+    """A place among the effects of a shard; places compare as tuples.
+
+    The effects of one position have one order, whoever makes them, so a count of them is a place within it.
+    """
+
+    position: int
+    """All effects up to this position lie before the place."""
+    within: int = 0
+    """So many effects of the position behind it do, too."""
+
+
 class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What a shard decided after ``previous`` up to ``last``."""
+    """What a shard decided after ``previous`` up to ``last``; where one position has too many effects for a message, also a part of them.
+
+    Messages of before effects of one position were spread end with ``effects``: both counts are 0.
+    """
 
     generation: str
     shard: int
@@ -52,12 +71,47 @@ class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
     last: int
     effects: list[tuple[int, bytes]]
     """Position and canonical bytes, in order."""
+    after: int = 0
+    """So many effects of position ``previous + 1`` were sent before."""
+    upto: int = 0
+    """So many effects of position ``last + 1`` were sent with the end of this message."""
+
+    @property
+    def start(self) -> Place:
+        """Behind which its effects lie."""
+        return Place(self.previous, self.after)
+
+    @property
+    def end(self) -> Place:
+        """Up to which everything was sent."""
+        return Place(self.last, self.upto)
+
+    def behind(self, here: Place) -> list[tuple[int, bytes]]:
+        """Return the effects that lie behind a place, which must not lie before ``start``.
+
+        Raises:
+            Fault: the effects are not those of the places that the message says.
+        """
+        found: list[tuple[int, bytes]] = []
+        position, number = self.previous + 1, self.after
+        for row in self.effects:
+            check(row[0] >= position, "effects are in order of position", expected=position, got=row[0])
+            if row[0] > position:
+                position, number = row[0], 0
+            if (position - 1, number) >= here:
+                found.append(row)
+            number += 1
+        reached = Place(position - 1, number)
+        sound = reached == self.end if self.upto else reached <= self.end
+        check(sound, "a message has the effects up to where it says that it ends", expected=tuple(self.end), got=tuple(reached))
+        return found
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
     """Rows of a table that changed after one offset of its source up to another: a true statement about a deterministic fold.
 
-    Its parts are messages that carry the same ``nonce`` and ``upto``; it counts once all are there.
+    Its parts are messages that carry the same ``nonce`` and ``upto``; it counts once all are there. A row too large for one part goes on
+    in the next ones, under the same key.
     """
 
     generation: str
@@ -94,6 +148,21 @@ decode_routed = msgspec.msgpack.Decoder(Routed).decode
 decode_effects = msgspec.msgpack.Decoder(EffectsRecord).decode
 decode_delta = msgspec.msgpack.Decoder(Delta).decode
 decode_digest_part = msgspec.msgpack.Decoder(DigestPart).decode
+
+
+def encode_effects(record: EffectsRecord) -> bytes:
+    """Return the message; its last two fields are left out where both are 0, as they were in every message before there were such."""
+    fields = msgspec.structs.astuple(record)
+    return encode(fields if record.after or record.upto else fields[:-2])
+
+
+def rows_of(parts: Iterable[Delta]) -> dict[bytes, bytes]:
+    """Return the rows of a delta from all of its parts, in any order."""
+    pieces: dict[bytes, list[bytes]] = {}
+    for part in sorted(parts, key=lambda part: part.part):
+        for key, value in part.rows:
+            pieces.setdefault(key, []).append(value)
+    return {key: b"".join(values) for key, values in pieces.items()}
 
 
 def pack_sums(sums: dict[int, int]) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from margin_stream.core.intake import Verdict
 from margin_stream.host import payloads
 from margin_stream.host.embedded import Host
 from margin_stream.journal import log as logs
-from margin_stream.journal.records import PAYLOAD_LIMIT, RecordTooLarge, record_bytes
+from margin_stream.journal.records import PAYLOAD_LIMIT, Record, RecordTooLarge, record_bytes, segment_name, walk
 from replay.replaying import replay
 from replay.verifying import verify
 from schemas.binary import decode_payload, encode
@@ -67,6 +69,35 @@ def test_effects_of_one_item_beyond_a_record_are_kept_in_several(tmp_path: Path,
         assert max(len(record.payload) for record in records) < 2500
     assert replay(tmp_path / "s").equal
     assert verify(tmp_path / "s").ok
+
+
+def test_a_crash_between_two_records_of_the_effects_of_one_item_loses_and_doubles_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Effects are written behind the journal and not synced with it: a machine that dies may keep any part of them."""
+    monkeypatch.setattr(payloads, "RECORD_BYTES", 1000)
+    day = Day().opened()
+    for n in range(60):
+        day.account(f"A{n}")
+        day.money(f"A{n}", "1", "BTC")
+        day.money(f"A{n}", "-25000")
+    day.tick("BTCUSDT", "36000")
+    expected = fold(day.lines)[0]
+    whole = tmp_path / "s"
+    host = Host(whole, group_items=10_000)
+    host.ingest(day.lines)
+    host.abandon()
+    log = Path("effects", "p0000")
+    ends = [found.cut for found in walk(whole / log, host.manifest.identity, logs.START) if isinstance(found, Record)]
+    assert len(ends) > 5
+    for n, cut in enumerate(ends):
+        torn = tmp_path / f"torn{n}"
+        shutil.copytree(whole, torn)
+        os.truncate(torn / log / segment_name(cut.segment), cut.offset + n % 3)
+        with Host(torn) as again:
+            assert again.checkpoint() == expected
+        assert replay(torn).equal
+        assert verify(torn).ok
 
 
 def test_a_record_that_no_reader_takes_is_not_written() -> None:

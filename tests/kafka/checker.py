@@ -24,7 +24,7 @@ def check_journal(acknowledged: Mapping[int, bytes | None], journal: list[bytes 
 
 
 def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[dict[str, list[bytes]], int]:
-    """Return effects by group as a consumer reads them, trimmed by position, and how many came again.
+    """Return effects by group as a consumer reads them, trimmed by place, and how many came again.
 
     Args:
         messages: shard -> values of its partition of the topic of effects.
@@ -33,12 +33,17 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
     groups: dict[str, list[bytes]] = {}
     repeated = 0
     for shard, values in messages.items():
-        here = 0
+        here, half = 0, 0
         seen: dict[str, bytes] = {}
         for value in values:
-            of, number, previous, last, effects = msgpack.unpackb(value)
+            of, number, previous, last, effects, *counts = msgpack.unpackb(value)
             if of != generation:
                 continue
+            after, upto = counts or (0, 0)
+            if counts == [0, 0]:
+                raise Broken("counts of 0 are left out")
+            hole = previous > here or (previous == here and after > half)
+            passed = {previous + 1: after}
             if number != shard:
                 raise Broken(f"shard {number} wrote into partition {shard}")
             for position, data in effects:
@@ -48,7 +53,8 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
                     raise Broken(f"effect {identifier} is at position {effect['position']}, its message says {position}")
                 if seen.setdefault(identifier, data) != data:
                     raise Broken(f"effect {identifier} came twice, with different bytes")
-                if position <= here or previous > here:
+                nth = passed[position] = passed.get(position, 0) + 1
+                if hole or position <= here or (position == here + 1 and nth <= half):
                     repeated += 1
                     continue
                 group, _, count = identifier.rpartition("/")
@@ -56,8 +62,11 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
                 rows.append(data)
                 if int(count) != len(rows):
                     raise Broken(f"effect {identifier} is number {len(rows)} of its group")
-            if previous <= here:
-                here = max(here, last)
+            if passed.get(last + 1, 0) != upto or max(passed) > last + 1:
+                raise Broken(f"a message of shard {number} has {passed.get(last + 1, 0)} effects behind position {last}, it says {upto}")
+            if not hole and last >= here:
+                half = upto if last > here else max(half, upto)
+                here = last
     return groups, repeated
 
 

@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from unittest.mock import patch
 
-from margin_stream.core.digests import NO_CHAIN, chained, combined, effect_leaf, slot_of
-from margin_stream.kafka import wire
+import msgspec
+
+from margin_stream.core.digests import NO_CHAIN, SLOTS, chained, combined, effect_leaf, slot_of
+from margin_stream.kafka import shards, wire
 from margin_stream.kafka.combining import Statements
 from margin_stream.kafka.names import Topics
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Send, Shard, Unusable
 from schemas.binary import encode
 from schemas.effects import decode_effect
+from schemas.engines import LATEST
 
 GENERATION = "0123456789abcdef"
 
@@ -27,9 +33,45 @@ class Log:
 
     def __init__(self) -> None:
         self.values: dict[tuple[str, int], list[bytes | None]] = defaultdict(list)
+        self.followed: list[EffectsShard] = []
+        """At the end of a run."""
+        self.limits: Sequence[int] = ()
+        """Bytes of a message, one of them each time that something is sent; empty: as they are."""
 
     def send(self, send: Send) -> None:
         self.values[send.topic, send.partition].append(send.value)
+
+
+class Topical:
+    """Topics in memory, with what ``Client`` has to read a store and to send to it."""
+
+    def __init__(self, log: Log, partitions: int, name: str = "s") -> None:
+        self._log, self._name = log, name
+        manifest = wire.StoreManifest(store_id="1" * 32, generation=GENERATION, partitions=partitions, slots=SLOTS, engine_version=LATEST)
+        self._manifest = msgspec.json.encode(manifest)
+
+    def _values(self, topic: str, partition: int) -> Sequence[bytes | None]:
+        return [self._manifest] if topic == f"{self._name}.manifest" else self._log.values[topic, partition]
+
+    def topics(self) -> set[str]:
+        return {f"{self._name}.manifest"}
+
+    def partition_counts(self, topics: Mapping[str, int]) -> dict[str, int]:
+        return dict(topics)
+
+    def end(self, topic: str, partition: int = 0) -> int:
+        return len(self._values(topic, partition))
+
+    def last(self, topic: str) -> SimpleNamespace:
+        return list(self.read(topic))[-1]
+
+    def read(self, topic: str, partition: int = 0, start: int = 0, end: int | None = None) -> Iterator[SimpleNamespace]:
+        for offset, value in list(enumerate(self._values(topic, partition)))[start:end]:
+            yield SimpleNamespace(offset=offset, value=value)
+
+    def send(self, topic: str, values: Sequence[bytes | None], *, partition: int = 0) -> int:
+        self._log.values[topic, partition].extend(values)
+        return len(self._log.values[topic, partition]) - 1
 
 
 class Follower:
@@ -46,6 +88,8 @@ class Follower:
         self.path = folder / f"{kind}-{number}"
         self.shard = self._new()
         self.restores = 0
+        self.lossy = False
+        """It lost something that it was to send: it must not write a checkpoint any more."""
 
     def _new(self) -> Shard:
         if self.kind == "intake":
@@ -87,7 +131,8 @@ class Follower:
 
     def send(self, *, most: int | None = None) -> bool:
         """Send what was folded; stop after some messages (a kill in the middle). Return whether all went out."""
-        sends = self.shard.drain()
+        with patch.object(shards, "SPLIT_BYTES", self.rng.choice(self.log.limits) if self.log.limits else shards.SPLIT_BYTES):
+            sends = self.shard.drain()
         for n, send in enumerate(sends):
             if most is not None and n >= most:
                 return False
@@ -113,8 +158,15 @@ class Follower:
             shutil.rmtree(self.path)
 
 
-def run(seed: int, values: list[bytes | None], folder: Path) -> tuple[Log, int, dict[str, int]]:
-    """Let workers follow the journal with faults until all is folded; return the topics, the partitions and what happened."""
+def run(
+    seed: int, values: list[bytes | None], folder: Path, *, limits: Sequence[int] = (), torn: float = 0.0
+) -> tuple[Log, int, dict[str, int]]:
+    """Let workers follow the journal with faults until all is folded; return the topics, the partitions and what happened.
+
+    Args:
+        limits: bytes of a message, one of them each time that something is sent; left out: as they are.
+        torn: the chance that what is sent ends in the middle: a worker is killed there, of a zombie the rest is lost.
+    """
     rng = Random(seed)
     partitions = rng.choice((1, 2, 4, 7))
     log = Log()
@@ -123,6 +175,7 @@ def run(seed: int, values: list[bytes | None], folder: Path) -> tuple[Log, int, 
     followers = [Follower("intake", 0, partitions, folder, log, rng)]
     followers += [Follower("accounts", p + 1, partitions, folder, log, rng) for p in range(partitions)]
     followers += [Follower("effects", s, partitions, folder, log, rng) for s in range(partitions + 1)]
+    log.limits = limits
     for follower in followers:
         follower.start()
     zombies: list[Follower] = []
@@ -137,7 +190,12 @@ def run(seed: int, values: list[bytes | None], folder: Path) -> tuple[Log, int, 
         follower = rng.choice(followers)
         follower.follow(rng.randrange(1, 8))
         chance = rng.random()
-        if chance < 0.5:
+        if torn and rng.random() < torn:
+            if not follower.send(most=rng.randrange(1, 9)):
+                happened["torn"] += 1
+                follower.crash(wipe=rng.random() < 0.1)
+                follower.start()
+        elif chance < 0.5:
             follower.send()
         elif chance < 0.6:
             follower.checkpoint(lose_delta=rng.random() < 0.2, part_of_delta=rng.random() < 0.2)
@@ -155,8 +213,8 @@ def run(seed: int, values: list[bytes | None], folder: Path) -> tuple[Log, int, 
             zombie = rng.choice(zombies)
             zombie.follow(rng.randrange(1, 20))
             if rng.random() < 0.8:
-                zombie.send()
-            elif rng.random() < 0.3:
+                zombie.lossy |= not zombie.send(most=rng.randrange(1, 9) if torn and rng.random() < torn else None)
+            elif rng.random() < 0.3 and not zombie.lossy:
                 zombie.checkpoint()
         if followers[0].kind == "intake" and rng.random() < 0.02:
             followers[0].shard.ask_digests()  # type: ignore[attr-defined]
@@ -170,38 +228,58 @@ def run(seed: int, values: list[bytes | None], folder: Path) -> tuple[Log, int, 
         happened["restores"] += follower.restores
         happened["trimmed"] += follower.shard.trimmed
         happened["holes"] += follower.shard.holes
+        if isinstance(follower.shard, EffectsShard):
+            log.followed.append(follower.shard)
     for follower in (*followers, *zombies):
         follower.crash()
     return log, partitions, happened
 
 
 def recorded_effects(log: Log, partitions: int) -> tuple[str, list[bytes]]:
-    """Read the effects as a consumer would: trim by position, and fault where a repeated one has other bytes. Returns digest and effects."""
+    """Read the effects as a consumer would: trim by place, and fault where a repeated one has other bytes. Returns digest and effects."""
     topics = Topics("s")
     heads: dict[str, tuple[int, bytes]] = {}
     seen: dict[str, bytes] = {}
     rows: list[bytes] = []
     for shard in range(partitions + 1):
-        here = 0
+        here = (0, 0)
         for value in log.values[topics.effects, shard]:
             record = wire.decode_effects(value or b"")
+            hole = (record.previous, record.after) > here
+            numbers = {record.previous: record.after}
             for position, data in record.effects:
                 effect = decode_effect(data)
                 assert seen.setdefault(effect.id, data) == data, "an effect was repeated with other bytes"
-                if record.previous > here or position <= here:
+                place = (position - 1, numbers.get(position - 1, 0))
+                numbers[position - 1] = place[1] + 1
+                if hole or place < here:
                     continue
                 group = effect.id.rpartition("/")[0]
                 count, chain = heads.get(group, (0, NO_CHAIN))
                 heads[group] = (count + 1, chained(chain, data))
                 rows.append(data)
-            if record.previous <= here:
-                here = max(here, record.last)
+            if not hole:
+                here = max(here, (record.last, record.upto))
+    return _digest(heads), rows
+
+
+def _digest(heads: dict[str, tuple[int, bytes]]) -> str:
+    heads = dict(heads)
     intake, market = (heads.pop(group, (0, NO_CHAIN)) for group in ("@intake", "@market"))
     sums: dict[int, int] = {}
     for group, (count, chain) in heads.items():
         slot = slot_of(group)
         sums[slot] = (sums.get(slot, 0) + effect_leaf(group, count, chain)) % (1 << 256)
-    return combined(encode([*intake, *market]), sums), rows
+    return combined(encode([*intake, *market]), sums)
+
+
+def followed_effects(log: Log, partitions: int) -> str:
+    """Return the digest of the effects as those shards took them that follow what is recorded."""
+    heads: dict[str, tuple[int, bytes]] = {}
+    for shard in log.followed:
+        heads |= shard.heads
+    assert len(log.followed) == partitions + 1
+    return _digest(heads)
 
 
 def statements(log: Log, partitions: int) -> Statements:

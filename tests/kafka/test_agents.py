@@ -57,7 +57,7 @@ class App:
     """What a follower needs of the application."""
 
     def __init__(self) -> None:
-        self.topics = Topics("s")
+        self.topics = self.topics_of_store = Topics("s")
         self.producer = Producer()
         self.generation = GENERATION
         self.checkpoint_s = 1.0
@@ -205,6 +205,30 @@ async def test_digests_are_asked_for_when_nothing_comes(app: App, intake: Follow
     await settle()
     part = wire.decode_digest_part(next(value for topic, _, value in app.producer.sent if topic == "s.digests"))
     assert (part.shard, part.position, part.offset) == (0, fold(lines)[0].position, len(lines) - 1)
+
+
+async def test_a_digest_is_said_once_the_broker_has_the_effects_before_it(app: App, tmp_path: Path) -> None:
+    intake, accounts = await opened(app, tmp_path), await opened(app, tmp_path, "s.accounts")
+    feed(intake, random_day(3, accounts=4, steps=60))
+    intake.shard.ask_digests()  # type: ignore[attr-defined]
+    intake.flush()
+    await settle()
+    routed = [value for topic, _, value in app.producer.sent if topic == "s.accounts"]
+    app.producer.sent.clear()
+    app.producer.held = []
+    feed(accounts, routed)
+    accounts.flush()
+    await settle()
+    assert {topic for topic, _, _ in app.producer.sent} == {"s.effects"}
+    for future in app.producer.held:
+        future.set_result(SimpleNamespace(offset=0))
+    await settle()
+    assert {topic for topic, _, _ in app.producer.sent} == {"s.effects", "s.digests"}
+    for future in app.producer.held:
+        if not future.done():
+            future.set_result(SimpleNamespace(offset=0))
+    await intake.close()
+    await accounts.close()
 
 
 async def test_a_worker_answers_over_http(app: App, tmp_path: Path) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 
 from margin_stream.journal.journals import Journal, MemoryJournal, SegmentJournal
 from margin_stream.kafka.client import Client
+from margin_stream.kafka.copying import to_topic
 from margin_stream.kafka.journal import TopicJournal
 from margin_stream.kafka.making import FOR_EVER
+from margin_stream.kafka.names import MESSAGE_LIMIT, parse_address
 from margin_stream.simulation.broker import Broker
+from replay.reader import Items
+from schemas.records import LINE, raw_items
+from tests.kafka.simulated import Log, Topical
 
 Opener = Callable[[], Journal]
 STORE = bytes(range(16))
@@ -32,6 +38,19 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
         with Client([broker.server]) as client:
             client.create_topics({topic: 1}, {topic: FOR_EVER}, 1)
             yield lambda: TopicJournal(client, topic)
+
+
+def test_a_record_of_very_many_short_lines_is_copied_in_several() -> None:
+    """Each line has a head of its own in the copy, so the whole would be more than the broker takes."""
+    lines = [LINE + b"%d" % (n % 10) for n in range(MESSAGE_LIMIT // 2)]
+    log = Log()
+    log.values["t.inputs", 0] = []
+    source = SimpleNamespace(items=lambda: [Items(1, lines)], last_record=1)
+    count = to_topic(source, Topical(log, 1, "t"), parse_address("kafka://h:1/t"))  # type: ignore[arg-type]
+    values = log.values["t.inputs", 0]
+    assert count == len(values) > 1
+    assert max(len(value or b"") for value in values) < MESSAGE_LIMIT
+    assert [item for value in values for item in raw_items(value)] == lines
 
 
 def test_an_empty_journal_has_nothing(opener: Opener) -> None:

@@ -16,7 +16,7 @@ from schemas.ndjson import decode_line
 from schemas.refusals import RefusedInput
 from tests.days import random_day
 from tests.folding import fold
-from tests.kafka.simulated import Log, recorded_effects, run, statements
+from tests.kafka.simulated import Log, followed_effects, recorded_effects, run, statements
 from tests.usdm_days import random_usdm_day
 
 
@@ -26,6 +26,11 @@ def journal(seed: int) -> tuple[list[bytes], list[bytes | None]]:
     lines = random_usdm_day(seed, accounts=9, steps=160) if seed % 3 == 2 else random_day(seed, accounts=9, steps=160, noisy=True)
     for poison in (b"\xff\xfe broken", b"{}", b"[1,2", b'{"type":"no_such"}', b"null", b"x" * 2000):
         lines.insert(rng.randrange(len(lines)), poison)
+    return lines, recorded(lines, rng)
+
+
+def recorded(lines: list[bytes], rng: Random) -> list[bytes | None]:
+    """Lines as records of random size and form, some of them twice."""
     values: list[bytes | None] = []
     rest = list(lines)
     while rest:
@@ -37,7 +42,7 @@ def journal(seed: int) -> tuple[list[bytes], list[bytes | None]]:
             values.append(encode_payload([packed(line) for line in group]))
         if rng.random() < 0.2:
             values.append(values[-1])
-    return lines, values
+    return values
 
 
 def packed(line: bytes) -> bytes:
@@ -50,6 +55,7 @@ def packed(line: bytes) -> bytes:
 def check(log: Log, partitions: int, expected: Digests) -> None:
     effects, _ = recorded_effects(log, partitions)
     assert effects == expected.effects
+    assert not log.followed or followed_effects(log, partitions) == expected.effects
     said = statements(log, partitions)
     assert said.contradictions == []
     assert said.last is not None
