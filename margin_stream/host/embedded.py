@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,7 @@ from margin_stream.journal.layout import (
     FolderTaken,
     Layout,
     Manifest,
+    MemoryShort,
     RecordedDigest,
     StoreError,
     StoreMissing,
@@ -96,7 +97,7 @@ class Host:
             lock: the store's, already held; it is let go of with everything else.
 
         Raises:
-            StoreLocked, CorruptManifest, CorruptLog, StoreError, Fault.
+            StoreLocked, MemoryShort, CorruptManifest, CorruptLog, StoreError, Fault.
         """
         self.layout = Layout(path)
         self._disk = disk or Disk()
@@ -112,9 +113,20 @@ class Host:
         try:
             self.manifest = self._manifest(partitions)
             self._open()
+            self._start_syncing()
+        except (MemoryError, MemoryShort) as error:
+            self._let_go()
+            raise MemoryShort(f"{path}: not enough memory to open the store; nothing is lost: {error}".removesuffix(": ")) from error
         except BaseException:
             self._let_go()
             raise
+
+    def _start_syncing(self) -> None:
+        """Start the thread that waits for the disk now: where none can be had, nothing was admitted yet."""
+        try:
+            self._executor.submit(int).result()
+        except RuntimeError as error:
+            raise MemoryShort(str(error)) from error
 
     def _manifest(self, partitions: int | None) -> Manifest:
         layout = self.layout
@@ -216,6 +228,9 @@ class Host:
                     raise Distrusted(f"{table.path}: it is behind the intake")
                 markers.append(marker)
             return markers
+        except (MemoryError, MemoryShort):
+            # It says nothing about the tables, and to fold all again takes more of what is missing.
+            raise
         except Exception as error:
             if str(error):
                 notes.append(f"tables are rebuilt from the journal: {error}")
@@ -294,52 +309,73 @@ class Host:
         try:
             event = decode_line(line, intake.market.engine_version)
         except RefusedInput as refused:
-            verdict = intake.offer_undecodable(line, refused.refusal, refused.detail)
-            self._builder.add(encode(RAW_LINE + line))
+            with self._all_or_nothing():
+                verdict = intake.offer_undecodable(line, refused.refusal, refused.detail)
+                self._builder.add(encode(RAW_LINE + line))
             self._count(verdict)
             return verdict
-        if type(event) is PriceTicked:
-            verdict = intake.offer(event, b"")
-            if verdict is Verdict.ACCEPTED:
-                self._builder.add_tick(event)
-        else:
-            canonical = canonical_bytes(event)
-            verdict = intake.offer(event, canonical)
-            if verdict is Verdict.ACCEPTED:
-                self._builder.add(canonical)
-        if verdict is Verdict.REFUSED:
-            self._builder.add(encode(RAW_LINE + line))
+        try:
+            if type(event) is PriceTicked:
+                verdict = intake.offer(event, b"")
+                if verdict is Verdict.ACCEPTED:
+                    self._builder.add_tick(event)
+            else:
+                canonical = canonical_bytes(event)
+                verdict = intake.offer(event, canonical)
+                if verdict is Verdict.ACCEPTED:
+                    self._builder.add(canonical)
+            if verdict is Verdict.REFUSED:
+                self._builder.add(encode(RAW_LINE + line))
+        except BaseException as error:
+            # As in ``_all_or_nothing``, which costs time that ticks do not have.
+            self._failed = error
+            raise
         self._count(verdict)
         return verdict
+
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Stop the writer where an input was admitted, perhaps, and is not in the next record.
+
+        Sent again it would pass for a duplicate, be acknowledged, and be nowhere.
+        """
+        try:
+            yield
+        except BaseException as error:
+            self._failed = error
+            raise
 
     def offer_event(self, event: AnyInput) -> Verdict:
         """Admit one typed event."""
         canonical = canonical_bytes(event)
-        verdict = self.system.intake.offer(event, canonical)
-        if verdict is not Verdict.DUPLICATE:
-            self._builder.add(canonical)
+        with self._all_or_nothing():
+            verdict = self.system.intake.offer(event, canonical)
+            if verdict is not Verdict.DUPLICATE:
+                self._builder.add(canonical)
         self._count(verdict)
         return verdict
 
     def offer_item(self, item: JournalItem) -> None:
         """Admit an item of another store's journal."""
         if isinstance(item, TickColumns):
-            for tick in ticks_of(item):
-                verdict = self.system.intake.offer(tick, b"")
-                if verdict is Verdict.ACCEPTED:
-                    self._builder.add_tick(tick)
-                elif verdict is Verdict.REFUSED:
-                    self._builder.add(canonical_bytes(tick))
-                self._count(verdict)
+            with self._all_or_nothing():
+                for tick in ticks_of(item):
+                    verdict = self.system.intake.offer(tick, b"")
+                    if verdict is Verdict.ACCEPTED:
+                        self._builder.add_tick(tick)
+                    elif verdict is Verdict.REFUSED:
+                        self._builder.add(canonical_bytes(tick))
+                    self._count(verdict)
         elif isinstance(item, bytes):
             try:
                 self.offer_item(decode_raw(item, self.system.intake.market.engine_version))
                 return
             except RefusedInput:
                 pass
-            counts = offer_raw(self.system.intake, item)
-            if not counts.duplicate:
-                self._builder.add(encode(item))
+            with self._all_or_nothing():
+                counts = offer_raw(self.system.intake, item)
+                if not counts.duplicate:
+                    self._builder.add(encode(item))
             self._pending_counts = self._pending_counts.plus(counts)
         else:
             self.offer_event(item)
@@ -366,10 +402,10 @@ class Host:
         self.finish_commit()
         self._raise_failure()
         self._since_checkpoint += self._builder.count
-        items = self._builder.take()
-        if not items:
-            return None
         try:
+            items = self._builder.take()
+            if not items:
+                return None
             for payload in payloads(items):
                 self._journal.append(payload)
             cut = self._journal.write()
@@ -506,8 +542,11 @@ class Host:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
-        else:
-            self._let_go()
+            return
+        self._let_go()
+        if issubclass(kind, MemoryError):
+            what = f"not enough memory to go on behind record {self._journal.durable.number} of the journal, up to which all is safe"
+            raise MemoryShort(f"{self.layout.root}: {what}")
 
 
 __all__ = ["Fault", "Host", "Recovery"]
