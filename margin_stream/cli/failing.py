@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import resource
 import sys
@@ -71,6 +72,8 @@ def _message(error: BaseException) -> str:
         error.verbose = False
     if isinstance(error, MemoryError):
         return f"not enough memory: {str(error).strip() or 'no more could be had'}; {_held()}"
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return f"not enough memory: {error.filename or error.strerror}; {_held()}"
     if isinstance(error, OSError):
         return f"{error.filename or 'input or output'}: {error.strerror or error}"
     text = str(error).strip()

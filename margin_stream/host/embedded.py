@@ -8,6 +8,7 @@ A failed write or sync stops the writer: nothing is retried, and opening the sto
 from __future__ import annotations
 
 import contextlib
+import mmap
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -55,6 +56,8 @@ from schemas.refusals import Refusal, RefusedInput
 GROUP_ITEMS = 2000
 GROUP_BYTES = 256 << 10
 CHECKPOINT_ITEMS = 200_000
+SPARE_BYTES = 4 << 20
+"""Addresses that the writer keeps, untouched, for the way out: without any CPython may turn in a circle where it unwinds an exception, lock in hand."""
 
 
 class Recovery(NamedTuple):
@@ -105,6 +108,7 @@ class Host:
         self._drive = drive_of(engine)
         self._group_items = group_items
         self._segment_limit = segment_limit
+        self._spare = mmap.mmap(-1, SPARE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         path.mkdir(parents=True, exist_ok=True)
         self._tables: list[Table] = []
         self._writers: list[LogWriter] = []
@@ -309,11 +313,11 @@ class Host:
         try:
             event = decode_line(line, intake.market.engine_version)
         except RefusedInput as refused:
-            with self._all_or_nothing():
-                verdict = intake.offer_undecodable(line, refused.refusal, refused.detail)
-                self._builder.add(encode(RAW_LINE + line))
-            self._count(verdict)
-            return verdict
+            # Kept short: where no memory is left, CPython turns in a circle as it leaves a handler that lies far behind a function's begin.
+            return self._offer_undecodable(line, refused)
+        except MemoryError as error:
+            self._stop(error)
+            raise
         try:
             if type(event) is PriceTicked:
                 verdict = intake.offer(event, b"")
@@ -328,8 +332,15 @@ class Host:
                 self._builder.add(encode(RAW_LINE + line))
         except BaseException as error:
             # As in ``_all_or_nothing``, which costs time that ticks do not have.
-            self._failed = error
+            self._stop(error)
             raise
+        self._count(verdict)
+        return verdict
+
+    def _offer_undecodable(self, line: bytes, refused: RefusedInput) -> Verdict:
+        with self._all_or_nothing():
+            verdict = self.system.intake.offer_undecodable(line, refused.refusal, refused.detail)
+            self._builder.add(encode(RAW_LINE + line))
         self._count(verdict)
         return verdict
 
@@ -342,7 +353,7 @@ class Host:
         try:
             yield
         except BaseException as error:
-            self._failed = error
+            self._stop(error)
             raise
 
     def offer_event(self, event: AnyInput) -> Verdict:
@@ -414,7 +425,7 @@ class Host:
             emitted = self.system.fold()
             self._syncing = (future, emitted)
         except BaseException as error:
-            self._failed = error
+            self._stop(error)
             raise
         return future
 
@@ -435,13 +446,18 @@ class Host:
                     if self.on_effects is not None:
                         self.on_effects(part)
         except BaseException as error:
-            self._failed = error
+            self._stop(error)
             raise
 
     def commit(self) -> None:
         """Make durable all that was admitted; on return it is acknowledged."""
         self.begin_commit()
         self.finish_commit()
+
+    def _stop(self, error: BaseException) -> None:
+        """Let nothing more be committed, and give what is kept for the way out."""
+        self._spare.close()
+        self._failed = error
 
     def _raise_failure(self) -> None:
         if self._failed is not None:
@@ -468,22 +484,26 @@ class Host:
         builder = self._builder
         limit = self._group_items
         done = 0
-        for line in lines:
-            verdict = offer(line)
-            done += 1
-            if verdict is Verdict.REFUSED and refused is not None:
-                reason = self.system.intake.last_refusal
-                if reason is not None and refused(*reason):
-                    break
-            if builder.count >= limit or builder.size >= GROUP_BYTES:
-                self.begin_commit()
-                if self._since_checkpoint >= self._checkpoint_items:
-                    self.checkpoint()
-                if progress is not None:
-                    progress(done)
-                if stop is not None and stop():
-                    break
-        self.commit()
+        try:
+            for line in lines:
+                verdict = offer(line)
+                done += 1
+                if verdict is Verdict.REFUSED and refused is not None:
+                    reason = self.system.intake.last_refusal
+                    if reason is not None and refused(*reason):
+                        break
+                if builder.count >= limit or builder.size >= GROUP_BYTES:
+                    self.begin_commit()
+                    if self._since_checkpoint >= self._checkpoint_items:
+                        self.checkpoint()
+                    if progress is not None:
+                        progress(done)
+                    if stop is not None and stop():
+                        break
+            self.commit()
+        except MemoryError as error:
+            self._stop(error)
+            raise
         if progress is not None:
             progress(done)
         return self._pending_counts
@@ -505,7 +525,7 @@ class Host:
             self._digests.append(encode(recorded))
             self._digests.sync()
         except BaseException as error:
-            self._failed = error
+            self._stop(error)
             raise
         self._since_checkpoint = 0
         return digests
@@ -530,6 +550,7 @@ class Host:
         """Let go of everything without writing more, as a crash would. All is let go of, whatever fails; the first failure is raised."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._lock.release)
+            stack.callback(self._spare.close)
             for table in self._tables:
                 stack.callback(table.close)
             self._tables = []

@@ -96,6 +96,21 @@ def test_memory_that_ends_in_the_middle_says_up_to_where_all_is_safe(tmp_path: P
         assert host.system.digests() == fold(LINES)[0]
 
 
+def test_what_the_writer_keeps_for_the_way_out_is_given_back_where_memory_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython came to turn in a circle with the store's lock in hand: for 32 bytes, as it left a handler of ``offer_line``."""
+    host = Host(tmp_path / "s")
+    assert not host._spare.closed
+    host.ingest(LINES[:50])
+    assert not host._spare.closed
+    monkeypatch.setattr(embedded, "decode_line", short)
+    with pytest.raises(MemoryError):
+        host.ingest(LINES[50:])
+    assert host._spare.closed
+    with pytest.raises(StoreError, match="the writer stopped"):
+        host.commit()
+    host.abandon()
+
+
 def test_a_thread_that_cannot_be_started_is_too_little_memory_and_nothing_was_admitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
