@@ -59,7 +59,7 @@ class Shortage(NamedTuple):
 @lru_cache(maxsize=2)
 def day(seed: int) -> tuple[Workload, Digests]:
     """Return a day whose folds grow by some MB, and its digests."""
-    lines = [encode_line(event).rstrip(b"\n") for event in simulate("crash", 40 + seed % 30, seed)][:30_000]
+    lines = [encode_line(event).rstrip(b"\n") for event in simulate("crash", 40 + seed % 30, seed)][:20_000]
     work = Workload(seed, lines, partitions=2, group=400, checkpoint=8000, segment_limit=256 << 10)
     return work, work.reference()
 
