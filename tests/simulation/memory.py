@@ -28,7 +28,7 @@ from margin_stream.simulation.scenarios import simulate
 from replay.verifying import verify
 from schemas.ndjson import encode_line
 from tests.simulation import checker
-from tests.simulation.children import FINISHED, ROOT, Counter, Ended, Fault, write
+from tests.simulation.children import FINISHED, ROOT, Counter, Ended, Fault, die_with_parent, write
 from tests.simulation.workloads import Workload
 
 MB = 1 << 20
@@ -189,7 +189,7 @@ def run(words: Sequence[str], folder: Path, short: Shortage) -> tuple[Ended, str
 
 def _run(words: Sequence[str], folder: Path, short: Shortage) -> tuple[Ended, str]:
     with (folder / "out").open("w+b") as out, (folder / "err").open("w+b") as err:
-        process = subprocess.Popen(words, stdout=out, stderr=err, cwd=ROOT)
+        process = subprocess.Popen(words, stdout=out, stderr=err, cwd=ROOT, preexec_fn=die_with_parent)
         try:
             if short.kind == "addresses from later on":
                 _limit_later(process, folder, short)

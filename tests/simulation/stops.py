@@ -28,7 +28,7 @@ from margin_stream.journal.layout import Layout, RecordedDigest, StoreLocked, re
 from replay.replaying import replay
 from replay.verifying import verify
 from tests.simulation import checker
-from tests.simulation.children import ROOT, STEPS, Counter, Ended, Fault, ended, settle, start
+from tests.simulation.children import ROOT, STEPS, Counter, Ended, Fault, die_with_parent, ended, settle, start
 from tests.simulation.workloads import Workload, workload
 
 SHORTEST_S, LONGEST_S = 0.1, 120.0
@@ -250,7 +250,7 @@ def _reader(work: Workload, folder: Path, whom: str, when: float, duration: floa
         words = [*COMMAND, "events", "--follow", "--json", "--store", store]
     told = Counter(rounds)
     with printed.open("wb") as out, (folder / "said").open("wb") as said:
-        reader = subprocess.Popen(words, stdout=out, stderr=said, cwd=ROOT)
+        reader = subprocess.Popen(words, stdout=out, stderr=said, cwd=ROOT, preexec_fn=die_with_parent)
     others.append(reader)
     until("the reader reads", lambda: told.value > 0 or printed.stat().st_size > 0 or reader.poll() is not None)
     time.sleep(when * 0.8)

@@ -93,6 +93,30 @@ def test_a_process_that_is_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_whoever_ends_a_trial_ends_the_processes_that_it_stopped(tmp_path: Path) -> None:
+    script = (
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.simulation import children, stops\n"
+        "folder = Path(sys.argv[1])\n"
+        "writer = children.start(4, folder / 's', folder / 'counter', children.Fault('none'), pause_s=0.1)\n"
+        "assert stops.stop(writer)\n"
+        "print(writer.pid, flush=True)\n"
+        "signal.pause()\n"
+    )
+    (tmp_path / "counter").write_bytes(bytes(8))
+    trial = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert trial.stdout is not None
+        stopped = Path("/proc") / trial.stdout.readline().decode().strip() / "stat"
+        assert stopped.read_text().rpartition(")")[2].split()[0] == "T"
+    finally:
+        trial.kill()
+        trial.communicate()
+    stops.until("it is gone", lambda: not stopped.exists() or stopped.read_text().rpartition(")")[2].split()[0] in "ZX")
+
+
+@pytest.mark.slow
 def test_an_ingest_with_too_little_memory_loses_nothing_and_goes_on_with_enough() -> None:
     row = campaign("memory", 5, seed=2)
     assert row["addresses: said"]
