@@ -26,7 +26,7 @@ help:
 	@echo "make inputs    N times as many duplicated, reordered and malformed inputs as make test tries (N=$(N))"
 	@echo "make mutation  the core and the journal written otherwise, one small thing at a time: what no test notices (MODULE=lifecycle; all: half an hour)"
 	@echo "make simulate  N kills of an ingest at random moments (N=$(N) SEED=$(SEED))"
-	@echo "make simulate-media  damaged and failing disks: WHAT=flips|shapes|torn|calls|libfiu|limits (WHAT=$(WHAT) N SEED; N left out: the full count)"
+	@echo "make simulate-media  damaged and failing disks: WHAT=flips|shapes|torn|calls|libfiu|limits|bits|stops|memory (WHAT=$(WHAT) N SEED; N left out: the full count)"
 	@echo "make simulate-kafka    N trials with faults on a real broker (N=$(N) SEED=$(SEED))"
 	@echo "make simulate-brokers  three brokers, one killed while producing, five times"
 	@echo "make schemas   write JSON Schema, samples and the catalogues of events, errors and settings anew from the code"

@@ -35,36 +35,47 @@ def decode_line(line: bytes, engine: int = LATEST) -> AnyInput:
         RefusedInput: with reason, detail and field; never anything else.
     """
     try:
-        fields = _loads(line)
-        shape = SHAPES[fields["type"]]
-        # Where no white space stands before a colon, every key is followed by ": and a text that holds ": only adds to the count;
-        # so equal counts mean that no key was given twice. Anything else is left to the careful way. (orjson turns 3.0 into a float
-        # and msgspec would take it for an integer, hence the look at the type.)
-        if (
-            shape.quick
-            and line.count(b'":') == len(fields)
-            and b" :" not in line
-            and b"\t:" not in line
-            and b"\r:" not in line
-            and len(line) <= LINE_LIMIT
-            and type(fields["source_seq"]) is int
-            and type(fields.get("leverage", 0)) is int
-            and (engine >= LATEST or shape.known(fields, engine))
-        ):
-            for name in shape.times:
-                if name in fields:
-                    fields[name] = parse_time(fields[name])
-            for name in shape.decimals:
-                if name in fields:
-                    value = fields[name]
-                    if type(value) is not str:
-                        raise ValueError(name)
-                    fields[name] = parse_decimal(value)
-            fields["type"] = shape.tag
-            return _convert(fields, shape.kind)  # type: ignore[return-value]
+        event = _decode_quickly(line, engine)
+        if event is not None:
+            return event
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     return _decode_carefully(line, engine)
+
+
+def _decode_quickly(line: bytes, engine: int) -> AnyInput | None:
+    """Return the event of a line as most are; None, or any of four errors, where it takes the careful way.
+
+    Without a handler of its own: where no memory is left, CPython turns in a circle as it leaves one that lies far behind a function's begin.
+    """
+    fields = _loads(line)
+    shape = SHAPES[fields["type"]]
+    # Where no white space stands before a colon, every key is followed by ": and a text that holds ": only adds to the count;
+    # so equal counts mean that no key was given twice. Anything else is left to the careful way. (orjson turns 3.0 into a float
+    # and msgspec would take it for an integer, hence the look at the type.)
+    if (
+        shape.quick
+        and line.count(b'":') == len(fields)
+        and b" :" not in line
+        and b"\t:" not in line
+        and b"\r:" not in line
+        and len(line) <= LINE_LIMIT
+        and type(fields["source_seq"]) is int
+        and type(fields.get("leverage", 0)) is int
+        and (engine >= LATEST or shape.known(fields, engine))
+    ):
+        for name in shape.times:
+            if name in fields:
+                fields[name] = parse_time(fields[name])
+        for name in shape.decimals:
+            if name in fields:
+                value = fields[name]
+                if type(value) is not str:
+                    raise ValueError(name)
+                fields[name] = parse_decimal(value)
+        fields["type"] = shape.tag
+        return _convert(fields, shape.kind)  # type: ignore[return-value]
+    return None
 
 
 def _decode_carefully(line: bytes, engine: int) -> AnyInput:
@@ -76,19 +87,23 @@ def _decode_carefully(line: bytes, engine: int) -> AnyInput:
         raise RefusedInput(Refusal.NOT_UTF8, f"byte {error.start} of the line is not UTF-8") from None
     if _depth(text) > DEPTH_LIMIT:
         raise RefusedInput(Refusal.TOO_DEEP, f"nested more than {DEPTH_LIMIT} deep")
+    value = _loaded(text)
+    if "\\u" in text and not _encodable(value):
+        raise RefusedInput(Refusal.NOT_JSON, "a \\u escape is half of a surrogate pair")
+    if not isinstance(value, dict):
+        raise RefusedInput(Refusal.NOT_AN_OBJECT, f"expected an object, got {type(value).__name__}")
+    return event_of(value, text_times=True, engine=engine)
+
+
+def _loaded(text: str) -> object:
     try:
-        value = json.loads(
+        return json.loads(
             text, object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_float=OversizedNumber, parse_int=_bounded_int
         )
     except RecursionError:
         raise RefusedInput(Refusal.TOO_DEEP, f"nested more than {DEPTH_LIMIT} deep") from None
     except ValueError as error:
         raise RefusedInput(Refusal.NOT_JSON, f"not JSON: {error}") from None
-    if "\\u" in text and not _encodable(value):
-        raise RefusedInput(Refusal.NOT_JSON, "a \\u escape is half of a surrogate pair")
-    if not isinstance(value, dict):
-        raise RefusedInput(Refusal.NOT_AN_OBJECT, f"expected an object, got {type(value).__name__}")
-    return event_of(value, text_times=True, engine=engine)
 
 
 def _depth(text: str) -> int:

@@ -1,5 +1,41 @@
-"""``python -m margin_stream.cli``: the same as the command ``margin-stream``."""
+"""The command ``margin-stream``, and ``python -m margin_stream.cli``. Imports next to nothing itself, so that it can say why the rest cannot be."""
 
-from margin_stream.cli.main import main
+from __future__ import annotations
 
-main()
+import mmap
+import sys
+
+FAILED = 1
+WHAT = "not enough memory to start"
+NEXT = "Let the process have more memory (`ulimit -v`, the limit of its service or container), then run the command again: nothing acknowledged is lost."
+PROBE_BYTES = 64 << 20
+
+
+def _memory_is_short() -> bool:
+    """Say whether so little memory is left that it explains any failure to start: without it imports fail in many ways."""
+    try:
+        mmap.mmap(-1, PROBE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, MemoryError):
+        return True
+    return False
+
+
+def main() -> None:
+    """Run this process's command line and leave with its exit code."""
+    try:
+        from margin_stream.cli.main import main as command
+    except Exception:
+        if not _memory_is_short():
+            raise
+    else:
+        command()
+        return
+    if "--json" in sys.argv:
+        sys.stderr.write(f'{{"code":"memory_short","message":"{WHAT}","where":null,"next":"{NEXT}"}}\n')
+    else:
+        sys.stderr.write(f"margin-stream: {WHAT} [memory_short]\n  next: {NEXT}\n")
+    sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()

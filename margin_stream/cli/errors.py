@@ -6,6 +6,7 @@ What is refused (an input, not a command) has its codes in ``schemas.refusals``.
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +29,7 @@ from margin_stream.journal.layout import (
     CorruptManifest,
     FolderTaken,
     ManifestMissing,
+    MemoryShort,
     PartitionsOutOfRange,
     StoreError,
     StoreLocked,
@@ -247,6 +249,13 @@ ENTRIES = (
         "Mend what the message names (a full disk, for example), then run the command again: nothing acknowledged is lost.",
     ),
     Entry(
+        "memory_short",
+        FAILED,
+        (MemoryShort, MemoryError),
+        "There is not enough memory, or the process may not have more.",
+        "Let the process have more memory (`ulimit -v`, the limit of its service or container), then run the command again: nothing acknowledged is lost.",
+    ),
+    Entry(
         "store_locked",
         LOCKED,
         (StoreLocked,),
@@ -455,4 +464,6 @@ BY_KIND = {kind: entry for entry in ENTRIES for kind in entry.kinds}
 
 def entry_of(error: BaseException) -> Entry:
     """Return the entry of an exception: that of the nearest of its classes."""
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return BY_CODE["memory_short"]
     return next(BY_KIND[kind] for kind in type(error).__mro__ if kind in BY_KIND)

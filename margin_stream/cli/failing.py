@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import resource
 import sys
 import traceback
 from collections.abc import Mapping
@@ -68,10 +70,22 @@ def filled(text: str, where: Where) -> str:
 def _message(error: BaseException) -> str:
     if isinstance(error, CycloptsError):
         error.verbose = False
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {str(error).strip() or 'no more could be had'}; {_held()}"
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return f"not enough memory: {error.filename or error.strerror}; {_held()}"
     if isinstance(error, OSError):
         return f"{error.filename or 'input or output'}: {error.strerror or error}"
     text = str(error).strip()
     return f"{type(error).__name__}: {text}" if entry_of(error).code == "internal_error" else text
+
+
+def _held() -> str:
+    """Say how much memory the process has, and may have."""
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    may = "" if limit == resource.RLIM_INFINITY else f", and may have {limit >> 20} MB of addresses (ulimit -v)"
+    return f"the process has had {held} MB{may}"
 
 
 def _where(error: BaseException) -> dict[str, Any]:
@@ -85,6 +99,8 @@ def _where(error: BaseException) -> dict[str, Any]:
         keyword = getattr(getattr(error, "token", None), "keyword", None)
         argument = error.argument.name if error.argument is not None else None
         return {"option": keyword or argument} if keyword or argument else {}
+    if isinstance(error, MemoryError):
+        return {"held_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}
     if isinstance(error, OSError):
         return {"file": str(error.filename)} if error.filename else {}
     text = str(error)

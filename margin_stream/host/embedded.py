@@ -8,8 +8,9 @@ A failed write or sync stops the writer: nothing is retried, and opening the sto
 from __future__ import annotations
 
 import contextlib
+import mmap
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,7 @@ from margin_stream.journal.layout import (
     FolderTaken,
     Layout,
     Manifest,
+    MemoryShort,
     RecordedDigest,
     StoreError,
     StoreMissing,
@@ -54,6 +56,8 @@ from schemas.refusals import Refusal, RefusedInput
 GROUP_ITEMS = 2000
 GROUP_BYTES = 256 << 10
 CHECKPOINT_ITEMS = 200_000
+SPARE_BYTES = 4 << 20
+"""Addresses that the writer keeps, untouched, for the way out: without any CPython may turn in a circle where it unwinds an exception, lock in hand."""
 
 
 class Recovery(NamedTuple):
@@ -96,7 +100,7 @@ class Host:
             lock: the store's, already held; it is let go of with everything else.
 
         Raises:
-            StoreLocked, CorruptManifest, CorruptLog, StoreError, Fault.
+            StoreLocked, MemoryShort, CorruptManifest, CorruptLog, StoreError, Fault.
         """
         self.layout = Layout(path)
         self._disk = disk or Disk()
@@ -104,6 +108,7 @@ class Host:
         self._drive = drive_of(engine)
         self._group_items = group_items
         self._segment_limit = segment_limit
+        self._spare = mmap.mmap(-1, SPARE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         path.mkdir(parents=True, exist_ok=True)
         self._tables: list[Table] = []
         self._writers: list[LogWriter] = []
@@ -112,9 +117,20 @@ class Host:
         try:
             self.manifest = self._manifest(partitions)
             self._open()
+            self._start_syncing()
+        except (MemoryError, MemoryShort) as error:
+            self._let_go()
+            raise MemoryShort(f"{path}: not enough memory to open the store; nothing is lost: {error}".removesuffix(": ")) from error
         except BaseException:
             self._let_go()
             raise
+
+    def _start_syncing(self) -> None:
+        """Start the thread that waits for the disk now: where none can be had, nothing was admitted yet."""
+        try:
+            self._executor.submit(int).result()
+        except RuntimeError as error:
+            raise MemoryShort(str(error)) from error
 
     def _manifest(self, partitions: int | None) -> Manifest:
         layout = self.layout
@@ -216,6 +232,9 @@ class Host:
                     raise Distrusted(f"{table.path}: it is behind the intake")
                 markers.append(marker)
             return markers
+        except (MemoryError, MemoryShort):
+            # It says nothing about the tables, and to fold all again takes more of what is missing.
+            raise
         except Exception as error:
             if str(error):
                 notes.append(f"tables are rebuilt from the journal: {error}")
@@ -294,52 +313,80 @@ class Host:
         try:
             event = decode_line(line, intake.market.engine_version)
         except RefusedInput as refused:
-            verdict = intake.offer_undecodable(line, refused.refusal, refused.detail)
-            self._builder.add(encode(RAW_LINE + line))
-            self._count(verdict)
-            return verdict
-        if type(event) is PriceTicked:
-            verdict = intake.offer(event, b"")
-            if verdict is Verdict.ACCEPTED:
-                self._builder.add_tick(event)
-        else:
-            canonical = canonical_bytes(event)
-            verdict = intake.offer(event, canonical)
-            if verdict is Verdict.ACCEPTED:
-                self._builder.add(canonical)
-        if verdict is Verdict.REFUSED:
+            # Kept short: where no memory is left, CPython turns in a circle as it leaves a handler that lies far behind a function's begin.
+            return self._offer_undecodable(line, refused)
+        except MemoryError as error:
+            self._stop(error)
+            raise
+        try:
+            if type(event) is PriceTicked:
+                verdict = intake.offer(event, b"")
+                if verdict is Verdict.ACCEPTED:
+                    self._builder.add_tick(event)
+            else:
+                canonical = canonical_bytes(event)
+                verdict = intake.offer(event, canonical)
+                if verdict is Verdict.ACCEPTED:
+                    self._builder.add(canonical)
+            if verdict is Verdict.REFUSED:
+                self._builder.add(encode(RAW_LINE + line))
+        except BaseException as error:
+            # As in ``_all_or_nothing``, which costs time that ticks do not have.
+            self._stop(error)
+            raise
+        self._count(verdict)
+        return verdict
+
+    def _offer_undecodable(self, line: bytes, refused: RefusedInput) -> Verdict:
+        with self._all_or_nothing():
+            verdict = self.system.intake.offer_undecodable(line, refused.refusal, refused.detail)
             self._builder.add(encode(RAW_LINE + line))
         self._count(verdict)
         return verdict
 
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Stop the writer where an input was admitted, perhaps, and is not in the next record.
+
+        Sent again it would pass for a duplicate, be acknowledged, and be nowhere.
+        """
+        try:
+            yield
+        except BaseException as error:
+            self._stop(error)
+            raise
+
     def offer_event(self, event: AnyInput) -> Verdict:
         """Admit one typed event."""
         canonical = canonical_bytes(event)
-        verdict = self.system.intake.offer(event, canonical)
-        if verdict is not Verdict.DUPLICATE:
-            self._builder.add(canonical)
+        with self._all_or_nothing():
+            verdict = self.system.intake.offer(event, canonical)
+            if verdict is not Verdict.DUPLICATE:
+                self._builder.add(canonical)
         self._count(verdict)
         return verdict
 
     def offer_item(self, item: JournalItem) -> None:
         """Admit an item of another store's journal."""
         if isinstance(item, TickColumns):
-            for tick in ticks_of(item):
-                verdict = self.system.intake.offer(tick, b"")
-                if verdict is Verdict.ACCEPTED:
-                    self._builder.add_tick(tick)
-                elif verdict is Verdict.REFUSED:
-                    self._builder.add(canonical_bytes(tick))
-                self._count(verdict)
+            with self._all_or_nothing():
+                for tick in ticks_of(item):
+                    verdict = self.system.intake.offer(tick, b"")
+                    if verdict is Verdict.ACCEPTED:
+                        self._builder.add_tick(tick)
+                    elif verdict is Verdict.REFUSED:
+                        self._builder.add(canonical_bytes(tick))
+                    self._count(verdict)
         elif isinstance(item, bytes):
             try:
                 self.offer_item(decode_raw(item, self.system.intake.market.engine_version))
                 return
             except RefusedInput:
                 pass
-            counts = offer_raw(self.system.intake, item)
-            if not counts.duplicate:
-                self._builder.add(encode(item))
+            with self._all_or_nothing():
+                counts = offer_raw(self.system.intake, item)
+                if not counts.duplicate:
+                    self._builder.add(encode(item))
             self._pending_counts = self._pending_counts.plus(counts)
         else:
             self.offer_event(item)
@@ -366,10 +413,10 @@ class Host:
         self.finish_commit()
         self._raise_failure()
         self._since_checkpoint += self._builder.count
-        items = self._builder.take()
-        if not items:
-            return None
         try:
+            items = self._builder.take()
+            if not items:
+                return None
             for payload in payloads(items):
                 self._journal.append(payload)
             cut = self._journal.write()
@@ -378,7 +425,7 @@ class Host:
             emitted = self.system.fold()
             self._syncing = (future, emitted)
         except BaseException as error:
-            self._failed = error
+            self._stop(error)
             raise
         return future
 
@@ -399,13 +446,18 @@ class Host:
                     if self.on_effects is not None:
                         self.on_effects(part)
         except BaseException as error:
-            self._failed = error
+            self._stop(error)
             raise
 
     def commit(self) -> None:
         """Make durable all that was admitted; on return it is acknowledged."""
         self.begin_commit()
         self.finish_commit()
+
+    def _stop(self, error: BaseException) -> None:
+        """Let nothing more be committed, and give what is kept for the way out."""
+        self._spare.close()
+        self._failed = error
 
     def _raise_failure(self) -> None:
         if self._failed is not None:
@@ -432,22 +484,26 @@ class Host:
         builder = self._builder
         limit = self._group_items
         done = 0
-        for line in lines:
-            verdict = offer(line)
-            done += 1
-            if verdict is Verdict.REFUSED and refused is not None:
-                reason = self.system.intake.last_refusal
-                if reason is not None and refused(*reason):
-                    break
-            if builder.count >= limit or builder.size >= GROUP_BYTES:
-                self.begin_commit()
-                if self._since_checkpoint >= self._checkpoint_items:
-                    self.checkpoint()
-                if progress is not None:
-                    progress(done)
-                if stop is not None and stop():
-                    break
-        self.commit()
+        try:
+            for line in lines:
+                verdict = offer(line)
+                done += 1
+                if verdict is Verdict.REFUSED and refused is not None:
+                    reason = self.system.intake.last_refusal
+                    if reason is not None and refused(*reason):
+                        break
+                if builder.count >= limit or builder.size >= GROUP_BYTES:
+                    self.begin_commit()
+                    if self._since_checkpoint >= self._checkpoint_items:
+                        self.checkpoint()
+                    if progress is not None:
+                        progress(done)
+                    if stop is not None and stop():
+                        break
+            self.commit()
+        except MemoryError as error:
+            self._stop(error)
+            raise
         if progress is not None:
             progress(done)
         return self._pending_counts
@@ -469,7 +525,7 @@ class Host:
             self._digests.append(encode(recorded))
             self._digests.sync()
         except BaseException as error:
-            self._failed = error
+            self._stop(error)
             raise
         self._since_checkpoint = 0
         return digests
@@ -494,6 +550,7 @@ class Host:
         """Let go of everything without writing more, as a crash would. All is let go of, whatever fails; the first failure is raised."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._lock.release)
+            stack.callback(self._spare.close)
             for table in self._tables:
                 stack.callback(table.close)
             self._tables = []
@@ -506,8 +563,11 @@ class Host:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self.close()
-        else:
-            self._let_go()
+            return
+        self._let_go()
+        if issubclass(kind, MemoryError):
+            what = f"not enough memory to go on behind record {self._journal.durable.number} of the journal, up to which all is safe"
+            raise MemoryShort(f"{self.layout.root}: {what}")
 
 
 __all__ = ["Fault", "Host", "Recovery"]

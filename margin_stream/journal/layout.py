@@ -47,6 +47,10 @@ class StoreLocked(StoreError):
     """Another process writes to the store."""
 
 
+class MemoryShort(StoreError):
+    """There is not enough memory to go on with a store; nothing acknowledged is lost."""
+
+
 class CorruptManifest(StoreError):
     """The manifest is damaged."""
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
+import mmap
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -16,6 +19,11 @@ from pathlib import Path
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options, Rdict, WriteBatch, WriteOptions
 
+from margin_stream.journal.layout import MemoryShort
+
+ROOM_BYTES = 192 << 20
+"""Address space that opening a database may take for a moment: stacks of threads, mostly."""
+M_ARENA_MAX = -8
 CACHE_BYTES = 8 << 20
 BUFFER_BYTES = 4 << 20
 
@@ -130,6 +138,28 @@ def _view(path: Path) -> tempfile.TemporaryDirectory[str]:
     return view
 
 
+def _ask_for_room(path: Path) -> None:
+    """Ask for address space before RocksDB does: where it gets none for a thread, it ends the process without a word that helps.
+
+    Raises:
+        MemoryShort: the process may not have so much more.
+    """
+    limit = min(
+        (soft for soft, _ in map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA)) if soft != resource.RLIM_INFINITY),
+        default=None,
+    )
+    if limit is None:
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        # Every thread would reserve 64 to 128 MB for itself, and leave none for the next one's stack.
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    try:
+        mmap.mmap(-1, ROOM_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, MemoryError):
+        what = f"opening a table takes up to {ROOM_BYTES >> 20} MB more, and the process may have {limit >> 20} MB in all (ulimit -v, -d)"
+        raise MemoryShort(f"{path}: {what}") from None
+
+
 class Table:
     """An open database."""
 
@@ -142,7 +172,9 @@ class Table:
 
         Raises:
             TableError: it cannot be opened.
+            MemoryShort: the process may not have the memory for it.
         """
+        _ask_for_room(path)
         self.path = path
         self._read_only = read_only
         self._broken = False

@@ -36,6 +36,7 @@ from margin_stream.journal.layout import FORMAT, Layout, new_manifest, read_mani
 from margin_stream.journal.records import HEADER, NO_CHAIN, Cut, chained, record_bytes, segment_header, segment_name
 from margin_stream.settings import use
 from margin_stream.simulation.broker import Broker, free_port
+from margin_stream.tables import rocks
 from margin_stream.tables.rocks import Table
 from schemas.binary import encode_payload
 from schemas.refusals import ADVICE, Refusal, RefusedInput
@@ -207,6 +208,16 @@ def _(folder: Path) -> Said:
 def _(folder: Path) -> Said:
     with Host(folder / "s"):
         return said("ingest", "--store", str(folder / "s"))
+
+
+@reproduces("memory_short")
+def _(folder: Path) -> Said:
+    before = rocks._ask_for_room
+    rocks._ask_for_room = lambda path: (_ for _ in ()).throw(MemoryError())
+    try:
+        return said("ingest", "--store", str(folder / "s"))
+    finally:
+        rocks._ask_for_room = before
 
 
 @reproduces("journal_damaged")

@@ -47,8 +47,13 @@ def payloads(folder: Path) -> list[bytes]:
 
 def journalled(store: Path) -> list[Identity]:
     """Return the identities of a store's journal, in order."""
+    return identities(payloads(store / "journal"))
+
+
+def identities(records: Iterable[bytes]) -> list[Identity]:
+    """Return the identities of what records hold, in order."""
     found: list[Identity] = []
-    for payload in payloads(store / "journal"):
+    for payload in records:
         for item in msgpack.unpackb(payload, strict_map_key=False):
             if isinstance(item, bytes):
                 found.append(_of_line(item[1:])[0])

@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ STEPS = 100
 PRELOADED = ("/usr/lib/fiu/fiu_run_preload.so", "/usr/lib/fiu/fiu_posix_preload.so")
 FIU_ONETIME = 1
 FINISHED = 1 << 62
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 
 
 class Counter:
@@ -117,7 +120,12 @@ def start(seed: int, path: Path, counter: Path, fault: Fault, *, pause_s: float 
     if fault.kind == "point":
         environment["LD_PRELOAD"] = ":".join(PRELOADED)
     words = [sys.executable, "-m", "tests.simulation.children", json.dumps([seed, str(path), str(counter), fault, pause_s])]
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, env=environment)
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, env=environment, preexec_fn=die_with_parent)
+
+
+def die_with_parent() -> None:
+    """Run in a child before it becomes what it is: whoever ends a trial ends its processes too, stopped ones among them."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def ended(process: subprocess.Popen[bytes], counter: Path, limit_s: float = 100.0) -> Ended:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from margin_stream.host.embedded import Host
+from margin_stream.journal import highwater, records
 from margin_stream.journal import log as logs
-from margin_stream.journal import records
 from margin_stream.journal.ending import Ending, find_end
 from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, read_manifest
@@ -22,7 +22,7 @@ from margin_stream.journal.records import NO_CHAIN, Cut, chained, record_bytes, 
 from replay import verifying
 from replay.table_checks import TableChecks
 from tests.faults import FaultyDisk
-from tests.simulation import checker, damage, io_calls, machine, torn
+from tests.simulation import bits, checker, damage, io_calls, machine, memory, stops, torn
 from tests.simulation.checker import Lost
 from tests.simulation.children import STEPS, Ended, Fault
 from tests.simulation.mounts import lacking
@@ -66,6 +66,64 @@ def test_a_call_to_the_system_that_fails_stops_the_writer_and_loses_nothing() ->
 @pytest.mark.slow
 def test_few_files_and_little_memory_stop_the_writer_and_lose_nothing() -> None:
     assert campaign("limits", 12)["stopped"] > 2
+
+
+@pytest.mark.slow
+def test_one_bit_in_251_of_a_whole_store_is_named_by_the_readers_of_its_file() -> None:
+    row = campaign("bits", 1)
+    assert row["bits of the 64 KiB segment"] > 2000
+    assert row["verified and opened"] == bits.FULL
+    assert row["bits"] == sum(row.get(by, 0) for by in (*SEEN_BY, "manifest"))
+
+
+SEEN_BY = (
+    "segment: reader and writer",
+    "segment: reader (the writer does not read it)",
+    "mark: the slot is named, the end is known",
+    "table: rebuilt from the journal",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("whom", "when", "seconds"), [("writer", 0.0, 0.3), ("writer", 0.6, 2.2), ("verify", 0.3, 1.0), ("follow", 0.5, 1.0)]
+)
+def test_a_process_that_is_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path, whom: str, when: float, seconds: float) -> None:
+    assert stops.run(workload(4, STEPS), tmp_path, whom, when, seconds)
+
+
+@pytest.mark.slow
+def test_whoever_ends_a_trial_ends_the_processes_that_it_stopped(tmp_path: Path) -> None:
+    script = (
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.simulation import children, stops\n"
+        "folder = Path(sys.argv[1])\n"
+        "writer = children.start(4, folder / 's', folder / 'counter', children.Fault('none'), pause_s=0.1)\n"
+        "assert stops.stop(writer)\n"
+        "print(writer.pid, flush=True)\n"
+        "signal.pause()\n"
+    )
+    (tmp_path / "counter").write_bytes(bytes(8))
+    trial = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
+    try:
+        assert trial.stdout is not None
+        stopped = Path("/proc") / trial.stdout.readline().decode().strip() / "stat"
+        assert stopped.read_text().rpartition(")")[2].split()[0] == "T"
+    finally:
+        trial.kill()
+        trial.communicate()
+    stops.until("it is gone", lambda: not stopped.exists() or stopped.read_text().rpartition(")")[2].split()[0] in "ZX")
+
+
+@pytest.mark.slow
+def test_an_ingest_with_too_little_memory_loses_nothing_and_goes_on_with_enough() -> None:
+    row = campaign("memory", 5, seed=2)
+    assert row["addresses: said"]
+    if why := memory.no_groups():
+        # What was tried is the reason; the other two kinds are judged above.
+        lacking(f"no group with a memory limit: {why}")
+    assert row["pages: SIGKILL"]
 
 
 @pytest.mark.slow
@@ -225,6 +283,132 @@ def test_mutant_a_writer_that_goes_on_after_a_failed_call_is_caught() -> None:
     ):
         with pytest.raises(AssertionError):
             machine.judge(work, fault, wrong)
+
+
+def test_mutant_a_reader_that_skips_the_checksum_is_caught_by_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, segment = bits.whole(), Path("journal") / segment_name(1)
+    bits.look(store, segment, 5000)
+    monkeypatch.setattr(records, "zlib", NoChecksums)
+    with pytest.raises(AssertionError, match=r"offset 5000 bit 0: a record was read that holds the bit"):
+        bits.look(store, segment, 5000)
+
+
+def test_mutant_a_reader_that_ends_quietly_at_damage_is_caught_by_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = logs.read
+
+    def quiet(*words: Any, **more: Any) -> Any:
+        try:
+            yield from read(*words, **more)
+        except records.CorruptLog:
+            return
+
+    store = bits.whole()
+    monkeypatch.setattr(logs, "read", quiet)
+    with pytest.raises(AssertionError, match="noticed nothing"):
+        bits.look(store, Path("journal") / segment_name(1), 5000)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("journal/highwater", 40), ("journal/highwater", 500), ("manifest.json", 40), ("tables/intake/CURRENT", 3)]
+)
+def test_mutant_readers_of_small_files_that_do_not_compare_are_caught_by_bits(
+    monkeypatch: pytest.MonkeyPatch, name: str, place: int
+) -> None:
+    store = bits.whole()
+    bits.look(store, Path(name), place)
+    read, whole = highwater.read, read_manifest(Layout(store.made.path))
+    monkeypatch.setattr(highwater, "read", lambda *words: read(*words)._replace(damaged=()))
+    monkeypatch.setattr(bits, "read_manifest", lambda _: whole)
+    monkeypatch.setattr(bits.rocks, "_examine", lambda _: None)
+    with pytest.raises(AssertionError, match=r"noticed nothing|the reader said ''"):
+        bits.look(store, Path(name), place)
+
+
+def test_mutant_a_lock_that_is_stolen_from_a_stopped_writer_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # In this process alone: the writer that is stopped has its lock.
+    monkeypatch.setattr("margin_stream.host.lock.fcntl.flock", lambda *_: None)
+    with pytest.raises(AssertionError, match="a second writer got in"):
+        stops.run(workload(4, STEPS), tmp_path, "writer", 0.5, 0.2)
+
+
+def test_mutant_a_lock_that_does_not_name_its_holder_is_caught(tmp_path: Path) -> None:
+    work = workload(4, STEPS)
+    with work.open(tmp_path / "s"), pytest.raises(AssertionError, match="is not named"):
+        stops.refused_by_name(work, tmp_path / "s", 1)
+
+
+def test_mutant_a_reader_that_stops_short_of_the_mark_or_goes_past_it_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = workload(4, 40)
+    with work.open(tmp_path / "s") as host:
+        host.ingest(work.lines)
+        stops.read_beside(work, tmp_path / "s", len(work.lines))
+        found = stops.verify(tmp_path / "s", fold=False)
+        for wrong in (-1, 1):
+            amiss = found.__class__(**{name: getattr(found, name) for name in found.__struct_fields__} | {"records": found.records + wrong})
+            monkeypatch.setattr(stops, "verify", lambda *_, amiss=amiss, **__: amiss)
+            with pytest.raises(AssertionError, match="are durable"):
+                stops.read_beside(work, tmp_path / "s", len(work.lines))
+
+
+def test_mutant_a_follower_that_misses_doubles_or_swaps_is_caught() -> None:
+    work = workload(4, 40)
+    rows: list[dict[str, Any]] = []
+    for place, identity in enumerate(checker.expected(work.lines)[0], start=1):
+        known = {"type": "x", "source": identity[0], "source_seq": identity[1]} if isinstance(identity, tuple) else {"type": "refused"}
+        rows.append({"position": place, **known})
+    stops.followed(work, rows)
+    swapped = [{**rows[1], "position": 1}, {**rows[0], "position": 2}, *rows[2:]]
+    for wrong in (rows[:-1], [*rows, rows[-1]], [*rows[:5], *rows[6:]], swapped):
+        with pytest.raises(AssertionError):
+            stops.followed(work, wrong)
+
+
+def test_mutant_an_ingest_that_does_not_end_as_an_undisturbed_one_is_caught(tmp_path: Path) -> None:
+    work = workload(4, 40)
+    reference = work.reference()
+    with work.open(tmp_path / "s") as host:
+        host.ingest(work.lines)
+    whole = Ended(0, len(work.lines), True, "")
+    stops.judge(work, tmp_path / "s", whole, reference)
+    for wrong in (whole._replace(code=-9), whole._replace(finished=False), whole._replace(acknowledged=3)):
+        with pytest.raises(AssertionError):
+            stops.judge(work, tmp_path / "s", wrong, reference)
+    with pytest.raises(AssertionError, match="an undisturbed run comes to"):
+        stops.judge(work, tmp_path / "s", whole, reference._replace(effects="0"))
+
+
+def test_mutants_of_an_ingest_with_little_memory_are_caught(tmp_path: Path) -> None:
+    work = workload(4, 40)
+    reference = work.reference()
+    with work.open(tmp_path / "s") as host:
+        host.ingest(work.lines[:30])
+    said = "margin-stream: not enough memory to start [memory_short]\n  next: Let the process have more memory (`ulimit -v`)\n"
+    few = memory.Shortage("addresses", True, 50 << 20)
+
+    def judged(end: Ended, short: memory.Shortage = few, printed: str = "") -> str:
+        return memory.judge(work, tmp_path / "s", short, end, printed, reference)
+
+    assert judged(Ended(1, 30, False, said)) == "said"
+    assert judged(Ended(-9, 30, False, ""), few._replace(kind="pages")) == "SIGKILL"
+    for wrong in (
+        Ended(1, 30, False, "Traceback (most recent call last):\nMemoryError\n"),
+        Ended(1, 30, False, "margin-stream: not enough memory [memory_short]\n"),
+        Ended(4, 30, False, said),
+        Ended(-9, 30, False, ""),
+        Ended(0, 30, True, ""),
+    ):
+        with pytest.raises((AssertionError, IndexError)):
+            judged(wrong)
+    with pytest.raises(Lost):
+        judged(Ended(1, 31, False, said))
+    with pytest.raises(Lost):
+        judged(Ended(0, 0, True, ""), printed=f"{reference.state} {reference.effects}")
+
+
+def test_a_memory_group_that_cannot_be_made_says_what_was_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path)
+    why = memory.no_groups()
+    assert str(tmp_path) in why
 
 
 # ---- the checker ------------------------------------------------------------------------------------------------------
