@@ -76,6 +76,8 @@ mutation: $(VENV)/.ready
 
 bench: $(VENV)/.ready compile
 	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks.engine 100000
+	$(BIN)/python -m tests.benchmarks.crash_day
 
 simulate: $(VENV)/.ready
 	$(BIN)/python -m tests.simulation.kills --trials $(N) --seed $(SEED) --workers $(WORKERS)

@@ -90,6 +90,8 @@ class AccountFold:
         """Instrument -> accounts that hold the perpetual or once did."""
         self._uncertified: dict[int, bool] = {}
         """Accounts that are to be given to the watch before the next mark; True where it was told to forget them."""
+        self._unwatched = False
+        """The watch knows no account yet: all are to be given to it."""
         self._timers: list[tuple[int, int]] = []
         self._armed: dict[int, int] = {}
         self._overdue: dict[int, None] = {}
@@ -169,7 +171,7 @@ class AccountFold:
             for account in self._depending_on(number):
                 self._rest(account)
             return
-        if self._uncertified:
+        if self._uncertified or self._unwatched:
             self._certify_all()
         fresh_again = market.mark(number, price)
         reached = watch.reached(number, price)
@@ -332,7 +334,7 @@ class AccountFold:
     def _forget(self, number: int) -> None:
         """Have an account watched anew: what it holds, how that is valued, or which marks are fresh has changed."""
         watch = self._watch
-        if watch is not None and not self._uncertified.get(number):
+        if watch is not None and not self._unwatched and not self._uncertified.get(number):
             watch.forget(number)
             self._uncertified[number] = True
 
@@ -521,7 +523,9 @@ class AccountFold:
     # ---- price boxes ----------------------------------------------------------------------------------------------
 
     def _certify_all(self) -> None:
-        accounts, self._uncertified = self._uncertified, {}
+        accounts: Iterable[int] = range(len(self._ids)) if self._unwatched else self._uncertified
+        self._uncertified = {}
+        self._unwatched = False
         for number in accounts:
             self._certify(number)
 
@@ -674,7 +678,7 @@ class AccountFold:
             for slot in sums:
                 sums[slot] %= MODULUS
         if self._watch is not None:
-            self._uncertified = dict.fromkeys(range(len(self._ids)), True)
+            self._unwatched = True
 
 
 def _reads(pocket: Pocket, instrument: int, routed: Sequence[int]) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 from margin_stream import Store
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
+from margin_stream.native import SWITCH, form
 from schemas.decimals import format_scaled
 from tests.days import INSTRUMENTS, Day, random_day
 
@@ -280,7 +281,13 @@ def bench_start() -> dict[str, Any]:
 
 
 def bench_profile() -> dict[str, Any]:
-    """Where the time of a fold goes: shares of the largest functions."""
+    """Where the time of a fold goes: shares of the largest functions, in plain Python (a profile does not see into compiled ones)."""
+    if form().compiled:
+        env = {**os.environ, SWITCH: "0"}
+        code = "import json; from tests.benchmarks.__main__ import bench_profile; print(json.dumps(bench_profile()))"
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
     import cProfile
     import pstats
 
@@ -312,7 +319,12 @@ BENCHMARKS = {
 
 def main() -> None:
     names = sys.argv[1:] or list(BENCHMARKS)
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "machine": platform.machine()}
+    machine = {
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "core": "compiled" if form().compiled else "plain",
+    }
     results = Path("bench-results")
     results.mkdir(exist_ok=True)
     for name in names:
