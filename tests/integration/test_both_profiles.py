@@ -7,10 +7,17 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import pytest
+
+from margin_stream.core import models as _models  # noqa: F401  (importing it registers the margin models)
+from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.intake import IntakeFold, Verdict
+from margin_stream.engine.vectors import VectorWatch
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
 from replay.replaying import replay
+from schemas.binary import canonical_bytes
 from schemas.ndjson import encode_line
 from schemas.times import parse_time
 from tests.folding import fold, recorded_data
@@ -31,8 +38,6 @@ def crash_hours(accounts: int) -> list[bytes]:
 
 
 def test_the_crash_with_both_profiles_is_the_same_for_partitions_and_engines() -> None:
-    from margin_stream.engine.vectors import VectorWatch
-
     lines = crash_hours(150)
     reference = fold(lines)
     said = Counter(effect["type"] for effect in reference[1])
@@ -72,3 +77,33 @@ def test_accounts_in_perpetuals_need_tables(tmp_path: Path) -> None:
     done = run("import", "bars", str(tmp_path / "bars.csv"), "--accounts", "2", "--profile", "binance-usdm")
     assert done.returncode == 2
     assert b"--brackets FILE" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_whole_day_is_the_same_item_for_item_for_every_engine() -> None:
+    """One intake; each batch of it goes to the pure core, to price boxes and to vectors, which must say the same effects."""
+    market = read_market("bars", [recorded_data("binance_2021-05-19_1m", name) for name in BARS], zone=None, label=None, complain=print)
+    found = read_brackets(recorded_data("binance_leverage_tiers", "binance_leverage_tiers.json.gz"))
+    tables = {pair: table for (pair, currency), table in found.sound.items() if currency == "USDT"}
+    intake = IntakeFold(1)
+    folds = [AccountFold(boxes=False), AccountFold(boxes=True), AccountFold(boxes=False, watch=VectorWatch())]
+    said = 0
+
+    def compare() -> None:
+        nonlocal said
+        (batch,), _ = intake.take()
+        plain, boxes, vectors = (each.apply(batch) for each in folds)
+        assert boxes == plain
+        assert vectors == plain
+        said += len(plain)
+
+    for place, event in enumerate(day_events(market, Accounts(40, 5, ("prime", "binance-usdm")), tables)):
+        assert intake.offer(event, canonical_bytes(event)) is Verdict.ACCEPTED
+        if place % 2000 == 1999:
+            compare()
+    compare()
+    assert said > 1000
+    for each in folds:
+        each.flush()
+    assert folds[0].state_sums == folds[1].state_sums == folds[2].state_sums
+    assert folds[0].effect_sums == folds[1].effect_sums == folds[2].effect_sums
