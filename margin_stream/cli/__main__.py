@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import resource
 import sys
 
 FAILED = 1
@@ -20,16 +21,24 @@ def _memory_is_short() -> bool:
     return False
 
 
+def _is_limited() -> bool:
+    """Say whether the process may have only so much memory (``ulimit -v``, ``-d``)."""
+    limits = map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+    return any(soft != resource.RLIM_INFINITY for soft, _ in limits)
+
+
 def main() -> None:
     """Run this process's command line and leave with its exit code."""
-    try:
-        from margin_stream.cli.main import main as command
-    except Exception:
-        if not _memory_is_short():
-            raise
-    else:
-        command()
-        return
+    # Asked first: a library in C++ that finds no memory while it is loaded ends the process without a word that helps.
+    if not (_is_limited() and _memory_is_short()):
+        try:
+            from margin_stream.cli.main import main as command
+        except Exception:
+            if not _memory_is_short():
+                raise
+        else:
+            command()
+            return
     if "--json" in sys.argv:
         sys.stderr.write(f'{{"code":"memory_short","message":"{WHAT}","where":null,"next":"{NEXT}"}}\n')
     else:

@@ -426,6 +426,9 @@ def test_more_than_a_message_at_one_position_goes_through_a_real_broker(broker: 
             deadline = time.monotonic() + 120
             last = client.end("spread.inputs") - 1
             said = await_folded(DigestReader(client, address, manifest), last, lambda: time.monotonic() < deadline)
+            # Alerts follow the effects: they come after them.
+            while client.end("spread.alerts") < len(own) and time.monotonic() < deadline:
+                time.sleep(0.2)
         assert said is not None, (tmp_path / "w0.log").read_text()[-2000:]
         assert said.digests == expected.digests()
         verified = verify(client, address)

@@ -93,6 +93,7 @@ def test_what_floats_cannot_hold_goes_to_the_exact_path_and_is_counted() -> None
     assert fold(day.lines, watch=VectorWatch) == reference
 
 
+@pytest.mark.plain_core
 def test_a_tolerance_of_nothing_is_found_out() -> None:
     """The comparison can fail: without the margin for rounding, an account exactly at a level is passed over."""
     day = Day().opened()
@@ -111,6 +112,7 @@ def test_a_tolerance_of_nothing_is_found_out() -> None:
         assert fold(day.lines, watch=VectorWatch) != reference
 
 
+@pytest.mark.plain_core
 def test_rows_whose_tests_are_not_written_anew_are_found_out() -> None:
     """The comparison can fail: once a call is issued, a step beyond it is a tranche, which the tests from before the call cannot know."""
     day = Day().opened()
