@@ -426,7 +426,10 @@ def ingest(
         found = beside.finish() if beside is not None else None
     if shown > SHOWN_LIMIT and not strict:
         report(failure("inputs_refused", f"{shown} inputs were refused", store=common.store), as_json=common.json)
-    verified = {} if found is None else {"verified": msgspec.to_builtins(found)}
+    verified: dict[str, Any] = {}
+    if found is not None:
+        same = f"equal: {found.effects:,} effects and the digests, replayed from nothing"
+        verified["verified"] = msgspec.to_builtins(found) if common.json else same if found.equal else "NOT equal"
     show(common, summary(counts, effects, digests) | verified)
     if found is not None and not found.equal:
         report(failure("replay_differs", str(found.first_difference), store=common.store), as_json=common.json)
