@@ -57,6 +57,7 @@ TESTS = (
     "tests.unit.test_core_boundaries_routed",
     "tests.unit.test_core_boundaries_rows",
     "tests.unit.test_core_boundaries_trades",
+    "tests.unit.test_core_boundaries_watched",
     "tests.unit.test_core_boundaries_watching",
     "tests.unit.test_journal_disk",
     "tests.unit.test_journal_ending",
