@@ -57,7 +57,7 @@ def watching(against: int, favourable: int, *pockets: tuple[str, int, Truth], un
     watch.add_instrument()
     watch.add_account()
     watch.place(1, PRICE)
-    policy = CallPolicy(*[ANY] * 5, False, ANY, 0, 0, 0, 0, True, 1, 1, 0)
+    policy = CallPolicy(ANY, ANY, ANY, ANY, ANY, False, ANY, 0, 0, 0, 0, True, 1, 1, 0)
     profile = Profile(ACTIVATION, policy, Line(against, favourable))  # type: ignore[arg-type]
     rows = [Watched(Pocket(way), [Guard(Ratio(0, 1), at, inclusive=False)], [truth], Figures(0, 0)) for way, at, truth in pockets]
     watch.watch(0, profile, rows, market)
