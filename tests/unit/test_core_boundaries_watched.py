@@ -14,6 +14,7 @@ from margin_stream.core.system import System
 from margin_stream.core.watching import Watched
 from tests.days import Day, random_day
 from tests.folding import fold, readable
+from tests.restoring import Rows
 from tests.usdm_days import UsdmDay, random_usdm_day
 
 
@@ -151,3 +152,24 @@ def test_an_account_whose_timer_ran_and_that_then_trades_is_forgotten_before_it_
     day.money("A", "100")
     day.tick("BTCUSDT", "40002")
     assert folded(day, watch=lambda: Remembering(lambda account: True))[1] == folded(day, boxes=False)[1]
+
+
+@pytest.mark.parametrize("boxes", [True, False])
+def test_a_coin_in_an_isolated_pocket_is_found_by_its_price_behind_a_checkpoint(boxes: bool) -> None:
+    day = UsdmDay().opened()
+    day.usdm_account("A", "10")
+    day.money("A", "0.01", "BTC", pocket="ETHUSDT-PERP")
+    day.perpetual("A", "ETHUSDT-PERP", "1", "3000", pocket="ETHUSDT-PERP")
+    system, rows = System(1), Rows(1)
+    for line in day.lines:
+        system.offer_line(line)
+    system.fold()
+    rows.write(system)
+    again = rows.restored(boxes=boxes)
+    before = len(day.lines)
+    day.believe("BTCUSDT", "500")
+    for line in day.lines[before:]:
+        again.offer_line(line)
+    _, said = again.fold(compare_markets=True)
+    assert [readable(effect.data)["type"] for effect in said] == ["margin_level_changed", "liquidation_due"]
+    assert again.digests() == fold(day.lines)[0]
