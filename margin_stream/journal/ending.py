@@ -81,8 +81,10 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
     # Before a segment has records its header stands for the place behind the record before.
     chains = {begin.number: Cut(begin.number, begin.segment, HEADER.size, begin.chain)}
     unmade: Path | None = None
+    read = {begin.segment}
     try:
         for found in walk(folder, store_id, begin):
+            read.add(found.cut.segment)
             tail = found if isinstance(found, Tail) else Tail(found.cut, "")
             if tail.cut.number in (after.number, durable.number):
                 chains.setdefault(tail.cut.number, tail.cut)
@@ -100,6 +102,9 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
     if after != START and (after.number not in chains or chains[after.number] != after):
         raise NotInLog(path, after.offset, f"record {after.number} is not the one that the tables know")
     cut = tail.cut if tail.cut.offset else Cut(tail.cut.number, tail.cut.segment, HEADER.size, tail.cut.chain)
+    for first in segments(folder):
+        if begin.segment < first <= cut.number and first not in read:
+            raise CorruptLog(folder / segment_name(first), 0, "the segment is not part of the log: its records lie in another one")
     return Ending(cut, _loose(folder, mark, cut, tail.what, unmade))
 
 

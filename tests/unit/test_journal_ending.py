@@ -182,3 +182,22 @@ def test_a_mark_never_overwrites_the_one_before(tmp_path: Path) -> None:
         assert highwater.read(folder / "highwater", STORE).cut == before
         (folder / "highwater").write_bytes(whole)
     writer.close()
+
+
+@pytest.mark.parametrize("known", [0, 1])
+def test_a_segment_within_the_log_that_the_log_does_not_lead_to_is_damage(tmp_path: Path, known: int) -> None:
+    """Whether tables know a place or not: what no crash explains is damage, wherever it lies."""
+    cuts = filled(tmp_path / "log")
+    assert end_of(tmp_path / "log", [START, *cuts][known]) == Ending(cuts[2], ())
+    stray = tmp_path / "log" / segment_name(2)
+    stray.write_bytes(b"garbage")
+    damage = damage_of(tmp_path / "log", [START, *cuts][known])
+    assert (damage.path, damage.offset) == (stray, 0)
+    assert "not part of the log: its records lie in another one" in str(damage)
+
+
+def test_every_segment_of_a_log_is_part_of_it_from_any_place(tmp_path: Path) -> None:
+    cuts = filled(tmp_path / "log", segment_limit=HEADER.size + 1, payloads=[b"%d" % n for n in range(6)])
+    assert len(list((tmp_path / "log").glob("*.seg"))) == 6
+    for cut in (START, *cuts):
+        assert end_of(tmp_path / "log", cut) == Ending(cuts[-1], ())

@@ -51,8 +51,9 @@ def test_it_is_never_taken_from_who_does_not_let_go(tmp_path: Path, monkeypatch:
         Lock(path)
 
 
-@pytest.mark.parametrize("holder", [f"process {os.getpid()} on {socket.gethostname()}", "process 1 on elsewhere", "", "somebody"])
-def test_a_holder_that_may_live_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holder: str) -> None:
+@pytest.mark.parametrize("text", ["process {pid} on {host}", "process 1 on elsewhere", "", "somebody"])
+def test_a_holder_that_may_live_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    holder = text.format(pid=os.getpid(), host=socket.gethostname())
     monkeypatch.setattr(lock.time, "sleep", lambda _: pytest.fail("it waits"))
     path = tmp_path / "lock"
     with held(path, holder), pytest.raises(StoreLocked, match=holder or "an unnamed process"):
