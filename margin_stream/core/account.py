@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import GenericAlias
 from typing import Any
 
 import msgspec
@@ -135,51 +136,16 @@ def _pocket_row(pocket: Pocket) -> list[Any]:
 
 _Integers = list[int | bytes]
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(
-    tuple[
-        int,
-        str,
-        int,
-        str,
-        str,
-        list[str],
-        int,
-        int,
-        int,
-        int,
-        list[_Integers],
-        int,
-        int | bytes,
-        _Integers,
-        _Integers,
-        list[tuple[int, int | bytes, int | bytes, str]],
-        int,
-    ]
-).decode
-_decode_pockets = msgspec.msgpack.Decoder(
-    tuple[
-        int,
-        str,
-        int,
-        str,
-        str,
-        list[str],
-        int,
-        int,
-        int,
-        int,
-        list[_Integers],
-        int,
-        int | bytes,
-        _Integers,
-        _Integers,
-        list[tuple[int, int | bytes, int | bytes, str]],
-        int,
-        int,
-        _Integers,
-        list[tuple[str, int, int, int, int | bytes, _Integers, _Integers]],
-    ]
-).decode
+_FIELDS: tuple[Any, ...] = (
+    *(int, str, int, str, str, list[str], int, int, int, int),
+    *(list[_Integers], int, int | bytes, _Integers, _Integers),
+    *(list[tuple[int, int | bytes, int | bytes, str]], int),
+)
+"""Of a row without pockets."""
+_POCKET_FIELDS: tuple[Any, ...] = (int, _Integers, list[tuple[str, int, int, int, int | bytes, _Integers, _Integers]])
+"""What a row with perpetuals or isolated pockets has more."""
+_decode: Any = msgspec.msgpack.Decoder(GenericAlias(tuple, _FIELDS)).decode
+_decode_pockets: Any = msgspec.msgpack.Decoder(GenericAlias(tuple, _FIELDS + _POCKET_FIELDS)).decode
 _LAYOUT_AT = 3
 """Where a row says its layout: behind the head of an array of 16 or more."""
 

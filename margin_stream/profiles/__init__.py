@@ -62,14 +62,6 @@ class ProfileData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The model takes leverage brackets."""
         return bool(self.bracket)
 
-    def illustrative_table(self) -> list[dict[str, Any]]:
-        """Return the illustrative brackets as a profile's parameters have them."""
-        rows = []
-        for row in self.bracket:
-            fields = {name: getattr(row, name) for name in ("floor", "cap", "maintenance_rate", "maintenance_amount", "max_leverage")}
-            rows.append(fields)
-        return rows
-
     def parameters(
         self, base_currency: str, routes: Mapping[str, Sequence[str]], brackets: Mapping[str, Sequence[Any]] | None = None
     ) -> dict[str, Any]:
