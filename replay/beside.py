@@ -16,7 +16,7 @@ from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
 from margin_stream.journal import log as logs
 from margin_stream.journal.records import Cut
 from replay.reader import EVERYTHING, StoreReader, fold_prefix
-from replay.replaying import Difference, EffectsDigest, Replayed, compare_digests, differing
+from replay.replaying import Difference, EffectsDigest, Replayed, compare_digests, concluded, differing
 from schemas.effects import decode_effect
 
 PAUSE_S = 0.05
@@ -125,22 +125,8 @@ def replay_beside(path: Path, more: Callable[[], bool], *, engine: EngineName = 
             time.sleep(PAUSE_S)
     digests = system.digests()
     at_end = next((entry for entry in reader.recorded if entry.position == system.position), None)
-    recorded_effects = whole.hexdigest()
     if difference is None and at_end is None:
         difference = f"no digests are recorded at position {system.position}, where the journal ends: the writer did not close the store"
-    if difference is None and at_end is not None and (at_end.state, at_end.effects) != (digests.state, digests.effects):
-        difference = f"the digests at position {system.position} are not the recorded ones"
-    if difference is None and recorded_effects != digests.effects:
-        difference = f"the effects digest at position {system.position} is not that of the recorded effects"
-    return Replayed(
-        events=system.position,
-        effects=effects,
-        position=system.position,
-        state_digest=digests.state,
-        effects_digest=digests.effects,
-        recorded_state_digest=at_end.state if at_end else None,
-        recorded_effects_digest=recorded_effects,
-        recorded_until=reader.recorded_position,
-        equal=difference is None,
-        first_difference=difference,
+    return concluded(
+        digests, at_end, whole.hexdigest(), difference, events=system.position, effects=effects, until=reader.recorded_position
     )

@@ -8,8 +8,9 @@ import msgspec
 
 from margin_stream.core.account_fold import Emitted
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, combined, effect_leaf, slot_of
-from margin_stream.core.system import System
+from margin_stream.core.system import Digests, System
 from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
+from margin_stream.journal.layout import RecordedDigest
 from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
 from schemas.binary import encode
 from schemas.effects import INTAKE_GROUP, MARKET_GROUP, decode_effect
@@ -94,7 +95,7 @@ def replay(
             system, after = loaded
     start = system.position
     recorded_digest = EffectsDigest()
-    recorded = [_from_position(reader, log, start, recorded_digest) for log in range(reader.partitions + 1)]
+    recorded = [_from_position(reader, log, start) for log in range(reader.partitions + 1)]
     checkpoints = {entry.position: entry for entry in reader.recorded if entry.position > start}
     difference: str | None = None
     effects = 0
@@ -115,22 +116,48 @@ def replay(
         difference = _left_over(recorded, min(system.position, reader.recorded_position))
     within = system.position <= reader.recorded_position
     at_end = next((entry for entry in reader.recorded if entry.position == system.position), None)
-    if difference is None and at_end is not None and (at_end.state, at_end.effects) != (digests.state, digests.effects):
-        difference = f"the digests at position {system.position} are not the recorded ones"
     recorded_effects: str | None = None
     if within:
         recorded_effects = recorded_digest.hexdigest() if not after else (at_end.effects if at_end else None)
-        if difference is None and recorded_effects is not None and recorded_effects != digests.effects:
-            difference = f"the effects digest at position {system.position} is not that of the recorded effects"
+    return concluded(
+        digests, at_end, recorded_effects, difference, events=system.position - start, effects=effects, until=reader.recorded_position
+    )
+
+
+def concluded(
+    digests: Digests,
+    at_end: RecordedDigest | None,
+    recorded_effects: str | None,
+    difference: str | None,
+    *,
+    events: int,
+    effects: int,
+    until: int,
+) -> Replayed:
+    """Compare the digests at the end, and return what was found.
+
+    Args:
+        digests: of the fold.
+        at_end: as recorded at this position, if any was.
+        recorded_effects: the digest of the recorded effects up to this position, where they are recorded so far.
+        difference: what differed before the end.
+        events: items folded.
+        effects: effects recomputed.
+        until: the position up to which effects and digests are recorded.
+    """
+    if difference is None and at_end is not None and (at_end.state, at_end.effects) != (digests.state, digests.effects):
+        difference = f"the digests at position {digests.position} are not the recorded ones"
+    if difference is None and recorded_effects is not None and recorded_effects != digests.effects:
+        difference = f"the effects digest at position {digests.position} is not that of the recorded effects"
     return Replayed(
-        events=system.position - start,
+        events=events,
         effects=effects,
-        position=system.position,
+        position=digests.position,
         state_digest=digests.state,
         effects_digest=digests.effects,
         recorded_state_digest=at_end.state if at_end else None,
         recorded_effects_digest=recorded_effects,
-        recorded_until=reader.recorded_position,
+        recorded_until=until,
         equal=difference is None,
         first_difference=difference,
     )
@@ -148,7 +175,7 @@ class _Recorded:
         return taken
 
 
-def _from_position(reader: Source, log: int, start: int, whole: EffectsDigest) -> _Recorded:
+def _from_position(reader: Source, log: int, start: int) -> _Recorded:
     rows = _Recorded(reader.effects(log))
     while rows.next is not None and start and decode_effect(rows.next).position <= start:
         rows.take()
