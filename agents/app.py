@@ -23,7 +23,7 @@ from agents.follower import CHECKPOINT_S, Follower
 from agents.table import OPEN_LIMIT_S, FoldTable
 from margin_stream.kafka.client import security
 from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress
-from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Shard
+from margin_stream.kafka.shards import Shard, shard_of
 from margin_stream.kafka.wire import StoreManifest
 
 log = logging.getLogger("margin_stream.agents")
@@ -86,12 +86,7 @@ class FoldApp(faust.App):
 
     def new_shard(self, topic: str, partition: int) -> Shard:
         """Return an empty shard for a partition of a topic."""
-        topics = self.address.topics
-        if topic == topics.inputs:
-            return IntakeShard(topics, self.generation, self.manifest.partitions, self.manifest.engine_version)
-        if topic == topics.accounts:
-            return AccountsShard(topics, self.generation, partition + 1, self.manifest.engine_version)
-        return EffectsShard(topics, self.generation, partition)
+        return shard_of(self.address.topics, self.manifest, topic, partition)
 
     def followers(self) -> Iterator[Follower]:
         """Yield every shard that this worker has."""

@@ -69,7 +69,7 @@ def shard_row(app: Any, follower: Any) -> dict[str, Any]:
         "strange": shard.strange,
     }
     if shard.kind == "intake":
-        row |= {"duplicates": shard.duplicates, "refused": shard.fold.refused}
+        row |= {"duplicates": shard.duplicates, "refused": shard.intake.refused}
     return row
 
 

@@ -86,7 +86,7 @@ class Web(mode.Service):
         shard = self._partitions().get(number)
         if shard is None:
             return _json({"error": "elsewhere", "partition": number}, 421)
-        found = state_of(shard.fold, account)
+        found = state_of(shard.accounts, account, shard.position)
         return _json({"error": "unknown", "position": shard.position}, 404) if found is None else _json(found)
 
     async def _calls(self, request: web.Request) -> web.Response:
@@ -94,5 +94,5 @@ class Web(mode.Service):
         rows = []
         partitions = self._partitions()
         for shard in partitions.values():
-            rows.extend(calls_of(shard.fold, account=account, open_only=request.query.get("open") == "1"))
+            rows.extend(calls_of(shard.accounts, account=account, open_only=request.query.get("open") == "1"))
         return _json({"partitions": sorted(partitions), "calls": rows})

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from margin_stream.core.admission import Counts
 from margin_stream.core.intake import Verdict
-from margin_stream.core.system import Counts, Digests
+from margin_stream.core.system import Digests
 from margin_stream.host.embedded import CHECKPOINT_ITEMS, Host, Recovery
 from replay import views
+from replay.comparison import Replayed
 from replay.reader import EVERYTHING, Until
-from replay.replaying import Replayed, replay
+from replay.replaying import replay
 from replay.verifying import Verified, verify
 from schemas.inputs import AnyInput, Input
 from schemas.ndjson import encode_line
@@ -88,11 +90,7 @@ class Store:
         return await future
 
     def _offer(self, given: OneInput) -> Verdict:
-        if isinstance(given, Input):
-            return self._host.offer_event(given)
-        if isinstance(given, Mapping):
-            given = orjson.dumps(given)
-        return self._host.offer_line(given.encode() if isinstance(given, str) else given)
+        return self._host.offer(given if isinstance(given, Input) else _line(given))
 
     async def _commit(self) -> None:
         while self._waiting:

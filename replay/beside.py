@@ -10,55 +10,34 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from margin_stream.core.account_fold import Emitted
 from margin_stream.core.system import System
 from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
 from margin_stream.journal import log as logs
+from margin_stream.journal.layout import RecordedDigest
 from margin_stream.journal.records import Cut
+from replay.comparison import Comparison, Replayed
 from replay.reader import EVERYTHING, StoreReader, fold_prefix
-from replay.replaying import Difference, EffectsDigest, Replayed, compare_digests, concluded, differing
-from schemas.effects import decode_effect
 
 PAUSE_S = 0.05
 
 
 class _Log:
-    """The effects of one log: what was computed and is not recorded yet, and what is recorded and not computed yet."""
+    """The recorded effects of one log, as far as they are read."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
-        self.computed: deque[Emitted] = deque()
-        self.recorded: deque[bytes] = deque()
+        self._number = number
+        self._recorded: deque[bytes] = deque()
         self._cut: Cut = logs.START
 
-    def read(self, reader: StoreReader, whole: EffectsDigest) -> None:
-        """Take what was recorded since, and compare as far as both sides are.
-
-        Raises:
-            Difference: an effect was recorded otherwise.
-        """
-        for cut, effects in reader.effects_behind(self.number, self._cut):
+    def read(self, reader: StoreReader) -> None:
+        """Read what was recorded since."""
+        for cut, effects in reader.effects_behind(self._number, self._cut):
             self._cut = cut
-            self.recorded.extend(effects)
-            self.compare(whole)
+            self._recorded.extend(effects)
 
-    def compare(self, whole: EffectsDigest) -> None:
-        """Compare as far as both sides are."""
-        computed, recorded = self.computed, self.recorded
-        while computed and recorded:
-            effect, found = computed.popleft(), recorded.popleft()
-            if effect.data != found:
-                raise differing(effect, found)
-            whole.add(found, effect.group)
-
-    def ended(self) -> None:
-        """Raise ``Difference`` where one side has more than the other."""
-        if self.computed:
-            effect = self.computed[0]
-            raise Difference(f"position {effect.position}: {effect.group}/{effect.number} is recomputed, the record has ended")
-        if self.recorded:
-            found = decode_effect(self.recorded[0])
-            raise Difference(f"position {found.position}: {found.id} ({type(found).__name__}) is recorded and not recomputed")
+    def following(self) -> bytes | None:
+        """Return the next effect, None where none is read."""
+        return self._recorded.popleft() if self._recorded else None
 
 
 def replay_beside(path: Path, more: Callable[[], bool], *, engine: EngineName = DEFAULT) -> Replayed:
@@ -77,56 +56,38 @@ def replay_beside(path: Path, more: Callable[[], bool], *, engine: EngineName = 
         StoreMissing, CorruptManifest, CorruptLog, Fault: as ``replay``.
     """
     reader = StoreReader(path)
-    system = System(reader.partitions, **drive_of(engine)._asdict(), engine=reader.engine_version)
+    system = System(reader.partitions, **drive_of(engine)._asdict(), rules_version=reader.rules_version)
     held = [_Log(number) for number in range(reader.partitions + 1)]
-    whole = EffectsDigest()
-    record = effects = 0
-    difference: str | None = None
-
-    def compare_at_checkpoint() -> None:
-        for entry in reversed(reader.recorded):
-            if entry.position < system.position:
-                return
-            if entry.position == system.position:
-                compare_digests(system, entry.state, entry.effects)
-                return
-
+    comparison = Comparison(system, [log.following for log in held], live=True)
+    record = 0
     last = False
     while not last:
         last = not more()
         reader = reader.again()
-        if difference is None and record:
-            try:
-                compare_at_checkpoint()
-            except Difference as found:
-                difference = str(found)
+        if record:
+            comparison.compare_digests(_at(reader, system.position))
         before = record
         for parts in fold_prefix(system, reader.items(before), EVERYTHING):
             record += 1
-            effects += sum(map(len, parts))
-            if difference is not None:
-                continue
-            try:
-                for log, part in zip(held, parts, strict=True):
-                    log.computed.extend(part)
-                    log.compare(whole)
-                compare_at_checkpoint()
-            except Difference as found:
-                difference = str(found)
-        if difference is None:
-            try:
-                for log in held:
-                    log.read(reader, whole)
-                    if last:
-                        log.ended()
-            except Difference as found:
-                difference = str(found)
+            comparison.take(parts)
+            comparison.compare_digests(_at(reader, system.position))
+        for log in held:
+            log.read(reader)
+        comparison.compare()
         if record == before and not last:
             time.sleep(PAUSE_S)
-    digests = system.digests()
-    at_end = next((entry for entry in reader.recorded if entry.position == system.position), None)
-    if difference is None and at_end is None:
-        difference = f"no digests are recorded at position {system.position}, where the journal ends: the writer did not close the store"
-    return concluded(
-        digests, at_end, whole.hexdigest(), difference, events=system.position, effects=effects, until=reader.recorded_position
-    )
+    comparison.end(system.position)
+    at_end = _at(reader, system.position)
+    if at_end is None and comparison.difference is None:
+        comparison.difference = (
+            f"no digests are recorded at position {system.position}, where the journal ends: the writer did not close the store"
+        )
+    return comparison.conclude(at_end, comparison.book.hexdigest(), reader.recorded_position)
+
+
+def _at(reader: StoreReader, position: int) -> RecordedDigest | None:
+    """Return the digests recorded at a position, if any were."""
+    for entry in reversed(reader.recorded):
+        if entry.position <= position:
+            return entry if entry.position == position else None
+    return None

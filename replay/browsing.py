@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from schemas.binary import JournalItem
 from schemas.effects import InputRefused, decode_effect
 from schemas.inputs import Input, name_of
 from schemas.ndjson import encode_line, to_mapping
-from schemas.records import LINE
+from schemas.records import LINE, readable
 from schemas.refusals import ADVICE, Refusal
 
 POLL_S = 0.2
@@ -39,20 +38,21 @@ def numbered_items(
     if not reader.repeats:
         for record in reader.items(after_record):
             for item in record.items:
-                for single in singles_of(item, reader.engine_version):
+                for single in singles_of(item, reader.rules_version):
                     position += 1
                     yield position, record.number, single
         return
-    intake = numbering or System(1, engine=reader.engine_version)
+    intake = numbering or System(1, rules_version=reader.rules_version)
     for record in reader.items(after_record):
         for item in record.items:
-            for single in singles_of(item, intake.intake.market.engine_version, lines=True):
+            for single in singles_of(item, intake.intake.market.rules_version, lines=True):
                 before = intake.position
-                counts = intake.offer(single)
+                counts = intake.admission.item(single)
                 if intake.position == before:
                     continue
                 if counts.refused and isinstance(single, Input):
-                    single = LINE + encode_line(single).rstrip()
+                    # Kept as the bytes that came.
+                    single = item if isinstance(item, bytes) and item[:1] == LINE else LINE + encode_line(single).rstrip()
                 yield intake.position, record.number, single
         intake.intake.take()
 
@@ -62,14 +62,7 @@ def describe_item(position: int, item: JournalItem) -> dict[str, Any]:
     if isinstance(item, Input):
         return {"position": position, **to_mapping(item)}
     assert isinstance(item, bytes)
-    return {"position": position, "type": "refused", **_raw(item[1:])}
-
-
-def _raw(data: bytes) -> dict[str, Any]:
-    try:
-        return {"raw": data.decode()}
-    except UnicodeDecodeError:
-        return {"raw_base64": base64.b64encode(data).decode()}
+    return {"position": position, "type": "refused", **readable(item)}
 
 
 def events(
@@ -78,7 +71,7 @@ def events(
     """Yield the journal's items, perhaps of one account or one type, and perhaps wait for more."""
     record = position = last_record = 0
     reader = source_of(place)
-    numbering = System(1, engine=reader.engine_version)
+    numbering = System(1, rules_version=reader.rules_version)
     while True:
         for here, at_record, item in numbered_items(reader, record, position, numbering):
             position, last_record = here, at_record
@@ -99,7 +92,7 @@ def events(
 def effects(place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0) -> Iterator[dict[str, Any]]:
     """Yield effects by position, recomputed as far as they are not recorded yet."""
     reader = source_of(place)
-    system = System(reader.partitions, engine=reader.engine_version)
+    system = System(reader.partitions, rules_version=reader.rules_version)
     recorded_position = reader.recorded_position
     rows: list[tuple[int, str, int, dict[str, Any]]] = []
 
@@ -146,7 +139,7 @@ def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
         if name in effect:
             view[name] = effect[name]
     view["advice"] = ADVICE[reason]
-    return view | (_raw(item[1:]) if isinstance(item, bytes) else {"event": to_mapping(item)})  # type: ignore[arg-type]
+    return view | (readable(item) if isinstance(item, bytes) else {"event": to_mapping(item)})  # type: ignore[arg-type]
 
 
 def quarantined(place: Place, identifier: str) -> dict[str, Any]:
@@ -166,7 +159,7 @@ def quarantined(place: Place, identifier: str) -> dict[str, Any]:
 def _detail(place: Place, position: int) -> str:
     """Fold up to the item once more: the intake says what was wrong with it."""
     reader = source_of(place)
-    system = System(reader.partitions, only="", engine=reader.engine_version)
+    system = System(reader.partitions, only="", rules_version=reader.rules_version)
     for _ in fold_prefix(system, reader.items(), Until(position=position)):
         pass
     last = system.intake.last_refusal

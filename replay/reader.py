@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from margin_stream.core.account_fold import Emitted
+from margin_stream.core.effect_book import Emitted
 from margin_stream.core.system import System
 from margin_stream.journal import log as logs
 from margin_stream.journal.ending import durable_cut
@@ -54,7 +54,7 @@ class Source(Protocol):
     """A store open for reading, whatever it lies on."""
 
     partitions: int
-    engine_version: int
+    rules_version: int
     """With which the store began."""
     repeats: bool
     """The journal may hold inputs more than once, so its items do not count positions."""
@@ -128,7 +128,7 @@ class StoreReader:
         self.recorded = [_decoded(_recorded.decode, digests, record) for record in logs.read(digests, self.manifest.identity)]
         self.durable = durable_cut(self.layout.journal, self.manifest.identity)
         self.partitions = self.manifest.partitions
-        self.engine_version = self.manifest.engine_version
+        self.rules_version = self.manifest.rules_version
         self.last_record = self.durable.number
         self._cut = logs.START
         """Where a record that was read last, or that a checkpoint stands at, ends: reading goes on from there."""
@@ -192,13 +192,11 @@ class StoreReader:
                 if not all(self.layout.table(name).exists() for name in names):
                     return None
                 tables = [Table(self.layout.table(name), read_only=True) for name in names]
-                loaded = checkpoints.load_intake(tables[0], self.manifest.partitions)
-                if loaded is None:
+                system = System(self.manifest.partitions, rules_version=self.manifest.rules_version)
+                marker, *others = (checkpoints.load(table, folds) for table, folds in zip(tables, system.sets, strict=True))
+                if marker is None:
                     return None
-                system = System(self.manifest.partitions, engine=self.manifest.engine_version)
-                system.intake, marker = loaded
-                for table, fold in zip(tables[1:], system.partitions, strict=True):
-                    own = checkpoints.load_partition(table, fold)
+                for own in others:
                     if own is None or own.position < marker.position or own.journal.number > self.durable.number:
                         raise Distrusted("not one cut")
                 self._cut = marker.journal
@@ -217,13 +215,13 @@ def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Itera
         ended = False
         for item in record.items:
             if until == EVERYTHING:
-                system.offer(item)
+                system.admission.item(item)
                 continue
-            for single in singles_of(item, system.intake.market.engine_version, lines=True):
+            for single in singles_of(item, system.intake.market.rules_version, lines=True):
                 if until.before(single, system) or (until.position is not None and system.position >= until.position):
                     ended = True
                     break
-                system.offer(single)
+                system.admission.item(single)
             if ended:
                 break
         yield system.fold()
@@ -231,17 +229,17 @@ def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Itera
             return
 
 
-def singles_of(item: JournalItem, engine: int, *, lines: bool = False) -> list[JournalItem]:
+def singles_of(item: JournalItem, rules_version: int, *, lines: bool = False) -> list[JournalItem]:
     """Return an item as single ones: ticks in columns one by one, a raw msgpack item decoded where it can be.
 
     Args:
         item: of a journal.
-        engine: the engine version that reads it.
+        rules_version: that reads it.
         lines: decode raw lines too (in a store's folder, these are inputs that were refused).
     """
     if isinstance(item, bytes) and (lines or item[:1] == ITEM):
         try:
-            item = decode_raw(item, engine)
+            item = decode_raw(item, rules_version)
         except RefusedInput:
             return [item]
     return list(ticks_of(item)) if isinstance(item, TickColumns) else [item]

@@ -63,7 +63,7 @@ class _Attempt:
         self._manifest = manifest
         self._recorded = recorded
         self._problems: list[tuple[Path, str]] = []
-        self._system = System(manifest.partitions, engine=manifest.engine_version)
+        self._system = System(manifest.partitions, rules_version=manifest.rules_version)
         self._compared: dict[tuple[Path, Cut], CorruptLog | None] = {}
 
     def check(self) -> TableChecks:
@@ -103,13 +103,9 @@ class _Attempt:
         marker: Marker | None = None
         try:
             table = Table(path, read_only=True)
+            marker = checkpoints.load(table, self._system.sets[place])
             if place == 0:
-                loaded = checkpoints.load_intake(table, self._manifest.partitions)
-                if loaded is not None:
-                    self._system.intake, marker = loaded
-                    self._check_identities(path)
-            else:
-                marker = checkpoints.load_partition(table, self._system.partitions[place - 1])
+                self._check_identities(path)
             if marker is None and self._recorded:
                 self._say(path, f"the table has no marker; {REBUILT}")
         except (Distrusted, TableError) as error:

@@ -8,12 +8,13 @@ from pathlib import Path
 import msgspec
 
 from margin_stream.core.checks import Fault
+from margin_stream.core.effect_book import EffectBook, group_of
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
 from margin_stream.journal.ending import durable_cut, find_end
 from margin_stream.journal.layout import CorruptManifest, Layout, Manifest, RecordedDigest, read_manifest
 from margin_stream.journal.records import HEADER, NO_CHAIN, CorruptLog, Cut, Record, read_head, read_header, segment_name, segments
-from replay.replaying import EffectsDigest, replay
+from replay.replaying import replay
 from replay.table_checks import check_tables
 from schemas.binary import decode_payload, item_count
 from schemas.effects import decode_effect
@@ -205,7 +206,7 @@ class _Inspector:
     def effects(self) -> None:
         """The recorded effects: their logs, and their digest at the last checkpoint."""
         upto = self._digests[-1] if self._digests else None
-        whole = EffectsDigest()
+        whole = EffectBook()
         sound = len(self._problems)
         for folder in self._layout.effects_logs(self._manifest.partitions):
             for record in self._records(folder):
@@ -214,7 +215,7 @@ class _Inspector:
                         effect = decode_effect(bytes(raw))
                         self.effect_count += 1
                         if upto is not None and effect.position <= upto.position:
-                            whole.add(bytes(raw))
+                            whole.add(group_of(effect), bytes(raw))
                 except msgspec.DecodeError as error:
                     path = folder / segment_name(record.cut.segment)
                     self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")

@@ -43,7 +43,7 @@ def system_at(place: Place, until: Until = EVERYTHING, *, account: str | None = 
     folded: accounts are independent of each other.
     """
     reader = source_of(place)
-    system, after = System(reader.partitions, only=account, engine=reader.engine_version), 0
+    system, after = System(reader.partitions, only=account, rules_version=reader.rules_version), 0
     if until == EVERYTHING:
         loaded = reader.from_checkpoint()
         if loaded is not None:
@@ -56,16 +56,16 @@ def system_at(place: Place, until: Until = EVERYTHING, *, account: str | None = 
     return system, tail
 
 
-def state_of(fold: AccountFold, account: str) -> dict[str, Any] | None:
-    """Return facts and derived figures of one account of a partition; None where it is not open."""
+def state_of(fold: AccountFold, account: str, position: int) -> dict[str, Any] | None:
+    """Return facts and derived figures of one account of a partition that stands at a position; None where it is not open."""
     found = fold.account(account)
     if found is None:
         return None
-    return {"position": fold.position, "time": _time(fold.market.clock_ns), **describe_account(fold, found)}
+    return {"position": position, "time": _time(fold.market.clock_ns), **describe_account(fold, found)}
 
 
 def _fold_of(system: System, account: str) -> AccountFold:
-    return system.partitions[partition_of(slot_of(account), len(system.partitions))]
+    return system.accounts[partition_of(slot_of(account), system.intake.partitions)]
 
 
 def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict[str, Any]:
@@ -76,10 +76,10 @@ def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict
     """
     system, _ = system_at(place, until, account=account)
     fold = _fold_of(system, account)
-    found = fold.account(account)
+    found = state_of(fold, account, system.position)
     if found is None:
         raise AccountUnknown(account, system.position)
-    return {"position": system.position, "time": _time(fold.market.clock_ns), **describe_account(fold, found)}
+    return found
 
 
 def describe_account(fold: AccountFold, account: Account) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def by_deadline(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def calls(place: Place, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING) -> list[dict[str, Any]]:
     """Return margin calls by deadline."""
     system, _ = system_at(place, until, account=account)
-    return by_deadline([row for fold in system.partitions for row in calls_of(fold, account=account, open_only=open_only)])
+    return by_deadline([row for fold in system.accounts for row in calls_of(fold, account=account, open_only=open_only)])
 
 
 def call_history(place: Place, call_id: str) -> dict[str, Any]:

@@ -70,17 +70,17 @@ def _decode_item(raw: msgspec.Raw) -> JournalItem:
             fields = _loose.decode(view)
             if not isinstance(fields, dict):
                 raise msgspec.ValidationError(f"Expected an item, got `{type(fields).__name__}`")
-            return event_of(fields, text_times=False)
+            return event_of(fields, text_times=False, rules_version=LATEST)
         except RefusedInput as refused:
             raise msgspec.DecodeError(refused.detail) from None
 
 
-def decode_foreign_item(data: bytes, engine: int = LATEST) -> AnyInput:
+def decode_foreign_item(data: bytes, rules_version: int) -> AnyInput:
     """Return the event of a msgpack map that another program wrote: any spelling of decimals and times that is allowed.
 
     Args:
         data: the item's bytes.
-        engine: the engine version that reads it.
+        rules_version: that reads it.
 
     Raises:
         RefusedInput: with reason, detail and field; never anything else.
@@ -97,7 +97,7 @@ def decode_foreign_item(data: bytes, engine: int = LATEST) -> AnyInput:
         raise RefusedInput(Refusal.DUPLICATE_KEY, "a key is given twice")
     if value.get("type") == TickColumns.__struct_config__.tag:
         raise RefusedInput(Refusal.BAD_VALUE, "ticks in columns whose columns do not fit each other")
-    return event_of({str(name): field for name, field in value.items()}, text_times=False, engine=engine)
+    return event_of({str(name): field for name, field in value.items()}, text_times=False, rules_version=rules_version)
 
 
 def _map_length(data: bytes) -> int:

@@ -58,18 +58,18 @@ class Shape(NamedTuple):
     quick: bool
     """Its only integers are source_seq and leverage, and nothing nests: the quick way of NDJSON may read it."""
 
-    def known(self, names: Iterable[str], engine: int) -> bool:
+    def known(self, names: Iterable[str], rules_version: int) -> bool:
         """Say whether an engine version knows the type and the fields."""
-        return self.type_since <= engine and all(self.since.get(name, 0) <= engine for name in names)
+        return self.type_since <= rules_version and all(self.since.get(name, 0) <= rules_version for name in names)
 
-    def knows(self, event: Input, engine: int) -> bool:
+    def knows(self, event: Input, rules_version: int) -> bool:
         """Say whether an engine version knows everything in an event, fields at their default left out."""
-        if engine >= LATEST:
+        if rules_version >= LATEST:
             return True
         defaults = {field.name: field.default for field in msgspec.structs.fields(self.kind)}
         given = [name for name in self.since if getattr(event, name) != defaults[name]]
-        words = all(choices.get(getattr(event, name), 0) <= engine for name, choices in self.words.items())
-        return words and self.known(given, engine)
+        words = all(choices.get(getattr(event, name), 0) <= rules_version for name, choices in self.words.items())
+        return words and self.known(given, rules_version)
 
 
 def _shape(kind: type[Input]) -> Shape:
@@ -148,12 +148,12 @@ def _find_float(value: object, path: str) -> tuple[str, str] | None:
     return None
 
 
-def shape_of(tag: object, engine: int = LATEST) -> Shape:
+def shape_of(tag: object, rules_version: int) -> Shape:
     """Return the shape that a ``type`` names, newest version if it names none.
 
     Args:
         tag: the value of ``type``.
-        engine: the engine version that reads it.
+        rules_version: that reads it.
 
     Raises:
         RefusedInput: TYPE_MISSING or UNKNOWN_TYPE.
@@ -161,18 +161,18 @@ def shape_of(tag: object, engine: int = LATEST) -> Shape:
     if tag is None:
         raise RefusedInput(Refusal.TYPE_MISSING, 'the event has no "type"', "type")
     shape = SHAPES.get(tag) if isinstance(tag, str) else None
-    if shape is None or shape.type_since > engine:
+    if shape is None or shape.type_since > rules_version:
         raise RefusedInput(Refusal.UNKNOWN_TYPE, f"type: {str(tag)[:60]!r} is unknown; known are {', '.join(KNOWN_NAMES)}", "type")
     return shape
 
 
-def event_of(fields: Mapping[str, Any], *, text_times: bool, engine: int = LATEST) -> AnyInput:
+def event_of(fields: Mapping[str, Any], *, text_times: bool, rules_version: int) -> AnyInput:
     """Return the typed event of a loose mapping; the refusals are in order of precedence.
 
     Args:
         fields: keys and values as parsed, ``type`` among them.
         text_times: times must be text (NDJSON), integers are for msgpack only.
-        engine: the engine version that reads it; what only a later one knows is refused.
+        rules_version: that reads it; what only a later one knows is refused.
 
     Raises:
         RefusedInput: with reason, detail and field.
@@ -180,12 +180,12 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool, engine: int = LATES
     tag = fields.get("type")
     if isinstance(tag, str) and tag in UPCASTERS:
         tag, fields = upcast(tag, fields)
-    shape = shape_of(tag, engine)
+    shape = shape_of(tag, rules_version)
     found = _find_float(fields, "")
     if found is not None:
         path, text = found
         raise RefusedInput(Refusal.FLOAT_NOT_ALLOWED, f'{path}: the number {text[:40]} is a float; quote it: "{text[:40]}"', path)
-    unknown = sorted(str(name) for name in fields if name not in shape.fields or shape.since.get(name, 0) > engine)
+    unknown = sorted(str(name) for name in fields if name not in shape.fields or shape.since.get(name, 0) > rules_version)
     if unknown:
         raise RefusedInput(Refusal.UNKNOWN_FIELD, f"{unknown[0]}: {name_of(shape.kind)} has no such field", unknown[0])
     for name in shape.required:
@@ -203,8 +203,10 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool, engine: int = LATES
             values[name] = time_field(values[name], name)
     for name, words in shape.words.items():
         word = values.get(name)
-        if isinstance(word, str) and words.get(word, 0) > engine:
-            raise RefusedInput(Refusal.BAD_VALUE, f"{name}: {word!r} needs engine version {words[word]}; this store has {engine}", name)
+        if isinstance(word, str) and words.get(word, 0) > rules_version:
+            raise RefusedInput(
+                Refusal.BAD_VALUE, f"{name}: {word!r} needs engine version {words[word]}; this store has {rules_version}", name
+            )
     try:
         return msgspec.convert(values, shape.kind)  # type: ignore[return-value]
     except msgspec.ValidationError as error:

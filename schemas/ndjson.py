@@ -28,22 +28,22 @@ _loads = orjson.loads
 _convert = msgspec.convert
 
 
-def decode_line(line: bytes, engine: int = LATEST) -> AnyInput:
+def decode_line(line: bytes, rules_version: int) -> AnyInput:
     """Return the event of one NDJSON line (without its line end), as an engine version reads it.
 
     Raises:
         RefusedInput: with reason, detail and field; never anything else.
     """
     try:
-        event = _decode_quickly(line, engine)
+        event = _decode_quickly(line, rules_version)
         if event is not None:
             return event
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
-    return _decode_carefully(line, engine)
+    return _decode_carefully(line, rules_version)
 
 
-def _decode_quickly(line: bytes, engine: int) -> AnyInput | None:
+def _decode_quickly(line: bytes, rules_version: int) -> AnyInput | None:
     """Return the event of a line as most are; None, or any of four errors, where it takes the careful way.
 
     Without a handler of its own: where no memory is left, CPython turns in a circle as it leaves one that lies far behind a function's begin.
@@ -62,7 +62,7 @@ def _decode_quickly(line: bytes, engine: int) -> AnyInput | None:
         and len(line) <= LINE_LIMIT
         and type(fields["source_seq"]) is int
         and type(fields.get("leverage", 0)) is int
-        and (engine >= LATEST or shape.known(fields, engine))
+        and (rules_version >= LATEST or shape.known(fields, rules_version))
     ):
         for name in shape.times:
             if name in fields:
@@ -78,7 +78,7 @@ def _decode_quickly(line: bytes, engine: int) -> AnyInput | None:
     return None
 
 
-def _decode_carefully(line: bytes, engine: int) -> AnyInput:
+def _decode_carefully(line: bytes, rules_version: int) -> AnyInput:
     if len(line) > LINE_LIMIT:
         raise RefusedInput(Refusal.TOO_LONG, f"the line has {len(line)} bytes, the limit is {LINE_LIMIT}")
     try:
@@ -92,7 +92,7 @@ def _decode_carefully(line: bytes, engine: int) -> AnyInput:
         raise RefusedInput(Refusal.NOT_JSON, "a \\u escape is half of a surrogate pair")
     if not isinstance(value, dict):
         raise RefusedInput(Refusal.NOT_AN_OBJECT, f"expected an object, got {type(value).__name__}")
-    return event_of(value, text_times=True, engine=engine)
+    return event_of(value, text_times=True, rules_version=rules_version)
 
 
 def _loaded(text: str) -> object:

@@ -8,6 +8,7 @@ A *raw item* is the bytes of one item with a mark in front: ``L`` for a line of 
 
 from __future__ import annotations
 
+from base64 import b64encode
 from io import BytesIO
 
 import msgspec
@@ -16,9 +17,9 @@ from schemas.binary import ITEM_LIMIT, canonical_bytes, decode_foreign_item
 from schemas.columns import TickColumns, unpack
 from schemas.decimals import EXPONENT_LIMIT, DecimalError, canonical
 from schemas.engines import LATEST
-from schemas.inputs import INPUT_TYPES, AnyInput, tag_of
+from schemas.inputs import INPUT_TYPES, AnyInput, Input, tag_of
 from schemas.mapping import SHAPES
-from schemas.ndjson import clipped, decode_line, read_lines
+from schemas.ndjson import clipped, decode_line, encode_line, read_lines
 
 LINE = b"L"
 """Mark of an NDJSON line."""
@@ -68,14 +69,14 @@ def _clipped_item(data: bytes) -> bytes:
     return data if len(data) <= ITEM_LIMIT else data[: ITEM_LIMIT + 1]
 
 
-def decode_raw(raw: bytes, engine: int = LATEST) -> AnyInput | TickColumns:
-    """Return the event, or the ticks in columns, of a raw item, as an engine version reads it.
+def decode_raw(raw: bytes, rules_version: int) -> AnyInput | TickColumns:
+    """Return the event, or the ticks in columns, of a raw item, as a rules version reads it.
 
     Raises:
         RefusedInput: with reason, detail and field; never anything else.
     """
     if raw[:1] == LINE:
-        return decode_line(raw[1:], engine)
+        return decode_line(raw[1:], rules_version)
     data = raw[1:]
     try:
         event: AnyInput | TickColumns = _quick.decode(data)
@@ -89,12 +90,45 @@ def decode_raw(raw: bytes, engine: int = LATEST) -> AnyInput | TickColumns:
                 decimals is not None
                 and canonical_bytes(event) == data
                 and all(_canonical(getattr(event, name)) for name in decimals)
-                and (engine >= LATEST or SHAPES[tag_of(type(event))].knows(event, engine))
+                and (rules_version >= LATEST or SHAPES[tag_of(type(event))].knows(event, rules_version))
             ):
                 return event
     except (msgspec.DecodeError, RecursionError, ValueError):
         pass
-    return decode_foreign_item(data, engine)
+    return decode_foreign_item(data, rules_version)
+
+
+def readable(raw: bytes) -> dict[str, str]:
+    """Return the bytes of a raw item as a JSON object shows them: ``raw`` where they are text, else ``raw_base64``.
+
+    An item in canonical form stands for a line, byte for byte (``compact``): it is shown as that line.
+    """
+    data = raw[1:]
+    if raw[:1] == ITEM:
+        try:
+            event = _quick.decode(data)
+            if isinstance(event, Input) and canonical_bytes(event) == data:
+                return {"raw": encode_line(event).rstrip().decode()}
+        except (msgspec.DecodeError, RecursionError, ValueError):
+            pass
+    try:
+        return {"raw": data.decode()}
+    except UnicodeDecodeError:
+        return {"raw_base64": b64encode(data).decode()}
+
+
+def compact(line: bytes, rules_version: int) -> AnyInput | None:
+    """Return the event of a line that can be given back from the event byte for byte; None where it must travel as it came.
+
+    Args:
+        line: of NDJSON, clipped, without its line end.
+        rules_version: with which the store that it goes to began: what that version refuses must be refused by its bytes.
+
+    Raises:
+        RefusedInput: the line cannot be decoded.
+    """
+    event = decode_line(line, rules_version)
+    return event if encode_line(event)[:-1] == line else None
 
 
 def _canonical(pair: tuple[int, int] | None) -> bool:

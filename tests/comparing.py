@@ -10,6 +10,7 @@ import msgspec
 from margin_stream.core.system import System
 from replay.views import describe_account
 from schemas.effects import InputRefused, decode_effect
+from schemas.engines import LATEST
 from tests.oracle.usdm_oracle import Oracle, run_beside, said_by
 
 Said = tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, Any]]]
@@ -18,9 +19,9 @@ Said = tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, An
 
 def engine_says(lines: list[bytes]) -> Said:
     """Return effects without intake, refusals as (position, reason), and facts as the oracle writes them."""
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     for line in lines:
-        system.offer_line(line)
+        system.admission.line(line)
     decoded = [decode_effect(row[3]) for row in sorted((row for part in system.fold() for row in part), key=lambda row: row[:3])]
     effects: list[dict[str, Any]] = []
     refusals = []
@@ -31,7 +32,7 @@ def engine_says(lines: list[bytes]) -> Said:
             fields = json.loads(msgspec.json.encode(effect))
             fields["type"] = fields["type"].rpartition(".v")[0]
             effects.append(fields)
-    fold = system.partitions[0]
+    fold = system.accounts[0]
     return effects, refusals, {account.id: facts_of(describe_account(fold, account)) for account in fold.accounts()}
 
 

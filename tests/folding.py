@@ -13,6 +13,7 @@ import pytest
 
 from margin_stream.core.system import Digests, System
 from margin_stream.core.watching import Watch
+from schemas.engines import LATEST
 
 DATA = Path(os.environ.get("MARGIN_STREAM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -41,7 +42,7 @@ def fold(
         watch: makes another watch than price boxes.
         extra: at random places every account is evaluated once more, which must say nothing.
     """
-    system = System(partitions, boxes=boxes, watch=watch)
+    system = System(partitions, boxes=boxes, watch=watch, rules_version=LATEST)
     rows: list[tuple[int, str, int, bytes]] = []
 
     def take() -> None:
@@ -49,12 +50,12 @@ def fold(
             rows.extend(part)
 
     for line in lines:
-        system.offer_line(line)
+        system.admission.line(line)
         if cuts is not None and cuts.randrange(7) == 0:
             take()
         if extra is not None and extra.randrange(9) == 0:
             take()
-            for part in system.partitions:
+            for part in system.accounts:
                 assert part.rest_all() == []
     take()
     rows.sort(key=lambda row: row[:3])

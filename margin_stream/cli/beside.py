@@ -12,7 +12,7 @@ import msgspec
 
 from margin_stream.engine.choosing import EngineName
 from replay.beside import replay_beside
-from replay.replaying import Replayed
+from replay.comparison import Replayed
 
 
 class BesideFailed(Exception):

@@ -229,7 +229,7 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
     source = source_of(paths[0])
     for record in source.items():
         for item in record.items:
-            for single in singles_of(item, source.engine_version):
+            for single in singles_of(item, source.rules_version):
                 if isinstance(single, bytes):
                     if single[:1] == LINE:
                         write(single[1:] + b"\n")

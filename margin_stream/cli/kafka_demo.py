@@ -98,7 +98,7 @@ def main() -> int:
         steps.done(f"the embedded host says: state {expected.state[:16]}..., effects {expected.effects[:16]}...")
 
         with Client(address.servers) as client:
-            produce(client, address, records_of(lines[: len(lines) // 2]))
+            produce(client, address, records_of(lines[: len(lines) // 2], manifest.rules_version))
         time.sleep(1)
         workers.kill_one()
         steps.done("half of the day is sent; a worker killed with -9 at its work")
@@ -108,7 +108,7 @@ def main() -> int:
         broker.start()
         steps.done("the broker killed with -9, and started again")
         with Client(address.servers) as client:
-            produce(client, address, records_of(lines[len(lines) // 3 :]))
+            produce(client, address, records_of(lines[len(lines) // 3 :], manifest.rules_version))
             end = client.end(address.topics.inputs)
             steps.done("the rest is sent, a sixth of the day a second time")
             reader = DigestReader(client, address, manifest)

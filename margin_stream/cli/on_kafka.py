@@ -20,7 +20,8 @@ from cyclopts import Parameter
 from margin_stream.cli.failing import failure, report
 from margin_stream.cli.output import DONE, Common, OnStore, say, show, show_rows
 from margin_stream.cli.usage import UsageError, WrongKindOfStore
-from margin_stream.core.system import Counts, Digests, System
+from margin_stream.core.admission import Counts
+from margin_stream.core.system import Digests, System
 from margin_stream.host.lock import Lock
 from margin_stream.kafka import asking, making
 from margin_stream.kafka.client import Client
@@ -270,7 +271,7 @@ def ingest(
         before = None
         if wait and alive():
             before = await_folded(reader, before_end - 1, alive) if before_end else None
-        produce(client, address, records_of(lines, refused), sent=progress, stop=stop)
+        produce(client, address, records_of(lines, manifest.rules_version, refused), sent=progress, stop=stop)
         if not wait:
             return None
         end = client.end(address.topics.inputs)
@@ -287,12 +288,12 @@ def ingest(
 
 def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingested:
     reader = KafkaReader(client, address)
-    system = System(reader.partitions, engine=reader.engine_version)
+    system = System(reader.partitions, rules_version=reader.rules_version)
     counts = Counts()
     effects = 0
     for record in reader.items():
         for item in record.items:
-            offered = system.offer(item)
+            offered = system.admission.item(item)
             if record.number > before_end:
                 counts = counts.plus(offered)
         said = sum(map(len, system.fold()))

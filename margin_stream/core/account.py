@@ -10,7 +10,6 @@ import msgspec
 
 from margin_stream.core.calls import Call
 from margin_stream.core.checks import check
-from margin_stream.core.digests import NO_CHAIN
 from margin_stream.core.directory import Directory
 from margin_stream.core.pocket import NEVER, Level, Pocket
 from margin_stream.core.positions import Position, position_key
@@ -23,18 +22,11 @@ POCKET_LAYOUT = 3
 WIDE_POCKET_LAYOUT = 4
 """The same, with an integer beyond 64 bits."""
 
-ROW_HEADS = frozenset(
-    bytes((0xDC, 0, size, layout))
-    for size, layouts in ((17, (ROW_LAYOUT, WIDE_LAYOUT)), (20, (POCKET_LAYOUT, WIDE_POCKET_LAYOUT)))
-    for layout in layouts
-)
-"""What a row begins with: a msgpack array of its size, then its layout."""
-
 
 class Account(Pocket):
     """One account (and margin group, until regrouping exists). The account itself is its cross pocket."""
 
-    __slots__ = ("base", "chain", "contacts", "desk", "effect_count", "id", "liquidation_count", "pockets", "profile")
+    __slots__ = ("base", "contacts", "desk", "effect_count", "id", "liquidation_count", "pockets", "profile")
 
     def __init__(self, identifier: str, base: int, profile: str, desk: str, contacts: list[str]) -> None:
         super().__init__()
@@ -46,7 +38,7 @@ class Account(Pocket):
         self.liquidation_count = 0
         """Demands of all pockets."""
         self.effect_count = 0
-        self.chain = NO_CHAIN
+        """Effects of the account fold."""
         self.pockets: dict[str, Pocket] = {}
         """Isolated pockets, always in order of name."""
 
@@ -166,8 +158,8 @@ def _widened(value: Any) -> Any:
     return value
 
 
-def unpacked(row: bytes, chain: bytes, directory: Directory) -> Account:
-    """Return the account of a packed row and its effect chain."""
+def unpacked(row: bytes, directory: Directory) -> Account:
+    """Return the account of a packed row."""
     layout = row[_LAYOUT_AT]
     check(ROW_LAYOUT <= layout <= WIDE_POCKET_LAYOUT, "an account row has a known layout", layout=layout)
     fields: Any = _decode(row) if layout < POCKET_LAYOUT else _decode_pockets(row)
@@ -195,7 +187,6 @@ def unpacked(row: bytes, chain: bytes, directory: Directory) -> Account:
             account.hold(base.number, quantity * 10 ** (base.scale - instrument.quantity_scale))
     account.unvalued = [(asset, before, amount, call) for asset, before, amount, call in fields[15]]
     account.effect_count = fields[16]
-    account.chain = chain
     if layout >= POCKET_LAYOUT:
         account.liquidation_number = fields[17]
         _fill_perpetuals(account, fields[18])

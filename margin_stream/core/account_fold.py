@@ -10,13 +10,16 @@ from __future__ import annotations
 import heapq
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, assert_never
+from hashlib import sha256
+from typing import Any, assert_never
 
 from margin_stream.core import lifecycle
 from margin_stream.core.account import Account, unpacked
 from margin_stream.core.booking import book_funding, book_move, book_perpetual, book_spot, integer, sweep
 from margin_stream.core.checks import check
-from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, effect_leaf, leaf, slot_of
+from margin_stream.core.digests import MODULUS, leaf, pack_sums, slot_of
+from margin_stream.core.effect_book import EffectBook, Emitted
+from margin_stream.core.fold import FoldBase
 from margin_stream.core.market import Market
 from margin_stream.core.model import Profile, SaleLeg, Truth
 from margin_stream.core.pocket import Pocket
@@ -24,7 +27,6 @@ from margin_stream.core.positions import SIDES, split_key
 from margin_stream.core.routed import (
     Activated,
     AnyRouted,
-    Batch,
     Changed,
     Clocked,
     EngineMoved,
@@ -41,45 +43,41 @@ from schemas import effects
 from schemas.binary import encode
 from schemas.decimals import format_scaled
 from schemas.effects import AccountEffect
-from schemas.engines import LATEST
 
 UNPACKED_LIMIT = 8192
 """So many accounts are kept unpacked; the oldest quarter is packed when there are more."""
 
 
-NO_HEAD = (0, NO_CHAIN)
+MARKET = b"\0market"
+"""The key of the row that holds the market; it sorts before every account."""
 
 
-class Emitted(NamedTuple):
-    """An effect as the fold says it."""
-
-    position: int
-    group: str
-    number: int
-    data: bytes
-    """Canonical bytes."""
-
-
-class AccountFold:
+class AccountFold(FoldBase):
     """One partition's accounts."""
 
-    def __init__(self, *, boxes: bool = True, only: str | None = None, engine: int = LATEST, watch: Watch | None = None) -> None:
+    name = "accounts"
+    reads = (Marked, Traded, Moved, Clocked, Opened, Changed, Listed, Activated, Funded, EngineMoved)
+
+    def __init__(
+        self, book: EffectBook, *, rules_version: int, boxes: bool = True, only: str | None = None, watch: Watch | None = None
+    ) -> None:
         """
         Args:
-            engine: the engine version that is in force at the start.
+            book: that it emits into.
+            rules_version: that is in force at the start.
             boxes: drive ticks through price boxes; False is the plain way.
             watch: drive ticks through another watch.
             only: fold this account alone (to look at one account's past); every other is passed over.
         """
-        self.market = Market(engine)
+        self.market = Market(rules_version)
+        self.book = book
         self.position = 0
+        """Of the last item applied."""
         self._only = only
         self._watch: Watch | None = watch or (BoxWatch() if boxes else None)
         self._ids: list[str] = []
         self._number: dict[str, int] = {}
         self._rows: list[bytes] = []
-        self._heads: dict[int, tuple[int, bytes]] = {}
-        """Effect count and chain of the accounts that have effects, as of their packed row."""
         self._unpacked: dict[int, Account] = {}
         self._dirty: set[int] = set()
         self._changed: set[int] = set()
@@ -97,37 +95,15 @@ class AccountFold:
         self._overdue: dict[int, None] = {}
         """Accounts with a timer that is due but undecided; looked at again at every clock."""
         self.state_sums: dict[int, int] = {}
-        self.effect_sums: dict[int, int] = {}
-        self._out: list[Emitted] = []
-        self._item_start = 0
         self._corners = Corners()
         self.evaluations = 0
         """Valuations made since the start; not a fact."""
 
     # ---- the fold -------------------------------------------------------------------------------------------------
 
-    def apply(self, batch: Batch) -> list[Emitted]:
-        """Fold a batch and return its effects by (position, group, number).
-
-        Raises:
-            Fault: positions are not continuous, or the copy of the market differs from the intake's.
-        """
-        check(batch.previous == self.position, "batches follow each other", expected=self.position, got=batch.previous)
-        out: list[Emitted] = []
-        self._out = out
-        for item in batch.items:
-            self.position = item.position
-            self._item_start = len(out)
-            self._apply(item)
-            if len(out) - self._item_start > 1:
-                # An account's own effects are in order already; the sort is stable.
-                out[self._item_start :] = sorted(out[self._item_start :], key=_by_group)
-        self.position = batch.last
-        if batch.market_digest:
-            check(self.market.digest() == batch.market_digest, "a partition's market is the intake's", position=self.position)
-        return out
-
-    def _apply(self, item: AnyRouted) -> None:
+    def apply(self, item: AnyRouted) -> None:
+        """Fold one item."""
+        self.position = item.position
         match item:
             case Marked():
                 self._mark(item.instrument, item.price)
@@ -152,7 +128,7 @@ class AccountFold:
             case Funded():
                 self._fund(item)
             case EngineMoved():
-                self.market.engine_version = item.version
+                self.market.rules_version = item.version
             case _:
                 assert_never(item)
 
@@ -323,7 +299,7 @@ class AccountFold:
     def _account(self, number: int) -> Account:
         account = self._unpacked.get(number)
         if account is None:
-            account = unpacked(self._rows[number], self._heads.get(number, NO_HEAD)[1], self.market.directory)
+            account = unpacked(self._rows[number], self.market.directory)
             self._keep(number, account)
         return account
 
@@ -456,7 +432,6 @@ class AccountFold:
                     return False
             elif pocket.calm and profile.policy.calm.excess(figures.value, figures.debit) >= 0:
                 return True
-        effects_before = account.effect_count
         facts_before = (pocket.pending_since_ns, pocket.liquidating, pocket.suppressed, pocket.stale, pocket.level)
         guards_before, truths_before = pocket.guards, pocket.truths
         case = self._case(account, pocket, profile, valuation)
@@ -465,7 +440,7 @@ class AccountFold:
             lifecycle.demand_sale(case)
         if pocket is account:
             self._arm(number, account, profile)
-        if effects_before != account.effect_count or facts_before != (
+        if facts_before != (
             pocket.pending_since_ns,
             pocket.liquidating,
             pocket.suppressed,
@@ -513,12 +488,10 @@ class AccountFold:
             heapq.heappush(self._timers, (due_ns, number))
 
     def rest_all(self) -> list[Emitted]:
-        """Evaluate every account once more. At rest nothing comes of it; that is a law, and this is how it is tested."""
-        out: list[Emitted] = []
-        self._out = out
+        """Evaluate every account once more. At rest nothing is emitted; that is a law, and this is how it is tested."""
         for number in range(len(self._ids)):
             self._rest(number)
-        return out
+        return self.book.drain()
 
     # ---- price boxes ----------------------------------------------------------------------------------------------
 
@@ -555,16 +528,14 @@ class AccountFold:
     def _emit(self, account: Account, kind: type[AccountEffect], **fields: Any) -> None:
         account.effect_count += 1
         effect = kind(
-            id=f"{account.id}/{account.effect_count}",
+            id=f"{account.id}/{self.book.next_number(account.id)}",
             position=self.position,
             at_ns=self.market.clock_ns,
             account=account.id,
             currency=self.market.directory.assets[account.base].name,
             **fields,
         )
-        data = encode(effect)
-        account.chain = chained(account.chain, data)
-        self._out.append(Emitted(self.position, account.id, account.effect_count, data))
+        self.book.emit(self.position, account.id, encode(effect))
         self._dirty.add(self._number[account.id])
 
     def _pack(self, number: int) -> None:
@@ -573,28 +544,34 @@ class AccountFold:
         account = self._unpacked[number]
         row = account.packed()
         old_row = self._rows[number]
-        old_count, old_chain = self._heads.get(number, NO_HEAD)
         if row == old_row:
             return
         slot = slot_of(account.id)
         change = leaf(row) - (leaf(old_row) if old_row else 0)
         self.state_sums[slot] = (self.state_sums.get(slot, 0) + change) % MODULUS
-        if account.effect_count != old_count:
-            change = effect_leaf(account.id, account.effect_count, account.chain) - effect_leaf(account.id, old_count, old_chain)
-            self.effect_sums[slot] = (self.effect_sums.get(slot, 0) + change) % MODULUS
-            self._heads[number] = (account.effect_count, account.chain)
         self._rows[number] = row
         self._changed.add(number)
 
-    def flush(self) -> None:
-        """Bring all stored rows and the slot sums up to date."""
+    def sums(self) -> dict[int, int]:
+        """Return the sum of each slot's rows, brought up to date."""
         for number in sorted(self._dirty):
             self._pack(number)
+        return self.state_sums
 
-    def changed_rows(self) -> Iterator[tuple[str, bytes, bytes]]:
-        """Yield (account, row, chain) of what changed since the last ``mark_stored``, after ``flush``."""
+    def market_digest(self) -> bytes:
+        """Return the digest of the partition's copy of the market."""
+        return self.market.digest()
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 over market and slot sums."""
+        return sha256(self.market.digest() + pack_sums(self.sums())).digest()
+
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the market, and the row of each account that changed since the last ``mark_stored``."""
+        self.sums()
+        yield MARKET, self.market.packed()
         for number in sorted(self._changed):
-            yield self._ids[number], self._rows[number], self._heads.get(number, NO_HEAD)[1]
+            yield self._ids[number].encode(), self._rows[number]
 
     def mark_stored(self) -> None:
         """Take the changed rows for stored."""
@@ -605,7 +582,7 @@ class AccountFold:
         for number in range(len(self._ids)):
             account = self._unpacked.get(number)
             if account is None:
-                account = unpacked(self._rows[number], self._heads.get(number, NO_HEAD)[1], self.market.directory)
+                account = unpacked(self._rows[number], self.market.directory)
             yield account
 
     def account(self, identifier: str) -> Account | None:
@@ -624,22 +601,22 @@ class AccountFold:
         return len(self._ids)
 
     @property
-    def effects_total(self) -> int:
-        """Effects of all accounts since ever, after ``flush``."""
-        return sum(count for count, _ in self._heads.values())
-
-    @property
     def hot_count(self) -> int:
         """How many accounts are too close to a guard for a box."""
         return 0 if self._watch is None else self._watch.hot_count
 
-    def restore(self, market: Market, position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Set the whole state from a checkpoint: rows with their effect chains, in any order.
+    def restore(self, position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set the whole state from the row of the market and those of the accounts behind it.
 
         Slot sums are recomputed from the rows, so a digest over them confirms every byte.
         """
-        self.market = market
         self.position = position
+        given = iter(rows)
+        key, packed = next(given, (b"", b""))
+        if not key:
+            return
+        check(key == MARKET, "the row of the market comes first", key=key)
+        market = self.market = Market.unpacked(packed)
         self._corners.fit(market)
         if self._watch is not None:
             for number in range(1, len(market.prices)):
@@ -648,17 +625,14 @@ class AccountFold:
                     self._watch.place(number, market.prices[number])
         directory = market.directory
         holders = self._holders
-        state, effects_ = self.state_sums, self.effect_sums
-        for row, chain in rows:
+        state = self.state_sums
+        for _, row in given:
             number = len(self._ids)
-            account = unpacked(row, chain, directory)
+            account = unpacked(row, directory)
             identifier = account.id
             self._admit(identifier, row)
             slot = slot_of(identifier)
             state[slot] = state.get(slot, 0) + leaf(row)
-            if account.effect_count:
-                self._heads[number] = (account.effect_count, chain)
-                effects_[slot] = effects_.get(slot, 0) + effect_leaf(identifier, account.effect_count, chain)
             assets = account.balances if not account.pockets else dict.fromkeys(a for part in account.parts() for a in part.balances)
             for asset in assets:
                 held = holders.get(asset)
@@ -674,9 +648,8 @@ class AccountFold:
                 profile = market.profiles.get(account.profile)
                 if profile is not None:
                     self._arm(number, account, profile)
-        for sums in (state, effects_):
-            for slot in sums:
-                sums[slot] %= MODULUS
+        for slot in state:
+            state[slot] %= MODULUS
         if self._watch is not None:
             self._unwatched = True
 
@@ -687,10 +660,3 @@ def _reads(pocket: Pocket, instrument: int, routed: Sequence[int]) -> bool:
         if key >> 2 == instrument:
             return True
     return any(asset in pocket.balances for asset in routed)
-
-
-def _by_group(emitted: Emitted) -> str:
-    return emitted.group
-
-
-__all__ = ["AccountFold", "Emitted"]

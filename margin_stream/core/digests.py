@@ -56,3 +56,13 @@ def merged(parts: Iterable[Mapping[int, int]]) -> dict[int, int]:
         for slot, total in part.items():
             whole[slot] = (whole.get(slot, 0) + total) % MODULUS
     return whole
+
+
+def pack_sums(sums: Mapping[int, int]) -> bytes:
+    """Return slot sums as bytes: slot (2 bytes) and sum (32 bytes) of each slot that is not 0."""
+    return b"".join(slot.to_bytes(2, "big") + sums[slot].to_bytes(32, "big") for slot in sorted(sums) if sums[slot])
+
+
+def unpack_sums(data: bytes) -> dict[int, int]:
+    """Return the slot sums of ``pack_sums``."""
+    return {int.from_bytes(data[n : n + 2], "big"): int.from_bytes(data[n + 2 : n + 34], "big") for n in range(0, len(data), 34)}

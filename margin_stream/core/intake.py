@@ -6,16 +6,17 @@ inputs were sent and however records were cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from hashlib import sha256
 from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
-from margin_stream.core.account_fold import Emitted
-from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, leaf, partition_of, slot_of
+from margin_stream.core.checks import check
+from margin_stream.core.digests import MODULUS, leaf, partition_of, slot_of
 from margin_stream.core.directory import Instrument
+from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.identity import BLOCK, HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
 from margin_stream.core.market import Market
 from margin_stream.core.model import ParameterError, profile_of
@@ -88,10 +89,14 @@ class Entry(NamedTuple):
 class IntakeFold:
     """The intake of one store."""
 
-    def __init__(self, partitions: int, window: int = IDENTITY_WINDOW, engine: int = LATEST) -> None:
+    name = "intake"
+
+    def __init__(self, partitions: int, *, rules_version: int, window: int = IDENTITY_WINDOW) -> None:
         self.partitions = partitions
         self.window = window
-        self.market = Market(engine)
+        self.market = Market(rules_version)
+        self.book = EffectBook()
+        """Shared with the folds of the whole store."""
         self.position = 0
         self.accepted = 0
         self.refused = 0
@@ -108,13 +113,11 @@ class IntakeFold:
         self.undecodable: dict[bytes, None] = {}
         """SHA-256 of every input that could not be decoded."""
         self.undecodable_sum = 0
-        self.market_count, self.market_chain = 0, NO_CHAIN
-        self.intake_count, self.intake_chain = 0, NO_CHAIN
         self._entries: dict[Entry, Entry] = {}
         self._profile_bases: dict[str, tuple[int, int]] = {}
         self._previous = 0
         self._routed: list[list[AnyRouted]] = [[] for _ in range(partitions)]
-        self._emitted: list[Emitted] = []
+        self._whole: list[AnyRouted] = []
         self.new_accounts: list[str] = []
         self.new_undecodable: list[bytes] = []
 
@@ -163,7 +166,7 @@ class IntakeFold:
         self.position += 1
         self.refused += 1
         self.last_refusal = (refusal, detail)
-        self._say_intake(effects.InputRefused, reason=refusal.value, digest=digest.hex())
+        self._emit(effects.INTAKE_GROUP, effects.InputRefused, reason=refusal.value, digest=digest.hex())
         return REFUSED
 
     def is_known_undecodable(self, raw: bytes) -> bool:
@@ -230,7 +233,7 @@ class IntakeFold:
 
         Engine version 1 took it as it stands, and so refused a quote for the decimal places of its neighbour.
         """
-        if self.market.engine_version >= 2:
+        if self.market.rules_version >= 2:
             while exponent < 0 and mantissa and mantissa % 10 == 0:
                 mantissa //= 10
                 exponent += 1
@@ -243,18 +246,18 @@ class IntakeFold:
             return False
         return self._clock_refusal(event) is None
 
-    def take(self, *, market_digest: bool = False) -> tuple[list[Batch], list[Emitted]]:
-        """Return what was routed to each partition since the last time, and the intake's own effects; start anew.
+    def take(self, *, market_digest: bool = False) -> list[Batch]:
+        """Return what was routed since the last time, to the folds of the whole store and to each partition; start anew.
 
         Args:
             market_digest: let the partitions compare their copy of the market.
         """
         digest = self.market.digest() if market_digest else b""
-        batches = [Batch(self._previous, self.position, items, digest) for items in self._routed]
-        self._previous = self.position
+        batches = [Batch(self._previous, self.position, self._whole)]
+        batches += [Batch(self._previous, self.position, items, digest) for items in self._routed]
+        self._previous, self._whole = self.position, []
         self._routed = [[] for _ in range(self.partitions)]
-        emitted, self._emitted = self._emitted, []
-        return batches, emitted
+        return batches
 
     # ---- identity -------------------------------------------------------------------------------------------------
 
@@ -266,7 +269,7 @@ class IntakeFold:
             if book is not None:
                 content = content_hash(f"quote {sequence}".encode())
                 seen = book.look(sequence, content)
-                if seen is Seen.NOT_COMPARED and self.market.engine_version >= 2:
+                if seen is Seen.NOT_COMPARED and self.market.rules_version >= 2:
                     # Version 1 refused it anew each time that it came.
                     self.not_compared += 1
                     return None
@@ -309,7 +312,7 @@ class IntakeFold:
     def _refuse_identity(self, source: str, sequence: int, reason: Reason) -> None:
         self.refused += 1
         self.last_refusal = reason
-        self._say_intake(effects.InputRefused, reason=reason[0].value, source=source, source_seq=sequence)
+        self._emit(effects.INTAKE_GROUP, effects.InputRefused, reason=reason[0].value, source=source, source_seq=sequence)
 
     def _book_event(self, event: AnyInput) -> Reason | None:
         match event:
@@ -385,7 +388,7 @@ class IntakeFold:
 
     def _margin_refusal(self, event: PositionChanged, instrument: Instrument, entry: Entry) -> Reason | None:
         """Return why a trade does not fit the account's profile as it is in force, or None."""
-        if self.market.engine_version < 2:
+        if self.market.rules_version < 2:
             return None
         profile = self.market.profiles.get(entry.profile)
         why = "" if profile is None else profile.terms.refuses(instrument)
@@ -487,7 +490,8 @@ class IntakeFold:
         number = instrument.number
         if judged is not Quote.ACCEPTED:
             kind = effects.MarkReanchored if judged.marks else effects.MarkRefused
-            self._say_market(
+            self._emit(
+                effects.MARKET_GROUP,
                 kind,
                 instrument=instrument.name,
                 price=format_scaled(price, instrument.price_scale),
@@ -518,11 +522,12 @@ class IntakeFold:
             return reason
         activated, gone_stale = market.tick_clock(event.time)
         for profile in activated:
-            self._say_market(effects.ProfileTookEffect, profile=profile.name, version=profile.version)
+            self._emit(effects.MARKET_GROUP, effects.ProfileTookEffect, profile=profile.name, version=profile.version)
         for number in gone_stale:
             instrument = market.directory.instruments[number]
             assert instrument is not None
-            self._say_market(
+            self._emit(
+                effects.MARKET_GROUP,
                 effects.FeedWentStale,
                 instrument=instrument.name,
                 mark=format_scaled(market.prices[number], instrument.price_scale),
@@ -541,7 +546,7 @@ class IntakeFold:
 
     def _activate(self, event: ProfileActivated) -> Reason | None:
         try:
-            profile = profile_of(event, self.market.directory, self.market.engine_version)
+            profile = profile_of(event, self.market.directory, self.market.rules_version)
         except ParameterError as error:
             return Refusal.PROFILE_INVALID, str(error)
         known = self._profile_bases.get(event.profile)
@@ -556,11 +561,11 @@ class IntakeFold:
         return None
 
     def _engine(self, event: EngineActivated) -> Reason | None:
-        now = self.market.engine_version
+        now = self.market.rules_version
         if not now <= event.version <= LATEST:
             return Refusal.ENGINE_UNKNOWN, f"version: {event.version}; in force is {now}, the latest is {LATEST}"
         if event.version > now:
-            self.market.engine_version = event.version
+            self.market.rules_version = event.version
             self.accounts_sum = sum(self._account_leaf(name) for name in self.accounts) % MODULUS
             self._route_to_all(EngineMoved(self.position, event.version))
         return None
@@ -604,7 +609,7 @@ class IntakeFold:
     def _account_leaf(self, name: str) -> int:
         """Return what an account adds to the digest of the intake; engine version 1 did not look at its profile."""
         entry = self.accounts[name]
-        profile = "" if self.market.engine_version < 2 else f"\0{entry.profile}"
+        profile = "" if self.market.rules_version < 2 else f"\0{entry.profile}"
         return leaf(f"{name}\0{entry.base}{profile}".encode())
 
     def _change(self, event: AccountChanged) -> Reason | None:
@@ -623,21 +628,10 @@ class IntakeFold:
 
     # ---- effects, digest, checkpoint ------------------------------------------------------------------------------
 
-    def _say_market(self, kind: type[effects.Effect], **fields: Any) -> None:
-        self.market_count += 1
-        group = effects.MARKET_GROUP
-        effect = kind(id=f"{group}/{self.market_count}", position=self.position, at_ns=self.market.clock_ns, **fields)
-        data = encode(effect)
-        self.market_chain = chained(self.market_chain, data)
-        self._emitted.append(Emitted(self.position, group, self.market_count, data))
-
-    def _say_intake(self, kind: type[effects.Effect], **fields: Any) -> None:
-        self.intake_count += 1
-        group = effects.INTAKE_GROUP
-        effect = kind(id=f"{group}/{self.intake_count}", position=self.position, at_ns=self.market.clock_ns, **fields)
-        data = encode(effect)
-        self.intake_chain = chained(self.intake_chain, data)
-        self._emitted.append(Emitted(self.position, group, self.intake_count, data))
+    def _emit(self, group: str, kind: type[effects.Effect], **fields: Any) -> None:
+        number = self.book.next_number(group)
+        effect = kind(id=f"{group}/{number}", position=self.position, at_ns=self.market.clock_ns, **fields)
+        self.book.emit(self.position, group, encode(effect))
 
     def facts(self) -> list[Any]:
         """Return everything that is digested, large sets by their sums."""
@@ -659,19 +653,15 @@ class IntakeFold:
             [len(self.accounts), self.accounts_sum.to_bytes(32, "big")],
             [len(self.undecodable), self.undecodable_sum.to_bytes(32, "big")],
             [[number, quotes] for number, quotes in sorted(self.guard.refused.items())],
-            self.market_count,
-            self.intake_count,
+            self.book.head(effects.MARKET_GROUP)[0],
+            self.book.head(effects.INTAKE_GROUP)[0],
         ]
 
     def digest(self) -> bytes:
         """Return the SHA-256 of the facts."""
         return sha256(encode(self.facts())).digest()
 
-    def effects_head(self) -> bytes:
-        """Return counts and chains of the groups ``@intake`` and ``@market``, the head of the effects digest."""
-        return encode([self.intake_count, self.intake_chain, self.market_count, self.market_chain])
-
-    def stored(self) -> Iterator[tuple[bytes, bytes]]:
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the rows that changed since the last ``mark_stored``: key and value; the row ``meta`` comes last."""
         for name in dict.fromkeys(self.new_accounts):
             entry = self.accounts[name]
@@ -683,7 +673,7 @@ class IntakeFold:
                 yield b"identity/" + name.encode() + b"\0" + block.to_bytes(8, "big"), book.block(block)
         yield (
             b"meta",
-            encode([self.facts(), self.market.packed(), self.market_chain, self.intake_chain, self._profile_versions()]),
+            encode([self.facts(), self.market.packed(), self._profile_versions()]),
         )
 
     def _profile_versions(self) -> list[list[Any]]:
@@ -696,42 +686,39 @@ class IntakeFold:
         for book in self.books.values():
             book.changed.clear()
 
-    @classmethod
-    def restored(cls, partitions: int, rows: Iterator[tuple[bytes, bytes]], window: int = IDENTITY_WINDOW) -> IntakeFold:
-        """Return the intake of its stored rows, in order of key. Compare its digest before believing it.
+    def restore(self, position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set the whole state from its rows, in order of key. Compare the digest before using it.
 
         Raises:
-            msgspec.DecodeError, KeyError, ValueError: the rows are not what ``stored`` writes.
+            msgspec.DecodeError, KeyError, ValueError: the rows are not what ``rows`` yields.
         """
-        intake = cls(partitions, window)
         meta = b""
         admitted: list[tuple[str, int, str]] = []
         hashes: dict[str, list[bytes]] = {}
         for key, value in rows:
             if key.startswith(b"account/"):
-                if len(value) < 5:
-                    raise ValueError("accounts without their profiles, as an older build wrote them")
                 admitted.append((key[8:].decode(), int.from_bytes(value[:4], "big"), value[4:].decode()))
             elif key.startswith(b"identity/"):
                 source, _, _ = key[9:].partition(b"\0")
                 hashes.setdefault(source.decode(), []).append(value)
             elif key.startswith(b"undecodable/"):
                 digest = key[12:]
-                intake.undecodable[digest] = None
-                intake.undecodable_sum = (intake.undecodable_sum + int.from_bytes(digest, "big")) % MODULUS
+                self.undecodable[digest] = None
+                self.undecodable_sum = (self.undecodable_sum + int.from_bytes(digest, "big")) % MODULUS
             elif key == b"meta":
                 meta = value
-        facts, market, intake.market_chain, intake.intake_chain, versions = msgspec.msgpack.decode(meta)
-        intake.market = Market.unpacked(market)
+        facts, market, versions = msgspec.msgpack.decode(meta)
+        self.market = Market.unpacked(market)
         for account, base, profile in admitted:
-            intake._admit(account, base, profile)
-        intake._profile_bases = {name: (base, version) for name, base, version in versions}
-        position, _, intake.accepted, intake.refused, feeds, books, _, _, quotes, intake.market_count, intake.intake_count = facts
-        intake.position = intake._previous = position
+            self._admit(account, base, profile)
+        self._profile_bases = {name: (base, version) for name, base, version in versions}
+        self.position, _, self.accepted, self.refused, feeds, books, _, _, quotes, _, _ = facts
+        check(self.position == position, "the intake stands where its marker says", expected=position, got=self.position)
+        self._previous = position
         for name, highest in feeds:
-            intake.feeds[name] = FeedSource(name, highest)
+            self.feeds[name] = FeedSource(name, highest)
         for name, intervals, total, others in books:
-            book = intake.books[name] = BookSource(name, window)
+            book = self.books[name] = BookSource(name, self.window)
             whole = b"".join(hashes.get(name, ()))
             held = sum(count for _, _, count in intervals)
             if len(whole) != held * HASH_BYTES:
@@ -742,8 +729,7 @@ class IntakeFold:
                 {sequence: list(contents) for sequence, contents in others},
                 int.from_bytes(total, "big"),
             )
-        intake.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}
-        return intake
+        self.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}
 
 
 _MIXED = FeedSource("")

@@ -20,7 +20,7 @@ _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 class Market:
     """Clock, directory, marks and profiles at one position."""
 
-    def __init__(self, engine_version: int) -> None:
+    def __init__(self, rules_version: int) -> None:
         self.directory = Directory()
         self.clock_ns = 0
         """Nanoseconds since 1970; 0 before the first clock."""
@@ -35,7 +35,7 @@ class Market:
         self.profiles: dict[str, Profile] = {}
         self.waiting: list[ProfileActivated] = []
         """Accepted activations whose time has not come, in order of acceptance."""
-        self.engine_version = engine_version
+        self.rules_version = rules_version
         self._shortest_limit_ns = 1 << 62
 
     def enlist(self, listed: InstrumentListed) -> None:
@@ -73,7 +73,7 @@ class Market:
                 for event in sorted(due, key=lambda event: (event.effective_from, event.profile, event.version)):
                     known = self.profiles.get(event.profile)
                     if known is None or known.version < event.version:
-                        profile = profile_of(event, self.directory, self.engine_version)
+                        profile = profile_of(event, self.directory, self.rules_version)
                         self.profiles[event.profile] = profile
                         activated.append(profile)
         gone: list[int] = []
@@ -105,7 +105,7 @@ class Market:
     def facts(self) -> list[Any]:
         """Return everything that is digested, in one canonical shape (also the stored form)."""
         return [
-            self.engine_version,
+            self.rules_version,
             self.clock_ns,
             self.directory.listings,
             [[self.prices[n], self.marked_at_ns[n], int(self.stale[n])] for n in range(1, len(self.prices))],

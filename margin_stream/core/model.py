@@ -239,15 +239,15 @@ MODELS: dict[str, MarginModel] = {}
 """Every model by name; a model file registers its own."""
 
 
-def profile_of(event: ProfileActivated, directory: Directory, engine: int) -> Profile:
+def profile_of(event: ProfileActivated, directory: Directory, rules_version: int) -> Profile:
     """Return the profile that an activation describes, for an engine version.
 
     Raises:
         ParameterError: the model is unknown or does not take the parameters.
     """
     model = MODELS.get(event.model)
-    if model is None or model.since > engine:
-        known = sorted(name for name in MODELS if MODELS[name].since <= engine)
-        raise ParameterError(f"model: {event.model!r} is unknown to engine version {engine}; known are {', '.join(known)}")
+    if model is None or model.since > rules_version:
+        known = sorted(name for name in MODELS if MODELS[name].since <= rules_version)
+        raise ParameterError(f"model: {event.model!r} is unknown to engine version {rules_version}; known are {', '.join(known)}")
     policy, terms = model.compile(event.parameters, directory)
     return Profile(event, policy, terms)

@@ -59,7 +59,7 @@ def _topics(client: Client, address: KafkaAddress) -> Iterator[Finding]:
     topics = address.topics
     names = [topics.inputs, topics.manifest, *topics.derived]
     found = describe_topics(client, names)
-    yield ok("store.topics", f"{len(found)} topics, {manifest.partitions} partitions of accounts, engine {manifest.engine_version}")
+    yield ok("store.topics", f"{len(found)} topics, {manifest.partitions} partitions of accounts, engine {manifest.rules_version}")
     for name in names:
         if name in found:
             yield _settings(name, found[name], forever=name != topics.digests)

@@ -47,7 +47,7 @@ def store(folder: Path) -> Iterator[Finding]:
     except OSError as error:
         yield problem("store.manifest", f"{folder}: {error.strerror or error}", "Give this user the right to read the store.")
         return
-    text = f"format {manifest.format} (this margin-stream: {FORMAT}), engine {manifest.engine_version}, {manifest.partitions} partitions"
+    text = f"format {manifest.format} (this margin-stream: {FORMAT}), engine {manifest.rules_version}, {manifest.partitions} partitions"
     yield ok("store.manifest", f"{folder}: {text}")
     holder = holder_of(layout.lock)
     yield ok("store.lock", "nobody writes to it" if holder is None else f"written to by {holder}")

@@ -10,17 +10,18 @@ from __future__ import annotations
 import contextlib
 import mmap
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from margin_stream.core.account_fold import Emitted
+from margin_stream.core.admission import COUNT_OF, Admission, Counts
 from margin_stream.core.checks import Fault, Mismatch
+from margin_stream.core.effect_book import Emitted
 from margin_stream.core.intake import Verdict
-from margin_stream.core.system import COUNT_OF, RAW_LINE, Counts, Digests, System, offer_raw
+from margin_stream.core.system import Digests, System
 from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
 from margin_stream.host.lock import Lock
 from margin_stream.host.payloads import PayloadBuilder, payloads
@@ -46,12 +47,10 @@ from margin_stream.journal.records import Cut
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
 from margin_stream.tables.rocks import Table
-from schemas.binary import JournalItem, canonical_bytes, decode_payload, encode
-from schemas.columns import TickColumns, ticks_of
-from schemas.inputs import AnyInput, PriceTicked
-from schemas.ndjson import clipped, decode_line
-from schemas.records import decode_raw
-from schemas.refusals import Refusal, RefusedInput
+from schemas.binary import JournalItem, decode_payload, encode
+from schemas.engines import LATEST
+from schemas.inputs import AnyInput
+from schemas.refusals import Refusal
 
 GROUP_ITEMS = 2000
 GROUP_BYTES = 256 << 10
@@ -80,6 +79,7 @@ class Host:
         path: Path,
         *,
         partitions: int | None = None,
+        rules_version: int | None = None,
         disk: Disk | None = None,
         checkpoint_items: int = CHECKPOINT_ITEMS,
         group_items: int = GROUP_ITEMS,
@@ -92,6 +92,7 @@ class Host:
         Args:
             path: the store's folder.
             partitions: for a new store (1 if left out); for one that exists it does not count.
+            rules_version: that a new store begins with (the latest if left out); likewise.
             disk: through which logs reach the disk.
             checkpoint_items: a checkpoint follows about so many items.
             group_items: at most so many items make a record.
@@ -115,7 +116,7 @@ class Host:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._lock = lock or Lock(self.layout.lock)
         try:
-            self.manifest = self._manifest(partitions)
+            self.manifest = self._manifest(partitions or 1, rules_version or LATEST)
             self._open()
             self._start_syncing()
         except (MemoryError, MemoryShort) as error:
@@ -132,7 +133,7 @@ class Host:
         except RuntimeError as error:
             raise MemoryShort(str(error)) from error
 
-    def _manifest(self, partitions: int | None) -> Manifest:
+    def _manifest(self, partitions: int, rules_version: int) -> Manifest:
         layout = self.layout
         try:
             manifest = read_manifest(layout)
@@ -146,12 +147,11 @@ class Host:
         names = {entry.name for entry in layout.root.iterdir()} - {"lock"}
         if layout.making.exists() or names <= {"manifest.json.new", "making.new"}:
             self._disk.replace(layout.making, b"")
-            return self._make(partitions or 1)
+            return self._make(new_manifest(partitions, rules_version))
         raise FolderTaken(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...)")
 
-    def _make(self, partitions: int) -> Manifest:
+    def _make(self, manifest: Manifest) -> Manifest:
         layout = self.layout
-        manifest = new_manifest(partitions)
         for folder in (layout.journal, layout.digests, layout.effects, layout.tables):
             if folder.exists():
                 shutil.rmtree(folder)
@@ -181,6 +181,7 @@ class Host:
             notes.extend(writer.warnings)
         self._syncing: tuple[Future[None], list[list[Emitted]]] | None = None
         self._builder = PayloadBuilder()
+        self.admission = Admission(self.system.intake, self._builder)
         self._since_checkpoint = 0
         self._failed: BaseException | None = None
         self._pending_counts = Counts()
@@ -193,7 +194,7 @@ class Host:
         self.recovery = Recovery(start, self.system.position - start, sum(w.cut_bytes for w in writers), tuple(notes))
 
     def _system(self, manifest: Manifest) -> System:
-        return System(manifest.partitions, **self._drive._asdict(), engine=manifest.engine_version)
+        return System(manifest.partitions, **self._drive._asdict(), rules_version=manifest.rules_version)
 
     def _open_logs(self, markers: list[Marker | None]) -> None:
         layout, store_id, disk = self.layout, self.manifest.identity, self._disk
@@ -217,18 +218,15 @@ class Host:
 
     def _load_tables(self, notes: list[str]) -> list[Marker | None]:
         """Fill the folds from their checkpoints; where one is not to be trusted, all start from nothing."""
-        names = self._table_names()
         try:
-            for name in names:
+            markers: list[Marker | None] = []
+            for name in self._table_names():
                 self._tables.append(Table(self.layout.table(name)))
-            loaded = checkpoints.load_intake(self._tables[0], self.manifest.partitions)
-            if loaded is None:
-                raise Distrusted("")
-            self.system.intake, intake_marker = loaded
-            markers: list[Marker | None] = [intake_marker]
-            for table, fold in zip(self._tables[1:], self.system.partitions, strict=True):
-                marker = checkpoints.load_partition(table, fold)
-                if marker is None or marker.position < intake_marker.position:
+            for table, folds in zip(self._tables, self.system.sets, strict=True):
+                marker = checkpoints.load(table, folds)
+                if marker is None:
+                    raise Distrusted(f"{table.path}: it has no checkpoint" if markers else "")
+                if markers and markers[0] and marker.position < markers[0].position:
                     raise Distrusted(f"{table.path}: it is behind the intake")
                 markers.append(marker)
             return markers
@@ -264,7 +262,7 @@ class Host:
         behind = False
         for record in logs.read(self.layout.journal, self.manifest.identity, cut, upto=self._journal.end.number):
             for item in decode_payload(record.payload):
-                self.system.offer(item)
+                self.system.admission.item(item)
             for writer, known, emitted in zip(self._effects, expected, self.system.fold(), strict=True):
                 fresh = []
                 for effect in emitted:
@@ -303,101 +301,30 @@ class Host:
 
     # ---- taking inputs --------------------------------------------------------------------------------------------
 
-    def offer_line(self, line: bytes) -> Verdict:
-        """Admit one NDJSON line; it is acknowledged once ``commit`` (or ``close``) returned."""
-        intake = self.system.intake
-        line = clipped(line)
-        if intake.is_known_undecodable(line):
-            self._count(Verdict.DUPLICATE)
-            return Verdict.DUPLICATE
+    def offer(self, given: bytes | AnyInput) -> Verdict:
+        """Admit one NDJSON line or typed event; it is acknowledged once ``commit`` (or ``close``) returned."""
+        admission = self.admission
         try:
-            event = decode_line(line, intake.market.engine_version)
-        except RefusedInput as refused:
-            # Kept short: where no memory is left, CPython turns in a circle as it leaves a handler that lies far behind a function's begin.
-            return self._offer_undecodable(line, refused)
-        except MemoryError as error:
-            self._stop(error)
-            raise
-        try:
-            if type(event) is PriceTicked:
-                verdict = intake.offer(event, b"")
-                if verdict is Verdict.ACCEPTED:
-                    self._builder.add_tick(event)
-            else:
-                canonical = canonical_bytes(event)
-                verdict = intake.offer(event, canonical)
-                if verdict is Verdict.ACCEPTED:
-                    self._builder.add(canonical)
-            if verdict is Verdict.REFUSED:
-                self._builder.add(encode(RAW_LINE + line))
+            verdict = admission.line(given) if type(given) is bytes else admission.event(given)  # type: ignore[arg-type]
         except BaseException as error:
-            # As in ``_all_or_nothing``, which costs time that ticks do not have.
+            # Admitted, perhaps, and not in the next record: sent again it would pass for a duplicate, be acknowledged, and be nowhere.
             self._stop(error)
             raise
-        self._count(verdict)
-        return verdict
-
-    def _offer_undecodable(self, line: bytes, refused: RefusedInput) -> Verdict:
-        with self._all_or_nothing():
-            verdict = self.system.intake.offer_undecodable(line, refused.refusal, refused.detail)
-            self._builder.add(encode(RAW_LINE + line))
-        self._count(verdict)
-        return verdict
-
-    @contextlib.contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Stop the writer where an input was admitted, perhaps, and is not in the next record.
-
-        Sent again it would pass for a duplicate, be acknowledged, and be nowhere.
-        """
-        try:
-            yield
-        except BaseException as error:
-            self._stop(error)
-            raise
-
-    def offer_event(self, event: AnyInput) -> Verdict:
-        """Admit one typed event."""
-        canonical = canonical_bytes(event)
-        with self._all_or_nothing():
-            verdict = self.system.intake.offer(event, canonical)
-            if verdict is not Verdict.DUPLICATE:
-                self._builder.add(canonical)
-        self._count(verdict)
+        self._pending_counts = self._pending_counts.plus(COUNT_OF[verdict])
         return verdict
 
     def offer_item(self, item: JournalItem) -> None:
         """Admit an item of another store's journal."""
-        if isinstance(item, TickColumns):
-            with self._all_or_nothing():
-                for tick in ticks_of(item):
-                    verdict = self.system.intake.offer(tick, b"")
-                    if verdict is Verdict.ACCEPTED:
-                        self._builder.add_tick(tick)
-                    elif verdict is Verdict.REFUSED:
-                        self._builder.add(canonical_bytes(tick))
-                    self._count(verdict)
-        elif isinstance(item, bytes):
-            try:
-                self.offer_item(decode_raw(item, self.system.intake.market.engine_version))
-                return
-            except RefusedInput:
-                pass
-            with self._all_or_nothing():
-                counts = offer_raw(self.system.intake, item)
-                if not counts.duplicate:
-                    self._builder.add(encode(item))
-            self._pending_counts = self._pending_counts.plus(counts)
-        else:
-            self.offer_event(item)
+        try:
+            self._pending_counts = self._pending_counts.plus(self.admission.item(item))
+        except BaseException as error:
+            self._stop(error)
+            raise
 
     def checkpoint_if_due(self) -> None:
         """Write a checkpoint where enough items came since the last."""
         if self._since_checkpoint >= self._checkpoint_items:
             self.checkpoint()
-
-    def _count(self, verdict: Verdict) -> None:
-        self._pending_counts = self._pending_counts.plus(COUNT_OF[verdict])
 
     @property
     def group_full(self) -> bool:
@@ -480,7 +407,7 @@ class Host:
             refused: called with the reason and detail of each refusal, while its line is the last one taken; True ends the run.
         """
         self._pending_counts = Counts()
-        offer = self.offer_line
+        offer = self.offer
         builder = self._builder
         limit = self._group_items
         done = 0
@@ -518,9 +445,9 @@ class Host:
             for writer in self._effects:
                 writer.sync()
             cut = self._journal.end
-            for table, fold, writer in zip(self._tables[1:], self.system.partitions, self._effects[1:], strict=True):
-                checkpoints.store_partition(table, fold, cut, writer.end)
-            checkpoints.store_intake(self._tables[0], self.system.intake, cut, self._effects[0].end)
+            # The intake last: partitions that are ahead of it pass over what they have.
+            for table, folds, writer in reversed(list(zip(self._tables, self.system.sets, self._effects, strict=True))):
+                checkpoints.store(table, folds, cut, writer.end)
             recorded = RecordedDigest(digests.position, cut.number, digests.state, digests.effects)
             self._digests.append(encode(recorded))
             self._digests.sync()

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import msgspec
 
+from margin_stream.core.effect_book import EffectBook, group_of
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
 from margin_stream.journal.ending import Ending, find_end
 from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, Manifest, RecordedDigest
 from margin_stream.journal.records import NO_CHAIN, CorruptLog, Cut, Record, walk
-from replay.replaying import EffectsDigest
 from replay.table_checks import check_tables
 from schemas.effects import decode_effect
 
@@ -84,11 +84,12 @@ def _prove_effects(layout: Layout, manifest: Manifest, recorded: list[RecordedDi
         # No checkpoint yet: no effect was made durable, and all are recomputed.
         return
     last = recorded[-1]
-    whole = EffectsDigest()
+    whole = EffectBook()
     for folder in layout.effects_logs(manifest.partitions):
         for record in _records(folder, manifest.identity, ends):
             for raw in msgspec.msgpack.decode(record.payload, type=list[msgspec.Raw]):
-                if decode_effect(bytes(raw)).position <= last.position:
-                    whole.add(bytes(raw))
+                effect = decode_effect(bytes(raw))
+                if effect.position <= last.position:
+                    whole.add(group_of(effect), bytes(raw))
     if whole.hexdigest() != last.effects:
         raise NotProven(f"the effects that are there do not have the digest recorded at position {last.position}: some are missing")

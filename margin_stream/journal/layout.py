@@ -66,7 +66,8 @@ class Manifest(msgspec.Struct, frozen=True):
     store_id: str
     partitions: int
     slots: int
-    engine_version: int
+    rules_version: int = msgspec.field(name="engine_version")
+    """With which it began."""
     clock_source: str
     """``input``: clocks come with the inputs."""
 
@@ -111,7 +112,7 @@ def _checksum(fields: dict[str, object]) -> str:
     return sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def new_manifest(partitions: int) -> Manifest:
+def new_manifest(partitions: int, rules_version: int) -> Manifest:
     """Return the manifest of a new store.
 
     Raises:
@@ -119,7 +120,7 @@ def new_manifest(partitions: int) -> Manifest:
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
         raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
-    return Manifest(FORMAT, secrets.token_hex(16), partitions, SLOTS, LATEST, "input")
+    return Manifest(FORMAT, secrets.token_hex(16), partitions, SLOTS, rules_version, "input")
 
 
 def write_manifest(layout: Layout, manifest: Manifest, disk: Disk) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from margin_stream.core.digests import combined, merged
-from margin_stream.core.system import Counts, Digests
-from margin_stream.kafka.wire import DigestPart, unpack_sums
+from margin_stream.core.admission import Counts
+from margin_stream.core.digests import combined, merged, unpack_sums
+from margin_stream.core.system import Digests
+from margin_stream.kafka.wire import DigestPart
 
 
 class Said(NamedTuple):

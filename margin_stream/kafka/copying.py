@@ -35,7 +35,7 @@ def to_folder(source: Source, folder: Path, partitions: int, progress: Progress 
     """
     if folder.exists() and any(folder.iterdir()):
         raise TargetTaken(f"{folder}: not empty")
-    with Host(folder, partitions=partitions) as host:
+    with Host(folder, partitions=partitions, rules_version=source.rules_version) as host:
         for record in source.items():
             for item in record.items:
                 host.offer_item(item)

@@ -64,7 +64,7 @@ def init(client: Client, address: KafkaAddress, partitions: int, replicas: int =
             generation=secrets.token_hex(8),
             partitions=partitions,
             slots=SLOTS,
-            engine_version=LATEST,
+            rules_version=LATEST,
         )
     wanted = {topics.manifest: 1, topics.inputs: 1, **topics.partitions(partitions)}
     client.create_topics(wanted, _settings(topics, wanted), replicas)

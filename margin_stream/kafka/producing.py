@@ -12,8 +12,8 @@ from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.wire import StoreManifest, decode_digest_part
 from schemas.binary import canonical_bytes, encode, encode_payload
 from schemas.inputs import PriceTicked
-from schemas.ndjson import clipped, decode_line
-from schemas.records import LINE
+from schemas.ndjson import clipped
+from schemas.records import LINE, compact
 from schemas.refusals import RefusedInput
 
 RECORD_ITEMS = 500
@@ -22,26 +22,28 @@ GROUP_RECORDS = 64
 POLL_S = 0.05
 
 
-def records_of(lines: Iterable[bytes], refused: Callable[[RefusedInput], bool] | None = None) -> Iterator[bytes]:
-    """Yield the records that hold NDJSON lines: msgpack, ticks of one source in a row as columns.
+def records_of(lines: Iterable[bytes], rules_version: int, refused: Callable[[RefusedInput], bool] | None = None) -> Iterator[bytes]:
+    """Yield the records that hold NDJSON lines: in compact form what can be given back from it, ticks in columns; the rest as it came.
 
     Args:
         lines: without line ends.
+        rules_version: with which the store began.
         refused: told of each line that cannot be decoded (it is sent all the same, and kept); True ends the run behind it.
     """
     builder = PayloadBuilder()
     for line in map(clipped, lines):
         stop = False
+        event = None
         try:
-            event = decode_line(line)
+            event = compact(line, rules_version)
         except RefusedInput as error:
-            builder.add(encode(LINE + line))
             stop = refused is not None and refused(error)
+        if event is None:
+            builder.add(encode(LINE + line))
+        elif type(event) is PriceTicked:
+            builder.add_tick(event)
         else:
-            if type(event) is PriceTicked:
-                builder.add_tick(event)
-            else:
-                builder.add(canonical_bytes(event))
+            builder.add(canonical_bytes(event))
         if builder.count >= RECORD_ITEMS or builder.size >= RECORD_BYTES or stop:
             yield encode_payload(builder.take())
         if stop:

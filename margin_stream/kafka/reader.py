@@ -30,7 +30,7 @@ class KafkaReader:
         self.address = address
         self.manifest = read_manifest(client, address)
         self.partitions = self.manifest.partitions
-        self.engine_version = self.manifest.engine_version
+        self.rules_version = self.manifest.rules_version
         topics = address.topics
         # The order matters beside workers: digests are read first, so what they speak of is in the other topics.
         statements = Statements(self.manifest.generation, self.partitions)

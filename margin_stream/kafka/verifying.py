@@ -12,7 +12,7 @@ from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shard_table import MARKER
-from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Marker, Shard, Unusable
+from margin_stream.kafka.shards import Marker, Unusable, shard_of
 from margin_stream.kafka.wire import Delta, Place
 from replay.reader import singles_of
 from replay.replaying import replay
@@ -86,7 +86,7 @@ class _Inspector:
                 expected = record.offset
             expected += 1
             value = record.value
-            self.items += item_count([single for raw in raw_items(value) for single in singles_of(raw, self._reader.engine_version)])
+            self.items += item_count([single for raw in raw_items(value) for single in singles_of(raw, self._reader.rules_version)])
             length = -1 if value is None else len(value)
             self.chain = sha256(self.chain + length.to_bytes(8, "big", signed=True) + (value or b"")).digest()
         if expected < self._reader.last_record:
@@ -136,14 +136,9 @@ class _Inspector:
                 if data is None:
                     continue
                 marker = msgspec.msgpack.decode(data, type=Marker)
-                shard: Shard
                 if source == topics.inputs:
-                    shard = IntakeShard(topics, manifest.generation, manifest.partitions, manifest.engine_version)
                     self.checkpoint_position = marker.position
-                elif source == topics.accounts:
-                    shard = AccountsShard(topics, manifest.generation, partition + 1, manifest.engine_version)
-                else:
-                    shard = EffectsShard(topics, manifest.generation, partition)
+                shard = shard_of(topics, manifest, source, partition)
                 try:
                     shard.restore(sorted(rows.items()), marker)
                 except Unusable as error:

@@ -28,7 +28,7 @@ class StoreManifest(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     """Partitions of accounts."""
     slots: int
-    engine_version: int
+    rules_version: int = msgspec.field(name="engine_version")
     clock_source: str = "input"
 
 
@@ -163,16 +163,6 @@ def rows_of(parts: Iterable[Delta]) -> dict[bytes, bytes]:
         for key, value in part.rows:
             pieces.setdefault(key, []).append(value)
     return {key: b"".join(values) for key, values in pieces.items()}
-
-
-def pack_sums(sums: dict[int, int]) -> bytes:
-    """Return slot sums as bytes."""
-    return b"".join(slot.to_bytes(2, "big") + sums[slot].to_bytes(32, "big") for slot in sorted(sums) if sums[slot])
-
-
-def unpack_sums(data: bytes) -> dict[int, int]:
-    """Return the slot sums of ``pack_sums``."""
-    return {int.from_bytes(data[n : n + 2], "big"): int.from_bytes(data[n + 2 : n + 34], "big") for n in range(0, len(data), 34)}
 
 
 def decode_manifest(data: bytes) -> StoreManifest:

@@ -9,12 +9,12 @@ import heapq
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 
-from margin_stream.core.account_fold import Emitted
+from margin_stream.core.effect_book import Emitted
 from margin_stream.core.system import System
 from margin_stream.simulation.venue import Venue
-from schemas.binary import canonical_bytes
 from schemas.decimals import canonical, parse_decimal
 from schemas.effects import MarginCallIssued, decode_effect
+from schemas.engines import LATEST
 from schemas.inputs import AnyInput, ClockTicked, CollateralMoved
 
 MINUTE_NS = 60_000_000_000
@@ -57,7 +57,7 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
         source: of the answers, numbered from 1 in their own order.
         venue: trades and liquidates perpetuals at each clock, before the answers.
     """
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     waiting: list[tuple[int, str, int, str, str, bool]] = []
     sequence = 0
 
@@ -76,13 +76,13 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
         clock = isinstance(event, ClockTicked)
         if clock:
             listen(system.fold())
-        system.intake.offer(event, canonical_bytes(event))
+        system.admission.event(event)
         if clock:
             listen(system.fold())
             now = system.intake.market.clock_ns
-            for trade in venue.act(system.partitions[0], now) if venue is not None else ():
+            for trade in venue.act(system.accounts[0], now) if venue is not None else ():
                 yield trade
-                system.intake.offer(trade, canonical_bytes(trade))
+                system.admission.event(trade)
             while waiting and waiting[0][0] <= now:
                 _, call, _, account, amount, named = heapq.heappop(waiting)
                 sequence += 1
@@ -97,7 +97,7 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
                     call=call if named else "",
                 )
                 yield answer
-                system.intake.offer(answer, canonical_bytes(answer))
+                system.admission.event(answer)
 
 
 def _base_currency(system: System, account: str) -> str:

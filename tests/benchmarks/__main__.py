@@ -22,6 +22,7 @@ from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
 from margin_stream.native import SWITCH, form
 from schemas.decimals import format_scaled
+from schemas.engines import LATEST
 from tests.days import INSTRUMENTS, Day, random_day
 
 RUNS = 5
@@ -187,13 +188,13 @@ def bench_ticks() -> dict[str, Any]:
         day.tick(instrument, format_scaled(prices[instrument], 2))
 
     def run(boxes: bool, ticks: int) -> float:
-        system = System(1, boxes=boxes)
+        system = System(1, boxes=boxes, rules_version=LATEST)
         for line in day.lines[:setup]:
-            system.offer_line(line)
+            system.admission.line(line)
         system.fold()
         started = time.perf_counter()
         for line in day.lines[setup : setup + ticks]:
-            system.offer_line(line)
+            system.admission.line(line)
         system.fold()
         return ticks / (time.perf_counter() - started)
 
@@ -292,11 +293,11 @@ def bench_profile() -> dict[str, Any]:
     import pstats
 
     lines = random_day(1, accounts=200, steps=20_000)
-    system = System(1)
+    system = System(1, rules_version=LATEST)
 
     def run() -> None:
         for line in lines:
-            system.offer_line(line)
+            system.admission.line(line)
         system.fold()
 
     profile = cProfile.Profile()

@@ -17,7 +17,8 @@ from typing import Any
 
 from margin_stream.core import models as _models  # noqa: F401  (registers the models)
 from margin_stream.core.account import Account
-from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.account_fold import MARKET
+from margin_stream.core.folds import accounts_of, partition_folds
 from margin_stream.core.market import Market
 from margin_stream.core.positions import Position, position_key
 from margin_stream.core.routed import Batch, Marked
@@ -105,7 +106,7 @@ def rows_of(model: str, accounts: int, rng: Random, *, calm: bool) -> list[tuple
         cover = rng.randint(35 if calm else 3, 95)
         account.ledger[0] = -(worth * (100 - cover) // 140) if model == "prime" else worth * cover // 300
         account.balances = dict(account.ledger)
-        rows.append((account.packed(), account.chain))
+        rows.append((account.id.encode(), account.packed()))
     return rows
 
 
@@ -120,12 +121,12 @@ def walk(rng: Random, ticks: int, *, common: bool) -> list[Marked]:
     return marks
 
 
-def run(rows: list[tuple[bytes, bytes]], model: str, watch: Watch | None, marks: list[Marked]) -> tuple[float, int, str, AccountFold]:
+def run(rows: list[tuple[bytes, bytes]], model: str, watch: Watch | None, marks: list[Marked]) -> tuple[float, int, str]:
     """Return ticks/s, effects, digest of the effects."""
-    fold = AccountFold(boxes=False, watch=watch)
-    fold.restore(market_of(model), 0, rows)
+    fold = partition_folds(rules_version=LATEST, boxes=False, watch=watch)
+    fold.restore(0, [(b"accounts/" + key, row) for key, row in [(MARKET, market_of(model).packed()), *rows]])
     # The rows come to rest, and the first mark enrols every account: neither is part of the measurement.
-    fold.rest_all()
+    accounts_of(fold).rest_all()
     fold.apply(Batch(0, 1, [marks[0]]))
     started = time.perf_counter()
     effects = 0
@@ -133,8 +134,7 @@ def run(rows: list[tuple[bytes, bytes]], model: str, watch: Watch | None, marks:
         part = marks[start : start + 500]
         effects += len(fold.apply(Batch(fold.position, part[-1].position, part)))
     spent = time.perf_counter() - started
-    fold.flush()
-    return (len(marks) - 1) / spent, effects, f"{sum(fold.effect_sums.values()) % 2**64:x}", fold
+    return (len(marks) - 1) / spent, effects, f"{sum(fold.book.sums().values()) % 2**64:x}"
 
 
 def median(measure: Callable[[], float], runs: int = RUNS) -> dict[str, float]:
@@ -153,18 +153,18 @@ def bench(model: str, accounts: int, *, calm: bool) -> dict[str, Any]:
     def vectors() -> float:
         nonlocal revalued
         watch = VectorWatch()
-        speed, effects, digest, _ = run(rows, model, watch, marks)
+        speed, effects, digest = run(rows, model, watch, marks)
         said["vectors"].add((effects, digest))
         revalued = watch.revalued
         return speed
 
     def pure() -> float:
-        speed, effects, digest, _ = run(rows, model, None, few)
+        speed, effects, digest = run(rows, model, None, few)
         said["few"].add((effects, digest))
         return speed
 
     def boxes() -> float:
-        speed, effects, digest, _ = run(rows, model, BoxWatch(), marks)
+        speed, effects, digest = run(rows, model, BoxWatch(), marks)
         said["boxes"].add((effects, digest))
         return speed
 

@@ -29,6 +29,7 @@ from margin_stream.kafka.producing import records_of
 from margin_stream.kafka.wire import decode_effects
 from margin_stream.simulation.broker import Broker
 from schemas.binary import canonical_bytes, encode_payload
+from schemas.engines import LATEST
 from schemas.ndjson import decode_line
 from tests.benchmarks.__main__ import book_day
 from tests.days import Day
@@ -100,7 +101,7 @@ class Bench:
     def single_records(self) -> dict[str, Any]:
         """One account event a record."""
         lines = book_day(1000, 40_000)
-        records = [encode_payload([canonical_bytes(decode_line(line))]) for line in lines]
+        records = [encode_payload([canonical_bytes(decode_line(line, LATEST))]) for line in lines]
         rates = [self.backlog(records, len(records)) for _ in range(RUNS)]
         plain = [self.plain(len(records)) for _ in range(RUNS)]
         return {
@@ -121,14 +122,14 @@ class Bench:
         rng = Random(1)
         for _ in range(60_000):
             day.tick("BTCUSDT", f"{40000 + rng.randrange(-50, 50)}.00")
-        records = [encode_payload([canonical_bytes(decode_line(line))]) for line in day.lines]
+        records = [encode_payload([canonical_bytes(decode_line(line, LATEST))]) for line in day.lines]
         rates = [self.backlog(records, len(records)) for _ in range(RUNS)]
         return {"what": "records/s, one tick each, no effects", "target": 10_000, **_spread(rates)}
 
     def packed_records(self) -> dict[str, Any]:
         """A hundred account events a record."""
         lines = book_day(1000, 120_000)
-        encoded = [canonical_bytes(decode_line(line)) for line in lines]
+        encoded = [canonical_bytes(decode_line(line, LATEST)) for line in lines]
         records = [encode_payload(encoded[n : n + 100]) for n in range(0, len(encoded), 100)]
         rates = [self.backlog(records, len(lines)) for _ in range(RUNS)]
         return {"what": "account events/s, 100 a record", "target": 40_000, **_spread(rates)}
@@ -168,12 +169,12 @@ class Bench:
             for n in range(200):
                 day.account(f"A{n}")
                 day.money(f"A{n}", "5000000")
-            client.send(address.topics.inputs, list(records_of(day.lines)))
+            client.send(address.topics.inputs, list(records_of(day.lines, LATEST)))
             shards(client, address)
             lines = len(day.lines)
             for n in range(3600):
                 day.money(f"A{n % 200}", "1", call=f"A{n % 200}/call/99")
-            records = [encode_payload([canonical_bytes(decode_line(line))]) for line in day.lines[lines:]]
+            records = [encode_payload([canonical_bytes(decode_line(line, LATEST))]) for line in day.lines[lines:]]
             times = asyncio.run(_latencies(address, records))
         values = sorted(times)[: len(times)]
         return {
@@ -195,7 +196,7 @@ class Bench:
                 day.account(f"A{n}")
             for n in range(100_000):
                 day.money(f"A{n}", "5000")
-            client.send(address.topics.inputs, list(records_of(day.lines)))
+            client.send(address.topics.inputs, list(records_of(day.lines, LATEST)))
             items = len(day.lines)
             _await(lambda: all(row["position"] >= items for row in shards(client, address) if row["kind"] == "accounts"), 300)
             time.sleep(4)
@@ -205,7 +206,7 @@ class Bench:
                 killed = time.perf_counter()
                 os.kill(child, signal.SIGKILL)
                 day.money(f"A{n}", "1", call=f"A{n}/call/9")
-                client.send(address.topics.inputs, list(records_of(day.lines[-1:])))
+                client.send(address.topics.inputs, list(records_of(day.lines[-1:], LATEST)))
                 _await(lambda end=end: client.end(address.topics.effects, 1) > end, 120)
                 gaps.append(time.perf_counter() - killed)
                 restores.append(max(row["restore_s"] for row in shards(client, address)))

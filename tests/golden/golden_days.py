@@ -54,7 +54,7 @@ def load(name: str) -> GoldenDay:
 def accounts_of(system: System) -> dict[str, Any]:
     """Return how accounts stand, as the golden files write it."""
     found = {}
-    for part in system.partitions:
+    for part in system.accounts:
         for holder in part.accounts():
             view = describe_account(part, holder)
             found[holder.id] = {
@@ -73,9 +73,9 @@ def digests(engine: int = LATEST) -> dict[str, list[Any]]:
     """Return position and digests of every day, as ``days/digests.v<engine>.json`` records them for an engine version."""
     found = {}
     for name in NAMES:
-        system = System(1, engine=engine)
+        system = System(1, rules_version=engine)
         for line in load(name).lines:
-            system.offer_line(line)
+            system.admission.line(line)
         system.fold()
         found[name] = list(system.digests())
     return found

@@ -32,9 +32,9 @@ def prime_day(seed: int) -> list[bytes]:
 def folded(engine: int, lines: list[bytes], name: str) -> Digests:
     """Fold a day in two partitions, cut at random."""
     rng = Random(name)
-    system = System(2, engine=engine)
+    system = System(2, rules_version=engine)
     for line in lines:
-        system.offer_line(line)
+        system.admission.line(line)
         if rng.randrange(20) == 0:
             system.fold(compare_markets=True)
     system.fold(compare_markets=True)

@@ -19,6 +19,7 @@ from margin_stream.core.quotes import QuoteGuard
 from margin_stream.core.system import System
 from margin_stream.core.valuation import Banded
 from schemas import times
+from schemas.engines import LATEST
 from tests.folding import fold
 from tests.golden.golden_days import NAMES, GoldenDay, accounts_of, load
 
@@ -142,8 +143,8 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
 
 def notices(day: GoldenDay) -> bool:
     try:
-        system = System(2)
-        verdicts = [system.offer_line(line).value for line in day.lines]
+        system = System(2, rules_version=LATEST)
+        verdicts = [system.admission.line(line).value for line in day.lines]
         system.fold(compare_markets=True)
         return verdicts != day.verdicts() or accounts_of(system) != day.accounts or fold(day.lines)[1] != day.effects
     except Fault:

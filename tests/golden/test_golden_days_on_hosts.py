@@ -13,6 +13,7 @@ from margin_stream.engine.choosing import ENGINES
 from margin_stream.host.embedded import Host
 from replay.replaying import replay
 from schemas.binary import encode, encode_payload
+from schemas.engines import LATEST
 from schemas.ndjson import decode_line
 from schemas.refusals import RefusedInput
 from tests.folding import fold, readable
@@ -34,7 +35,7 @@ def test_a_store_that_crashed_says_the_same(name: str, tmp_path: Path) -> None:
     host.ingest(day.lines[: at // 2])
     host.checkpoint()
     host.ingest(day.lines[at // 2 : at])
-    host.offer_line(day.lines[-1])
+    host.offer(day.lines[-1])
     host.abandon()
     with Host(tmp_path / "s") as again:
         again.on_effects = lambda effects: said.extend(effect.data for effect in effects)
@@ -80,6 +81,6 @@ def records(lines: list[bytes], rng: Random) -> list[bytes | None]:
 
 def packed(line: bytes) -> bytes:
     try:
-        return encode(decode_line(line))
+        return encode(decode_line(line, LATEST))
     except RefusedInput:
         return encode(b"L" + line)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from margin_stream.core.system import System
+from schemas.engines import LATEST
 from tests.folding import fold, of_groups
 from tests.golden.golden_days import accounts_of
 
@@ -32,8 +33,8 @@ def test_every_account_ends_as_on_paper(partitions: int) -> None:
     for account in expected.values():
         # The paper also lists what came to nothing.
         account["balances"] = {asset: amount for asset, amount in account["balances"].items() if amount.strip("0.")}
-    system = System(partitions)
+    system = System(partitions, rules_version=LATEST)
     for line in LINES:
-        system.offer_line(line)
+        system.admission.line(line)
     system.fold()
     assert accounts_of(system) == expected

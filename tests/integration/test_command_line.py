@@ -16,6 +16,7 @@ import pytest
 
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
+from schemas.engines import LATEST
 from schemas.refusals import ADVICE, Refusal
 from tests.days import Day, random_day
 from tests.folding import fold, recorded_data
@@ -269,27 +270,27 @@ def test_every_refusal_can_be_reached_and_has_advice() -> None:
 def test_a_bad_input_is_refused_with_its_reason_and_nothing_else_is_lost(reason: Refusal) -> None:
     bad = {**BAD, **SEMANTIC}[reason]
     start = random_day(8, accounts=6, steps=0)
-    system = System(1)
-    system.offer_line(start[0])
-    system.offer_line(LISTED)
+    system = System(1, rules_version=LATEST)
+    system.admission.line(start[0])
+    system.admission.line(LISTED)
     for line in [*start[1:], bad]:
-        system.offer_line(line)
+        system.admission.line(line)
     assert system.intake.last_refusal is not None
     assert system.intake.last_refusal[0] is reason
     before = system.intake.accepted
     for line in LINES[len(start) :]:
-        system.offer_line(line)
+        system.admission.line(line)
     assert system.intake.accepted > before
-    assert system.offer_line(bad).value == "duplicate" or reason is Refusal.CLOCK_BACKWARDS
+    assert system.admission.line(bad).value == "duplicate" or reason is Refusal.CLOCK_BACKWARDS
 
 
 def test_before_the_first_clock_only_directory_items_are_accepted() -> None:
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     day = Day()
     day.directory()
     day.account("A")
     day.money("A", "1")
-    assert [system.offer_line(line).value for line in day.lines][-2:] == ["accepted", "refused"]
+    assert [system.admission.line(line).value for line in day.lines][-2:] == ["accepted", "refused"]
     assert system.intake.last_refusal is not None
     assert system.intake.last_refusal[0] is Refusal.CLOCK_REQUIRED
 
@@ -335,10 +336,10 @@ def test_fuzzed_lines_never_show_a_traceback_and_lose_nothing(tmp_path: Path) ->
             if not line:
                 line = bytearray(b"x")
         mangled.append(bytes(line).replace(b"\n", b" "))
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     counts = {"accepted": 0, "duplicate": 0, "refused": 0}
     for line in mangled:
-        counts[system.offer_line(line).value] += 1
+        counts[system.admission.line(line).value] += 1
     system.fold()
     assert counts["refused"] > 3000
     done = run("ingest", "-", "--store", str(tmp_path / "s"), "--json", data=b"\n".join([*mangled, *LINES]))

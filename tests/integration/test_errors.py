@@ -26,7 +26,7 @@ from margin_stream.cli.errors import BY_CODE, BY_KIND, ENTRIES
 from margin_stream.cli.failing import Failure, diagnose, report, report_bug
 from margin_stream.cli.main import app, run
 from margin_stream.cli.output import Common
-from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.folds import partition_folds
 from margin_stream.core.routed import Batch
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
@@ -39,6 +39,7 @@ from margin_stream.simulation.broker import Broker, free_port
 from margin_stream.tables import rocks
 from margin_stream.tables.rocks import Table
 from schemas.binary import encode_payload
+from schemas.engines import LATEST
 from schemas.refusals import ADVICE, Refusal, RefusedInput
 from tests.days import Day, random_day
 from tests.integration.test_command_line import BAD, LISTED, SEMANTIC
@@ -175,7 +176,7 @@ reproduces("store_missing")(lambda folder: said("digest", "--store", str(folder 
 
 @reproduces("store_newer")
 def _(folder: Path) -> Said:
-    write_manifest(Layout(folder), msgspec.structs.replace(new_manifest(1), format=FORMAT + 1), Disk())
+    write_manifest(Layout(folder), msgspec.structs.replace(new_manifest(1, LATEST), format=FORMAT + 1), Disk())
     return said("digest", "--store", str(folder))
 
 
@@ -198,7 +199,7 @@ def _(folder: Path) -> Said:
 
     host = Host(folder / "s")
     host._disk.__class__ = Full
-    host.offer_line(LINES[0])
+    host.offer(LINES[0])
     with pytest.raises(OSError, match="No space"):
         host.commit()
     return caught(host.commit)
@@ -290,7 +291,7 @@ def _(folder: Path) -> Said:
 
 @reproduces("fault")
 def _(_folder: Path) -> Said:
-    return caught(lambda: AccountFold().apply(Batch(5, 6, [], b"")))
+    return caught(lambda: partition_folds(rules_version=LATEST).apply(Batch(5, 6, [], b"")))
 
 
 # ---- the outside and the rest ---------------------------------------------------------------------------------------
@@ -426,8 +427,8 @@ def test_every_refusal_is_reached_through_ingest_and_says_which_line(reason: Ref
 
 def test_an_item_that_is_no_msgpack_is_refused() -> None:
     """msgpack comes through Kafka alone; the fold that refuses is the same."""
-    system = System(1)
-    system.offer(b"I\xc1")
+    system = System(1, rules_version=LATEST)
+    system.admission.item(b"I\xc1")
     assert system.intake.last_refusal is not None
     assert system.intake.last_refusal[0] is Refusal.NOT_MSGPACK
 

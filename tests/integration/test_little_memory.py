@@ -13,11 +13,13 @@ import pytest
 from margin_stream.cli import __main__ as starting
 from margin_stream.cli import main as commands
 from margin_stream.cli.failing import diagnose
+from margin_stream.core.admission import Admission
 from margin_stream.host import embedded
 from margin_stream.host.embedded import Host
 from margin_stream.host.payloads import PayloadBuilder
 from margin_stream.journal.layout import MemoryShort, StoreError
 from margin_stream.tables import checkpoints, rocks
+from schemas.engines import LATEST
 from schemas.ndjson import decode_line
 from tests.days import random_day
 from tests.folding import fold
@@ -41,9 +43,9 @@ def test_a_writer_whose_input_was_admitted_and_not_kept_stops(
 
     def offer(line: bytes) -> None:
         if typed:
-            host.offer_event(decode_line(line))
+            host.offer(decode_line(line, LATEST))
         else:
-            host.offer_line(line)
+            host.offer(line)
 
     def rest() -> None:
         for line in LINES[50:]:
@@ -70,7 +72,7 @@ def test_tables_are_not_given_up_because_memory_is_short(tmp_path: Path, monkeyp
     with Host(tmp_path / "s") as host:
         host.ingest(LINES)
     before = sorted(path.name for path in (tmp_path / "s" / "tables").rglob("*.sst"))
-    for place, name in ((checkpoints, "load_intake"), (rocks, "_ask_for_room")):
+    for place, name in ((checkpoints, "load"), (rocks, "_ask_for_room")):
         with monkeypatch.context() as patched:
             patched.setattr(place, name, short)
             with pytest.raises(MemoryShort, match="not enough memory to open the store"):
@@ -85,7 +87,7 @@ def test_memory_that_ends_in_the_middle_says_up_to_where_all_is_safe(tmp_path: P
     def ingest() -> None:
         with Host(tmp_path / "s") as host:
             host.ingest(LINES[:50])
-            monkeypatch.setattr(embedded, "decode_line", short)
+            monkeypatch.setattr(Admission, "line", short)
             host.ingest(LINES[50:])
 
     with pytest.raises(MemoryShort, match="behind record 1 of the journal, up to which all is safe"):
@@ -102,7 +104,7 @@ def test_what_the_writer_keeps_for_the_way_out_is_given_back_where_memory_ends(t
     assert not host._spare.closed
     host.ingest(LINES[:50])
     assert not host._spare.closed
-    monkeypatch.setattr(embedded, "decode_line", short)
+    monkeypatch.setattr(Admission, "line", short)
     with pytest.raises(MemoryError):
         host.ingest(LINES[50:])
     assert host._spare.closed

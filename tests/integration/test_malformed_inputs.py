@@ -17,13 +17,14 @@ import msgspec
 import pytest
 
 from margin_stream.core.intake import Verdict
-from margin_stream.core.system import System, offer_raw
+from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
 from margin_stream.kafka.names import MESSAGE_LIMIT, Topics
 from margin_stream.kafka.shards import IntakeShard
 from replay.browsing import quarantine
 from replay.reader import StoreReader
 from schemas.binary import encode, encode_payload
+from schemas.engines import LATEST
 from schemas.ndjson import LINE_LIMIT
 from schemas.records import raw_items
 from schemas.refusals import Refusal
@@ -59,11 +60,11 @@ def said_of_accounts(effects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("turn", range(TIMES))
 def test_each_is_refused_for_its_reason_and_nothing_else_is_lost(turn: int) -> None:
-    system = System(3)
+    system = System(3, rules_version=LATEST)
     bad = malformed(Random(13 + turn), COUNT)
     lines = mixed(LINES, bad, turn)
     for line, reasons in lines:
-        verdict = system.offer_line(line)
+        verdict = system.admission.line(line)
         assert verdict is (Verdict.REFUSED if reasons else Verdict.ACCEPTED), line[:300]
         if reasons:
             assert system.intake.last_refusal is not None
@@ -71,7 +72,7 @@ def test_each_is_refused_for_its_reason_and_nothing_else_is_lost(turn: int) -> N
             assert reason in reasons, (reason, detail, line[:300])
             assert 0 < len(detail) < 1000
     assert system.intake.accepted == len(LINES)
-    assert {system.offer_line(line) for line, _ in bad} == {Verdict.DUPLICATE}
+    assert {system.admission.line(line) for line, _ in bad} == {Verdict.DUPLICATE}
     _, effects = fold([line for line, _ in lines])
     assert said_of_accounts(effects) == said_of_accounts(fold(LINES)[1])
     refused = [effect for effect in effects if effect["type"] == "input_refused"]
@@ -106,7 +107,7 @@ def test_a_store_keeps_all_of_them_and_is_rebuilt_from_its_journal(tmp_path: Pat
 def test_records_of_a_topic_with_them_keep_all_and_quarantine_messages_have_their_size() -> None:
     """As NDJSON and as msgpack, several a record; every reason is sent on, and no message is larger than a topic takes."""
     rng = Random(3)
-    shard = IntakeShard(Topics("s"), "0" * 16, 2)
+    shard = IntakeShard(Topics("s"), "0" * 16, 2, rules_version=LATEST)
     lines = mixed(LINES, BAD[:1500])
     quarantined: list[dict[str, Any]] = []
     offset = 0
@@ -121,7 +122,7 @@ def test_records_of_a_topic_with_them_keep_all_and_quarantine_messages_have_thei
             assert len(send.value or b"") < MESSAGE_LIMIT
             if send.topic.endswith("quarantine"):
                 quarantined.append(json.loads(send.value or b""))
-    assert shard.fold.accepted == len(LINES)
+    assert shard.intake.accepted == len(LINES)
     found = {row["digest"]: row["reason"] for row in quarantined}
     assert len(found) == 1500
     assert all(found[sha256(line).hexdigest()] in reasons for line, reasons in BAD[:1500])
@@ -155,23 +156,23 @@ def foreign(rng: Random) -> bytes:
 
 def test_msgpack_that_is_none_is_refused_and_the_records_around_it_are_not() -> None:
     rng = Random(5)
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     for line in LINES[:40]:
-        system.offer_line(line)
+        system.admission.line(line)
     offered = 0
     for n in range(1500):
         for raw in raw_items(foreign(rng)):
             offered += 1
             before = system.intake.accepted
-            offer_raw(system.intake, raw)
+            system.admission.item(raw)
             assert system.intake.accepted == before, raw[:200]
         if n % 50 == 0:
-            assert system.offer_line(LINES[40 + n // 50]) is Verdict.ACCEPTED
+            assert system.admission.line(LINES[40 + n // 50]) is Verdict.ACCEPTED
     assert offered >= 1500
 
 
 def test_a_record_of_fifty_megabytes_is_one_refused_input_and_takes_little_room() -> None:
-    shard = IntakeShard(Topics("s"), "0" * 16, 2)
+    shard = IntakeShard(Topics("s"), "0" * 16, 2, rules_version=LATEST)
     shard.accept(0, b"\n".join(LINES[:50]))
     shard.drain()
     for offset, value in enumerate((b"x" * FIFTY_MB, b"\x81" + b"\xa1" * FIFTY_MB), start=1):
@@ -181,11 +182,11 @@ def test_a_record_of_fifty_megabytes_is_one_refused_input_and_takes_little_room(
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 24 << 20
-        assert shard.fold.last_refusal is not None
-        assert shard.fold.last_refusal[0] is Refusal.TOO_LONG
+        assert shard.intake.last_refusal is not None
+        assert shard.intake.last_refusal[0] is Refusal.TOO_LONG
         assert max(len(send.value or b"") for send in sends) < MESSAGE_LIMIT
     shard.accept(3, b"\n".join(LINES[50:]))
-    assert (shard.fold.accepted, shard.fold.refused) == (len(LINES), 2)
+    assert (shard.intake.accepted, shard.fold.refused) == (len(LINES), 2)
 
 
 PEAK = """
@@ -236,13 +237,13 @@ def test_what_could_not_be_decoded_leaves_its_number_free() -> None:
     day.money("A", "5")
     good = day.lines[-1]
     bad = good.replace(b'"5"', b"5.5")
-    system = System(1)
-    assert [system.offer_line(line).value for line in [*day.lines[:-1], bad, good, bad]][-3:] == ["refused", "accepted", "duplicate"]
+    system = System(1, rules_version=LATEST)
+    assert [system.admission.line(line).value for line in [*day.lines[:-1], bad, good, bad]][-3:] == ["refused", "accepted", "duplicate"]
 
 
 def test_packed_refusals_are_the_same_input_as_their_line() -> None:
     bad = BAD[0][0]
-    system = System(1)
-    assert system.offer_line(bad) is Verdict.REFUSED
-    assert offer_raw(system.intake, b"L" + bad).duplicate == 1
-    assert offer_raw(system.intake, raw_items(msgspec.msgpack.encode([b"L" + bad]))[0]).duplicate == 1
+    system = System(1, rules_version=LATEST)
+    assert system.admission.line(bad) is Verdict.REFUSED
+    assert system.admission.item(b"L" + bad).duplicate == 1
+    assert system.admission.item(raw_items(msgspec.msgpack.encode([b"L" + bad]))[0]).duplicate == 1

@@ -16,8 +16,9 @@ from margin_stream.cli.main import run as main_run
 from margin_stream.host.embedded import Host
 from margin_stream.journal.records import Cut
 from replay.beside import replay_beside
+from replay.comparison import Replayed
 from replay.reader import StoreReader
-from replay.replaying import Replayed, replay
+from replay.replaying import replay
 from tests.days import random_day
 from tests.folding import fold
 from tests.integration.test_command_line import rows, run
@@ -37,7 +38,7 @@ def written_beside(path: Path, lines: list[bytes], cuts: Random, partitions: int
                 host.close()
             return False
         for line in [left.pop(0) for _ in range(min(len(left), cuts.randrange(1, 90)))]:
-            host.offer_line(line)
+            host.offer(line)
             if host.group_full:
                 host.begin_commit()
                 host.checkpoint_if_due()

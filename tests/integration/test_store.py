@@ -93,7 +93,7 @@ def test_the_last_record_torn_at_every_byte_is_cut_and_reported(tmp_path: Path) 
     segment = tmp_path / "s" / "journal" / f"{1:020d}.seg"
     before = segment.stat().st_size
     for line in LINES[200:203]:
-        host.offer_line(line)
+        host.offer(line)
     host._journal.append(b"\x90" * 60)
     host._journal.write()
     host.abandon()
@@ -165,7 +165,7 @@ def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None
         host.ingest(LINES[:at])
         acknowledged = host.system.position
         for line in LINES[at : at + 5]:
-            host.offer_line(line)
+            host.offer(line)
         host._journal.append(b"\x90")
         host._journal.write()
         host.abandon()

@@ -16,7 +16,7 @@ from unittest.mock import patch
 import msgspec
 
 from margin_stream.core.digests import NO_CHAIN, SLOTS, chained, combined, effect_leaf, slot_of
-from margin_stream.kafka import shards, wire
+from margin_stream.kafka import batch_messages, wire
 from margin_stream.kafka.combining import Statements
 from margin_stream.kafka.names import Topics
 from margin_stream.kafka.shard_table import ShardTable
@@ -45,9 +45,11 @@ class Log:
 class Topical:
     """Topics in memory, with what ``Client`` has to read a store and to send to it."""
 
-    def __init__(self, log: Log, partitions: int, name: str = "s") -> None:
+    def __init__(self, log: Log, partitions: int, name: str = "s", rules_version: int = LATEST) -> None:
         self._log, self._name = log, name
-        manifest = wire.StoreManifest(store_id="1" * 32, generation=GENERATION, partitions=partitions, slots=SLOTS, engine_version=LATEST)
+        manifest = wire.StoreManifest(
+            store_id="1" * 32, generation=GENERATION, partitions=partitions, slots=SLOTS, rules_version=rules_version
+        )
         self._manifest = msgspec.json.encode(manifest)
 
     def _values(self, topic: str, partition: int) -> Sequence[bytes | None]:
@@ -93,8 +95,10 @@ class Follower:
 
     def _new(self) -> Shard:
         if self.kind == "intake":
-            return IntakeShard(self.topics, GENERATION, self.partitions)
-        return (AccountsShard if self.kind == "accounts" else EffectsShard)(self.topics, GENERATION, self.number)
+            return IntakeShard(self.topics, GENERATION, self.partitions, rules_version=LATEST)
+        if self.kind == "accounts":
+            return AccountsShard(self.topics, GENERATION, self.number, rules_version=LATEST)
+        return EffectsShard(self.topics, GENERATION, self.number)
 
     def start(self) -> None:
         """Restore: the table, then the changelog, then the rows into a new shard."""
@@ -131,7 +135,9 @@ class Follower:
 
     def send(self, *, most: int | None = None) -> bool:
         """Send what was folded; stop after some messages (a kill in the middle). Return whether all went out."""
-        with patch.object(shards, "SPLIT_BYTES", self.rng.choice(self.log.limits) if self.log.limits else shards.SPLIT_BYTES):
+        with patch.object(
+            batch_messages, "SPLIT_BYTES", self.rng.choice(self.log.limits) if self.log.limits else batch_messages.SPLIT_BYTES
+        ):
             sends = self.shard.drain()
         for n, send in enumerate(sends):
             if most is not None and n >= most:
@@ -277,7 +283,7 @@ def followed_effects(log: Log, partitions: int) -> str:
     """Return the digest of the effects as those shards took them that follow what is recorded."""
     heads: dict[str, tuple[int, bytes]] = {}
     for shard in log.followed:
-        heads |= shard.heads
+        heads |= {group: shard.book.head(group) for group in shard.book.groups}
     assert len(log.followed) == partitions + 1
     return _digest(heads)
 

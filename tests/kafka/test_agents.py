@@ -21,6 +21,7 @@ from margin_stream.kafka import wire
 from margin_stream.kafka.names import Topics
 from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Shard
 from margin_stream.simulation.broker import free_port
+from schemas.engines import LATEST
 from tests.days import random_day
 from tests.folding import fold
 
@@ -70,9 +71,9 @@ class App:
 
     def new_shard(self, topic: str, partition: int) -> Shard:
         if topic == "s.inputs":
-            return IntakeShard(self.topics, GENERATION, 1)
+            return IntakeShard(self.topics, GENERATION, 1, rules_version=LATEST)
         if topic == "s.accounts":
-            return AccountsShard(self.topics, GENERATION, partition + 1)
+            return AccountsShard(self.topics, GENERATION, partition + 1, rules_version=LATEST)
         return EffectsShard(self.topics, GENERATION, partition)
 
     async def forget_before(self, topic: str, partition: int, offset: int) -> None:
@@ -246,7 +247,7 @@ async def test_a_worker_answers_over_http(app: App, tmp_path: Path) -> None:
             assert (await session.get("/readyz")).status == 200
             app.ready = False
             assert (await session.get("/readyz")).status == 503
-            name = next(iter(accounts.shard.fold.accounts())).id  # type: ignore[attr-defined]
+            name = next(iter(accounts.shard.accounts.accounts())).id  # type: ignore[attr-defined]
             state = await (await session.get(f"/accounts/{name}")).json()
             assert (state["account"], state["position"]) == (name, accounts.shard.position)
             assert (await session.get("/accounts/nobody")).status == 404

@@ -11,13 +11,14 @@ from random import Random
 
 import pytest
 
+from margin_stream.core.effect_book import EffectBook
 from margin_stream.host.embedded import Host
 from margin_stream.kafka import making
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import parse_address
 from margin_stream.kafka.producing import records_of
 from margin_stream.simulation.broker import Broker
-from replay.replaying import EffectsDigest
+from schemas.engines import LATEST
 from schemas.ndjson import read_lines
 from tests.folding import DATA
 from tests.integration.test_both_profiles import crash_hours
@@ -44,9 +45,9 @@ def recut(lines: list[bytes]) -> Iterator[bytes]:
         place += count
         if rng.random() < 0.5:
             yield b"\n".join(part[:2000])
-            yield from records_of(part[2000:])
+            yield from records_of(part[2000:], LATEST)
         else:
-            yield from records_of(part)
+            yield from records_of(part, LATEST)
 
 
 @pytest.mark.slow
@@ -55,7 +56,7 @@ def test_the_crash_day_is_the_embedded_one_on_every_partition_count(broker: Brok
     day(source)
     with source.open("rb") as file:
         lines = list(read_lines(file))
-    once = list(records_of(lines))
+    once = list(records_of(lines, LATEST))
     cases = [("one", 1, once), ("two", 2, once), ("seven", 7, once), ("recut", 2, list(recut(lines))), ("twice", 2, [*once, *once])]
     compare(broker, tmp_path, lines, cases)
 
@@ -64,7 +65,7 @@ def test_the_crash_day_is_the_embedded_one_on_every_partition_count(broker: Brok
 def test_both_profiles_are_the_embedded_ones_on_every_partition_count(broker: Broker, tmp_path: Path) -> None:
     """The three hours around the low, half of the accounts in perpetuals; where the recorded day is not here, this is skipped."""
     lines = crash_hours(200)
-    once = list(records_of(lines))
+    once = list(records_of(lines, LATEST))
     compare(broker, tmp_path, lines, [("usdm-one", 1, once), ("usdm-two", 2, list(recut(lines))), ("usdm-seven", 7, [*once, *once])])
 
 
@@ -93,4 +94,4 @@ def compare(broker: Broker, tmp_path: Path, lines: list[bytes], cases: list[tupl
         for name, effects in pool.map(lambda case: one(*case), cases):
             assert effects == embedded, name
     assert len(embedded) > 1000
-    assert EffectsDigest().hexdigest() != expected.effects
+    assert EffectBook().hexdigest() != expected.effects

@@ -9,9 +9,10 @@ from random import Random
 import pytest
 
 from margin_stream.core.system import Digests
-from margin_stream.kafka import shards, wire
+from margin_stream.kafka import batch_messages, shards, wire
 from margin_stream.kafka.names import Topics
 from schemas.binary import encode, encode_payload
+from schemas.engines import LATEST
 from schemas.ndjson import decode_line
 from schemas.refusals import RefusedInput
 from tests.days import random_day
@@ -47,7 +48,7 @@ def recorded(lines: list[bytes], rng: Random) -> list[bytes | None]:
 
 def packed(line: bytes) -> bytes:
     try:
-        return encode(decode_line(line))
+        return encode(decode_line(line, LATEST))
     except RefusedInput:
         return encode(b"L" + line)
 
@@ -91,9 +92,8 @@ def test_a_shard_that_trims_nothing_is_found_out(tmp_path: Path, monkeypatch: py
 
     def fold_all(self: shards.AccountsShard, value: bytes | None) -> None:
         record = wire.decode_routed(value or b"")
-        self.fold.position = record.previous
-        for effect in self.fold.apply(shards.Batch(record.previous, record.last, record.items)):
-            self._emitted.append((effect.position, effect.data))
+        self.folds.position = record.previous
+        self._emitted.extend(self.folds.apply(shards.Batch(record.previous, record.last, record.items)))
         if record.asked:
             self._parts.append(self._digest_part())
 
@@ -160,13 +160,13 @@ def test_records_of_duplicates_alone_move_what_was_said(tmp_path: Path) -> None:
 
 
 def _intake() -> shards.IntakeShard:
-    return shards.IntakeShard(Topics("s"), "0123456789abcdef", 2)
+    return shards.IntakeShard(Topics("s"), "0123456789abcdef", 2, rules_version=LATEST)
 
 
 def _fold_all(log: Log) -> list[shards.AccountsShard]:
     found = []
     for partition in range(2):
-        shard = shards.AccountsShard(Topics("s"), "0123456789abcdef", partition + 1)
+        shard = shards.AccountsShard(Topics("s"), "0123456789abcdef", partition + 1, rules_version=LATEST)
         for offset, value in enumerate(log.values["s.accounts", partition]):
             shard.accept(offset, value)
         for send in shard.drain():
@@ -271,7 +271,7 @@ def test_an_offset_is_taken_once_and_in_order() -> None:
 def test_messages_of_another_generation_are_passed_over() -> None:
     lines = random_day(26, accounts=9, steps=100)
     log = Log()
-    old = shards.IntakeShard(Topics("s"), "f" * 16, 2)
+    old = shards.IntakeShard(Topics("s"), "f" * 16, 2, rules_version=LATEST)
     new = _intake()
     for offset, line in enumerate(lines):
         for intake in (old, new):
@@ -289,7 +289,7 @@ def test_messages_of_another_generation_are_passed_over() -> None:
 
 @pytest.mark.parametrize("limit", [1, 200, 5000])
 def test_large_batches_are_split_between_items(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SPLIT_BYTES", limit)
+    monkeypatch.setattr(batch_messages, "SPLIT_BYTES", limit)
     lines = random_day(27, accounts=9, steps=200)
     log = Log()
     intake = _intake()

@@ -15,17 +15,18 @@ import pytest
 
 from margin_stream.core.checks import Fault
 from margin_stream.core.system import System
-from margin_stream.kafka import making, shard_table, shards, wire
+from margin_stream.kafka import batch_messages, making, shard_table, shards, wire
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import MESSAGE_LIMIT, Topics, parse_address
 from margin_stream.kafka.producing import DigestReader, await_folded, produce, records_of
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shard_table import ShardTable
-from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Marker, Snapshot, Unusable
+from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Snapshot, Unusable
 from margin_stream.kafka.verifying import verify
 from margin_stream.kafka.wire import EffectsRecord, Place
 from margin_stream.simulation.broker import Broker
 from replay.verifying import Verified
+from schemas.engines import LATEST
 from tests.days import PARAMETERS, Day
 from tests.folding import fold
 from tests.kafka import checker
@@ -146,7 +147,7 @@ def written_by_many(seed: int) -> None:
             shard = EffectsShard(Topics("s"), GENERATION, 1)
             shard.restore(sorted(whole.items()), marker)
     assert shard.position == last
-    assert {group: count for group, (count, _) in shard.heads.items()} == {group: n for group, n in numbers.items() if n}
+    assert {group: shard.book.head(group)[0] for group in shard.book.groups} == {group: n for group, n in numbers.items() if n}
     log = Log()
     log.values["s.effects", 1].extend(values)
     reader = KafkaReader(Topical(log, 1), parse_address("kafka://h:1/s"))  # type: ignore[arg-type]
@@ -157,13 +158,12 @@ def written_by_many(seed: int) -> None:
 
 def written(rows: list[tuple[int, bytes]], previous: int, last: int, rng: Random) -> list[bytes]:
     """What a shard sends that resumes behind a position, in drains and messages of any size."""
-    writer = AccountsShard(Topics("s"), GENERATION, 1)
     found: list[bytes] = []
     while previous < last:
         upto = rng.randrange(previous, last) + 1
         part = [row for row in rows if previous < row[0] <= upto]
-        with patch.object(shards, "SPLIT_BYTES", rng.choice((1, 300, 1000, 5000))):
-            found.extend(send.value for send in shards._effects_messages(writer, previous, upto, part))
+        with patch.object(batch_messages, "SPLIT_BYTES", rng.choice((1, 300, 1000, 5000))):
+            found.extend(shards.effect_messages(GENERATION, 1, previous, upto, part))
         previous = upto
     return found
 
@@ -176,31 +176,31 @@ def _begun_is_whole(self: EffectsRecord) -> Place:
     return Place(self.last + 1 if self.upto else self.last)
 
 
-def _counted_from_nothing(shard: shards.Shard, previous: int, last: int, rows: list[tuple[int, bytes]]) -> list[shards.Send]:
+def _counted_from_nothing(generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]]) -> list[bytes]:
     """Every message that goes on within a position says that it begins there."""
     found = []
-    for send in _right_messages(shard, previous, last, rows):
-        record = msgspec.structs.replace(wire.decode_effects(send.value), after=0)
-        found.append(send._replace(value=wire.encode_effects(msgspec.structs.replace(record, upto=min(record.upto, len(record.effects))))))
+    for message in _right_messages(generation, shard, previous, last, rows):
+        record = msgspec.structs.replace(wire.decode_effects(message), after=0)
+        found.append(wire.encode_effects(msgspec.structs.replace(record, upto=min(record.upto, len(record.effects)))))
     return found
 
 
-_right_messages = shards._effects_messages
+_right_messages = shards.effect_messages
 _right_snapshot = EffectsShard.snapshot
 
 
 def _marked_by_position(self: EffectsShard) -> Snapshot:
     """The marker of a table forgets how much of a position was taken, and its digest with it."""
-    place, self._place = self._place, Place(self._place.position)
+    sent, self.sent = self.sent, [self.sent[0], 0]
     found = _right_snapshot(self)
-    self._place = place
+    self.sent = sent
     return found
 
 
 MUTANTS: dict[str, tuple[object, str, Callable[..., object] | property]] = {
     "readers trim by position": (EffectsRecord, "behind", _trimmed_by_position),
     "a position that has begun is taken for whole": (EffectsRecord, "end", property(_begun_is_whole)),
-    "a message does not say where in a position it begins": (shards, "_effects_messages", _counted_from_nothing),
+    "a message does not say where in a position it begins": (shards, "effect_messages", _counted_from_nothing),
     "a marker knows positions alone": (EffectsShard, "snapshot", _marked_by_position),
 }
 
@@ -254,7 +254,7 @@ def test_messages_overlap_within_a_position() -> None:
         record(Place(0), Place(9), rows),
         record(Place(7, 4), Place(11), rows[6:]),
     )
-    assert (shard.heads.keys(), shard.position, shard.trimmed, shard.holes) == (set("abcde"), 11, 3 + 1 + 3 + 5 + 1, 0)
+    assert (set(shard.book.groups), shard.position, shard.trimmed, shard.holes) == (set("abcde"), 11, 3 + 1 + 3 + 5 + 1, 0)
     assert len(shard.drain()) == 7
 
 
@@ -266,9 +266,9 @@ def test_a_hole_within_a_position_is_passed_over_until_it_is_filled() -> None:
         record(Place(7, 3), Place(9), rows[5:]),
     )
     shard = follow(first, third)
-    assert (shard.holes, shard.position, sorted(shard.heads)) == (1, 7, ["a", "b"])
+    assert (shard.holes, shard.position, sorted(shard.book.groups)) == (1, 7, ["a", "b"])
     shard = follow(first, third, second, third)
-    assert (shard.holes, shard.position, sorted(shard.heads)) == (1, 9, list("abcde"))
+    assert (shard.holes, shard.position, sorted(shard.book.groups)) == (1, 9, list("abcde"))
 
 
 @pytest.mark.parametrize(
@@ -296,15 +296,20 @@ def test_messages_without_spread_positions_are_those_of_before() -> None:
     assert len(msgspec.msgpack.decode(spread_out)) == 7
 
 
-def test_a_marker_of_before_is_restored() -> None:
-    """It says the position alone, and its digest is over that."""
+def test_a_marker_that_does_not_fit_its_rows_is_not_used() -> None:
+    """Its digest is over the rows, and over the place up to which effects were taken: one of an older build has neither."""
     shard = follow(record(Place(0), Place(9), five()))
     rows, marker = shard.snapshot()
     assert marker.sent == [9, 0]
-    old = Marker(marker.generation, marker.offset, marker.position, marker.digest, [9], marker.counts)
-    again = EffectsShard(Topics("s"), GENERATION, 1)
-    again.restore(sorted(rows), old)
-    assert (again.position, again.heads) == (9, shard.heads)
+    for other in (
+        msgspec.structs.replace(marker, sent=[9]),
+        msgspec.structs.replace(marker, sent=[9, 1]),
+        msgspec.structs.replace(marker, position=8),
+    ):
+        with pytest.raises(Unusable):
+            EffectsShard(Topics("s"), GENERATION, 1).restore(sorted(rows), other)
+    with pytest.raises(Unusable, match="rows of 'g', which nothing here reads"):
+        EffectsShard(Topics("s"), GENERATION, 1).restore([(b"g/a", rows[0][1])], marker)
 
 
 def test_a_table_stands_within_a_position() -> None:
@@ -314,7 +319,7 @@ def test_a_table_stands_within_a_position() -> None:
     again = EffectsShard(Topics("s"), GENERATION, 1)
     again.restore(sorted(kept), marker)
     again.accept(1, wire.encode_effects(record(Place(0), Place(9), rows)))
-    assert (again.trimmed, sorted(again.heads)) == (4, list("abcde"))
+    assert (again.trimmed, sorted(again.book.groups)) == (4, list("abcde"))
 
 
 def drained(shard: IntakeShard | AccountsShard, values: list[bytes]) -> list[shards.Send]:
@@ -327,7 +332,7 @@ def drained(shard: IntakeShard | AccountsShard, values: list[bytes]) -> list[sha
 def test_a_row_too_large_for_a_message_goes_on_in_the_next(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The intake's row of facts grows with the gaps in the numbers of its books; the parts of a base may come in any order."""
     monkeypatch.setattr(shard_table, "PART_BYTES", limit)
-    intake = IntakeShard(Topics("s"), GENERATION, 1)
+    intake = IntakeShard(Topics("s"), GENERATION, 1, rules_version=LATEST)
     gaps = [line.replace(b'"source_seq":', b'"source_seq":1%03d' % n) for n, line in enumerate(crowded_day(3, steps=3))]
     for offset, line in enumerate(gaps):
         intake.accept(offset, line)
@@ -346,10 +351,10 @@ def test_a_row_too_large_for_a_message_goes_on_in_the_next(limit: int, tmp_path:
     for offset, message in enumerate(messages):
         assert again.marker is None
         again.apply_changelog(offset, message)
-    restored = IntakeShard(Topics("s"), GENERATION, 1)
+    restored = IntakeShard(Topics("s"), GENERATION, 1, rules_version=LATEST)
     assert again.load(restored)
     again.close()
-    assert restored.fold.digest() == intake.fold.digest()
+    assert restored.intake.digest() == intake.intake.digest()
     log = Log()
     log.values["s.inputs", 0].extend(gaps)
     log.values["s.inputs.changelog", 0].extend(messages)
@@ -361,20 +366,23 @@ def test_a_row_too_large_for_a_message_goes_on_in_the_next(limit: int, tmp_path:
 def test_a_record_of_nothing_but_poison_says_no_more_than_messages_hold() -> None:
     """8 MiB of short lines are refused one by one: what is said of them is many times that."""
     lines = b"\n".join(b"%d" % n for n in range(70_000))
-    sends = drained(IntakeShard(Topics("s"), GENERATION, 1), [lines])
+    sends = drained(IntakeShard(Topics("s"), GENERATION, 1, rules_version=LATEST), [lines])
     sizes = [len(send.value) for send in sends if send.topic == "s.effects"]
     assert sum(sizes) > MESSAGE_LIMIT
-    assert max(sizes) <= shards.SPLIT_BYTES + 100
+    assert max(sizes) <= batch_messages.SPLIT_BYTES + 100
 
 
 def test_what_one_clock_says_of_very_many_accounts_fits_messages() -> None:
     """Seventeen thousand accounts go down at one clock: more than the broker takes as one message, and all at one position."""
     lines = everyone_goes_down(17_000)
-    intake, accounts = IntakeShard(Topics("s"), GENERATION, 1), AccountsShard(Topics("s"), GENERATION, 1)
+    intake, accounts = (
+        IntakeShard(Topics("s"), GENERATION, 1, rules_version=LATEST),
+        AccountsShard(Topics("s"), GENERATION, 1, rules_version=LATEST),
+    )
     routed = [send.value for send in drained(intake, [b"\n".join(lines)]) if send.topic == "s.accounts"]
     log = Log()
     for send in drained(accounts, routed):
-        assert len(send.value) <= shards.SPLIT_BYTES + 100
+        assert len(send.value) <= batch_messages.SPLIT_BYTES + 100
         log.send(send)
     records = [wire.decode_effects(value or b"") for value in log.values["s.effects", 1]]
     at_one = [data for found in records for position, data in found.effects if position == accounts.position]
@@ -384,7 +392,7 @@ def test_what_one_clock_says_of_very_many_accounts_fits_messages() -> None:
     follower = EffectsShard(Topics("s"), GENERATION, 1)
     for offset, value in enumerate(log.values["s.effects", 1]):
         follower.accept(offset, value)
-    assert (len(follower.heads), follower.position, follower.holes) == (17_000, accounts.position, 0)
+    assert (len(list(follower.book.groups)), follower.position, follower.holes) == (17_000, accounts.position, 0)
 
 
 def everyone_goes_down(accounts: int) -> list[bytes]:
@@ -408,21 +416,20 @@ def test_more_than_a_message_at_one_position_goes_through_a_real_broker(broker: 
     lines = everyone_goes_down(17_000)
     store = f"kafka://{broker.server}/spread"
     address = parse_address(store)
-    expected = System(1)
+    expected = System(1, rules_version=LATEST)
     for line in lines:
-        expected.offer_line(line)
+        expected.admission.line(line)
     of_intake, own = expected.fold()
     assert sum(len(row.data) for row in own if row.position == expected.position) > MESSAGE_LIMIT
     with Client(address.servers) as client:
         manifest = making.init(client, address, 1)
-        dead = AccountsShard(address.topics, manifest.generation, 1)
-        with patch.object(shards, "SPLIT_BYTES", 1_500_000):
+        with patch.object(batch_messages, "SPLIT_BYTES", 1_500_000):
             rows = [(row.position, row.data) for row in own]
-            messages = [send.value for send in shards._effects_messages(dead, 0, expected.position, rows)]
+            messages = list(shards.effect_messages(manifest.generation, 1, 0, expected.position, rows))
         assert wire.decode_effects(messages[2]).upto > 0
         client.send("spread.effects", messages[:3], partition=1)
         with workers(store, tmp_path):
-            produce(client, address, records_of(lines))
+            produce(client, address, records_of(lines, LATEST))
             deadline = time.monotonic() + 120
             last = client.end("spread.inputs") - 1
             said = await_folded(DigestReader(client, address, manifest), last, lambda: time.monotonic() < deadline)

@@ -25,6 +25,7 @@ from margin_stream.kafka.client import Client, Unreachable
 from margin_stream.kafka.names import parse_address
 from margin_stream.simulation.broker import Broker
 from schemas.binary import encode, encode_payload
+from schemas.engines import LATEST
 from schemas.ndjson import decode_line
 from schemas.records import raw_items
 from schemas.refusals import RefusedInput
@@ -131,18 +132,18 @@ def journal_of(seed: int, rng: Random) -> tuple[list[bytes | None], list[bytes]]
 
 def _packed(line: bytes) -> bytes:
     try:
-        return encode(decode_line(line))
+        return encode(decode_line(line, LATEST))
     except RefusedInput:
         return encode(b"L" + line)
 
 
 def reference(journal: list[bytes | None]) -> tuple[int, str, str, dict[str, list[bytes]]]:
     """Fold the journal uninterrupted, in one partition: position, digests, effects by group."""
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     groups: dict[str, list[bytes]] = {}
     for value in journal:
         for raw in raw_items(value):
-            system.offer(raw)
+            system.admission.line(raw)
         for part in system.fold():
             for emitted in part:
                 groups.setdefault(emitted.group, []).append(emitted.data)

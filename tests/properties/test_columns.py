@@ -8,11 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from margin_stream.core.admission import COUNT_OF, Counts
 from margin_stream.core.intake import Verdict
-from margin_stream.core.system import COUNT_OF, Counts, System, offer_raw
+from margin_stream.core.system import System
 from schemas.binary import canonical_bytes, encode
 from schemas.columns import ABSENT, TickColumns, columns_of, pack, ticks_of
 from schemas.decimals import canonical
+from schemas.engines import LATEST
 from schemas.inputs import PriceTicked
 from schemas.ndjson import decode_line
 from tests.days import Day, random_day
@@ -27,9 +29,9 @@ def prepared(clock: bool = True) -> System:
     if clock:
         day.clock()
     day.account("A")
-    system = System(2)
+    system = System(2, rules_version=LATEST)
     for line in day.lines:
-        assert system.offer_line(line) is Verdict.ACCEPTED
+        assert system.admission.line(line) is Verdict.ACCEPTED
     return system
 
 
@@ -57,7 +59,7 @@ def test_a_quote_with_too_many_places_leaves_the_others_of_its_batch_alone() -> 
     together = columns_of(ticks)
     assert together is not None
     assert one_by_one(second, ticks) == Counts(2, 0, 1)
-    assert first.offer(together) == Counts(2, 0, 1)
+    assert first.admission.item(together) == Counts(2, 0, 1)
 
 
 def one_by_one(system: System, ticks: list[PriceTicked]) -> Counts:
@@ -87,7 +89,7 @@ def test_columns_are_their_ticks_one_by_one(seed: int) -> None:
         if columns is not None:
             assert ticks_of(columns) == ticks
             plain.intake.last_refusal = columns_first.intake.last_refusal = None
-            assert columns_first.offer(columns) == one_by_one(plain, ticks)
+            assert columns_first.admission.item(columns) == one_by_one(plain, ticks)
             assert columns_first.intake.last_refusal == plain.intake.last_refusal
     same(columns_first, plain)
 
@@ -159,8 +161,8 @@ def test_a_bid_above_the_ask_is_crossed_in_columns_as_elsewhere(bids: list[int] 
 def test_columns_sent_again_are_duplicates_every_one() -> None:
     system = prepared()
     sent = columns([4_000_000, 4_000_100, 4_000_200], -2)
-    assert system.offer(sent) == Counts(3, 0, 0)
-    assert system.offer(sent) == Counts(0, 3, 0)
+    assert system.admission.item(sent) == Counts(3, 0, 0)
+    assert system.admission.item(sent) == Counts(0, 3, 0)
     assert system.intake.accepted == 3 + 10
     assert system.position == 3 + 10
 
@@ -168,15 +170,15 @@ def test_columns_sent_again_are_duplicates_every_one() -> None:
 def test_every_way_into_a_system_is_the_same_way() -> None:
     """Lines, decoded events, and raw items with their mark of format in front: of what can be decoded and what cannot."""
     lines = [*random_day(11, accounts=4, steps=60), b"not json", b"{}", b"not json"]
-    by_line, by_event, by_raw = System(2), System(2), System(2)
+    by_line, by_event, by_raw = System(2, rules_version=LATEST), System(2, rules_version=LATEST), System(2, rules_version=LATEST)
     total = Counts()
     for line in lines:
-        verdict = by_line.offer_line(line)
-        total = total.plus(by_raw.offer(b"L" + line))
+        verdict = by_line.admission.line(line)
+        total = total.plus(by_raw.admission.item(b"L" + line))
         if line[:5] in (b"not j", b"{}"):
-            assert by_event.offer(b"L" + line) == COUNT_OF[verdict]
+            assert by_event.admission.item(b"L" + line) == COUNT_OF[verdict]
         else:
-            assert by_event.offer(decode_line(line)) == COUNT_OF[verdict]
+            assert by_event.admission.item(decode_line(line, LATEST)) == COUNT_OF[verdict]
     for system in (by_raw, by_event):
         assert system.intake.digest() == by_line.intake.digest()
     effects = [system.fold(compare_markets=True) for system in (by_line, by_event, by_raw)]
@@ -196,7 +198,7 @@ def test_foreign_items_are_taken_raw_and_those_that_are_none_are_known_by_their_
         (b"\xc1", Counts(0, 0, 1)),
         (b"\xc1", Counts(0, 1, 0)),
     ):
-        assert offer_raw(system.intake, b"M" + body) == expected
+        assert system.admission.item(b"M" + body) == expected
     assert system.intake.is_known_undecodable(b"\xc1")
     assert len(system.intake.new_undecodable) == 1
 
@@ -209,22 +211,22 @@ def test_counts_add_up() -> None:
 def test_a_partition_ahead_of_the_intake_passes_over_what_it_has() -> None:
     """As after a crash between the checkpoints of the partitions and that of the intake."""
     lines = random_day(12, accounts=4, steps=60)
-    whole, again = System(2), System(2)
+    whole, again = System(2, rules_version=LATEST), System(2, rules_version=LATEST)
     for line in lines[:80]:
-        whole.offer_line(line)
+        whole.admission.line(line)
     whole.fold()
-    again.partitions = whole.partitions
+    again.sets[1:] = whole.sets[1:]
     for n, line in enumerate(lines[:80]):
-        again.offer_line(line)
+        again.admission.line(line)
         if n % 7 == 0:
             assert again.fold()[1:] == [[], []]
     assert again.fold()[1:] == [[], []]
     for line in lines[80:]:
-        again.offer_line(line)
+        again.admission.line(line)
     again.fold(compare_markets=True)
-    straight = System(1)
+    straight = System(1, rules_version=LATEST)
     for line in lines:
-        straight.offer_line(line)
+        straight.admission.line(line)
     straight.fold()
     assert again.digests() == straight.digests()
     assert again.position == straight.position == len(lines)

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from margin_stream.core.system import System
+from schemas.engines import LATEST
 from tests.counts import TIMES
 from tests.days import INSTRUMENTS, Day, random_day, text
 from tests.folding import fold, of_groups
@@ -97,15 +98,15 @@ def test_the_numbers_of_a_book_decide_nothing(seed: int, how: int) -> None:
     lines = a_day(seed, noisy=False)
     numbers = iter(rng.sample(range(1000, 10**6), len(lines)))
     renumbered = [_renumbered(line, next(numbers)) if account_of(line) else line for line in lines]
-    systems = [System(2), System(2)]
+    systems = [System(2, rules_version=LATEST), System(2, rules_version=LATEST)]
     for system, these in zip(systems, (lines, renumbered), strict=True):
         for line in these:
-            system.offer_line(line)
+            system.admission.line(line)
         system.fold(compare_markets=True)
     first, second = (system.digests() for system in systems)
     assert first.effects == second.effects
-    for one, other in zip(*(system.partitions for system in systems), strict=True):
-        assert one.state_sums == other.state_sums
+    for one, other in zip(*(system.accounts for system in systems), strict=True):
+        assert one.sums() == other.sums()
     assert systems[0].intake.market.digest() == systems[1].intake.market.digest()
 
 
@@ -202,9 +203,9 @@ def test_an_item_before_what_it_needs_is_refused_and_stays_refused() -> None:
     day.account("B")
     day.money("B", "100")
     lines = [*day.lines[:-2], day.lines[-1], day.lines[-2]]
-    system = System(1)
-    assert [system.offer_line(line).value for line in lines][-2:] == ["refused", "accepted"]
-    assert system.offer_line(day.lines[-1]).value == "duplicate"
+    system = System(1, rules_version=LATEST)
+    assert [system.admission.line(line).value for line in lines][-2:] == ["refused", "accepted"]
+    assert system.admission.line(day.lines[-1]).value == "duplicate"
 
 
 def test_trades_of_one_account_do_not_commute() -> None:

@@ -9,6 +9,7 @@ from margin_stream.core import identity
 from margin_stream.core.identity import HASH_BYTES, BookSource, Seen, content_hash
 from margin_stream.core.intake import IntakeFold
 from margin_stream.core.system import System
+from schemas.engines import LATEST
 from tests.counts import TIMES
 from tests.days import Day
 
@@ -92,22 +93,22 @@ def test_a_checkpoint_after_a_closed_gap_can_be_restored() -> None:
     day.directory()
     day.clock()
     day.account("A")
-    system = System(1)
-    system.intake = IntakeFold(1, window)
+    system = System(1, rules_version=LATEST)
+    system.intake.window = window
     rows: dict[bytes, bytes] = {}
 
     def checkpoint() -> None:
-        rows.update(system.intake.stored())
+        rows.update(system.intake.rows())
         system.intake.mark_stored()
 
     def money(first: int, last: int) -> None:
         for number in range(first, last + 1):
             day._book = number - 1
             day.money("A", "1")
-            assert system.offer_line(day.lines[-1]).value == "accepted"
+            assert system.admission.line(day.lines[-1]).value == "accepted"
 
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     money(day._book + 1, 999)
     money(1030, 5000)
     checkpoint()
@@ -115,7 +116,9 @@ def test_a_checkpoint_after_a_closed_gap_can_be_restored() -> None:
     checkpoint()
     money(1024, 1029)
     checkpoint()
-    restored = IntakeFold.restored(1, iter(sorted(rows.items())), window)
+    restored = IntakeFold(1, rules_version=LATEST, window=window)
+    restored.restore(system.position, sorted(rows.items()))
+    restored.book = system.intake.book
     assert restored.digest() == system.intake.digest()
 
 
@@ -130,11 +133,11 @@ def test_a_quote_of_a_book_under_a_forgotten_number_is_a_duplicate_however_often
     day._book = 999
     for _ in range(60):
         day.money("A", "1")
-    system = System(1)
-    system.intake = IntakeFold(1, 16)
-    assert [system.offer_line(line).value for line in day.lines].count("refused") == 1
+    system = System(1, rules_version=LATEST)
+    system.intake.window = 16
+    assert [system.admission.line(line).value for line in day.lines].count("refused") == 1
     position = system.position
-    assert [system.offer_line(quote).value for _ in range(3)] == ["duplicate"] * 3
+    assert [system.admission.line(quote).value for _ in range(3)] == ["duplicate"] * 3
     assert system.intake.not_compared == 3
-    assert {system.offer_line(line).value for line in day.lines} == {"duplicate"}
+    assert {system.admission.line(line).value for line in day.lines} == {"duplicate"}
     assert system.position == position

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from margin_stream.core.system import System
+from schemas.engines import LATEST
 from tests.days import Day, random_day
 from tests.folding import fold
 from tests.restoring import Rows
@@ -19,11 +20,11 @@ LAW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChec
 
 def with_checkpoints(lines: list[bytes], rng: Random, partitions: int, often: int = 25) -> None:
     """Fold lines with checkpoints at random; now and then the system is forgotten and restored. Nothing may come out otherwise."""
-    system = System(partitions)
+    system = System(partitions, rules_version=LATEST)
     rows = Rows(partitions)
     said: list[tuple[int, str, int, bytes]] = []
     for line in lines:
-        system.offer_line(line)
+        system.admission.line(line)
         if rng.randrange(often) == 0:
             said += [effect for part in system.fold(compare_markets=True) for effect in part]
             rows.write(system)
@@ -31,11 +32,11 @@ def with_checkpoints(lines: list[bytes], rng: Random, partitions: int, often: in
             if rng.randrange(2):
                 system = rows.restored(boxes=bool(rng.randrange(4)))
                 assert system.digests() == before
-                assert all(part.rest_all() == [] for part in system.partitions)
+                assert all(part.rest_all() == [] for part in system.accounts)
     said += [effect for part in system.fold(compare_markets=True) for effect in part]
-    whole = System(1)
+    whole = System(1, rules_version=LATEST)
     for line in lines:
-        whole.offer_line(line)
+        whole.admission.line(line)
     expected = [effect for part in whole.fold() for effect in part]
     assert system.digests() == whole.digests()
     assert sorted(said) == sorted(expected)
@@ -74,20 +75,20 @@ def wide(amount: str = "70000000000000000.01") -> Day:
 
 def test_amounts_beyond_64_bits_are_kept_to_the_last_unit() -> None:
     day = wide()
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     rows = Rows(1)
     for line in day.lines:
-        assert system.offer_line(line).value == "accepted"
+        assert system.admission.line(line).value == "accepted"
     system.fold()
     rows.write(system)
     for these in (system, rows.restored()):
-        account = these.partitions[0].account("A")
+        account = these.accounts[0].account("A")
         assert account is not None
         assert account.ledger == {0: 3 * 7_000_000_000_000_000_001}
-        account = these.partitions[0].account("B")
+        account = these.accounts[0].account("B")
         assert account is not None
         assert account.ledger[0] == -3 * 7_000_000_000_000_000_001
-        account = these.partitions[0].account("C")
+        account = these.accounts[0].account("C")
         assert account is not None
         (position,) = account.positions.values()
         assert position.open_cost == 4 * 700_000_000_000 * 40_000 * 100

@@ -101,7 +101,7 @@ def write(work: Workload, path: Path, counter: Counter, fault: Fault, pause_s: f
                 fault.strike()
             group = work.lines[start : start + work.group]
             for line in group:
-                host.offer_line(line)
+                host.offer(line)
             host.commit()
             counter.value = start + len(group)
             host.checkpoint_if_due()

@@ -34,7 +34,7 @@ def play(work: Workload, path: Path, disk: Disk) -> int:
         for start in range(0, len(work.lines), work.group):
             group = work.lines[start : start + work.group]
             for line in group:
-                host.offer_line(line)
+                host.offer(line)
             host.commit()
             acknowledged = start + len(group)
             host.checkpoint_if_due()

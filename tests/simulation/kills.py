@@ -35,7 +35,7 @@ def ingest_and_report(path: Path, lines: list[bytes], pipe: int, group: int, che
     host = Host(path, partitions=1 + len(lines) % 3, group_items=group, checkpoint_items=checkpoint)
     for start in range(0, len(lines), group):
         for line in lines[start : start + group]:
-            host.offer_line(line)
+            host.offer(line)
         host.commit()
         os.write(pipe, min(start + group, len(lines)).to_bytes(8, "big"))
         host.checkpoint_if_due()

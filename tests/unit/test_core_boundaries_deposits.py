@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from margin_stream.core.system import System
+from schemas.engines import LATEST
 from tests.days import Day
 
 
@@ -16,11 +17,11 @@ def test_money_of_an_account_without_calls_is_not_kept_waiting(asset: str, amoun
     day.tick("BTCUSDT", "40000")
     day.account("A")
     day.money("A", amount, asset, **({"call": call} if call else {}))
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     system.fold()
-    account = system.partitions[0].account("A")
+    account = system.accounts[0].account("A")
     assert account is not None
     assert account.unvalued == []
     assert account.calls == []

@@ -9,6 +9,7 @@ import pytest
 from margin_stream.core.directory import Directory
 from margin_stream.core.model import MODELS, Guard, Ratio, SaleLeg, Truth
 from margin_stream.core.system import System
+from schemas.engines import LATEST
 from tests.days import PARAMETERS, Day
 from tests.properties.test_model_twins import ASSET, DIRECTORY, NUMBER, PRIME, Book
 from tests.unit.test_core_boundaries_profiles import compiled, listed
@@ -51,11 +52,11 @@ def test_what_was_never_marked_may_be_worth_nothing_at_all(owed: str, truth: Tru
     day.account("A")
     day.money("A", "1", "BTC")
     day.money("A", owed)
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     system.fold()
-    part = system.partitions[0]
+    part = system.accounts[0]
     account = part.account("A")
     assert account is not None
     valuation = part.valuation(account, account)

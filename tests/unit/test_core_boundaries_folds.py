@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 
 from margin_stream.core import account_fold
-from margin_stream.core.account_fold import AccountFold, Emitted
+from margin_stream.core.account_fold import MARKET, AccountFold, Emitted
 from margin_stream.core.checks import Fault
+from margin_stream.core.effect_book import EffectBook
+from margin_stream.core.folds import partition_folds
 from margin_stream.core.model import Truth
 from margin_stream.core.routed import Batch, Clocked
 from margin_stream.core.system import System
 from margin_stream.core.valuation import Banded, Corners, Exact, truths, value
+from schemas.engines import LATEST
 from tests.days import Day, random_day
 from tests.folding import fold, readable
 from tests.restoring import Rows
@@ -21,15 +24,15 @@ from tests.usdm_days import UsdmDay, random_usdm_day
 
 
 def folded(lines: list[bytes], **options: Any) -> tuple[System, list[Emitted]]:
-    system = System(1, **options)
+    system = System(1, **options, rules_version=LATEST)
     for line in lines:
-        system.offer_line(line)
+        system.admission.line(line)
     own, part = system.fold(compare_markets=True)
     return system, [*own, *part]
 
 
 def test_batches_follow_each_other_or_are_a_fault() -> None:
-    part = AccountFold()
+    part = partition_folds(rules_version=LATEST)
     assert part.apply(Batch(0, 3, [Clocked(2, 10)])) == []
     assert part.position == 3
     with pytest.raises(Fault) as caught:
@@ -44,14 +47,15 @@ def test_batches_follow_each_other_or_are_a_fault() -> None:
 @pytest.mark.parametrize("lines", [random_day(21, accounts=6, steps=120), random_usdm_day(22, accounts=6, steps=120)])
 def test_one_account_alone_says_and_holds_what_it_does_among_others(lines: list[bytes]) -> None:
     whole, said = folded(lines)
-    for name in [account.id for account in whole.partitions[0].accounts()]:
+    for name in [account.id for account in whole.accounts[0].accounts()]:
         alone, heard = folded(lines, only=name)
         assert [effect for effect in heard if effect.group[0] != "@"] == [effect for effect in said if effect.group == name]
-        assert [account.id for account in alone.partitions[0].accounts()] == [name]
-        one, other = alone.partitions[0].account(name), whole.partitions[0].account(name)
+        assert [account.id for account in alone.accounts[0].accounts()] == [name]
+        one, other = alone.accounts[0].account(name), whole.accounts[0].account(name)
         assert one is not None
         assert other is not None
-        assert (one.packed(), one.chain) == (other.packed(), other.chain)
+        assert one.packed() == other.packed()
+        assert alone.sets[1].book.head(name) == whole.sets[1].book.head(name)
 
 
 @pytest.mark.parametrize("lines", [random_day(23, accounts=12, steps=150), random_usdm_day(24, accounts=12, steps=150)])
@@ -61,7 +65,7 @@ def test_how_many_accounts_are_kept_unpacked_changes_nothing(lines: list[bytes],
     assert fold(lines) == expected
     assert fold(lines, 2, boxes=False, cuts=Random(1), extra=Random(2)) == expected
     system, _ = folded(lines)
-    part = system.partitions[0]
+    part = system.accounts[0]
     assert len(part._unpacked) <= 4
     assert [account.id for account in part.accounts()] == part._ids
     assert system.digests() == expected[0]
@@ -94,7 +98,7 @@ def test_a_fold_knows_its_accounts_and_says_how_many_and_how_much() -> None:
     day.tick("BTCUSDT", "36000")
     day.tick("BTCUSDT", "35990")
     system, said = folded(day.lines)
-    part = system.partitions[0]
+    part = system.accounts[0]
     assert part.account_count == 2
     assert part.account("C") is None
     account = part.account("A")
@@ -102,17 +106,15 @@ def test_a_fold_knows_its_accounts_and_says_how_many_and_how_much() -> None:
     found = part.valuation(account, account)
     assert isinstance(found, Exact)
     assert found.figures == (35_990 * 90, 2_500_000, False)
-    part.flush()
-    assert part.effects_total == len([effect for effect in said if effect.group == "A"]) == account.effect_count
-    names = [name for name, _, _ in part.changed_rows()]
-    assert names == ["A", "B"]
+    assert part.book.total == len([effect for effect in said if effect.group == "A"]) == account.effect_count
+    assert [key for key, _ in part.rows()] == [MARKET, b"A", b"B"]
     part.mark_stored()
-    assert list(part.changed_rows()) == []
-    part.flush()
-    assert list(part.changed_rows()) == []
+    assert [key for key, _ in part.rows()] == [MARKET]
+    part.sums()
+    assert [key for key, _ in part.rows()] == [MARKET]
     account.profile = "nothing"
     assert part.valuation(account, account) is None
-    assert AccountFold(boxes=False).hot_count == 0
+    assert AccountFold(EffectBook(), rules_version=LATEST, boxes=False).hot_count == 0
 
 
 def test_an_account_too_near_to_a_level_is_looked_at_at_every_tick_and_one_far_away_is_not() -> None:
@@ -125,17 +127,17 @@ def test_an_account_too_near_to_a_level_is_looked_at_at_every_tick_and_one_far_a
     day.tick("BTCUSDT", "40000")
     day.tick("BTCUSDT", "40000")
     system, _ = folded(day.lines)
-    part = system.partitions[0]
+    part = system.accounts[0]
     before = part.evaluations
     for n in range(50):
         day.tick("BTCUSDT", f"{40_000 + n}")
-        system.offer_line(day.lines[-1])
+        system.admission.line(day.lines[-1])
     system.fold()
     # The far one is not looked at; the near one a few times a tick at most.
     assert part.evaluations - before <= 4 * 50
     plain, _ = folded(day.lines, boxes=False)
     assert plain.digests() == system.digests()
-    assert plain.partitions[0].evaluations > part.evaluations // 2
+    assert plain.accounts[0].evaluations > part.evaluations // 2
 
 
 def test_a_tick_that_concerns_nobody_costs_no_valuation() -> None:
@@ -153,12 +155,12 @@ def test_a_tick_that_concerns_nobody_costs_no_valuation() -> None:
     usdm.tick("BTCUSDT-PERP", "40000")
     for made, name in ((day, "BTCUSDT"), (usdm, "BTCUSDT-PERP")):
         system, _ = folded(made.lines)
-        part = system.partitions[0]
+        part = system.accounts[0]
         assert part.hot_count == 0
         before = part.evaluations
         for n in range(200):
             made.tick(name, f"{40_000 + n % 7 * 10}")
-            system.offer_line(made.lines[-1])
+            system.admission.line(made.lines[-1])
         system.fold()
         assert part.evaluations == before
 
@@ -178,8 +180,8 @@ def test_a_guard_over_open_marks_is_asked_once_and_remembered() -> None:
         asked.append(guard)
         return Truth.UNDECIDED
 
-    profile = system.partitions[0].market.profiles["prime"]
-    banded = Banded(profile.terms.evaluate(system.partitions[0].account("A"), system.partitions[0].market.prices), bounds)  # type: ignore[arg-type]
+    profile = system.accounts[0].market.profiles["prime"]
+    banded = Banded(profile.terms.evaluate(system.accounts[0].account("A"), system.accounts[0].market.prices), bounds)  # type: ignore[arg-type]
     for _ in range(3):
         assert banded.truth(profile.policy.call) is Truth.UNDECIDED
         assert banded.truth(profile.policy.warn) is Truth.UNDECIDED
@@ -200,7 +202,7 @@ def test_guards_one_by_one_and_together_say_the_same(owed: str, stale: bool) -> 
         day.tick("XMRBTC", "0.0081")
         day.clock(201)
     system, _ = folded(day.lines)
-    part = system.partitions[0]
+    part = system.accounts[0]
     market = part.market
     profile = market.profiles["prime"]
     policy = profile.policy
@@ -243,7 +245,7 @@ def test_a_mark_that_never_came_leaves_a_guard_open_upwards_alone() -> None:
     day.money("D", "0.001", "BTC")
     day.money("D", "-1000")
     system, _ = folded(day.lines)
-    part = system.partitions[0]
+    part = system.accounts[0]
     policy = part.market.profiles["prime"].policy
     expected = {"A": Truth.UNDECIDED, "B": Truth.UNDECIDED, "C": Truth.TRUE, "D": Truth.TRUE}
     for name, truth in expected.items():
@@ -263,7 +265,7 @@ def test_room_for_instruments_grows_with_the_market_and_never_shrinks() -> None:
     for _ in range(2):
         corners.fit(system.intake.market)
         assert len(corners.lowest) == len(corners.highest) == len(system.intake.market.prices) == 4
-    corners.fit(System(1).intake.market)
+    corners.fit(System(1, rules_version=LATEST).intake.market)
     assert len(corners.lowest) == 4
 
 
@@ -289,7 +291,7 @@ def test_a_change_of_profile_is_looked_at_at_once_and_the_next_version_at_its_cl
     found = {effect.position: readable(effect.data) for effect in said if effect.group == "A"}
     assert before not in found
     assert found[before + 1]["level"] == "DEFICIT"
-    account = system.partitions[0].account("A")
+    account = system.accounts[0].account("A")
     assert account is not None
     assert (account.profile, account.desk, account.contacts) == ("prime", "", [])
 
@@ -314,7 +316,7 @@ def test_an_account_whose_profile_never_took_effect_is_not_valued() -> None:
     rows.write(system)
     restored = rows.restored()
     for these in (system, restored):
-        these.offer_line(day.lines[-1])
+        these.admission.line(day.lines[-1])
         _, part = these.fold()
         assert readable(part[0].data)["level"] == "BANKRUPT"
     assert restored.digests() == system.digests()
@@ -329,7 +331,7 @@ def test_what_changes_without_an_effect_is_stored_all_the_same() -> None:
     day.clock(1)
     day.clock(60)
     system, _ = folded(day.lines)
-    part = system.partitions[0]
+    part = system.accounts[0]
     account = part.account("A")
     assert account is not None
     assert len(account.calls) == 1
@@ -338,14 +340,13 @@ def test_what_changes_without_an_effect_is_stored_all_the_same() -> None:
     for price, waiting in (("37500", True), ("39990", False)):
         day.tick("BTCUSDT", price)
         before = account.effect_count
-        system.offer_line(day.lines[-1])
+        system.admission.line(day.lines[-1])
         system.fold()
         assert account.effect_count == before
         assert (account.pending_since_ns >= 0) is waiting
-        assert len(list(part.changed_rows())) == 0
         rows.write(system)
         assert rows.restored().digests() == system.digests()
-        again = rows.restored().partitions[0].account("A")
+        again = rows.restored().accounts[0].account("A")
         assert again is not None
         assert again.pending_since_ns == account.pending_since_ns
 
@@ -365,7 +366,7 @@ def test_a_deposit_without_a_mark_pays_at_its_first_mark_the_call_that_it_named(
     before = len(day.lines)
     day.tick("XMRBTC", "0.01")
     system, said = folded(day.lines)
-    account = system.partitions[0].account("A")
+    account = system.accounts[0].account("A")
     assert account is not None
     # 0.1 * 0.01 * 37,000 * 0.7 = 25.90
     assert [call.paid for call in account.calls] == [2590 * share for share in paid]
@@ -384,12 +385,12 @@ def test_money_that_a_sweep_brings_lowers_the_demand_that_stands() -> None:
     day.perpetual("U", "BTCUSDT-PERP", "0.5", "40000")
     day.tick("BTCUSDT-PERP", "39100")
     system, _ = folded(day.lines)
-    account = system.partitions[0].account("U")
+    account = system.accounts[0].account("U")
     assert account is not None
     assert account.liquidating
     demanded = account.liquidation_amount
     day.perpetual("U", "ETHUSDT-PERP", "-0.01", "3000", pocket="iso")
-    system.offer_line(day.lines[-1])
+    system.admission.line(day.lines[-1])
     _, said = system.fold()
     assert account.pockets == {}
     assert account.liquidating

@@ -9,6 +9,7 @@ import pytest
 
 from margin_stream.core.intake import AMOUNT_LIMIT, PRICE_LIMIT, IntakeFold, Verdict
 from margin_stream.core.system import System
+from schemas.engines import LATEST
 from schemas.inputs import AccountOpened, ClockTicked, CollateralMoved, FundingPaid, PositionChanged, PriceTicked
 from tests.days import Day
 from tests.usdm_days import UsdmDay
@@ -24,16 +25,16 @@ def prepared(clock: bool = True, engine: int = 2) -> tuple[UsdmDay, System]:
     day.account("A")
     if engine > 1:
         day.usdm_account("U")  # type: ignore[attr-defined]
-    system = System(2, engine=engine)
+    system = System(2, rules_version=engine)
     for line in day.lines:
-        assert system.offer_line(line) is Verdict.ACCEPTED, system.intake.last_refusal
+        assert system.admission.line(line) is Verdict.ACCEPTED, system.intake.last_refusal
     return day, system  # type: ignore[return-value]
 
 
 def said_of(system: System, type_: str, *, source: str = "more", seq: int = 1, **fields: Any) -> tuple[str, str] | None:
     """Offer an item; return the reason and the detail of its refusal, None where it was accepted."""
     row = {"type": type_, "source": source, "source_seq": seq, "event_time": "2021-05-19T00:00:00Z", **fields}
-    verdict = system.offer_line(json.dumps(row).encode())
+    verdict = system.admission.line(json.dumps(row).encode())
     if verdict is Verdict.ACCEPTED:
         return None
     assert verdict is Verdict.REFUSED
@@ -278,7 +279,7 @@ def test_profiles_come_in_rising_versions_of_one_base_currency() -> None:
     assert activate(7, 6) is None
 
 
-def test_the_first_engine_version_knows_no_pockets_and_no_perpetual_model() -> None:
+def test_the_first_rules_version_knows_no_pockets_and_no_perpetual_model() -> None:
     day, system = prepared(engine=1)
     parameters = {"base_currency": "USDT"}
     fields = {"profile": "u", "model": "binance-usdm", "version": 1, "effective_from": "2020-01-01T00:00:00Z", "approved_by": "r"}
@@ -291,14 +292,14 @@ def test_the_first_engine_version_knows_no_pockets_and_no_perpetual_model() -> N
     assert refused[0] == "unknown_field"
     before = system.intake.facts()[6]
     assert said_of(system, "engine_activated", seq=3, version=2, approved_by="r") is None
-    assert system.intake.market.engine_version == 2
+    assert system.intake.market.rules_version == 2
     # From version 2 on an account's profile is part of what it adds to the digest.
     assert system.intake.facts()[6] != before
     system.fold(compare_markets=True)
-    assert all(part.market.engine_version == 2 for part in system.partitions)
-    again = System(2, engine=2)
+    assert all(part.market.rules_version == 2 for part in system.accounts)
+    again = System(2, rules_version=2)
     for line in day.lines:
-        again.offer_line(line)
+        again.admission.line(line)
     assert again.intake.accounts_sum == system.intake.accounts_sum
 
 
@@ -356,7 +357,7 @@ def test_a_margin_that_leaves_a_pocket_is_as_good_as_one_that_comes() -> None:
     assert said_of(system, "position_changed", **PERPETUAL, pocket="p", pocket_margin_delta="-5") is None
     assert said_of(system, "funding_paid", seq=2, instrument="BTCUSDT-PERP", rate="0.01", price="100") is None
     system.fold()
-    account = next(found for part in system.partitions if (found := part.account("U")) is not None)
+    account = next(found for part in system.accounts if (found := part.account("U")) is not None)
     assert account.ledger == {0: 500}
     assert account.pockets["p"].ledger == {0: -500 - 100}
 
@@ -428,23 +429,23 @@ def test_what_could_not_be_decoded_is_known_by_its_bytes_for_ever() -> None:
     _, system = prepared()
     intake = system.intake
     assert not intake.is_known_undecodable(b"nonsense")
-    assert system.offer_line(b"nonsense") is Verdict.REFUSED
+    assert system.admission.line(b"nonsense") is Verdict.REFUSED
     assert intake.is_known_undecodable(b"nonsense")
     assert not intake.is_known_undecodable(b"nonsens")
-    assert system.offer_line(b"nonsense") is Verdict.DUPLICATE
+    assert system.admission.line(b"nonsense") is Verdict.DUPLICATE
     assert intake.refused == 1
     assert len(intake.undecodable) == 1
 
 
 def test_a_fresh_intake_counts_nothing() -> None:
-    intake = IntakeFold(3)
+    intake = IntakeFold(3, rules_version=LATEST)
     facts = intake.facts()
     assert facts[0] == facts[2] == facts[3] == facts[9] == facts[10] == 0
     assert facts[4] == facts[5] == facts[8] == []
     assert facts[6] == facts[7] == [0, bytes(32)]
-    batches, own = intake.take()
-    assert [(batch.previous, batch.last, batch.items, batch.market_digest) for batch in batches] == [(0, 0, [], b"")] * 3
-    assert own == []
+    batches = intake.take()
+    assert [(batch.previous, batch.last, batch.items, batch.market_digest) for batch in batches] == [(0, 0, [], b"")] * 4
+    assert intake.book.drain() == []
 
 
 def test_funding_is_taken_at_its_price_or_at_the_mark() -> None:
@@ -454,5 +455,5 @@ def test_funding_is_taken_at_its_price_or_at_the_mark() -> None:
         event = struct(FundingPaid, instrument="BTCUSDT-PERP", rate=(1, -3), price=price)
         assert system.intake.offer(event, b"") is Verdict.ACCEPTED
         system.fold()
-        account = next(found for part in system.partitions if (found := part.account("U")) is not None)
+        account = next(found for part in system.accounts if (found := part.account("U")) is not None)
         assert account.ledger == {0: moved}

@@ -6,6 +6,7 @@ import pytest
 
 from margin_stream.core.digests import slot_of
 from margin_stream.core.system import System
+from schemas.engines import LATEST
 from tests.days import Day
 from tests.folding import fold, readable
 from tests.restoring import Rows
@@ -13,15 +14,15 @@ from tests.restoring import Rows
 
 def taken_up(day: Day, then: int, *, boxes: bool = True) -> list[str]:
     """Fold all but the last lines, restore from rows, fold the rest; return what is said then."""
-    system, rows = System(1), Rows(1)
+    system, rows = System(1, rules_version=LATEST), Rows(1)
     for line in day.lines[:-then]:
-        system.offer_line(line)
+        system.admission.line(line)
     system.fold()
     rows.write(system)
     again = rows.restored(boxes=boxes)
     said = []
     for line in day.lines[-then:]:
-        again.offer_line(line)
+        again.admission.line(line)
         _, part = again.fold(compare_markets=True)
         said += [readable(effect.data)["type"] for effect in part]
     assert again.digests() == fold(day.lines)[0]
@@ -69,13 +70,13 @@ def test_accounts_of_one_slot_are_summed_when_they_are_restored() -> None:
         day.money(name, "-26000")
     day.clock(60)
     assert taken_up(day, 1) == []
-    system, rows = System(1), Rows(1)
+    system, rows = System(1, rules_version=LATEST), Rows(1)
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     system.fold()
     rows.write(system)
     assert rows.restored().digests() == system.digests()
-    assert system.partitions[0].effects_total == 2
+    assert system.sets[1].book.total == 2
 
 
 @pytest.mark.parametrize("boxes", [True, False])
@@ -91,10 +92,10 @@ def test_who_owes_what_a_trade_settled_in_reads_its_price(boxes: bool) -> None:
     day.tick("BTCUSDT", "47000")
     day.tick("BTCUSDT", "51000")
     day.tick("BTCUSDT", "56000")
-    system = System(1, boxes=boxes)
+    system = System(1, boxes=boxes, rules_version=LATEST)
     said = []
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
         said += [(readable(effect.data).get("level"), effect.position) for effect in system.fold()[1]]
     _, effects = fold(day.lines, boxes=not boxes)
     assert said == [(effect.get("level"), effect["position"]) for effect in effects if effect["id"].startswith("A/")]
@@ -109,9 +110,9 @@ def test_two_effects_of_one_item_come_by_group_too() -> None:
         day.money(name, "1", "BTC")
         day.money(name, "-25000")
     day.tick("BTCUSDT", "38000")
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     assert [effect.group for effect in system.fold()[1]] == ["a", "z"]
 
 
@@ -119,11 +120,11 @@ def test_the_smallest_deposit_pays_the_smallest_part() -> None:
     day = indebted()
     day.clock(60)
     day.money("A", "0.01")
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     system.fold()
-    account = system.partitions[0].account("A")
+    account = system.accounts[0].account("A")
     assert account is not None
     assert [call.paid for call in account.calls] == [1]
 
@@ -138,16 +139,16 @@ def test_deposits_wait_each_for_its_own_mark() -> None:
     day.money("A", "0.1", "ETH")
     day.money("A", "0.00000001", "XMR")
     day.money("A", "0.5", "XMR")
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     system.fold()
-    account = system.partitions[0].account("A")
+    account = system.accounts[0].account("A")
     assert account is not None
     assert account.unvalued == [(2, 0, 10_000_000, ""), (3, 0, 1, ""), (3, 1, 50_000_000, "")]
     for name, price, left, paid in (("ETHUSDT", "3000", 2, 255_00), ("XMRBTC", "0.01", 0, 255_00 + 140_00)):
         day.tick(name, price)
-        system.offer_line(day.lines[-1])
+        system.admission.line(day.lines[-1])
         system.fold(compare_markets=True)
         assert len(account.unvalued) == left
         assert account.calls[0].paid == paid
@@ -157,8 +158,8 @@ def test_an_account_within_a_cell_of_a_level_is_hot() -> None:
     day = indebted("-25714.29")
     day.tick("BTCUSDT", "40000")
     day.tick("ETHUSDT", "3000")
-    system = System(1)
+    system = System(1, rules_version=LATEST)
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     system.fold()
-    assert system.partitions[0].hot_count == 1
+    assert system.accounts[0].hot_count == 1

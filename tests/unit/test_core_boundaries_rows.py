@@ -41,7 +41,6 @@ def some_account() -> Account:
     account.hold(1, 25 * 10**4)
     account.unvalued = [(3, -5, 6, "some-account/call/3")]
     account.effect_count = 11
-    account.chain = CHAIN
     return account
 
 
@@ -73,7 +72,7 @@ def test_a_row_is_the_facts_in_their_order() -> None:
     row = some_account().packed()
     assert msgspec.msgpack.decode(row) == PLAIN
     assert row == msgspec.msgpack.encode(PLAIN)
-    again = unpacked(row, CHAIN, DIRECTORY)
+    again = unpacked(row, DIRECTORY)
     expected = facts(some_account())
     expected["ledger"].pop(2)
     expected["open_calls"], expected["unpaid"] = 1, 400
@@ -88,7 +87,7 @@ def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     account.hold_perpetual(4 << 2 | 1, position)
     account.liquidation_number = 2
     assert account.packed() == msgspec.msgpack.encode([3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], []])
-    assert facts(unpacked(account.packed(), CHAIN, DIRECTORY))["perpetuals"] == facts(account)["perpetuals"]
+    assert facts(unpacked(account.packed(), DIRECTORY))["perpetuals"] == facts(account)["perpetuals"]
     pocket = account.pocket("iso")
     pocket.level, pocket.liquidating = Level.BANKRUPT, True
     pocket.liquidation_number, pocket.liquidation_amount = 1, 55
@@ -99,7 +98,7 @@ def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     flat = [16, 0, 0, 8, 9, 7, 20, 3, 4, 5, 6, 0]
     row = [3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], [["iso", 4, 1, 1, 55, [0, -9], flat]]]
     assert account.packed() == msgspec.msgpack.encode(row)
-    again = unpacked(account.packed(), CHAIN, DIRECTORY)
+    again = unpacked(account.packed(), DIRECTORY)
     assert again.packed() == account.packed()
     assert facts(again)["pockets"] == facts(account)["pockets"]
     assert (again.liquidation_count, again.liquidation_number) == (4, 2)
@@ -126,7 +125,7 @@ def test_an_integer_beyond_64_bits_is_written_as_bytes(amount: int) -> None:
             account.pocket("iso").move(0, amount)
         row = account.packed()
         assert row[3] == 1 + wide + 2 * pockets
-        again = unpacked(row, CHAIN, DIRECTORY)
+        again = unpacked(row, DIRECTORY)
         assert again.packed() == row
         assert again.ledger == {0: amount}
         assert again.positions[1 << 2].open_cost == amount
@@ -144,7 +143,7 @@ def test_a_row_of_an_unknown_layout_is_a_fault() -> None:
     for layout in (0, 5):
         row[3] = layout
         with pytest.raises(Fault) as caught:
-            unpacked(bytes(row), CHAIN, DIRECTORY)
+            unpacked(bytes(row), DIRECTORY)
         assert str(caught.value) == f"not so: an account row has a known layout (layout={layout})"
 
 
@@ -160,7 +159,6 @@ def test_a_new_account_has_nothing_and_owes_nothing() -> None:
         "desk": "d",
         "contacts": ["c"],
         "effect_count": 0,
-        "chain": NO_CHAIN,
         "pockets": {},
         "name": "",
         "level": 0,

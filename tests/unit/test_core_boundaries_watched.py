@@ -12,6 +12,7 @@ from margin_stream.core.market import Market
 from margin_stream.core.model import Profile
 from margin_stream.core.system import System
 from margin_stream.core.watching import Watched
+from schemas.engines import LATEST
 from tests.days import Day, random_day
 from tests.folding import fold, readable
 from tests.restoring import Rows
@@ -76,11 +77,11 @@ def test_a_watch_hears_of_all_that_changes_what_it_was_given(name: str, keeps: C
 
 
 def folded(day: Day, **options: Any) -> tuple[AccountFold, list[str]]:
-    system = System(1, **options)
+    system = System(1, **options, rules_version=LATEST)
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     _, said = system.fold(compare_markets=True)
-    return system.partitions[0], [readable(effect.data)["type"] for effect in said]
+    return system.accounts[0], [readable(effect.data)["type"] for effect in said]
 
 
 def indebted(owed: str) -> Day:
@@ -160,16 +161,16 @@ def test_a_coin_in_an_isolated_pocket_is_found_by_its_price_behind_a_checkpoint(
     day.usdm_account("A", "10")
     day.money("A", "0.01", "BTC", pocket="ETHUSDT-PERP")
     day.perpetual("A", "ETHUSDT-PERP", "1", "3000", pocket="ETHUSDT-PERP")
-    system, rows = System(1), Rows(1)
+    system, rows = System(1, rules_version=LATEST), Rows(1)
     for line in day.lines:
-        system.offer_line(line)
+        system.admission.line(line)
     system.fold()
     rows.write(system)
     again = rows.restored(boxes=boxes)
     before = len(day.lines)
     day.believe("BTCUSDT", "500")
     for line in day.lines[before:]:
-        again.offer_line(line)
+        again.admission.line(line)
     _, said = again.fold(compare_markets=True)
     assert [readable(effect.data)["type"] for effect in said] == ["margin_level_changed", "liquidation_due"]
     assert again.digests() == fold(day.lines)[0]

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from margin_stream.journal.disk import Disk
@@ -26,6 +27,7 @@ from margin_stream.journal.layout import (
     read_manifest,
     write_manifest,
 )
+from schemas.engines import LATEST
 
 STORE = bytes(range(16))
 FIELDS: dict[str, Any] = {
@@ -36,7 +38,7 @@ FIELDS: dict[str, Any] = {
     "engine_version": 2,
     "clock_source": "input",
 }
-MANIFEST = Manifest(**FIELDS)
+MANIFEST = msgspec.convert(FIELDS, Manifest)
 
 
 def text_of(fields: dict[str, Any]) -> bytes:
@@ -75,13 +77,13 @@ def test_a_manifest_is_written_with_its_checksum_and_read_back(tmp_path: Path) -
 @pytest.mark.parametrize(("partitions", "good"), [(0, False), (1, True), (256, True), (257, False), (-1, False)])
 def test_a_store_has_one_to_256_partitions(partitions: int, good: bool) -> None:
     if good:
-        made = new_manifest(partitions)
-        assert {**FIELDS, "partitions": partitions, "store_id": made.store_id} == {name: getattr(made, name) for name in FIELDS}
+        made = new_manifest(partitions, LATEST)
+        assert {**FIELDS, "partitions": partitions, "store_id": made.store_id} == msgspec.to_builtins(made)
         assert len(made.identity) == 16
-        assert new_manifest(partitions).store_id != made.store_id
+        assert new_manifest(partitions, LATEST).store_id != made.store_id
     else:
         with pytest.raises(PartitionsOutOfRange) as caught:
-            new_manifest(partitions)
+            new_manifest(partitions, LATEST)
         assert str(caught.value) == f"--partitions: from 1 to 256, not {partitions}"
 
 
@@ -109,7 +111,7 @@ def test_a_store_of_a_newer_build_is_left_alone(tmp_path: Path, field: str, valu
 def test_an_older_store_is_read(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.manifest.write_bytes(text_of({**FIELDS, "engine_version": 1}))
-    assert read_manifest(layout).engine_version == 1
+    assert read_manifest(layout).rules_version == 1
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 from margin_stream.core.system import System
 from schemas.binary import ITEM_LIMIT, encode, encode_payload
+from schemas.engines import LATEST
 from schemas.ndjson import LINE_LIMIT, clipped, decode_line, read_lines
 from schemas.records import decode_raw, raw_items
 from schemas.refusals import Refusal, RefusedInput
@@ -26,12 +27,12 @@ def padded(length: int) -> bytes:
 @pytest.mark.parametrize("mark", [b"", BOM])
 def test_a_line_at_the_limit_is_read_and_one_byte_more_is_not(mark: bytes, end: bytes) -> None:
     (line,) = read_lines(BytesIO(mark + padded(LINE_LIMIT) + end))
-    assert decode_line(line) == decode_line(GOOD)
+    assert decode_line(line, LATEST) == decode_line(GOOD, LATEST)
     for length in (LINE_LIMIT + 1, LINE_LIMIT + 2, LINE_LIMIT + 3, LINE_LIMIT + 7, 3 * LINE_LIMIT):
         (line,) = read_lines(BytesIO(mark + padded(length) + end))
         assert line == clipped(padded(length))
         with pytest.raises(RefusedInput) as refused:
-            decode_line(line)
+            decode_line(line, LATEST)
         assert refused.value.refusal is Refusal.TOO_LONG
 
 
@@ -42,7 +43,7 @@ def test_the_start_of_a_line_that_is_too_long_is_never_taken_for_a_line(mark: by
     lines = list(read_lines(BytesIO(mark + padded(place - 4) + b"\r\r\r\r" + b"{}" * 20 + b"\n" + GOOD)))
     assert len(lines) == 2
     with pytest.raises(RefusedInput):
-        decode_line(lines[0])
+        decode_line(lines[0], LATEST)
     assert lines[1] == GOOD
 
 
@@ -52,10 +53,10 @@ def test_a_long_line_is_one_input_whichever_way_it_comes() -> None:
     (record,) = raw_items(long)
     (packed,) = raw_items(encode_payload([encode(b"L" + long)]))
     assert record == packed == b"L" + read
-    system = System(1)
-    assert system.offer_line(long).value == "refused"
-    assert system.offer_line(read).value == "duplicate"
-    assert system.offer(record).duplicate == 1
+    system = System(1, rules_version=LATEST)
+    assert system.admission.line(long).value == "refused"
+    assert system.admission.line(read).value == "duplicate"
+    assert system.admission.item(record).duplicate == 1
 
 
 @pytest.mark.parametrize("make", [lambda data: b"\x81" + data, lambda data: b"\xdd\x00\x00\x00\x02\xc4" + data])
@@ -64,5 +65,5 @@ def test_an_item_of_msgpack_over_the_limit_is_clipped_and_refused(make: object) 
     (raw,) = raw_items(make(b"\xa1" * (5 * ITEM_LIMIT)))
     assert len(raw) == ITEM_LIMIT + 2
     with pytest.raises(RefusedInput) as refused:
-        decode_raw(raw)
+        decode_raw(raw, LATEST)
     assert refused.value.refusal is Refusal.TOO_LONG

@@ -14,6 +14,7 @@ from schemas import publish
 from schemas.binary import canonical_bytes, decode_foreign_item, decode_payload, encode, encode_payload
 from schemas.columns import columns_of, ticks_of
 from schemas.decimals import DecimalError, canonical, format_decimal, parse_decimal, scaled
+from schemas.engines import LATEST
 from schemas.inputs import AccountOpened, PriceTicked
 from schemas.ndjson import decode_line, encode_line
 from schemas.refusals import Refusal, RefusedInput
@@ -34,10 +35,10 @@ def test_golden_samples_fit_the_schema_and_decode_to_the_same() -> None:
     assert len(lines) == len(publish.samples())
     for line, sample in zip(lines, publish.samples(), strict=True):
         checker.validate(json.loads(line))
-        assert decode_line(line) == sample
+        assert decode_line(line, LATEST) == sample
         assert encode_line(sample).rstrip() == line
         assert decode_payload(encode_payload([encode(sample)])) == [sample]
-        assert decode_foreign_item(encode(sample)) == sample
+        assert decode_foreign_item(encode(sample), LATEST) == sample
 
 
 def test_the_schema_refuses_what_the_reader_refuses() -> None:
@@ -51,10 +52,10 @@ def test_an_older_account_opened_is_upcast() -> None:
         b'{"type":"account_opened.v1","source":"b","source_seq":1,"event_time":"2021-05-19T00:00:00Z","account":"A",'
         b'"base_currency":"USDT","profile":"prime","contact":"ops@example.test"}'
     )
-    event = decode_line(line)
+    event = decode_line(line, LATEST)
     assert isinstance(event, AccountOpened)
     assert event.contacts == ("ops@example.test",)
-    assert decode_line(encode_line(event).rstrip()) == event
+    assert decode_line(encode_line(event).rstrip(), LATEST) == event
     assert upcast("account_opened.v1", {"account": "A", "contact": ""}) == ("account_opened.v2", {"account": "A"})
     old = {
         "type": "account_opened.v1",
@@ -103,8 +104,8 @@ def test_the_quick_and_the_careful_reader_agree() -> None:
         items = list(json.loads(line).items())
         rng.shuffle(items)
         for other in (spaced, json.dumps(dict(items)).encode()):
-            assert decode_line(other) == decode_line(line)
-            assert canonical_bytes(decode_line(other)) == canonical_bytes(decode_line(line))
+            assert decode_line(other, LATEST) == decode_line(line, LATEST)
+            assert canonical_bytes(decode_line(other, LATEST)) == canonical_bytes(decode_line(line, LATEST))
 
 
 def test_a_key_given_twice_is_noticed_however_it_is_spaced() -> None:
@@ -114,7 +115,7 @@ def test_a_key_given_twice_is_noticed_however_it_is_spaced() -> None:
         b'"time" :"2021-05-19T00:00:00Z","time":"2021-05-20T00:00:00Z"}',
     ):
         with pytest.raises(RefusedInput) as refused:
-            decode_line(head + tail)
+            decode_line(head + tail, LATEST)
         assert refused.value.refusal is Refusal.DUPLICATE_KEY
 
 

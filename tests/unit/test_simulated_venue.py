@@ -13,6 +13,7 @@ from margin_stream.simulation.venue import Venue
 from schemas.binary import canonical_bytes
 from schemas.decimals import DecimalPair
 from schemas.effects import decode_effect
+from schemas.engines import LATEST
 from schemas.inputs import PositionChanged
 from tests.usdm_days import UsdmDay
 
@@ -32,7 +33,7 @@ class Floor:
         self.day.usdm_account("U", "5000" if margin else "1000")
         more = {"pocket": BTC, "pocket_margin_delta": margin} if margin else {}
         self.day.perpetual("U", BTC, "0.5", "40000.00", leverage=20, **more)
-        self.system = System(1)
+        self.system = System(1, rules_version=LATEST)
         self.venue = Venue("venue", 1, accounts=traders, largest_trade=5000 if traders else 0)
         self.sent = 0
 
@@ -43,12 +44,12 @@ class Floor:
     def act(self) -> list[PositionChanged]:
         """Fold what there is, and let the venue act once."""
         for line in self.day.lines[self.sent :]:
-            self.system.offer_line(line)
+            self.system.admission.line(line)
         self.sent = len(self.day.lines)
         for part in self.system.fold()[1:]:
             for row in part:
                 self.venue.note(decode_effect(row.data))
-        trades = list(self.venue.act(self.system.partitions[0], self.day.now_ns))
+        trades = list(self.venue.act(self.system.accounts[0], self.day.now_ns))
         for trade in trades:
             assert self.system.intake.offer(trade, canonical_bytes(trade)).value == "accepted"
         for part in self.system.fold()[1:]:
@@ -58,7 +59,7 @@ class Floor:
 
     @property
     def account(self) -> Account:
-        found = self.system.partitions[0].account("U")
+        found = self.system.accounts[0].account("U")
         assert found is not None
         return found
 
@@ -110,10 +111,10 @@ def test_clients_in_trouble_do_not_trade_and_others_keep_to_their_margin() -> No
     assert trades
     assert {trade.reason for trade in trades} == {"trade"}
     assert floor.account.level is Level.HEALTHY
-    profile = floor.system.partitions[0].market.profiles["binance-usdm"]
-    equity, initial, _ = profile.terms.statement(floor.account, floor.system.partitions[0].market.prices)
+    profile = floor.system.accounts[0].market.profiles["binance-usdm"]
+    equity, initial, _ = profile.terms.statement(floor.account, floor.system.accounts[0].market.prices)
     assert initial <= equity
     floor.fall_to("36500.00")
     floor.venue = Venue("another", 1, accounts=["U"], largest_trade=5000)
-    floor.system.partitions[0].account("U").level = Level.WARNING  # type: ignore[union-attr]
-    assert [trade for _ in range(8_000) for trade in floor.venue.act(floor.system.partitions[0], 1)] == []
+    floor.system.accounts[0].account("U").level = Level.WARNING  # type: ignore[union-attr]
+    assert [trade for _ in range(8_000) for trade in floor.venue.act(floor.system.accounts[0], 1)] == []

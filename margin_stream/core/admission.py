@@ -1,0 +1,130 @@
+"""Admission: the only way into a store. It takes bytes or a typed event, and gives the verdict and the bytes to journal.
+
+A *raw item* is bytes with a mark in front: ``L`` and a line of NDJSON, or ``M`` and a msgpack item (``schemas.records``). Every host, replay and
+every copy of a journal come this way, so an input has one fate wherever it comes from:
+
+* what was refused as undecodable before is known by its bytes, whatever a later rules version could read in them;
+* what cannot be decoded under the rules version in force is refused, and kept as the bytes that came;
+* an event is offered to the intake with its canonical bytes, which are made once, compared there, and journalled;
+* an event that the intake refuses is kept as the bytes that came, if any came.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from margin_stream.core.intake import IntakeFold, Verdict
+from schemas.binary import JournalItem, canonical_bytes, encode
+from schemas.columns import TickColumns, ticks_of
+from schemas.inputs import AnyInput, PriceTicked
+from schemas.ndjson import clipped, decode_line
+from schemas.records import LINE, decode_raw
+from schemas.refusals import RefusedInput
+
+ACCEPTED, DUPLICATE, REFUSED = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REFUSED
+
+
+class Counts(NamedTuple):
+    """What became of items."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    refused: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        """Return the sum."""
+        return Counts(self.accepted + other.accepted, self.duplicate + other.duplicate, self.refused + other.refused)
+
+
+COUNT_OF = {ACCEPTED: Counts(1, 0, 0), DUPLICATE: Counts(0, 1, 0), REFUSED: Counts(0, 0, 1)}
+
+
+class Record(Protocol):
+    """Where what is to be journalled goes: the next record."""
+
+    def add(self, item: bytes) -> None:
+        """Add an encoded item."""
+
+    def add_tick(self, tick: PriceTicked) -> None:
+        """Add a tick, which may be laid in columns with its neighbours."""
+
+
+class Admission:
+    """Admits inputs to one intake."""
+
+    def __init__(self, intake: IntakeFold, record: Record | None = None) -> None:
+        """
+        Args:
+            intake: that decides.
+            record: takes what is accepted or refused; None where the inputs lie in a journal already.
+        """
+        self.intake = intake
+        self._record = record
+
+    def line(self, line: bytes) -> Verdict:
+        """Admit one line of NDJSON, without its line end."""
+        line = clipped(line)
+        intake = self.intake
+        if intake.undecodable and intake.is_known_undecodable(line):
+            return DUPLICATE
+        try:
+            event = decode_line(line, intake.market.rules_version)
+        except RefusedInput as refused:
+            # Kept short: where no memory is left, CPython turns in a circle as it leaves a handler that lies far behind a function's begin.
+            return self._undecodable(LINE + line, refused)
+        return self._offer(event, line, LINE)
+
+    def event(self, event: AnyInput) -> Verdict:
+        """Admit one typed event."""
+        return self._offer(event, b"", b"")
+
+    def item(self, item: JournalItem) -> Counts:
+        """Admit one item of a journal: an event, ticks in columns, or a raw item."""
+        if isinstance(item, TickColumns):
+            return self._columns(item)
+        if isinstance(item, bytes):
+            return self._raw(item)
+        return COUNT_OF[self._offer(item, b"", b"")]
+
+    def _raw(self, raw: bytes) -> Counts:
+        body = raw[1:]
+        if self.intake.is_known_undecodable(body):
+            return COUNT_OF[DUPLICATE]
+        try:
+            item = decode_raw(raw, self.intake.market.rules_version)
+        except RefusedInput as refused:
+            return COUNT_OF[self._undecodable(raw, refused)]
+        if isinstance(item, TickColumns):
+            return self._columns(item)
+        return COUNT_OF[self._offer(item, body, raw[:1])]
+
+    def _columns(self, columns: TickColumns) -> Counts:
+        if self._record is None:
+            return Counts(*self.intake.offer_columns(columns))
+        counts = Counts()
+        for tick in ticks_of(columns):
+            counts = counts.plus(COUNT_OF[self._offer(tick, b"", b"")])
+        return counts
+
+    def _offer(self, event: AnyInput, body: bytes, mark: bytes) -> Verdict:
+        """Offer an event to the intake; ``body`` are the bytes that it came as, behind their mark, empty where it came typed."""
+        record = self._record
+        if type(event) is PriceTicked:
+            verdict = self.intake.offer(event, b"")
+            if record is not None:
+                if verdict is ACCEPTED:
+                    record.add_tick(event)
+                elif verdict is REFUSED:
+                    record.add(encode(mark + body) if mark else canonical_bytes(event))
+            return verdict
+        content = canonical_bytes(event)
+        verdict = self.intake.offer(event, content)
+        if record is not None and verdict is not DUPLICATE:
+            record.add(encode(mark + body) if mark and verdict is REFUSED else content)
+        return verdict
+
+    def _undecodable(self, raw: bytes, refused: RefusedInput) -> Verdict:
+        verdict = self.intake.offer_undecodable(raw[1:], refused.refusal, refused.detail)
+        if self._record is not None and verdict is REFUSED:
+            self._record.add(encode(raw))
+        return verdict
