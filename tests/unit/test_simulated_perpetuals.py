@@ -32,9 +32,9 @@ from schemas.ndjson import encode_line
 PAIRS = {f"{coin.base}USDT": coin.illiquid for coin in COINS}
 BOTH = ("prime", "binance-usdm")
 DEFAULT_DAYS = {
-    "crash": "0e2e6f9f5609063437f8ededc54421856adde4a761559d81412084fad79fb60d",
-    "walk": "2c612504dcebafa9b4e673e6ce85ba8dee099fe08e7e8446fa4bcdfa64961dae",
-    "quiet": "98ebd0addb8ca6187a9b6a91b0e90b1426274fecfcade11718ea3cabff4d20ee",
+    "crash": "81d4c75a0774c58961146589c83ac8a5fc3860ccfd5254c9e02b3f668395a97b",
+    "walk": "fec3b67eb26bd5484f76ab0ff4f66970480dc2115c0ba44d7418195fbfdf24df",
+    "quiet": "d32ff586b5b62bc27766951027ab1c1615a84d64584d3fd969cbb6ef1f4219d5",
 }
 """SHA-256 of `simulate --scenario NAME --accounts 5 --seed 3`, as they were before there were profiles to choose."""
 
