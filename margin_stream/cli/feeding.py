@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from margin_stream import profiles
 from margin_stream.cli import on_kafka
 from margin_stream.cli.beside import Beside
-from margin_stream.cli.failing import Failure, failure, report
+from margin_stream.cli.error_output import Failure, failure, report
 from margin_stream.cli.output import (
     CORRUPT,
     DONE,

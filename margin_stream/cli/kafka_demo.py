@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from margin_stream.cli.failing import diagnose, report
+from margin_stream.cli.error_output import diagnose, report
 from margin_stream.host.embedded import Host
 from margin_stream.kafka import asking, making
 from margin_stream.kafka.client import Client

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from margin_stream.cli.failing import failure, report
+from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.output import DONE, Common, OnStore, say, show, show_rows
 from margin_stream.cli.usage import UsageError, WrongKindOfStore
 from margin_stream.core.system import Counts, Digests, System

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from margin_stream.cli.error_output import filled
 from margin_stream.cli.errors import ENTRIES
-from margin_stream.cli.failing import filled
 from margin_stream.settings import SETTINGS
 from margin_stream.settings.shape import EVERYWHERE
 from schemas.refusals import ADVICE, Refusal

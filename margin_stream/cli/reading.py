@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from margin_stream import profiles
 from margin_stream.cli import on_kafka
-from margin_stream.cli.failing import failure, report
+from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.output import (
     CORRUPT,
     DONE,

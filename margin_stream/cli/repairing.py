@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from margin_stream.cli.failing import failure, report
+from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.output import CORRUPT, DONE, OnStore, print_json, say
 from margin_stream.host.repair import Repair, findings_of
 

@@ -22,8 +22,8 @@ import margin_stream
 import replay
 import schemas
 from margin_stream.cli.beside import Beside
+from margin_stream.cli.error_output import Failure, diagnose, report, report_bug
 from margin_stream.cli.errors import BY_CODE, BY_KIND, ENTRIES
-from margin_stream.cli.failing import Failure, diagnose, report, report_bug
 from margin_stream.cli.main import app, run
 from margin_stream.cli.output import Common
 from margin_stream.core.account_fold import AccountFold

@@ -12,7 +12,7 @@ import pytest
 
 from margin_stream.cli import __main__ as starting
 from margin_stream.cli import main as commands
-from margin_stream.cli.failing import diagnose
+from margin_stream.cli.error_output import diagnose
 from margin_stream.host import embedded
 from margin_stream.host.embedded import Host
 from margin_stream.host.payloads import PayloadBuilder
