@@ -9,7 +9,8 @@ import orjson
 from cyclopts import Parameter
 
 from margin_stream.calculator import margin_line
-from margin_stream.cli.output import DONE, FAILED, Common
+from margin_stream.cli.errors import DONE, FAILED
+from margin_stream.cli.output import Common
 from margin_stream.cli.usage import InputFileMissing
 from schemas.ndjson import read_lines
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from margin_stream.cli.output import DONE, Common
+from margin_stream.cli.errors import DONE
+from margin_stream.cli.output import Common
 
 NAME = "margin-stream"
 ZSH_END = f"""\

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from margin_stream.cli.output import DONE, OnStore, say, show_rows
+from margin_stream.cli.errors import DONE
+from margin_stream.cli.output import OnStore, say, show_rows
 from margin_stream.settings import SETTINGS, current, unknown_variables
 
 

@@ -18,8 +18,9 @@ import orjson
 from cyclopts import Parameter
 
 from margin_stream.cli.demo_report import Inputs, by_profile, explain, explanation_lines, largest_isolated, profile_lines
+from margin_stream.cli.errors import DONE, FAILED
 from margin_stream.cli.feeding import tables_for
-from margin_stream.cli.output import DONE, FAILED, Common, print_json, show_rows
+from margin_stream.cli.output import Common, print_json, show_rows
 from margin_stream.cli.usage import UsageError
 from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market

@@ -21,7 +21,6 @@ from cyclopts import (
 )
 
 from margin_stream.cli.beside import BesideFailed
-from margin_stream.cli.output import CORRUPT, FAILED, LOCKED, MISMATCH, UNREACHABLE, USAGE
 from margin_stream.cli.usage import BadAddress, BadTime, InputFileMissing, OptionsConflict, UsageError, WrongKindOfStore
 from margin_stream.core.checks import Fault, Mismatch
 from margin_stream.importers.market import ImportFault, ZoneUnknown
@@ -47,6 +46,8 @@ from margin_stream.simulation.broker import BrokerError
 from margin_stream.tables.rocks import TableError
 from replay.browsing import NotRefused
 from replay.views import AccountUnknown, CallUnknown
+
+DONE, FAILED, USAGE, MISMATCH, CORRUPT, UNREACHABLE, LOCKED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 6, 130, 143
 
 
 class Entry(NamedTuple):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from margin_stream.cli.output import DONE, FAILED, UNREACHABLE, OnStore, plain, print_json, say
+from margin_stream.cli.errors import DONE, FAILED, UNREACHABLE
+from margin_stream.cli.output import OnStore, plain, print_json, say
 from margin_stream.doctor.brokers import broker
 from margin_stream.doctor.finding import Finding, ok, problem, warning
 from margin_stream.doctor.machine import java, machine

@@ -18,18 +18,8 @@ from margin_stream import profiles
 from margin_stream.cli import on_kafka
 from margin_stream.cli.beside import Beside
 from margin_stream.cli.error_output import Failure, failure, report
-from margin_stream.cli.output import (
-    CORRUPT,
-    DONE,
-    INTERRUPTED,
-    MISMATCH,
-    TERMINATED,
-    Common,
-    OnStore,
-    Progress,
-    say,
-    show,
-)
+from margin_stream.cli.errors import CORRUPT, DONE, INTERRUPTED, MISMATCH, TERMINATED
+from margin_stream.cli.output import Common, OnStore, Progress, say, show
 from margin_stream.cli.reading import ENGINE_HELP, place_of
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageError
 from margin_stream.cli.words import profile_names, scenario_names

@@ -15,9 +15,8 @@ from cyclopts import App
 from margin_stream.cli import calculating, completing, configuring, examining, feeding, on_kafka, reading, repairing
 from margin_stream.cli.demo import demo
 from margin_stream.cli.error_output import diagnose, report, report_bug
-from margin_stream.cli.errors import entry_of
+from margin_stream.cli.errors import DONE, INTERRUPTED, entry_of
 from margin_stream.cli.filling import fill
-from margin_stream.cli.output import DONE, INTERRUPTED
 from margin_stream.journal.layout import FORMAT
 from schemas.engines import LATEST
 

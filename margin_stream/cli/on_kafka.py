@@ -18,7 +18,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from margin_stream.cli.error_output import failure, report
-from margin_stream.cli.output import DONE, Common, OnStore, say, show, show_rows
+from margin_stream.cli.errors import DONE
+from margin_stream.cli.output import Common, OnStore, say, show, show_rows
 from margin_stream.cli.usage import UsageError, WrongKindOfStore
 from margin_stream.core.system import Counts, Digests, System
 from margin_stream.host.lock import Lock

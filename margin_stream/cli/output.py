@@ -21,8 +21,6 @@ from margin_stream.settings import current, without_secret
 from replay.reader import EVERYTHING, Until
 from schemas.times import TimeError, parse_time
 
-DONE, FAILED, USAGE, MISMATCH, CORRUPT, UNREACHABLE, LOCKED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 6, 130, 143
-
 
 @Parameter(name="*")
 @dataclass(frozen=True)

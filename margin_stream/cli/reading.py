@@ -12,19 +12,8 @@ from cyclopts import Parameter
 from margin_stream import profiles
 from margin_stream.cli import on_kafka
 from margin_stream.cli.error_output import failure, report
-from margin_stream.cli.output import (
-    CORRUPT,
-    DONE,
-    MISMATCH,
-    Common,
-    OnStore,
-    Progress,
-    parse_until,
-    print_json,
-    say,
-    show,
-    show_rows,
-)
+from margin_stream.cli.errors import CORRUPT, DONE, MISMATCH
+from margin_stream.cli.output import Common, OnStore, Progress, parse_until, print_json, say, show, show_rows
 from margin_stream.cli.usage import OptionsConflict
 from margin_stream.cli.words import event_types, profile_names
 from margin_stream.engine.choosing import DEFAULT, EngineName

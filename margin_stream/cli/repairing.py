@@ -8,7 +8,8 @@ import msgspec
 from cyclopts import Parameter
 
 from margin_stream.cli.error_output import failure, report
-from margin_stream.cli.output import CORRUPT, DONE, OnStore, print_json, say
+from margin_stream.cli.errors import CORRUPT, DONE
+from margin_stream.cli.output import OnStore, print_json, say
 from margin_stream.host.repair import Repair, findings_of
 
 
