@@ -14,26 +14,26 @@ from margin_stream.core.digests import partition_of, slot_of
 from margin_stream.core.market import Market
 from margin_stream.core.positions import SIDES, notional, split_key
 from margin_stream.core.system import System
+from margin_stream.errors import Error
 from replay.reader import EVERYTHING, Place, Until, fold_prefix, source_of
 from schemas.decimals import format_scaled
 from schemas.effects import AnyEffect, Effect, decode_effect
 from schemas.times import format_time, parse_time
 
 
-class AccountUnknown(Exception):
+class AccountUnknown(Error, code="account_unknown"):
     """No such account at that place."""
 
     def __init__(self, account: str, position: int | None = None) -> None:
-        super().__init__(f"account {account!r} is not open" + ("" if position is None else f" at position {position}"))
-        self.where = {"account": account} | ({} if position is None else {"position": position})
+        text = f"account {account!r} is not open" + ("" if position is None else f" at position {position}")
+        super().__init__(text, account=account, position=position)
 
 
-class CallUnknown(Exception):
+class CallUnknown(Error, code="call_unknown"):
     """No such call at that place."""
 
     def __init__(self, call: str) -> None:
-        super().__init__(f"no call {call!r}")
-        self.where = {"call": call, "account": call.partition("/")[0]}
+        super().__init__(f"no call {call!r}", call=call, account=call.partition("/")[0])
 
 
 def system_at(place: Place, until: Until = EVERYTHING, *, account: str | None = None) -> tuple[System, list[bytes]]:

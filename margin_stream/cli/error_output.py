@@ -13,11 +13,25 @@ from typing import Any, NamedTuple
 import orjson
 from cyclopts import CycloptsError
 
-from margin_stream.cli.errors import BY_CODE, entry_of
-from margin_stream.journal.layout import StoreError
-from margin_stream.journal.records import CorruptLog
+from margin_stream.cli.errors import BY_CODE
+from margin_stream.errors import Error
 
 Where = Mapping[str, Any]
+
+FOREIGN = {
+    "aiokafka.errors.KafkaError": "broker_refused",
+    "builtins.MemoryError": "memory_short",
+    "builtins.OSError": "io_failed",
+    "cyclopts.exceptions.CoercionError": "option_invalid",
+    "cyclopts.exceptions.CycloptsError": "usage",
+    "cyclopts.exceptions.MissingArgumentError": "missing_argument",
+    "cyclopts.exceptions.UnknownCommandError": "unknown_command",
+    "cyclopts.exceptions.UnknownOptionError": "unknown_option",
+    "cyclopts.exceptions.UnusedCliTokensError": "too_many_arguments",
+    "cyclopts.exceptions.ValidationError": "option_invalid",
+    "msgspec.DecodeError": "record_undecodable",
+}
+"""The codes of exceptions that are not ours, by name: nothing is imported for an error that does not come."""
 
 
 class Failure(NamedTuple):
@@ -31,7 +45,7 @@ class Failure(NamedTuple):
     exit: int
 
 
-def failure(code: str, message: str, **where: Any) -> Failure:
+def failure(code: str, message: str, /, **where: Any) -> Failure:
     """Return an error of the catalogue that no exception told of."""
     entry = BY_CODE[code]
     return Failure(code, message, where or None, filled(entry.next, where), entry.exit)
@@ -39,9 +53,8 @@ def failure(code: str, message: str, **where: Any) -> Failure:
 
 def diagnose(error: BaseException) -> Failure:
     """Return an exception as it is shown."""
-    entry = entry_of(error)
-    where = _where(error)
-    return Failure(entry.code, _message(error), where or None, filled(entry.next, where), entry.exit)
+    code, message, where = _said(error)
+    return failure(code, message, **where)
 
 
 def report(found: Failure, *, as_json: bool) -> int:
@@ -67,49 +80,40 @@ def filled(text: str, where: Where) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: str(where.get(found.group(1), found.group(1).upper())), text)
 
 
-def _message(error: BaseException) -> str:
+def _said(error: BaseException) -> tuple[str, str, Where]:
+    """Return code, message and fields of an exception: its own, or what is known of one of Python's or of a library's."""
+    if isinstance(error, Error):
+        return error.code, str(error).strip(), error.where
+    code, text = code_of(error), str(error).strip()
+    file = {"file": str(error.filename)} if isinstance(error, OSError) and error.filename else {}
+    if code == "memory_short":
+        short = file.get("file") or getattr(error, "strerror", None) or text or "no more could be had"
+        return code, f"not enough memory: {short}; {_held()}", {**file, "held_mb": _held_mb()}
+    if isinstance(error, OSError):
+        return code, f"{file.get('file', 'input or output')}: {error.strerror or error}", file
     if isinstance(error, CycloptsError):
         error.verbose = False
-    if isinstance(error, MemoryError):
-        return f"not enough memory: {str(error).strip() or 'no more could be had'}; {_held()}"
+        named = getattr(getattr(error, "token", None), "keyword", None) or (error.argument.name if error.argument else None)
+        return code, str(error).strip(), {"option": named} if named else {}
+    return code, f"{type(error).__name__}: {text}" if code == "internal_error" else text, {}
+
+
+def code_of(error: BaseException) -> str:
+    """Return the code of an exception: that of the nearest of its classes."""
+    if isinstance(error, Error):
+        return error.code
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return f"not enough memory: {error.filename or error.strerror}; {_held()}"
-    if isinstance(error, OSError):
-        return f"{error.filename or 'input or output'}: {error.strerror or error}"
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text}" if entry_of(error).code == "internal_error" else text
+        return "memory_short"
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
+    return next((FOREIGN[name] for name in names if name in FOREIGN), "internal_error")
+
+
+def _held_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def _held() -> str:
     """Say how much memory the process has, and may have."""
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     may = "" if limit == resource.RLIM_INFINITY else f", and may have {limit >> 20} MB of addresses (ulimit -v)"
-    return f"the process has had {held} MB{may}"
-
-
-def _where(error: BaseException) -> dict[str, Any]:
-    """Return where an error lies: what the exception says, or what its text begins with."""
-    said = getattr(error, "where", None)
-    if isinstance(said, dict):
-        return dict(said)
-    if isinstance(error, CorruptLog):
-        return {"file": str(error.path), "offset": error.offset}
-    if isinstance(error, CycloptsError):
-        keyword = getattr(getattr(error, "token", None), "keyword", None)
-        argument = error.argument.name if error.argument is not None else None
-        return {"option": keyword or argument} if keyword or argument else {}
-    if isinstance(error, MemoryError):
-        return {"held_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}
-    if isinstance(error, OSError):
-        return {"file": str(error.filename)} if error.filename else {}
-    text = str(error)
-    if found := re.match(r"(.+?): offset (\d+): ", text):
-        return {"file": found.group(1), "offset": int(found.group(2))}
-    if found := re.match(r"(--[a-z-]+)\b", text):
-        return {"option": found.group(1)}
-    if found := re.match(r"(.+?):(\d+): ", text):
-        return {"file": found.group(1), "line": int(found.group(2))}
-    if found := re.match(r"(\S.*?): ", text):
-        return {"store" if isinstance(error, StoreError) else "file": found.group(1)} if re.search(r"[/.]", found.group(1)) else {}
-    return {}
+    return f"the process has had {_held_mb()} MB{may}"

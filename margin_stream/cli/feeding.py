@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ from cyclopts import Parameter
 from margin_stream import profiles
 from margin_stream.cli import on_kafka
 from margin_stream.cli.beside import Beside
-from margin_stream.cli.error_output import Failure, failure, report
+from margin_stream.cli.error_output import Failure, diagnose, failure, report
 from margin_stream.cli.errors import CORRUPT, DONE, INTERRUPTED, MISMATCH, TERMINATED
 from margin_stream.cli.output import Common, OnStore, Progress, say, show
 from margin_stream.cli.reading import ENGINE_HELP, place_of
@@ -29,7 +28,7 @@ from margin_stream.host.embedded import Host
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
-from margin_stream.importers.market import Pair, base_currency_of
+from margin_stream.importers.market import Pair, RowLeftOut, base_currency_of
 from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.copying import to_folder, to_topic
@@ -144,19 +143,20 @@ def import_market(
     if form == "segments":
         return _import_segments(common, paths, into)
     if into is not None:
-        raise OptionsConflict("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
+        text = "--into goes with the format segments; pipe other formats into `margin-stream ingest`"
+        raise OptionsConflict(text, option="--into")
     if not 0 <= accounts <= 1_000_000:
         raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
     _check_profiles(profile)
     if accounts and USDM in profile and brackets is None:
-        raise OptionsConflict(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets")
+        raise OptionsConflict(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets", option="--brackets")
     low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
     if not 1000 <= low <= high:
         raise UsageError("--cover-low, --cover-high: at least 1, and low not above high", option="--cover-low")
-    complaints: list[str] = []
+    complaints: list[RowLeftOut] = []
     market = read_market(form, paths, zone=zone, label=label, complain=complaints.append)
-    for text in complaints[:SHOWN_LIMIT]:
-        report(_left_out(text), as_json=common.json)
+    for complaint in complaints[:SHOWN_LIMIT]:
+        report(diagnose(complaint), as_json=common.json)
     if complaints:
         say(common, f"{len(complaints)} rows were left out")
         if strict:
@@ -200,13 +200,6 @@ def tables_for(common: Common, listed: Mapping[str, Pair], path: Path) -> tuple[
     if lacking:
         say(common, f"{path}: no table for {', '.join(lacking)}: not listed as perpetuals")
     return {name: found.sound[name, currency] for name, currency in sorted(wanted & set(found.sound))}, len(wanted & set(faulty))
-
-
-def _left_out(text: str) -> Failure:
-    """Return what is said of a row, from ``file:line: what is wrong``."""
-    found = re.match(r"(.+?):(\d+): ", text)
-    where: dict[str, Any] = {"file": found.group(1), "line": int(found.group(2))} if found else {}
-    return failure("row_left_out", text, **where)
 
 
 def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
@@ -379,7 +372,7 @@ def ingest(
         if name != "-" and not Path(name).is_file():
             raise InputFileMissing(f"{name}: no such file", file=name)
     if partitions is not None and not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
     inputs = _Inputs(names)
     shown = 0
 
@@ -394,7 +387,8 @@ def ingest(
 
     if common.on_kafka:
         if verify:
-            raise OptionsConflict("--verify goes with a store in a folder; on Kafka run `margin-stream replay` when the workers are done")
+            text = "--verify goes with a store in a folder; on Kafka run `margin-stream replay` when the workers are done"
+            raise OptionsConflict(text, option="--verify")
         return _ingest_on_kafka(common, inputs, refused, strict=strict, wait=not no_wait)
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(Stopper())

@@ -14,8 +14,8 @@ from cyclopts import App
 
 from margin_stream.cli import calculating, completing, configuring, examining, feeding, on_kafka, reading, repairing
 from margin_stream.cli.demo import demo
-from margin_stream.cli.error_output import diagnose, report, report_bug
-from margin_stream.cli.errors import DONE, INTERRUPTED, entry_of
+from margin_stream.cli.error_output import code_of, diagnose, report, report_bug
+from margin_stream.cli.errors import DONE, INTERRUPTED
 from margin_stream.cli.filling import fill
 from margin_stream.journal.layout import FORMAT
 from schemas.engines import LATEST
@@ -118,7 +118,7 @@ def run(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        if entry_of(error).code == "internal_error":
+        if code_of(error) == "internal_error":
             return report_bug(error, as_json=as_json)
         return report(diagnose(error), as_json=as_json)
 

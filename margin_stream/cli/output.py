@@ -135,7 +135,7 @@ def parse_until(text: str | None) -> Until:
         return EVERYTHING
     if text.startswith("#"):
         if not text[1:].isdigit():
-            raise BadTime(f"{text!r} is no position; write #N, such as #1200")
+            raise BadTime(f"{text!r} is no position; write #N, such as #1200", value=text)
         return Until(position=int(text[1:]))
     if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
         return Until(time_ns=_moment(f"{text}T23:59:59.999999999Z", text))
@@ -146,7 +146,7 @@ def _moment(text: str, given: str) -> int:
     try:
         return parse_time(text)
     except TimeError as error:
-        raise BadTime(f"{given!r}: {error}; or a position such as #1200") from None
+        raise BadTime(f"{given!r}: {error}; or a position such as #1200", value=given) from None
 
 
 class Progress:

@@ -57,7 +57,7 @@ def replay_store(
       margin-stream replay --until '#1200'
     """
     if until is not None and day is not None:
-        raise OptionsConflict("--until and --day: give one of them")
+        raise OptionsConflict("--until and --day: give one of them", option="--day")
     progress = Progress(common, "records")
     with place_of(common) as place:
         if from_checkpoint and common.on_kafka:
@@ -223,7 +223,7 @@ def events(
       margin-stream events --follow
     """
     if effects and follow:
-        raise OptionsConflict("--effects and --follow: give one of them")
+        raise OptionsConflict("--effects and --follow: give one of them", option="--follow")
     with place_of(common) as place:
         rows = (
             browsing.effects(place, account=account, kind=type, after=after)
@@ -276,7 +276,7 @@ def profiles_show(name: Annotated[str, Parameter(name="NAME", completer=profile_
     """
     known = profiles.names()
     if name not in known:
-        raise profiles.UnknownProfile(f"no profile {name!r}{did_you_mean(name, known)}; shipped are: {', '.join(known)}")
+        raise profiles.UnknownProfile(f"no profile {name!r}{did_you_mean(name, known)}; shipped are: {', '.join(known)}", profile=name)
     data = profiles.load(name)
     if common.json:
         print_json(msgspec.to_builtins(data))

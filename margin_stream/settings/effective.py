@@ -74,7 +74,7 @@ def load(
     project = named or (folder or Path()) / PROJECT_FILE
     if named is not None and not _is_there(named):
         origin = "--config" if config else CONFIG
-        raise SettingsFileMissing(f"{origin} {named}: no such file", file=str(named))
+        raise SettingsFileMissing(f"{origin} {named}: no such file", file=named)
     values: dict[str, Any] = {key: setting.default for key, setting in SETTINGS.items()}
     origins = {key: Origin("default") for key in SETTINGS}
 
