@@ -30,7 +30,6 @@ from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
 from margin_stream.importers.market import Pair, RowLeftOut, base_currency_of
 from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
-from margin_stream.kafka.client import Client
 from margin_stream.kafka.copying import to_folder, to_topic
 from margin_stream.settings import did_you_mean
 from margin_stream.simulation.perpetual_books import USDM, Tables
@@ -252,8 +251,7 @@ def copy_journal(common: Common, source: str, to: str, partitions: int | None) -
     with place_of(OnStore(store=source)) as place:
         found = source_of(place)
         if OnStore(store=to).on_kafka:
-            address = on_kafka.address_of(OnStore(store=to))
-            with Client(address.servers) as client:
+            with on_kafka.connected(OnStore(store=to)) as (client, address):
                 count = to_topic(found, client, address, tell)
             progress.end()
             show(common, {"from": source, "to": to, "records": count})
@@ -436,7 +434,7 @@ def _ingest_on_kafka(common: OnStore, inputs: _Inputs, refused: Callable[[Refusa
 
     with Stopper() as stopper:
         found = on_kafka.ingest(
-            on_kafka.address_of(common),
+            common,
             inputs,
             refused=not_decoded,
             wait=wait,

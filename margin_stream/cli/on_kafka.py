@@ -47,6 +47,14 @@ def address_of(common: OnStore) -> KafkaAddress:
     return parse_address(common.store)
 
 
+@contextmanager
+def connected(common: OnStore) -> Iterator[tuple[Client, KafkaAddress]]:
+    """Connect to the brokers of the Kafka store that a command names."""
+    address = address_of(common)
+    with Client(address.servers) as client:
+        yield client, address
+
+
 def init(
     *,
     partitions: Annotated[int, Parameter(help="Partitions of accounts: as many workers can share the work.")] = 4,
@@ -58,8 +66,7 @@ def init(
     Try:
       margin-stream kafka init --store kafka://localhost:9092/demo --partitions 4
     """
-    address = address_of(common)
-    with Client(address.servers) as client:
+    with connected(common) as (client, address):
         manifest = making.init(client, address, partitions, replicas)
     show(common, {"store": address.url, "store_id": manifest.store_id, "partitions": manifest.partitions, "journal": address.topics.inputs})
     return DONE
@@ -78,8 +85,7 @@ def repartition(
     Try:
       margin-stream kafka repartition --store kafka://localhost:9092/demo --partitions 8
     """
-    address = address_of(common)
-    with Client(address.servers) as client:
+    with connected(common) as (client, address):
         manifest = making.repartition(client, address, partitions, replicas)
     say(common, "start the workers again: they fold the journal from the start")
     show(common, {"store": address.url, "partitions": manifest.partitions, "generation": manifest.generation})
@@ -92,8 +98,7 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     Try:
       margin-stream kafka status --store kafka://localhost:9092/demo
     """
-    address = address_of(common)
-    with Client(address.servers) as client:
+    with connected(common) as (client, address):
         manifest = making.read_manifest(client, address)
         said = DigestReader(client, address, manifest).poll()
         found = asking.workers(client, address)
@@ -251,7 +256,7 @@ class Ingested:
 
 
 def ingest(
-    address: KafkaAddress,
+    common: OnStore,
     lines: Iterable[bytes],
     *,
     refused: Callable[[Any], bool],
@@ -260,7 +265,7 @@ def ingest(
     progress: Callable[[], None],
 ) -> Ingested | None:
     """Send lines to the journal, and wait until they are folded by workers, or fold them here where none runs. None without waiting."""
-    with Client(address.servers) as client:
+    with connected(common) as (client, address):
         manifest = making.read_manifest(client, address)
         before_end = client.end(address.topics.inputs)
         reader = DigestReader(client, address, manifest)
@@ -308,15 +313,13 @@ def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingest
 @contextmanager
 def opened(common: OnStore) -> Iterator[KafkaReader]:
     """Open a Kafka store for reading."""
-    address = address_of(common)
-    with Client(address.servers) as client:
+    with connected(common) as (client, address):
         yield KafkaReader(client, address)
 
 
 def ask_state(common: OnStore, account: str) -> tuple[bool, dict[str, Any] | None]:
     """Ask the workers for an account; return whether one answered, and its state."""
-    address = address_of(common)
-    with Client(address.servers) as client:
+    with connected(common) as (client, address):
         making.read_manifest(client, address)
         answer = asking.ask_account(asking.workers(client, address), account)
     if answer is None:
@@ -328,8 +331,7 @@ def ask_state(common: OnStore, account: str) -> tuple[bool, dict[str, Any] | Non
 
 def ask_calls(common: OnStore, account: str | None, open_only: bool) -> list[dict[str, Any]] | None:
     """Ask the workers for margin calls; None where not every partition is with one that answers."""
-    address = address_of(common)
-    with Client(address.servers) as client:
+    with connected(common) as (client, address):
         manifest = making.read_manifest(client, address)
         found = asking.workers(client, address)
         rows = asking.ask_calls(found, manifest.partitions, account, open_only) if found else None

@@ -17,7 +17,6 @@ from margin_stream.cli.output import Common, OnStore, Progress, parse_until, pri
 from margin_stream.cli.usage import OptionsConflict
 from margin_stream.cli.words import event_types, profile_names
 from margin_stream.engine.choosing import DEFAULT, EngineName
-from margin_stream.kafka.client import Client
 from margin_stream.kafka.verifying import verify as verify_topics
 from margin_stream.settings import did_you_mean
 from replay import browsing, views
@@ -89,8 +88,7 @@ def verify_store(
       margin-stream verify --quick --json
     """
     if common.on_kafka:
-        address = on_kafka.address_of(common)
-        with Client(address.servers) as client:
+        with on_kafka.connected(common) as (client, address):
             found = verify_topics(client, address, fold=not quick)
     else:
         found = verify(common.path, fold=not quick)
