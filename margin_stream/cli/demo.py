@@ -25,8 +25,9 @@ from margin_stream.cli.usage import UsageError
 from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
 from margin_stream.journal.layout import Layout
+from margin_stream.simulation import DEFAULT_PROFILES
 from margin_stream.simulation.answers import with_answers
-from margin_stream.simulation.scenarios import DEFAULT_PROFILES, MIXED_PROFILES, pairs, simulate
+from margin_stream.simulation.scenarios import MIXED_PROFILES, pairs, simulate
 from margin_stream.simulation.venue import Venue
 from replay import browsing, views
 from replay.replaying import replay

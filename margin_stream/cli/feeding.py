@@ -32,8 +32,9 @@ from margin_stream.importers.market import Pair, RowLeftOut, base_currency_of
 from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
 from margin_stream.kafka.copying import to_folder, to_topic
 from margin_stream.settings import did_you_mean
+from margin_stream.simulation import DEFAULT_PROFILES
 from margin_stream.simulation.perpetual_books import USDM, Tables
-from margin_stream.simulation.scenarios import DEFAULT_PROFILES, SCENARIOS, pairs, simulate
+from margin_stream.simulation.scenarios import SCENARIOS, pairs, simulate
 from replay.reader import singles_of, source_of
 from schemas.ndjson import encode_line, read_lines
 from schemas.records import LINE

@@ -17,7 +17,7 @@ from margin_stream.cli.demo import demo
 from margin_stream.cli.error_output import code_of, diagnose, report, report_bug
 from margin_stream.cli.errors import DONE, INTERRUPTED
 from margin_stream.cli.filling import fill
-from margin_stream.journal.layout import FORMAT
+from margin_stream.journal import FORMAT
 from schemas.engines import LATEST
 
 

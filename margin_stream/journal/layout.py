@@ -11,10 +11,10 @@ import msgspec
 
 from margin_stream.core.digests import SLOTS
 from margin_stream.errors import Error
+from margin_stream.journal import FORMAT
 from margin_stream.journal.disk import Disk
 from schemas.engines import LATEST
 
-FORMAT = 1
 INTAKE_NAME = "intake"
 PARTITIONS_LIMIT = 256
 
