@@ -138,7 +138,7 @@ def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  
     if common.on_kafka and at is None:
         answered, view = on_kafka.ask_state(common, account)
         if answered and view is None:
-            raise views.AccountUnknown(account)
+            raise views.AccountUnknown(f"account {account!r} is not open", account=account)
     if view is None:
         with place_of(common) as place:
             view = views.account_state(place, account, parse_until(at))

@@ -120,8 +120,10 @@ class Host:
             self._start_syncing()
         except (MemoryError, MemoryShort) as error:
             self._let_go()
-            text = f"{path}: not enough memory to open the store; nothing is lost: {error}".removesuffix(": ")
-            raise MemoryShort(text, store=path) from error
+            raise MemoryShort(
+                f"{path}: not enough memory to open the store; nothing is lost: {error}".removesuffix(": "),
+                store=path,
+            ) from error
         except BaseException:
             self._let_go()
             raise
@@ -272,8 +274,11 @@ class Host:
                     if known:
                         recorded = known.pop()
                         if recorded != effect.data:
-                            text = f"position {effect.position}: effect {effect.group}/{effect.number} was recorded otherwise"
-                            raise Mismatch(text, file=writer.folder, position=effect.position)
+                            raise Mismatch(
+                                f"position {effect.position}: effect {effect.group}/{effect.number} was recorded otherwise",
+                                file=writer.folder,
+                                position=effect.position,
+                            )
                     else:
                         fresh.append(effect.data)
                 for payload in payloads(fresh):
@@ -463,8 +468,10 @@ class Host:
 
     def _raise_failure(self) -> None:
         if self._failed is not None:
-            text = f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}"
-            raise StoreError(text, store=self.layout.root)
+            raise StoreError(
+                f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}",
+                store=self.layout.root,
+            )
 
     def ingest(
         self,

@@ -104,8 +104,11 @@ def _bars(path: Path, clock: ZoneInfo | None, label: str | None, complain: Compl
             missing = [title for title in ("symbol", *PRICES) if title not in columns]
             if missing or not {"ts_ms", "datetime"} & columns.keys():
                 wanted = ", ".join(missing) or "ts_ms or datetime"
-                text = f"{name}:1: the header lacks {wanted}; bars need ts_ms or datetime, symbol, open, high, low, close"
-                raise ImportFault(text, file=name, line=1)
+                raise ImportFault(
+                    f"{name}:1: the header lacks {wanted}; bars need ts_ms or datetime, symbol, open, high, low, close",
+                    file=name,
+                    line=1,
+                )
             continue
         if not any(row):
             continue

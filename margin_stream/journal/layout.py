@@ -141,8 +141,12 @@ def read_manifest(layout: Layout) -> Manifest:
         data = layout.manifest.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         if layout.journal.exists() and not layout.making.exists():
-            text = f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal"
-            raise ManifestMissing(text, file=layout.manifest, offset=0, store=layout.root) from None
+            raise ManifestMissing(
+                f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal",
+                file=layout.manifest,
+                offset=0,
+                store=layout.root,
+            ) from None
         raise StoreMissing(f"{layout.root}: no store here (no manifest.json)", store=layout.root) from None
     try:
         fields = json.loads(data)
@@ -157,5 +161,9 @@ def read_manifest(layout: Layout) -> Manifest:
             )
         return msgspec.convert(fields, Manifest)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        text = f"{layout.manifest}: offset 0: the manifest is damaged: {error}"
-        raise CorruptManifest(text, file=layout.manifest, offset=0, store=layout.root) from None
+        raise CorruptManifest(
+            f"{layout.manifest}: offset 0: the manifest is damaged: {error}",
+            file=layout.manifest,
+            offset=0,
+            store=layout.root,
+        ) from None

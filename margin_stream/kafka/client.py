@@ -54,8 +54,10 @@ def security(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
             if kafka.sasl_password_file:
                 password = Path(kafka.sasl_password_file).read_text().rstrip("\r\n")
             if not kafka.sasl_username or not password:
-                text = f"kafka.security_protocol is {protocol}: it needs kafka.sasl_username and kafka.sasl_password_file"
-                raise SecurityError(text, setting="kafka.security_protocol")
+                raise SecurityError(
+                    f"kafka.security_protocol is {protocol}: it needs kafka.sasl_username and kafka.sasl_password_file",
+                    setting="kafka.security_protocol",
+                )
             found |= {
                 "sasl_mechanism": kafka.sasl_mechanism,
                 "sasl_plain_username": kafka.sasl_username,
@@ -295,8 +297,12 @@ class Client:
                 batch = self._run(consumer.getmany(place, timeout_ms=READ_WAIT_MS, max_records=2000)).get(place, [])
                 idle = 0.0 if batch else idle + READ_WAIT_MS / 1000
                 if idle >= STALL_S:
-                    text = f"{topic}-{partition}: nothing came behind offset {expected} for {STALL_S} s"
-                    raise Unreachable(text, topic=topic, partition=partition, offset=expected)
+                    raise Unreachable(
+                        f"{topic}-{partition}: nothing came behind offset {expected} for {STALL_S} s",
+                        topic=topic,
+                        partition=partition,
+                        offset=expected,
+                    )
                 for record in batch:
                     if record.offset >= last:
                         return

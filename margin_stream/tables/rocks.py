@@ -177,8 +177,10 @@ class Table:
             if not probed and path.exists():
                 _examine(path)
         except FileNotFoundError as error:
-            text = f"{error.filename}: the file went away while it was read: somebody writes to the database"
-            raise TableError(text, file=error.filename) from error
+            raise TableError(
+                f"{error.filename}: the file went away while it was read: somebody writes to the database",
+                file=error.filename,
+            ) from error
         if not read_only:
             (path / SEAL).unlink(missing_ok=True)
         try:
