@@ -36,7 +36,7 @@ from schemas.inputs import AnyInput
 from schemas.ndjson import encode_line
 
 
-class _Steps:
+class Steps:
     """Numbers the steps, and says what each took."""
 
     def __init__(self, common: Common) -> None:
@@ -94,7 +94,7 @@ def demo(
         raise UsageError(f"--accounts {accounts}: from 1 to 100,000", option="--accounts")
     folder = Path(tempfile.mkdtemp(prefix="margin-stream-demo-"))
     try:
-        return _run(common, _Steps(common), folder, keep or folder / "store", _Day(market, brackets, accounts, seed))
+        return _run(common, Steps(common), folder, keep or folder / "store", _Day(market, brackets, accounts, seed))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -133,7 +133,7 @@ class _Day(NamedTuple):
         )
 
 
-def _run(common: Common, steps: _Steps, folder: Path, store: Path, made: _Day) -> int:
+def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) -> int:
     day = folder / "day.ndjson"
     steps.doing("making the inputs")
     title, events = made.events(common)
