@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from margin_stream.engine.choosing import EngineName
+from margin_stream.engine import EngineName
 from margin_stream.errors import Error
 from replay.beside import replay_beside
 from replay.replaying import Replayed
@@ -49,8 +49,10 @@ class Beside:
             answer = self._pipe.recv_bytes()
         except (EOFError, OSError):
             self._process.join()
-            text = f"{self._path}: the process that verifies ended with code {self._process.exitcode} and no answer"
-            raise BesideFailed(text, store=self._path) from None
+            raise BesideFailed(
+                f"{self._path}: the process that verifies ended with code {self._process.exitcode} and no answer",
+                store=self._path,
+            ) from None
         self._process.join()
         if answer[:1] == b"!":
             raise BesideFailed(f"{self._path}: {answer[1:].decode()}", store=self._path)

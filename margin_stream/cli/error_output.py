@@ -14,10 +14,12 @@ import orjson
 from cyclopts import CycloptsError
 
 from margin_stream.cli.errors import BY_CODE
+from margin_stream.cli.memory import memory_is_short
 from margin_stream.errors import Error
 
 Where = Mapping[str, Any]
 
+# The codes of exceptions that are not ours, by name: nothing is imported for an error that does not come.
 FOREIGN = {
     "aiokafka.errors.KafkaError": "broker_refused",
     "builtins.MemoryError": "memory_short",
@@ -31,7 +33,6 @@ FOREIGN = {
     "cyclopts.exceptions.ValidationError": "option_invalid",
     "msgspec.DecodeError": "record_undecodable",
 }
-"""The codes of exceptions that are not ours, by name: nothing is imported for an error that does not come."""
 
 
 class Failure(NamedTuple):
@@ -68,11 +69,12 @@ def report(found: Failure, *, as_json: bool) -> int:
     return found.exit
 
 
-def report_bug(error: Exception, *, as_json: bool) -> int:
-    """Say an error that the product does not know, with its traceback; return its exit code."""
-    if not as_json:
+def report_exception(error: Exception, *, as_json: bool) -> int:
+    """Say an exception on stderr, with its traceback where the product does not know it; return its exit code."""
+    found = diagnose(error)
+    if found.code == "internal_error" and not as_json:
         traceback.print_exception(error)
-    return report(diagnose(error), as_json=as_json)
+    return report(found, as_json=as_json)
 
 
 def filled(text: str, where: Where) -> str:
@@ -82,18 +84,20 @@ def filled(text: str, where: Where) -> str:
 
 def _said(error: BaseException) -> tuple[str, str, Where]:
     """Return code, message and fields of an exception: its own, or what is known of one of Python's or of a library's."""
-    if isinstance(error, Error):
-        return error.code, str(error).strip(), error.where
     code, text = code_of(error), str(error).strip()
+    if isinstance(error, Error):
+        return code, text, error.where
     file = {"file": str(error.filename)} if isinstance(error, OSError) and error.filename else {}
     if code == "memory_short":
         short = file.get("file") or getattr(error, "strerror", None) or text or "no more could be had"
-        return code, f"not enough memory: {short}; {_held()}", {**file, "held_mb": _held_mb()}
+        held_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        text = f"not enough memory: {short}; the process has had {held_mb} MB{_limit()}"
+        return code, text, {**file, "held_mb": held_mb}
     if isinstance(error, OSError):
         return code, f"{file.get('file', 'input or output')}: {error.strerror or error}", file
     if isinstance(error, CycloptsError):
         error.verbose = False
-        named = getattr(getattr(error, "token", None), "keyword", None) or (error.argument.name if error.argument else None)
+        named = getattr(getattr(error, "token", None), "keyword", None) or getattr(error.argument, "name", None)
         return code, str(error).strip(), {"option": named} if named else {}
     return code, f"{type(error).__name__}: {text}" if code == "internal_error" else text, {}
 
@@ -105,15 +109,11 @@ def code_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return "memory_short"
     names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
-    return next((FOREIGN[name] for name in names if name in FOREIGN), "internal_error")
+    # What is loaded where no memory is left fails in many ways.
+    return next((FOREIGN[name] for name in names if name in FOREIGN), "memory_short" if memory_is_short() else "internal_error")
 
 
-def _held_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-
-
-def _held() -> str:
-    """Say how much memory the process has, and may have."""
+def _limit() -> str:
+    """Say how much memory the process may have, where there is a limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    may = "" if limit == resource.RLIM_INFINITY else f", and may have {limit >> 20} MB of addresses (ulimit -v)"
-    return f"the process has had {_held_mb()} MB{may}"
+    return "" if limit == resource.RLIM_INFINITY else f", and may have {limit >> 20} MB of addresses (ulimit -v)"

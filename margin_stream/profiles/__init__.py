@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from margin_stream.errors import Error
+from margin_stream.settings import did_you_mean
 
 
 class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,5 +99,6 @@ def load(name: str) -> ProfileData:
         UnknownProfile: the text lists those that are.
     """
     if name not in names():
-        raise UnknownProfile(f"no profile {name!r}; shipped are: {', '.join(names())}", profile=name)
+        hint = did_you_mean(name, names())
+        raise UnknownProfile(f"no profile {name!r}{hint}; shipped are: {', '.join(names())}", profile=name)
     return msgspec.convert(tomllib.loads((files(__name__) / f"{name}.toml").read_text()), ProfileData)

@@ -23,7 +23,7 @@ import margin_stream
 import replay
 import schemas
 from margin_stream.cli.beside import Beside
-from margin_stream.cli.error_output import FOREIGN, Failure, code_of, diagnose, report, report_bug
+from margin_stream.cli.error_output import FOREIGN, Failure, code_of, diagnose, report, report_exception
 from margin_stream.cli.errors import BY_CODE, ENTRIES
 from margin_stream.cli.main import app, run
 from margin_stream.cli.output import Common
@@ -521,7 +521,7 @@ def test_with_json_every_line_on_stderr_is_json(tmp_path: Path, capfd: pytest.Ca
 def test_a_bug_is_shown_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError) as info:
         raise ZeroDivisionError("a bug")
-    assert report_bug(info.value, as_json=False) == 1
+    assert report_exception(info.value, as_json=False) == 1
     text = capsys.readouterr().err
     assert "Traceback" in text
     assert "[internal_error]" in text
