@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from margin_stream.core.system import System
+from margin_stream.errors import Error
 from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, singles_of, source_of
 from replay.views import describe_effect
 from schemas.binary import JournalItem
@@ -19,7 +20,7 @@ from schemas.refusals import ADVICE, Refusal
 POLL_S = 0.2
 
 
-class NotRefused(Exception):
+class NotRefused(Error, code="refused_input_unknown"):
     """No refused input has that id."""
 
 
@@ -153,7 +154,7 @@ def quarantined(place: Place, identifier: str) -> dict[str, Any]:
         names = {str(row["position"]), row.get("digest", ""), f"{row.get('source')}#{row.get('source_seq')}"}
         if wanted in names or identifier in names or (len(wanted) >= 8 and row.get("digest", "").startswith(wanted)):
             return row | {"detail": _detail(place, row["position"])}
-    raise NotRefused(f"no refused input {identifier!r}")
+    raise NotRefused(f"no refused input {identifier!r}", input=identifier)
 
 
 def _detail(place: Place, position: int) -> str:

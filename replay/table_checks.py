@@ -109,8 +109,8 @@ class _Attempt:
             if marker is None and self._recorded:
                 self._say(path, f"the table has no marker; {REBUILT}")
         except (Distrusted, TableError) as error:
-            file = error.file if isinstance(error, TableError) else None
-            self._say(file or path, f"{error}; {REBUILT}")
+            file = Path(str(error.where["file"])) if isinstance(error, TableError) else path
+            self._say(file, f"{error}; {REBUILT}")
         finally:
             if table is not None:
                 table.close()

@@ -14,26 +14,19 @@ from margin_stream.core.digests import partition_of, slot_of
 from margin_stream.core.market import Market
 from margin_stream.core.positions import SIDES, notional, split_key
 from margin_stream.core.system import System
+from margin_stream.errors import Error
 from replay.reader import EVERYTHING, Place, Until, fold_prefix, source_of
 from schemas.decimals import format_scaled
 from schemas.effects import AnyEffect, Effect, decode_effect
 from schemas.times import format_time, parse_time
 
 
-class AccountUnknown(Exception):
+class AccountUnknown(Error, code="account_unknown"):
     """No such account at that place."""
 
-    def __init__(self, account: str, position: int | None = None) -> None:
-        super().__init__(f"account {account!r} is not open" + ("" if position is None else f" at position {position}"))
-        self.where = {"account": account} | ({} if position is None else {"position": position})
 
-
-class CallUnknown(Exception):
+class CallUnknown(Error, code="call_unknown"):
     """No such call at that place."""
-
-    def __init__(self, call: str) -> None:
-        super().__init__(f"no call {call!r}")
-        self.where = {"call": call, "account": call.partition("/")[0]}
 
 
 def system_at(place: Place, until: Until = EVERYTHING, *, account: str | None = None) -> tuple[System, list[bytes]]:
@@ -78,7 +71,7 @@ def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict
     fold = _fold_of(system, account)
     found = state_of(fold, account, system.position)
     if found is None:
-        raise AccountUnknown(account, system.position)
+        raise AccountUnknown(f"account {account!r} is not open at position {system.position}", account=account, position=system.position)
     return found
 
 
@@ -233,7 +226,7 @@ def call_history(place: Place, call_id: str) -> dict[str, Any]:
     rows = calls(place, account=account)
     found = next((row for row in rows if row["call"] == call_id), None)
     if found is None:
-        raise CallUnknown(call_id)
+        raise CallUnknown(f"no call {call_id!r}", call=call_id, account=call_id.partition("/")[0])
     history = [describe_effect(effect) for effect in account_effects(place, account) if getattr(effect, "call", None) == call_id]
     return {**found, "history": history}
 

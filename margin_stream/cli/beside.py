@@ -10,12 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from margin_stream.engine.choosing import EngineName
+from margin_stream.engine import EngineName
+from margin_stream.errors import Error
 from replay.beside import replay_beside
 from replay.comparison import Replayed
 
 
-class BesideFailed(Exception):
+class BesideFailed(Error, code="verification_ended"):
     """The second process ended without an answer."""
 
 
@@ -48,10 +49,13 @@ class Beside:
             answer = self._pipe.recv_bytes()
         except (EOFError, OSError):
             self._process.join()
-            raise BesideFailed(f"{self._path}: the process that verifies ended with code {self._process.exitcode} and no answer") from None
+            raise BesideFailed(
+                f"{self._path}: the process that verifies ended with code {self._process.exitcode} and no answer",
+                store=self._path,
+            ) from None
         self._process.join()
         if answer[:1] == b"!":
-            raise BesideFailed(f"{self._path}: {answer[1:].decode()}")
+            raise BesideFailed(f"{self._path}: {answer[1:].decode()}", store=self._path)
         return msgspec.json.decode(answer, type=Replayed)
 
     def abandon(self) -> None:

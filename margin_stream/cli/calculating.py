@@ -8,10 +8,9 @@ from typing import Annotated
 import orjson
 from cyclopts import Parameter
 
-from margin_stream.calculator import margin_line
-from margin_stream.cli.output import DONE, FAILED, Common
+from margin_stream.cli.errors import DONE, FAILED
+from margin_stream.cli.output import Common
 from margin_stream.cli.usage import InputFileMissing
-from schemas.ndjson import read_lines
 
 
 def margin(
@@ -29,8 +28,10 @@ def margin(
       margin-stream margin scenarios.ndjson
       echo '{"id":"x","profile":"prime","prices":{"BTCUSDT":"40000"},"collateral":[{"asset":"BTC","amount":"1"}]}' | margin-stream margin
     """
+    from margin_stream.calculator import margin_line
+    from schemas.ndjson import read_lines
+
     failed = False
-    write = sys.stdout.buffer.write
     try:
         stream = sys.stdin.buffer if file == "-" else open(file, "rb")  # noqa: SIM115 (closed below)
     except OSError as error:
@@ -39,7 +40,7 @@ def margin(
         for line in read_lines(stream):
             answer = margin_line(line)
             failed = failed or "error" in answer
-            write(orjson.dumps(answer) + b"\n")
+            sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
             sys.stdout.buffer.flush()
     finally:
         if stream is not sys.stdin.buffer:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
-from margin_stream.cli.output import DONE, Common
+from margin_stream.cli.errors import DONE
+from margin_stream.cli.output import Common
 
 NAME = "margin-stream"
 ZSH_END = f"""\
@@ -20,23 +20,20 @@ fi
 """
 
 
-def command_of(app: App) -> Callable[..., int]:
-    """Return the command that prints the scripts of an application."""
+def completion(
+    shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="bash, zsh or fish.")],
+    /,
+    *,
+    common: Common = Common(),  # noqa: B008 (frozen)
+) -> int:
+    """Print a script that completes commands, options and values in a shell.
 
-    def completion(
-        shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(help="bash, zsh or fish.")],
-        /,
-        *,
-        common: Common = Common(),  # noqa: B008 (frozen)
-    ) -> int:
-        """Print a script that completes commands, options and values in a shell.
+    Try:
+      source <(margin-stream completion bash)
+      source <(margin-stream completion zsh)
+      margin-stream completion fish > ~/.config/fish/completions/margin-stream.fish
+    """
+    from margin_stream.cli.main import app
 
-        Try:
-          source <(margin-stream completion bash)
-          source <(margin-stream completion zsh)
-          margin-stream completion fish > ~/.config/fish/completions/margin-stream.fish
-        """
-        print(app.generate_completion(prog_name=NAME, shell=shell) + (ZSH_END if shell == "zsh" else ""))
-        return DONE
-
-    return completion
+    print(app.generate_completion(prog_name=NAME, shell=shell) + (ZSH_END if shell == "zsh" else ""))
+    return DONE

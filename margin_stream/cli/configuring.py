@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from margin_stream.cli.output import DONE, OnStore, say, show_rows
-from margin_stream.settings import SETTINGS, current, unknown_variables
+from margin_stream.cli.errors import DONE
+from margin_stream.cli.output import OnStore, say, show_rows
 
 
 def config_show(
@@ -22,6 +22,8 @@ def config_show(
       margin-stream config show --origin
       margin-stream config show --origin --json
     """
+    from margin_stream.settings import SETTINGS, current, unknown_variables
+
     effective = current()
     rows: list[dict[str, Any]] = []
     for key in SETTINGS:

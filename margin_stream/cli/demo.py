@@ -12,29 +12,22 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 from cyclopts import Parameter
 
-from margin_stream.cli.demo_report import Inputs, by_profile, explain, explanation_lines, largest_isolated, profile_lines
+from margin_stream.cli.errors import DONE, FAILED
 from margin_stream.cli.feeding import tables_for
-from margin_stream.cli.output import DONE, FAILED, Common, print_json, show_rows
+from margin_stream.cli.output import Common, print_json, show_rows
 from margin_stream.cli.usage import UsageError
-from margin_stream.importers.day import Accounts, day_events
-from margin_stream.importers.files import read_market
-from margin_stream.journal.layout import Layout
-from margin_stream.simulation.answers import with_answers
-from margin_stream.simulation.scenarios import DEFAULT_PROFILES, MIXED_PROFILES, pairs, simulate
-from margin_stream.simulation.venue import Venue
-from replay import browsing, views
-from replay.replaying import replay
-from replay.verifying import verify
-from schemas.inputs import AnyInput
-from schemas.ndjson import encode_line
+from margin_stream.simulation import DEFAULT_PROFILES
+
+if TYPE_CHECKING:
+    from schemas.inputs import AnyInput
 
 
-class _Steps:
+class Steps:
     """Numbers the steps, and says what each took."""
 
     def __init__(self, common: Common) -> None:
@@ -92,7 +85,7 @@ def demo(
         raise UsageError(f"--accounts {accounts}: from 1 to 100,000", option="--accounts")
     folder = Path(tempfile.mkdtemp(prefix="margin-stream-demo-"))
     try:
-        return _run(common, _Steps(common), folder, keep or folder / "store", _Day(market, brackets, accounts, seed))
+        return _run(common, Steps(common), folder, keep or folder / "store", _Day(market, brackets, accounts, seed))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -113,6 +106,12 @@ class _Day(NamedTuple):
 
     def events(self, common: Common) -> tuple[str, Iterator[AnyInput]]:
         """Return a title, and the inputs."""
+        from margin_stream.importers.day import Accounts, day_events
+        from margin_stream.importers.files import read_market
+        from margin_stream.simulation.answers import with_answers
+        from margin_stream.simulation.scenarios import MIXED_PROFILES, pairs, simulate
+        from margin_stream.simulation.venue import Venue
+
         if self.market is None:
             tables = None if self.brackets is None else tables_for(common, pairs(), self.brackets)[0]
             return "a simulated crash day (BTC -30 %, ETH -44 %)", simulate("crash", self.accounts, self.seed, MIXED_PROFILES, tables)
@@ -131,7 +130,13 @@ class _Day(NamedTuple):
         )
 
 
-def _run(common: Common, steps: _Steps, folder: Path, store: Path, made: _Day) -> int:
+def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) -> int:
+    from margin_stream.cli.demo_report import Inputs, by_profile, explain, explanation_lines, largest_isolated, profile_lines
+    from replay import browsing, views
+    from replay.replaying import replay
+    from replay.verifying import verify
+    from schemas.ndjson import encode_line
+
     day = folder / "day.ndjson"
     steps.doing("making the inputs")
     title, events = made.events(common)
@@ -210,6 +215,8 @@ def _run(common: Common, steps: _Steps, folder: Path, store: Path, made: _Day) -
 
 def _ingest_and_kill(store: Path, day: Path) -> int:
     """Start an ingest and kill it once it has written a third of what the day will take; return the journal's size then."""
+    from margin_stream.journal.layout import Layout
+
     # The journal takes about a third of the lines' bytes.
     target = day.stat().st_size // 9
     journal = Layout(store).journal

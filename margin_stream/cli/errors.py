@@ -1,52 +1,14 @@
 """The error catalogue: every error that a command can show has a code that stays, an exit code, and what to do next.
 
-One class of exception has one code; the nearest of a class and its ancestors counts. docs/errors.md is generated from this table.
+An exception has its code (``margin_stream.errors``), and this table knows no exception. docs/errors.md is generated from it.
 What is refused (an input, not a command) has its codes in ``schemas.refusals``.
 """
 
 from __future__ import annotations
 
-import errno
 from typing import NamedTuple
 
-import msgspec
-from cyclopts import (
-    CoercionError,
-    CycloptsError,
-    MissingArgumentError,
-    UnknownCommandError,
-    UnknownOptionError,
-    UnusedCliTokensError,
-    ValidationError,
-)
-
-from margin_stream.cli.beside import BesideFailed
-from margin_stream.cli.output import CORRUPT, FAILED, LOCKED, MISMATCH, UNREACHABLE, USAGE
-from margin_stream.cli.usage import BadAddress, BadTime, InputFileMissing, OptionsConflict, UsageError, WrongKindOfStore
-from margin_stream.core.checks import Fault, Mismatch
-from margin_stream.importers.market import ImportFault, ZoneUnknown
-from margin_stream.journal.layout import (
-    CorruptManifest,
-    FolderTaken,
-    ManifestMissing,
-    MemoryShort,
-    PartitionsOutOfRange,
-    StoreError,
-    StoreLocked,
-    StoreMissing,
-    StoreNewer,
-)
-from margin_stream.journal.records import CorruptLog, UndecodableRecord
-from margin_stream.kafka.client import KafkaError, SecurityError, Unreachable
-from margin_stream.kafka.copying import TargetTaken
-from margin_stream.kafka.making import StoreDiffers, TopicsIncomplete, TopicsMissing, WorkersRun
-from margin_stream.kafka.names import AddressError
-from margin_stream.profiles import UnknownProfile
-from margin_stream.settings import InvalidSetting, SettingsFileDamaged, SettingsFileMissing, UnknownSetting
-from margin_stream.simulation.broker import BrokerError
-from margin_stream.tables.rocks import TableError
-from replay.browsing import NotRefused
-from replay.views import AccountUnknown, CallUnknown
+DONE, FAILED, USAGE, MISMATCH, CORRUPT, UNREACHABLE, LOCKED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 6, 130, 143
 
 
 class Entry(NamedTuple):
@@ -55,8 +17,6 @@ class Entry(NamedTuple):
     code: str
     """Stable: never renamed, never used again for something else."""
     exit: int
-    kinds: tuple[type[BaseException], ...]
-    """The exceptions that mean it; none where a command finds it without one."""
     what: str
     next: str
     """What to do. ``{store}``, ``{account}`` and the like are filled in where they are known."""
@@ -67,91 +27,78 @@ ENTRIES = (
     Entry(
         "unknown_command",
         USAGE,
-        (UnknownCommandError,),
         "There is no command of that name.",
         "Use one that `margin-stream --help` lists.",
     ),
     Entry(
         "unknown_option",
         USAGE,
-        (UnknownOptionError,),
         "The command has no such option.",
         "Use one that the command's --help lists.",
     ),
     Entry(
         "missing_argument",
         USAGE,
-        (MissingArgumentError,),
         "The command needs a word or an option that is not there.",
         "Add it; the command's --help shows examples.",
     ),
     Entry(
         "too_many_arguments",
         USAGE,
-        (UnusedCliTokensError,),
         "There are more words than the command takes.",
         "Leave out what is too much; the command's --help shows examples.",
     ),
     Entry(
         "option_invalid",
         USAGE,
-        (UsageError, CoercionError, ValidationError),
         "The value of an option does not do.",
         "Correct the named value.",
     ),
     Entry(
         "options_conflict",
         USAGE,
-        (OptionsConflict,),
         "Options do not go together, or one needs another.",
         "Leave one of them out, or add what is missing; the command's --help shows examples.",
     ),
     Entry(
         "usage",
         USAGE,
-        (CycloptsError,),
         "The words of the command are off in another way (an option given twice, for example).",
         "Compare with the examples of the command's --help.",
     ),
     Entry(
         "input_file_missing",
         USAGE,
-        (InputFileMissing,),
         "An input file is not there.",
         "Check the path; `-` reads from stdin.",
     ),
     Entry(
         "time_invalid",
         USAGE,
-        (BadTime,),
         "TIME is neither a moment, a day nor a position.",
         "Write RFC 3339 in UTC (2021-05-19T12:30:00Z), a day (2021-05-19) or a position (#1200).",
     ),
     Entry(
         "time_zone_unknown",
         USAGE,
-        (ZoneUnknown,),
         "There is no such time zone.",
         "Name one such as America/New_York.",
     ),
     Entry(
         "store_address_invalid",
         USAGE,
-        (AddressError, BadAddress),
         "The store's address is not one.",
         "Write a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME; names and passwords are settings (kafka.sasl_username, kafka.sasl_password_file).",
     ),
     Entry(
         "store_kind_wrong",
         USAGE,
-        (WrongKindOfStore,),
         "The command is for stores of the other kind (folder, Kafka).",
         "Name such a store with --store.",
     ),
     Entry(
         "partitions_out_of_range",
         USAGE,
-        (PartitionsOutOfRange,),
         "A store cannot have so many partitions, or so few.",
         "Choose a number in the range.",
     ),
@@ -159,35 +106,30 @@ ENTRIES = (
     Entry(
         "settings_file_missing",
         USAGE,
-        (SettingsFileMissing,),
         "The file of settings cannot be read.",
         "Check the path in --config or MARGIN_STREAM_CONFIG, and who may read the file.",
     ),
     Entry(
         "settings_file_damaged",
         USAGE,
-        (SettingsFileDamaged,),
         "The file of settings is not TOML.",
         "Correct the named line; docs/settings.md has an example.",
     ),
     Entry(
         "setting_unknown",
         USAGE,
-        (UnknownSetting,),
         "There is no setting of that name.",
         "Correct or remove the key; `margin-stream config show` lists all.",
     ),
     Entry(
         "setting_invalid",
         USAGE,
-        (InvalidSetting,),
         "The value of a setting does not do.",
         "Correct the value at the named place; docs/settings.md says what each takes.",
     ),
     Entry(
         "security_incomplete",
         USAGE,
-        (SecurityError,),
         "The settings of security do not fit each other, or a file that they name cannot be used.",
         "Complete kafka.* (`margin-stream config show --origin` says what is set, and where).",
     ),
@@ -195,77 +137,66 @@ ENTRIES = (
     Entry(
         "store_missing",
         FAILED,
-        (StoreMissing,),
         "There is no store in the folder.",
         "`margin-stream ingest FILE --store {store}` makes one; --store names another.",
     ),
     Entry(
         "topics_missing",
         FAILED,
-        (TopicsMissing,),
         "There is no store of that name on the brokers.",
         "`margin-stream kafka init --store {store} --partitions N` makes one; --store names another.",
     ),
     Entry(
         "topics_incomplete",
         FAILED,
-        (TopicsIncomplete,),
         "Topics of the store are missing, or have other partitions than its manifest says.",
         "If making or repartitioning it was interrupted, run `margin-stream kafka repartition --store {store} --partitions N`.",
     ),
     Entry(
         "store_differs",
         FAILED,
-        (StoreDiffers,),
         "A store of that name is there, with another number of partitions.",
         "`margin-stream kafka repartition --store {store} --partitions N` changes the number.",
     ),
     Entry(
         "store_newer",
         FAILED,
-        (StoreNewer,),
         "The store was made by a newer margin-stream.",
         "Upgrade margin-stream on this machine.",
     ),
     Entry(
         "folder_taken",
         FAILED,
-        (FolderTaken,),
         "The folder is not empty, and holds no store.",
         "Name another folder with --store, or empty this one.",
     ),
     Entry(
         "target_taken",
         FAILED,
-        (TargetTaken,),
         "What is to be copied into holds something already.",
         "Copy into a new folder, or into a store that `margin-stream kafka init` has just made.",
     ),
     Entry(
         "store_unusable",
         FAILED,
-        (StoreError,),
         "The store cannot be used as asked.",
         "Mend what the message names (a full disk, for example), then run the command again: nothing acknowledged is lost.",
     ),
     Entry(
         "memory_short",
         FAILED,
-        (MemoryShort, MemoryError),
         "There is not enough memory, or the process may not have more.",
         "Let the process have more memory (`ulimit -v`, the limit of its service or container), then run the command again: nothing acknowledged is lost.",
     ),
     Entry(
         "store_locked",
         LOCKED,
-        (StoreLocked,),
         "Another process writes to the store; the message names it.",
         "Wait for it or stop it. Commands that only read need no lock.",
     ),
     Entry(
         "workers_run",
         LOCKED,
-        (WorkersRun,),
         "Workers follow the store's topics.",
         "Stop them first; one that was killed is forgotten after some seconds.",
     ),
@@ -273,77 +204,66 @@ ENTRIES = (
     Entry(
         "journal_damaged",
         CORRUPT,
-        (CorruptLog,),
         "A log of the store is damaged at the named file and offset.",
         "`margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended; docs/recovery.md goes through the cases.",
     ),
     Entry(
         "record_undecodable",
         CORRUPT,
-        (msgspec.DecodeError, UndecodableRecord),
         "A record of the store has its checksum, and content that nothing can read.",
         "`margin-stream verify` names the record; restore the file from a copy.",
     ),
     Entry(
         "manifest_damaged",
         CORRUPT,
-        (CorruptManifest,),
         "The store's manifest is damaged.",
         "Restore manifest.json from a copy of the store.",
     ),
     Entry(
         "manifest_missing",
         CORRUPT,
-        (ManifestMissing,),
         "The folder holds a journal and no manifest.",
         "Restore manifest.json from a copy of the store.",
     ),
     Entry(
         "damage_found",
         CORRUPT,
-        (),
         "`verify` found something that is not as it must be; one line for each.",
         "`margin-stream repair --store {store}` shows what can be mended, and what to do about the rest.",
     ),
     Entry(
         "repair_refused",
         CORRUPT,
-        (),
         "`repair` found something that cannot be mended without losing what was acknowledged; nothing was changed.",
         "Do what is said beside each finding: restore the store from a backup or a replica, mostly.",
     ),
     Entry(
         "table_unreadable",
         FAILED,
-        (TableError,),
         "A table cannot be read or written. Tables are a cache: the journal is the truth.",
         "Mend the disk if it failed; with the folder tables/ removed the next ingest rebuilds them.",
     ),
     Entry(
         "replay_differs",
         MISMATCH,
-        (),
         "What `replay` recomputed differs from what was recorded.",
         "Keep the store as it is, and find the first difference with `margin-stream events --effects --store {store}`.",
     ),
     Entry(
         "verification_ended",
         FAILED,
-        (BesideFailed,),
         "The second process of `ingest --verify` ended without an answer. What was ingested is durable all the same.",
         "Verify it now: `margin-stream replay --store {store}`. If memory ran out, do so on a machine with more.",
     ),
     Entry(
         "recovery_differs",
         MISMATCH,
-        (Mismatch,),
         "Opening the store for writing recomputed something else than was recorded.",
         "Keep the store as it is; `margin-stream replay` names the first difference.",
     ),
     Entry(
         "fault",
         FAILED,
-        (Fault,),
         "Something that must always hold does not: our bug, or a journal that is damaged in a way that checksums cannot see.",
         "Keep the store as it is; run `margin-stream verify`, and report the bug with its output.",
     ),
@@ -351,28 +271,24 @@ ENTRIES = (
     Entry(
         "broker_unreachable",
         UNREACHABLE,
-        (Unreachable,),
         "The broker does not answer.",
         "Is it running, is the address right, and does kafka.security_protocol fit? `margin-stream doctor` looks closer.",
     ),
     Entry(
         "broker_refused",
         FAILED,
-        (KafkaError,),
         "The broker refuses what was asked.",
         "Mend what the message names; `margin-stream doctor` shows the topics and their settings.",
     ),
     Entry(
         "demo_broker_failed",
         UNREACHABLE,
-        (BrokerError,),
         "The broker of the demo or of the tests cannot be started.",
         "Install Java (openjdk-17-jre-headless), and let `make kafka` fetch Kafka.",
     ),
     Entry(
         "io_failed",
         FAILED,
-        (OSError,),
         "A file cannot be read or written.",
         "Mend what the message names (rights, free space), then run the command again: nothing acknowledged is lost.",
     ),
@@ -380,28 +296,24 @@ ENTRIES = (
     Entry(
         "account_unknown",
         FAILED,
-        (AccountUnknown,),
         "The account is not open, or was not yet at that moment.",
         "Check its spelling, and --at.",
     ),
     Entry(
         "call_unknown",
         FAILED,
-        (CallUnknown,),
         "There is no such margin call.",
         "`margin-stream calls --account {account}` lists those that there are.",
     ),
     Entry(
         "refused_input_unknown",
         FAILED,
-        (NotRefused,),
         "No refused input has that id.",
         "`margin-stream quarantine list` shows those that there are.",
     ),
     Entry(
         "profile_not_shipped",
         FAILED,
-        (UnknownProfile,),
         "No margin profile of that name is shipped.",
         "`margin-stream profiles list` shows those that are.",
     ),
@@ -409,35 +321,30 @@ ENTRIES = (
     Entry(
         "import_failed",
         FAILED,
-        (ImportFault,),
         "A market data file cannot be imported.",
         "Check the file and the format's name; docs and `margin-stream import --help` say what each format needs.",
     ),
     Entry(
         "row_left_out",
         CORRUPT,
-        (),
         "A row of a market data file was left out. The import goes on, and exits 4 only with --strict.",
         "Correct the row, or leave it out on purpose.",
     ),
     Entry(
         "brackets_unsound",
         CORRUPT,
-        (),
         "A table of leverage brackets overlaps, leaves a gap, falls or jumps. Its perpetual is not listed. The import goes on, and exits 4 only with --strict.",
         "Correct the table at its source; nothing is repaired.",
     ),
     Entry(
         "inputs_refused",
         CORRUPT,
-        (),
         "More inputs were refused than are shown one by one. The run goes on, and exits 4 only with --strict.",
         "`margin-stream quarantine list --store {store}` shows them all, each with its reason.",
     ),
     Entry(
         "items_not_printable",
         FAILED,
-        (),
         "Refused msgpack items cannot be printed as lines.",
         "`margin-stream import segments FOLDER --into STORE` copies them too.",
     ),
@@ -445,25 +352,15 @@ ENTRIES = (
     Entry(
         "worker_killed",
         FAILED,
-        (),
         "A worker did not stop when told to, and was killed. Nothing is lost by that.",
         "Start it again; if it happens every time, report it with the worker's log.",
     ),
     Entry(
         "internal_error",
         FAILED,
-        (Exception,),
         "A bug of margin-stream: an error that it does not know.",
         "Report it with the lines above; acknowledged inputs are safe.",
     ),
 )
 
 BY_CODE = {entry.code: entry for entry in ENTRIES}
-BY_KIND = {kind: entry for entry in ENTRIES for kind in entry.kinds}
-
-
-def entry_of(error: BaseException) -> Entry:
-    """Return the entry of an exception: that of the nearest of its classes."""
-    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
-        return BY_CODE["memory_short"]
-    return next(BY_KIND[kind] for kind in type(error).__mro__ if kind in BY_KIND)

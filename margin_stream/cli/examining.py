@@ -7,13 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from margin_stream.cli.output import DONE, FAILED, UNREACHABLE, OnStore, plain, print_json, say
-from margin_stream.doctor.brokers import broker
+from margin_stream.cli.errors import DONE, FAILED, UNREACHABLE
+from margin_stream.cli.output import OnStore, plain, print_json, say
 from margin_stream.doctor.finding import Finding, ok, problem, warning
-from margin_stream.doctor.machine import java, machine
-from margin_stream.doctor.stores import store
-from margin_stream.kafka.client import Client, KafkaError, SecurityError, Unreachable
-from margin_stream.kafka.names import AddressError, parse_address
 from margin_stream.settings import Effective, SettingsError, current, defaults, load, unknown_variables, use, without_secret
 
 MARKS = {"ok": "ok     ", "warning": "WARNING", "problem": "PROBLEM", "skipped": "skipped"}
@@ -48,6 +44,8 @@ def doctor(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
 
 
 def _findings(common: OnStore) -> Iterator[Finding]:
+    from margin_stream.doctor import machine, stores
+
     try:
         effective = load(config=common.config)
     except SettingsError as error:
@@ -62,16 +60,17 @@ def _findings(common: OnStore) -> Iterator[Finding]:
         yield warning("settings.environment", text, "Correct its name, or take it out of the environment.")
     yield from _secrets(effective)
     on_kafka = "://" in common.store
-    yield from machine(Path() if on_kafka else Path(common.store))
+    yield from machine.machine(Path() if on_kafka else Path(common.store))
     if on_kafka:
         yield from _broker(common, effective)
     else:
-        yield from store(Path(common.store))
-    yield java()
+        yield from stores.store(Path(common.store))
+    yield machine.java()
 
 
 def _secrets(effective: Effective) -> Iterator[Finding]:
     """Files with secrets: readable by us, and by nobody else."""
+
     kafka = effective.settings.kafka
     for key, name in (("kafka.sasl_password_file", kafka.sasl_password_file), ("kafka.ssl_keyfile", kafka.ssl_keyfile)):
         if name is None:
@@ -89,9 +88,14 @@ def _secrets(effective: Effective) -> Iterator[Finding]:
 
 
 def _broker(common: OnStore, effective: Effective) -> Iterator[Finding]:
+    from margin_stream.cli import on_kafka
+    from margin_stream.doctor.brokers import broker
+    from margin_stream.kafka.client import KafkaError, SecurityError, Unreachable
+    from margin_stream.kafka.names import AddressError, parse_address
+
     try:
         address = parse_address(common.store)
-        with Client(address.servers) as client:
+        with on_kafka.client_of(address) as client:
             yield from broker(client, address, effective.settings.worker.session_s)
     except AddressError as error:
         yield problem("store.address", str(error), "Write kafka://HOST:PORT[,HOST:PORT]/NAME, or a folder.")

@@ -3,53 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
-import msgspec
 from cyclopts import Parameter
 
-from margin_stream import profiles
 from margin_stream.cli import on_kafka
-from margin_stream.cli.beside import Beside
-from margin_stream.cli.failing import Failure, failure, report
-from margin_stream.cli.output import (
-    CORRUPT,
-    DONE,
-    INTERRUPTED,
-    MISMATCH,
-    TERMINATED,
-    Common,
-    OnStore,
-    Progress,
-    say,
-    show,
-)
+from margin_stream.cli.error_output import Failure, diagnose, failure, report
+from margin_stream.cli.errors import CORRUPT, DONE, INTERRUPTED, MISMATCH, TERMINATED
+from margin_stream.cli.output import Common, OnStore, Progress, say, show
 from margin_stream.cli.reading import ENGINE_HELP, place_of
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageError
 from margin_stream.cli.words import profile_names, scenario_names
-from margin_stream.core.system import Digests
-from margin_stream.engine.choosing import DEFAULT, EngineName
-from margin_stream.host.embedded import Host
-from margin_stream.importers.brackets import read_brackets
-from margin_stream.importers.day import Accounts, day_events
-from margin_stream.importers.files import read_market
-from margin_stream.importers.market import Pair, base_currency_of
-from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
-from margin_stream.kafka.client import Client
-from margin_stream.kafka.copying import to_folder, to_topic
-from margin_stream.settings import did_you_mean
-from margin_stream.simulation.perpetual_books import USDM, Tables
-from margin_stream.simulation.scenarios import DEFAULT_PROFILES, SCENARIOS, pairs, simulate
-from replay.reader import singles_of, source_of
-from schemas.ndjson import encode_line, read_lines
+from margin_stream.engine import DEFAULT, EngineName
+from margin_stream.simulation import DEFAULT_PROFILES
 from schemas.records import LINE
 from schemas.refusals import ADVICE, Refusal, RefusedInput
+
+if TYPE_CHECKING:
+    from margin_stream.core.system import Digests
+    from margin_stream.host.embedded import Host
+    from margin_stream.importers.market import Pair, RowLeftOut
+    from margin_stream.simulation.perpetual_books import Tables
+    from schemas.inputs import AnyInput
 
 SHOWN_LIMIT = 10
 
@@ -83,31 +63,47 @@ def simulate_day(
       margin-stream simulate --accounts 200 --profile prime --profile binance-usdm > both.ndjson
       margin-stream simulate --scenario quiet --accounts 50 | margin-stream ingest
     """
-    if scenario not in SCENARIOS:
-        raise UsageError(
-            f"--scenario {scenario!r}: there are {', '.join(sorted(SCENARIOS))}{did_you_mean(scenario, SCENARIOS)}", option="--scenario"
-        )
-    if not 0 <= accounts <= 1_000_000:
-        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
-    _check_profiles(profile)
+    from margin_stream.simulation.scenarios import SCENARIOS, pairs, simulate
+
+    _check("--scenario", (scenario,), sorted(SCENARIOS))
+    _check_accounts(accounts, profile)
     tables = None if brackets is None else tables_for(common, pairs(), brackets)[0]
-    write = sys.stdout.buffer.write
-    progress = Progress(common, "inputs")
-    for count, event in enumerate(simulate(scenario, accounts, seed, profile, tables), start=1):
-        write(encode_line(event))
-        if count % 4096 == 0:
-            progress.update(count, None)
-    progress.end()
-    sys.stdout.buffer.flush()
+    _print(common, simulate(scenario, accounts, seed, profile, tables), None)
     return DONE
 
 
-def _check_profiles(given: tuple[str, ...]) -> None:
-    for name in given:
-        if name not in profiles.names():
-            raise UsageError(
-                f"--profile {name!r}: shipped are {', '.join(profiles.names())}{did_you_mean(name, profiles.names())}", option="--profile"
-            )
+def _check_accounts(accounts: int, profiles: tuple[str, ...]) -> None:
+    from margin_stream.profiles import names
+
+    if not 0 <= accounts <= 1_000_000:
+        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
+    _check("--profile", profiles, names())
+
+
+def _check(option: str, given: tuple[str, ...], known: list[str]) -> None:
+    from margin_stream.settings import did_you_mean
+
+    for word in given:
+        if word not in known:
+            raise UsageError(f"{option} {word!r}: there are {', '.join(known)}{did_you_mean(word, known)}", option=option)
+
+
+def _print(common: Common, events: Iterable[AnyInput], expected: float | None) -> int:
+    """Print inputs; return how many there were.
+
+    Args:
+        expected: about how many there will be, where that is known.
+    """
+    from schemas.ndjson import encode_line
+
+    progress, count = Progress(common, "inputs"), 0
+    for count, event in enumerate(events, start=1):
+        sys.stdout.buffer.write(encode_line(event))
+        if count % 4096 == 0:
+            progress.update(count, expected and min(count / expected, 1.0))
+    progress.end()
+    sys.stdout.buffer.flush()
+    return count
 
 
 def import_market(
@@ -149,24 +145,29 @@ def import_market(
       margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
       margin-stream import segments ./margin-store --into kafka://localhost:9092/demo
     """
+    from margin_stream.importers.day import Accounts, day_events
+    from margin_stream.importers.files import read_market
+    from margin_stream.simulation.perpetual_books import USDM
+
     if not paths:
         raise OptionsConflict("import: name at least one file")
     if form == "segments":
         return _import_segments(common, paths, into)
     if into is not None:
-        raise OptionsConflict("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
-    if not 0 <= accounts <= 1_000_000:
-        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
-    _check_profiles(profile)
+        raise OptionsConflict(
+            "--into goes with the format segments; pipe other formats into `margin-stream ingest`",
+            option="--into",
+        )
+    _check_accounts(accounts, profile)
     if accounts and USDM in profile and brackets is None:
-        raise OptionsConflict(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets")
+        raise OptionsConflict(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets", option="--brackets")
     low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
     if not 1000 <= low <= high:
         raise UsageError("--cover-low, --cover-high: at least 1, and low not above high", option="--cover-low")
-    complaints: list[str] = []
+    complaints: list[RowLeftOut] = []
     market = read_market(form, paths, zone=zone, label=label, complain=complaints.append)
-    for text in complaints[:SHOWN_LIMIT]:
-        report(_left_out(text), as_json=common.json)
+    for complaint in complaints[:SHOWN_LIMIT]:
+        report(diagnose(complaint), as_json=common.json)
     if complaints:
         say(common, f"{len(complaints)} rows were left out")
         if strict:
@@ -175,15 +176,7 @@ def import_market(
     if strict and unsound:
         return CORRUPT
     wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
-    write = sys.stdout.buffer.write
-    progress = Progress(common, "inputs")
-    count = 0
-    for count, event in enumerate(day_events(market, wanted, tables), start=1):
-        write(encode_line(event))
-        if count % 4096 == 0:
-            progress.update(count, min(count / (4.1 * len(market.bars)), 1.0))
-    progress.end()
-    sys.stdout.buffer.flush()
+    count = _print(common, day_events(market, wanted, tables), 4.1 * len(market.bars))
     say(common, f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}")
     return DONE
 
@@ -194,6 +187,9 @@ def tables_for(common: Common, listed: Mapping[str, Pair], path: Path) -> tuple[
     Raises:
         ImportFault: the file holds no tables.
     """
+    from margin_stream.importers.brackets import read_brackets
+    from margin_stream.importers.market import base_currency_of
+
     found = read_brackets(path)
     base = base_currency_of(listed)
     wanted = {(pair.name, pair.currency) for pair in listed.values() if pair.currency == base}
@@ -212,14 +208,10 @@ def tables_for(common: Common, listed: Mapping[str, Pair], path: Path) -> tuple[
     return {name: found.sound[name, currency] for name, currency in sorted(wanted & set(found.sound))}, len(wanted & set(faulty))
 
 
-def _left_out(text: str) -> Failure:
-    """Return what is said of a row, from ``file:line: what is wrong``."""
-    found = re.match(r"(.+?):(\d+): ", text)
-    where: dict[str, Any] = {"file": found.group(1), "line": int(found.group(2))} if found else {}
-    return failure("row_left_out", text, **where)
-
-
 def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
+    from replay.reader import singles_of, source_of
+    from schemas.ndjson import encode_line
+
     if len(paths) != 1:
         raise OptionsConflict("import segments: name one store's folder")
     if into is not None:
@@ -261,6 +253,9 @@ def export(
 
 def copy_journal(common: Common, source: str, to: str, partitions: int | None) -> int:
     """Copy a journal from one store to another, and say what there is now."""
+    from margin_stream.kafka.copying import to_folder, to_topic
+    from replay.reader import source_of
+
     progress = Progress(common, "records")
 
     def tell(done: int, total: int) -> None:
@@ -269,16 +264,17 @@ def copy_journal(common: Common, source: str, to: str, partitions: int | None) -
     with place_of(OnStore(store=source)) as place:
         found = source_of(place)
         if OnStore(store=to).on_kafka:
-            address = on_kafka.address_of(OnStore(store=to))
-            with Client(address.servers) as client:
+            with on_kafka.connected(OnStore(store=to)) as (client, address):
                 count = to_topic(found, client, address, tell)
             progress.end()
             show(common, {"from": source, "to": to, "records": count})
             return DONE
         digests = to_folder(found, Path(to), partitions or found.partitions, tell)
     progress.end()
-    row = {"from": source, "to": to, "last": digests.position, "state_digest": digests.state, "effects_digest": digests.effects}
-    show(common, row)
+    show(
+        common,
+        {"from": source, "to": to, "last": digests.position, "state_digest": digests.state, "effects_digest": digests.effects},
+    )
     return DONE
 
 
@@ -314,6 +310,8 @@ class _Inputs:
                     yield from self._read(stream)
 
     def _read(self, stream: BinaryIO) -> Iterator[bytes]:
+        from schemas.ndjson import read_lines
+
         for line in read_lines(stream):
             self.line += 1
             self.bytes += len(line) + 1
@@ -384,12 +382,18 @@ def ingest(
       margin-stream ingest day.ndjson --engine vectors --verify
       margin-stream ingest day.ndjson --store kafka://localhost:9092/demo
     """
+    import msgspec
+
+    from margin_stream.cli.beside import Beside
+    from margin_stream.host.embedded import Host
+    from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
+
     names = tuple(map(str, files))
     for name in names:
         if name != "-" and not Path(name).is_file():
             raise InputFileMissing(f"{name}: no such file", file=name)
     if partitions is not None and not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
     inputs = _Inputs(names)
     shown = 0
 
@@ -404,7 +408,10 @@ def ingest(
 
     if common.on_kafka:
         if verify:
-            raise OptionsConflict("--verify goes with a store in a folder; on Kafka run `margin-stream replay` when the workers are done")
+            raise OptionsConflict(
+                "--verify goes with a store in a folder; on Kafka run `margin-stream replay` when the workers are done",
+                option="--verify",
+            )
         return _ingest_on_kafka(common, inputs, refused, strict=strict, wait=not no_wait)
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(Stopper())
@@ -452,7 +459,7 @@ def _ingest_on_kafka(common: OnStore, inputs: _Inputs, refused: Callable[[Refusa
 
     with Stopper() as stopper:
         found = on_kafka.ingest(
-            on_kafka.address_of(common),
+            common,
             inputs,
             refused=not_decoded,
             wait=wait,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, UnknownOptionError
 from cyclopts.argument import ArgumentCollection, Token
 from cyclopts.utils import UNSET
 
-from margin_stream.settings import SETTINGS, Setting, SettingsError, load, use
-from margin_stream.settings.shape import EVERYWHERE
+if TYPE_CHECKING:
+    from margin_stream.settings import Setting
 
 TOLERANT = ("doctor",)
 """Commands that say themselves what is wrong with the settings."""
@@ -18,6 +18,8 @@ TOLERANT = ("doctor",)
 
 def options_of(command: str) -> dict[str, Setting]:
     """Return the options of a command (its words, joined by blanks) that stand for settings."""
+    from margin_stream.settings.shape import EVERYWHERE, SETTINGS
+
     return {row.flag: row for row in SETTINGS.values() if row.flag and (row.commands == EVERYWHERE or command in row.commands)}
 
 
@@ -28,6 +30,8 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
         SettingsError: a file or a variable holds what cannot be.
         UnknownOptionError: what was taken for a file is a misspelt option.
     """
+    from margin_stream.settings import SettingsError, load, use
+
     _refuse_misspelt(arguments)
     wanted = options_of(" ".join(commands))
     places = {name: argument for argument in arguments for name in argument.names if name in wanted or name == "--config"}

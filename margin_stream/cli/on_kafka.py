@@ -13,22 +13,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from margin_stream.cli.failing import failure, report
-from margin_stream.cli.output import DONE, Common, OnStore, say, show, show_rows
+from margin_stream.cli.error_output import failure, report
+from margin_stream.cli.errors import DONE
+from margin_stream.cli.output import Common, OnStore, say, show, show_rows
 from margin_stream.cli.usage import UsageError, WrongKindOfStore
-from margin_stream.core.admission import Counts
-from margin_stream.core.system import Digests, System
-from margin_stream.host.lock import Lock
-from margin_stream.kafka import asking, making
-from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import KafkaAddress, parse_address
-from margin_stream.kafka.producing import DigestReader, await_folded, produce, records_of
-from margin_stream.kafka.reader import KafkaReader
 from margin_stream.settings import child_environment, without_secret
+
+if TYPE_CHECKING:
+    from margin_stream.core.admission import Counts
+    from margin_stream.core.system import Digests
+    from margin_stream.kafka.client import Client
+    from margin_stream.kafka.reader import KafkaReader
 
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 STOP_S = 20.0
@@ -41,10 +41,29 @@ def address_of(common: OnStore) -> KafkaAddress:
         WrongKindOfStore: it names a folder.
         AddressError: it is no address.
     """
+
     if not common.on_kafka:
         text = f"--store {without_secret(common.store)}: this command is for stores on Kafka: kafka://HOST:PORT[,HOST:PORT]/NAME"
         raise WrongKindOfStore(text, store=without_secret(common.store))
     return parse_address(common.store)
+
+
+@contextmanager
+def connected(common: OnStore) -> Iterator[tuple[Client, KafkaAddress]]:
+    """Connect to the brokers of the Kafka store that a command names."""
+    address = address_of(common)
+    with client_of(address) as client:
+        yield client, address
+
+
+def client_of(address: KafkaAddress) -> Client:
+    """Return a client. Its library tells of every lost connection; what matters of that is raised."""
+    import logging
+
+    from margin_stream.kafka.client import Client
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    return Client(address.servers)
 
 
 def init(
@@ -58,8 +77,9 @@ def init(
     Try:
       margin-stream kafka init --store kafka://localhost:9092/demo --partitions 4
     """
-    address = address_of(common)
-    with Client(address.servers) as client:
+    from margin_stream.kafka import making
+
+    with connected(common) as (client, address):
         manifest = making.init(client, address, partitions, replicas)
     show(common, {"store": address.url, "store_id": manifest.store_id, "partitions": manifest.partitions, "journal": address.topics.inputs})
     return DONE
@@ -78,8 +98,9 @@ def repartition(
     Try:
       margin-stream kafka repartition --store kafka://localhost:9092/demo --partitions 8
     """
-    address = address_of(common)
-    with Client(address.servers) as client:
+    from margin_stream.kafka import making
+
+    with connected(common) as (client, address):
         manifest = making.repartition(client, address, partitions, replicas)
     say(common, "start the workers again: they fold the journal from the start")
     show(common, {"store": address.url, "partitions": manifest.partitions, "generation": manifest.generation})
@@ -92,10 +113,11 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     Try:
       margin-stream kafka status --store kafka://localhost:9092/demo
     """
-    address = address_of(common)
-    with Client(address.servers) as client:
+    from margin_stream.kafka import asking, making, producing
+
+    with connected(common) as (client, address):
         manifest = making.read_manifest(client, address)
-        said = DigestReader(client, address, manifest).poll()
+        said = producing.DigestReader(client, address, manifest).poll()
         found = asking.workers(client, address)
         ends = {0: client.end(address.topics.inputs)}
     rows: list[dict[str, Any]] = []
@@ -124,19 +146,8 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     show(common, view)
     if rows:
         print()
-        columns: tuple[str, ...] = (
-            "topic",
-            "partition",
-            "worker",
-            "ready",
-            "offset",
-            "lag",
-            "position",
-            "checkpoint_age_s",
-            "restore_s",
-            "restores",
-        )
-        columns += ("skipped", "trimmed", "holes", "failed")
+        columns = ["topic", "partition", "worker", "ready", "offset", "lag", "position", "checkpoint_age_s", "restore_s", "restores"]
+        columns += ["skipped", "trimmed", "holes", "failed"]
         show_rows(common, rows, columns, empty="")
     else:
         say(common, "no worker runs: `margin-stream worker` starts one")
@@ -163,6 +174,8 @@ def worker(
       margin-stream worker --store kafka://localhost:9092/demo --data ./w1
       margin-stream worker --store kafka://localhost:9092/demo --data ./w2 --http 0.0.0.0:8080
     """
+    from margin_stream.host.lock import Lock
+
     address = address_of(common)
     host, _, port_text = http.rpartition(":")
     if not host or not port_text.isdigit() or int(port_text) > 65535:
@@ -207,6 +220,7 @@ class _Supervisor:
             self._child.send_signal(signal.SIGTERM)
 
     def run(self) -> int:
+
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
         failures = 0
@@ -251,7 +265,7 @@ class Ingested:
 
 
 def ingest(
-    address: KafkaAddress,
+    common: OnStore,
     lines: Iterable[bytes],
     *,
     refused: Callable[[Any], bool],
@@ -260,23 +274,26 @@ def ingest(
     progress: Callable[[], None],
 ) -> Ingested | None:
     """Send lines to the journal, and wait until they are folded by workers, or fold them here where none runs. None without waiting."""
-    with Client(address.servers) as client:
+    from margin_stream.core.admission import Counts
+    from margin_stream.kafka import making, producing
+
+    with connected(common) as (client, address):
         manifest = making.read_manifest(client, address)
         before_end = client.end(address.topics.inputs)
-        reader = DigestReader(client, address, manifest)
+        reader = producing.DigestReader(client, address, manifest)
 
         def alive() -> bool:
             return bool(client.members(address.group))
 
         before = None
         if wait and alive():
-            before = await_folded(reader, before_end - 1, alive) if before_end else None
-        produce(client, address, records_of(lines, manifest.rules_version, refused), sent=progress, stop=stop)
+            before = producing.await_folded(reader, before_end - 1, alive) if before_end else None
+        producing.produce(client, address, producing.records_of(lines, manifest.rules_version, refused), sent=progress, stop=stop)
         if not wait:
             return None
         end = client.end(address.topics.inputs)
         if end and alive():
-            after = await_folded(reader, end - 1, alive)
+            after = producing.await_folded(reader, end - 1, alive)
             if after is not None and (before is not None or not before_end):
                 counts, effects = after.counts, after.effects
                 if before is not None:
@@ -287,6 +304,10 @@ def ingest(
 
 
 def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingested:
+    from margin_stream.core.admission import Counts
+    from margin_stream.core.system import System
+    from margin_stream.kafka.reader import KafkaReader
+
     reader = KafkaReader(client, address)
     system = System(reader.partitions, rules_version=reader.rules_version)
     counts = Counts()
@@ -308,15 +329,17 @@ def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingest
 @contextmanager
 def opened(common: OnStore) -> Iterator[KafkaReader]:
     """Open a Kafka store for reading."""
-    address = address_of(common)
-    with Client(address.servers) as client:
+    from margin_stream.kafka.reader import KafkaReader
+
+    with connected(common) as (client, address):
         yield KafkaReader(client, address)
 
 
 def ask_state(common: OnStore, account: str) -> tuple[bool, dict[str, Any] | None]:
     """Ask the workers for an account; return whether one answered, and its state."""
-    address = address_of(common)
-    with Client(address.servers) as client:
+    from margin_stream.kafka import asking, making
+
+    with connected(common) as (client, address):
         making.read_manifest(client, address)
         answer = asking.ask_account(asking.workers(client, address), account)
     if answer is None:
@@ -328,8 +351,9 @@ def ask_state(common: OnStore, account: str) -> tuple[bool, dict[str, Any] | Non
 
 def ask_calls(common: OnStore, account: str | None, open_only: bool) -> list[dict[str, Any]] | None:
     """Ask the workers for margin calls; None where not every partition is with one that answers."""
-    address = address_of(common)
-    with Client(address.servers) as client:
+    from margin_stream.kafka import asking, making
+
+    with connected(common) as (client, address):
         manifest = making.read_manifest(client, address)
         found = asking.workers(client, address)
         rows = asking.ask_calls(found, manifest.partitions, account, open_only) if found else None

@@ -8,20 +8,18 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
 from margin_stream.cli.usage import BadAddress, BadTime, WrongKindOfStore
 from margin_stream.cli.words import stores
-from margin_stream.settings import current, without_secret
-from replay.reader import EVERYTHING, Until
-from schemas.times import TimeError, parse_time
 
-DONE, FAILED, USAGE, MISMATCH, CORRUPT, UNREACHABLE, LOCKED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 6, 130, 143
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from replay.reader import Until
 
 
 @Parameter(name="*")
@@ -50,6 +48,8 @@ class OnStore(Common):
         Raises:
             BadAddress: it is an address, but not of Kafka.
         """
+        from margin_stream.settings import without_secret
+
         if "://" in self.store and not self.store.startswith("kafka://"):
             raise BadAddress(f"--store {without_secret(self.store)}: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME", option="--store")
         return "://" in self.store
@@ -61,6 +61,8 @@ class OnStore(Common):
         Raises:
             WrongKindOfStore: it names a Kafka store.
         """
+        from margin_stream.settings import without_secret
+
         if self.on_kafka:
             raise WrongKindOfStore(
                 f"--store {without_secret(self.store)}: this command is for stores in folders", store=without_secret(self.store)
@@ -76,6 +78,10 @@ def say(common: Common, text: str) -> None:
 
 def console() -> Console:
     """Return a console on stdout; colours only where it is a terminal and the settings allow them."""
+    from rich.console import Console
+
+    from margin_stream.settings import current
+
     width = None if sys.stdout.isatty() else 200
     return Console(highlight=False, width=width, no_color=current().settings.color == "never")
 
@@ -98,6 +104,8 @@ def show(common: Common, row: Mapping[str, Any]) -> None:
 
 def show_rows(common: Common, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
     """Print many objects: NDJSON, or a table of some columns."""
+    from rich.table import Table
+
     if common.json:
         for row in rows:
             print_json(row)
@@ -133,22 +141,19 @@ def parse_until(text: str | None) -> Until:
     Raises:
         BadTime: it is none of them.
     """
+    from replay.reader import EVERYTHING, Until
+    from schemas.times import TimeError, parse_time
+
     if text is None:
         return EVERYTHING
     if text.startswith("#"):
         if not text[1:].isdigit():
-            raise BadTime(f"{text!r} is no position; write #N, such as #1200")
+            raise BadTime(f"{text!r} is no position; write #N, such as #1200", value=text)
         return Until(position=int(text[1:]))
-    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-        return Until(time_ns=_moment(f"{text}T23:59:59.999999999Z", text))
-    return Until(time_ns=_moment(text, text))
-
-
-def _moment(text: str, given: str) -> int:
     try:
-        return parse_time(text)
+        return Until(time_ns=parse_time(f"{text}T23:59:59.999999999Z" if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text))
     except TimeError as error:
-        raise BadTime(f"{given!r}: {error}; or a position such as #1200") from None
+        raise BadTime(f"{text!r}: {error}; or a position such as #1200", value=text) from None
 
 
 class Progress:

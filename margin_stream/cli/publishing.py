@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from margin_stream.cli.error_output import filled
 from margin_stream.cli.errors import ENTRIES
-from margin_stream.cli.failing import filled
 from margin_stream.settings import SETTINGS
 from margin_stream.settings.shape import EVERYWHERE
 from schemas.refusals import ADVICE, Refusal
@@ -44,7 +44,8 @@ def errors_page() -> str:
         "",
         'What is no error (what recovery took, for example) is a line `{"note":"..."}` there; `--quiet` leaves it out.',
         "",
-        "`where` holds what is known of `file`, `line`, `offset`, `store`, `option`, `setting`, `account`, `call`, `position`, or is null.",
+        "`where` holds what is known of `file`, `line`, `offset`, `store`, `option`, `setting`, `account`, `call`, `position`, `profile`, `input`,",
+        "`servers`, `topic`, `value`, and of a fault the numbers that do not fit, or is null.",
         "",
         "## Commands",
         "",

@@ -4,43 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 from cyclopts import Parameter
 
-from margin_stream import profiles
-from margin_stream.cli import on_kafka
-from margin_stream.cli.failing import failure, report
-from margin_stream.cli.output import (
-    CORRUPT,
-    DONE,
-    MISMATCH,
-    Common,
-    OnStore,
-    Progress,
-    parse_until,
-    print_json,
-    say,
-    show,
-    show_rows,
-)
+from margin_stream.cli.error_output import failure, report
+from margin_stream.cli.errors import CORRUPT, DONE, MISMATCH
+from margin_stream.cli.output import Common, OnStore, Progress, parse_until, print_json, say, show, show_rows
 from margin_stream.cli.usage import OptionsConflict
 from margin_stream.cli.words import event_types, profile_names
-from margin_stream.engine.choosing import DEFAULT, EngineName
-from margin_stream.kafka.client import Client
-from margin_stream.kafka.verifying import verify as verify_topics
-from margin_stream.settings import did_you_mean
-from replay import browsing, views
-from replay.reader import Place
-from replay.replaying import replay
-from replay.verifying import verify
+from margin_stream.engine import DEFAULT, EngineName
+
+if TYPE_CHECKING:
+    from replay.reader import Place
 
 
 @contextmanager
 def place_of(common: OnStore) -> Iterator[Place]:
     """Open the store that a command names for reading, wherever it lies."""
     if common.on_kafka:
+        from margin_stream.cli import on_kafka
+
         with on_kafka.opened(common) as reader:
             yield reader
     else:
@@ -67,8 +51,12 @@ def replay_store(
       margin-stream replay --until 2021-05-19T13:00:00Z --json
       margin-stream replay --until '#1200'
     """
+    import msgspec
+
+    from replay.replaying import replay
+
     if until is not None and day is not None:
-        raise OptionsConflict("--until and --day: give one of them")
+        raise OptionsConflict("--until and --day: give one of them", option="--day")
     progress = Progress(common, "records")
     with place_of(common) as place:
         if from_checkpoint and common.on_kafka:
@@ -99,11 +87,17 @@ def verify_store(
       margin-stream verify
       margin-stream verify --quick --json
     """
+    import msgspec
+
     if common.on_kafka:
-        address = on_kafka.address_of(common)
-        with Client(address.servers) as client:
+        from margin_stream.cli import on_kafka
+        from margin_stream.kafka.verifying import verify as verify_topics
+
+        with on_kafka.connected(common) as (client, address):
             found = verify_topics(client, address, fold=not quick)
     else:
+        from replay.verifying import verify
+
         found = verify(common.path, fold=not quick)
     row = msgspec.to_builtins(found)
     problems = row.pop("problems")
@@ -122,6 +116,8 @@ def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B0
       margin-stream digest
       margin-stream digest --until 2021-05-19T13:00:00Z
     """
+    from replay import views
+
     with place_of(common) as place:
         system, _ = views.system_at(place, parse_until(until))
     digests = system.digests()
@@ -147,11 +143,15 @@ def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  
       margin-stream state --account A-000017 --at 2021-05-19T12:30:00Z --json
       margin-stream state --account A-000017 --at '#52000'
     """
+    from replay import views
+
     view: dict[str, Any] | None = None
     if common.on_kafka and at is None:
+        from margin_stream.cli import on_kafka
+
         answered, view = on_kafka.ask_state(common, account)
         if answered and view is None:
-            raise views.AccountUnknown(account)
+            raise views.AccountUnknown(f"account {account!r} is not open", account=account)
     if view is None:
         with place_of(common) as place:
             view = views.account_state(place, account, parse_until(at))
@@ -185,6 +185,9 @@ def calls(
       margin-stream calls --open
       margin-stream calls --account A-000017 --at 2021-05-19T13:00:00Z --json
     """
+    from margin_stream.cli import on_kafka
+    from replay import views
+
     rows = on_kafka.ask_calls(common, account, open) if common.on_kafka and at is None else None
     if rows is None:
         with place_of(common) as place:
@@ -200,6 +203,8 @@ def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnSto
     Try:
       margin-stream call A-000017/call/1
     """
+    from replay import views
+
     with place_of(common) as place:
         view = views.call_history(place, call_id)
     if common.json:
@@ -233,8 +238,10 @@ def events(
       margin-stream events --effects --type margin_call_issued
       margin-stream events --follow
     """
+    from replay import browsing
+
     if effects and follow:
-        raise OptionsConflict("--effects and --follow: give one of them")
+        raise OptionsConflict("--effects and --follow: give one of them", option="--follow")
     with place_of(common) as place:
         rows = (
             browsing.effects(place, account=account, kind=type, after=after)
@@ -252,6 +259,8 @@ def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (froze
     Try:
       margin-stream quarantine list
     """
+    from replay import browsing
+
     with place_of(common) as place:
         show_rows(common, browsing.quarantine(place), ("id", "reason", "source", "source_seq", "advice"), empty="nothing was refused")
     return DONE
@@ -263,6 +272,8 @@ def quarantine_show(identifier: Annotated[str, Parameter(name="ID", allow_leadin
     Try:
       margin-stream quarantine show '#17'
     """
+    from replay import browsing
+
     with place_of(common) as place:
         show(common, browsing.quarantined(place, identifier))
     return DONE
@@ -274,6 +285,8 @@ def profiles_list(*, common: Common = Common()) -> int:  # noqa: B008 (frozen)
     Try:
       margin-stream profiles list
     """
+    from margin_stream import profiles
+
     rows = [{"name": data.name, "model": data.model, "title": data.title} for data in map(profiles.load, profiles.names())]
     show_rows(common, rows, ("name", "model", "title"), empty="")
     return DONE
@@ -285,9 +298,10 @@ def profiles_show(name: Annotated[str, Parameter(name="NAME", completer=profile_
     Try:
       margin-stream profiles show prime
     """
-    known = profiles.names()
-    if name not in known:
-        raise profiles.UnknownProfile(f"no profile {name!r}{did_you_mean(name, known)}; shipped are: {', '.join(known)}")
+    import msgspec
+
+    from margin_stream import profiles
+
     data = profiles.load(name)
     if common.json:
         print_json(msgspec.to_builtins(data))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 
-from margin_stream.cli.failing import failure, report
-from margin_stream.cli.output import CORRUPT, DONE, OnStore, print_json, say
-from margin_stream.host.repair import Repair, findings_of
+from margin_stream.cli.error_output import failure, report
+from margin_stream.cli.errors import CORRUPT, DONE
+from margin_stream.cli.output import OnStore, print_json, say
 
 
 def repair(
@@ -27,6 +26,10 @@ def repair(
       margin-stream repair --yes
       margin-stream repair --store ./s --json
     """
+    import msgspec
+
+    from margin_stream.host.repair import Repair, findings_of
+
     with Repair(common.path) as work:
         plan = work.plan()
         row = {

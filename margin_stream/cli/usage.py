@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from margin_stream.errors import Error
 
 
-class UsageError(Exception):
+class UsageError(Error, code="option_invalid"):
     """The value of an option does not do."""
 
-    def __init__(self, text: str, **where: Any) -> None:
-        super().__init__(text)
-        self.where = where
 
-
-class OptionsConflict(UsageError):
+class OptionsConflict(UsageError, code="options_conflict"):
     """Options are there together, or missing, that do not go so."""
 
 
-class InputFileMissing(UsageError):
+class InputFileMissing(UsageError, code="input_file_missing"):
     """An input file is not there."""
 
 
-class WrongKindOfStore(UsageError):
+class WrongKindOfStore(UsageError, code="store_kind_wrong"):
     """The command is for stores of the other kind."""
 
 
-class BadAddress(UsageError):
+class BadAddress(UsageError, code="store_address_invalid"):
     """The store's address is not one."""
 
 
-class BadTime(UsageError):
+class BadTime(UsageError, code="time_invalid"):
     """TIME is neither a moment nor a position."""

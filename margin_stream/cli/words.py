@@ -5,27 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from margin_stream import profiles
-from margin_stream.simulation.scenarios import SCENARIOS
-from schemas.effects import EFFECT_TYPES
-from schemas.inputs import INPUT_TYPES, name_of
-
 if TYPE_CHECKING:
     from cyclopts.completion import CompletionContext
 
 
 def profile_names(_: CompletionContext) -> list[str]:
     """Return the shipped margin profiles."""
+    from margin_stream import profiles
+
     return profiles.names()
 
 
 def scenario_names(_: CompletionContext) -> list[str]:
     """Return the scenarios that can be simulated."""
+    from margin_stream.simulation.scenarios import SCENARIOS
+
     return sorted(SCENARIOS)
 
 
 def event_types(_: CompletionContext) -> list[str]:
     """Return the types of inputs and effects."""
+    from schemas.effects import EFFECT_TYPES
+    from schemas.inputs import INPUT_TYPES, name_of
+
     return sorted({name_of(kind) for kind in (*INPUT_TYPES, *EFFECT_TYPES)})
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import msgspec
 
 from margin_stream.doctor.finding import Finding, ok, problem, skipped, warning
-from margin_stream.journal import highwater
+from margin_stream.journal import FORMAT, highwater
 from margin_stream.journal.layout import (
-    FORMAT,
     INTAKE_NAME,
     CorruptManifest,
     Layout,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from margin_stream.core.watching import BoxWatch, Watch
+from margin_stream.engine import DEFAULT, ENGINES, EngineName
 
-EngineName = Literal["boxes", "vectors", "plain"]
-ENGINES: tuple[EngineName, ...] = ("boxes", "vectors", "plain")
-DEFAULT: EngineName = "boxes"
+if TYPE_CHECKING:
+    from margin_stream.core.watching import Watch
+
+__all__ = ["DEFAULT", "ENGINES", "Drive", "EngineName", "drive_of"]
 
 
 class Drive(NamedTuple):
@@ -29,4 +30,6 @@ def drive_of(name: EngineName) -> Drive:
         from margin_stream.engine.vectors import VectorWatch
 
         return Drive(boxes=False, watch=VectorWatch)
+    from margin_stream.core.watching import BoxWatch
+
     return Drive(boxes=False, watch=None) if name == "plain" else Drive(boxes=True, watch=BoxWatch)

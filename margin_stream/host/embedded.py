@@ -121,7 +121,10 @@ class Host:
             self._start_syncing()
         except (MemoryError, MemoryShort) as error:
             self._let_go()
-            raise MemoryShort(f"{path}: not enough memory to open the store; nothing is lost: {error}".removesuffix(": ")) from error
+            raise MemoryShort(
+                f"{path}: not enough memory to open the store; nothing is lost: {error}".removesuffix(": "),
+                store=path,
+            ) from error
         except BaseException:
             self._let_go()
             raise
@@ -148,7 +151,7 @@ class Host:
         if layout.making.exists() or names <= {"manifest.json.new", "making.new"}:
             self._disk.replace(layout.making, b"")
             return self._make(new_manifest(partitions, rules_version))
-        raise FolderTaken(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...)")
+        raise FolderTaken(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...)", store=layout.root)
 
     def _make(self, manifest: Manifest) -> Manifest:
         layout = self.layout
@@ -269,7 +272,11 @@ class Host:
                     if known:
                         recorded = known.pop()
                         if recorded != effect.data:
-                            raise Mismatch(f"position {effect.position}: effect {effect.group}/{effect.number} was recorded otherwise")
+                            raise Mismatch(
+                                f"position {effect.position}: effect {effect.group}/{effect.number} was recorded otherwise",
+                                file=writer.folder,
+                                position=effect.position,
+                            )
                     else:
                         fresh.append(effect.data)
                 for payload in payloads(fresh):
@@ -277,7 +284,7 @@ class Host:
             behind = True
         for writer, known in zip(self._effects, expected, strict=True):
             if known:
-                raise Mismatch(f"{writer.folder}: {len(known)} recorded effects are not recomputed")
+                raise Mismatch(f"{writer.folder}: {len(known)} recorded effects are not recomputed", file=writer.folder)
         if behind or self._recorded_position() != self.system.position:
             # The second: a crash between the tables and the record of their digest.
             self.checkpoint()
@@ -388,7 +395,10 @@ class Host:
 
     def _raise_failure(self) -> None:
         if self._failed is not None:
-            raise StoreError(f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}")
+            raise StoreError(
+                f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}",
+                store=self.layout.root,
+            )
 
     def ingest(
         self,
@@ -494,7 +504,7 @@ class Host:
         self._let_go()
         if issubclass(kind, MemoryError):
             what = f"not enough memory to go on behind record {self._journal.durable.number} of the journal, up to which all is safe"
-            raise MemoryShort(f"{self.layout.root}: {what}")
+            raise MemoryShort(f"{self.layout.root}: {what}", store=self.layout.root)
 
 
 __all__ = ["Fault", "Host", "Recovery"]

@@ -53,7 +53,10 @@ class Lock:
                     time.sleep(0.01)
                     continue
                 self._file.close()
-                raise StoreLocked(f"{path.parent}: another process writes to this store: {holder or 'an unnamed process'}") from None
+                raise StoreLocked(
+                    f"{path.parent}: another process writes to this store: {holder or 'an unnamed process'}",
+                    store=path.parent,
+                ) from None
             except OSError as error:
                 self._file.close()
                 raise OSError(error.errno, error.strerror, str(path)) from None

@@ -52,7 +52,7 @@ def read_brackets(path: Path) -> BracketFile:
         text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         loaded = json.loads(text, parse_float=str, parse_int=str)
     except (OSError, EOFError, ValueError) as error:
-        raise ImportFault(f"{path}: no leverage brackets: {error}") from None
+        raise ImportFault(f"{path}: no leverage brackets: {error}", file=path) from None
     found = BracketFile(sha256(data).hexdigest())
     for symbol, rows in _tables(path, loaded):
         key = _key(symbol)
@@ -71,7 +71,8 @@ def read_brackets(path: Path) -> BracketFile:
         else:
             found.sound[key] = table
     if not found.sound and not found.faults:
-        raise ImportFault(f"{path}: holds no table of leverage brackets; expected Binance's leverageBracket or ccxt's tiers as JSON")
+        expected = "expected Binance's leverageBracket or ccxt's tiers as JSON"
+        raise ImportFault(f"{path}: holds no table of leverage brackets; {expected}", file=path)
     return found
 
 
@@ -82,7 +83,7 @@ def _tables(path: Path, loaded: Any) -> list[tuple[str, list[Any]]]:
             return [(str(symbol), list(rows)) for symbol, rows in loaded.items()]
         return [(str(entry["symbol"]), list(entry["brackets"])) for entry in loaded]
     except (TypeError, KeyError):
-        raise ImportFault(f"{path}: no leverage brackets: expected tables by symbol") from None
+        raise ImportFault(f"{path}: no leverage brackets: expected tables by symbol", file=path) from None
 
 
 def _key(symbol: str) -> tuple[str, str] | None:

@@ -12,12 +12,12 @@ from hashlib import sha256
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from margin_stream.importers.market import MINUTE_NS, Bar, ImportFault, MarketFile, ZoneUnknown
+from margin_stream.importers.market import MINUTE_NS, Bar, ImportFault, MarketFile, RowLeftOut, ZoneUnknown
 from schemas.decimals import DecimalError, parse_decimal
 from schemas.times import LATEST_NS
 
-Complain = Callable[[str], None]
-"""Called with ``file:line: what is wrong`` for each row that is left out."""
+Complain = Callable[[RowLeftOut], None]
+"""Told of each row that is left out."""
 
 UNPACKED_LIMIT = 4 << 30
 PRICES = ("open", "high", "low", "close")
@@ -43,11 +43,11 @@ def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: st
         try:
             digest.update(sha256(path.read_bytes()).digest())
         except OSError as error:
-            raise ImportFault(f"{path}: cannot be read: {error.strerror}") from None
+            raise ImportFault(f"{path}: cannot be read: {error.strerror}", file=path) from None
     try:
         clock = ZoneInfo(zone) if zone else None
     except (ZoneInfoNotFoundError, ValueError):
-        raise ZoneUnknown(f"--zone: {zone!r} is no time zone") from None
+        raise ZoneUnknown(f"--zone: {zone!r} is no time zone", option="--zone") from None
     bars: list[Bar] = []
     seen: dict[tuple[int, str], Bar] = {}
     for path in paths:
@@ -56,12 +56,12 @@ def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: st
             known = seen.get((bar.opened_ns, bar.symbol))
             if known is not None:
                 if known != bar:
-                    complain(f"{where}: a second bar of {bar.symbol} for the same minute, and another one")
+                    complain(_left_out(*where, f"a second bar of {bar.symbol} for the same minute, and another one"))
                 continue
             seen[bar.opened_ns, bar.symbol] = bar
             bars.append(bar)
     if not bars:
-        raise ImportFault(f"{', '.join(map(str, paths))}: no bar found")
+        raise ImportFault(f"{', '.join(map(str, paths))}: no bar found", file=paths[0] if len(paths) == 1 else None)
     market = MarketFile(f"{form}@{digest.hexdigest()[:16]}", bars)
     market.prepare()
     return market
@@ -72,7 +72,7 @@ def _text(path: Path) -> Iterator[tuple[str, str]]:
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > UNPACKED_LIMIT:
-                raise ImportFault(f"{path}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB")
+                raise ImportFault(f"{path}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB", file=path)
             for entry in archive.infolist():
                 with archive.open(entry) as packed:
                     for line in io.TextIOWrapper(packed, "utf-8-sig", newline=""):
@@ -92,10 +92,10 @@ def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
             name = here
             yield name, number, line
     except (OSError, EOFError, zipfile.BadZipFile, UnicodeDecodeError) as error:
-        raise ImportFault(f"{path}: cannot be read: {error}") from None
+        raise ImportFault(f"{path}: cannot be read: {error}", file=path) from None
 
 
-def _bars(path: Path, clock: ZoneInfo | None, label: str | None, complain: Complain) -> Iterator[tuple[str, Bar]]:
+def _bars(path: Path, clock: ZoneInfo | None, label: str | None, complain: Complain) -> Iterator[tuple[tuple[str, int], Bar]]:
     columns: dict[str, int] = {}
     for name, number, line in _lines(path):
         row = next(csv.reader([line]), [])
@@ -104,9 +104,12 @@ def _bars(path: Path, clock: ZoneInfo | None, label: str | None, complain: Compl
             missing = [title for title in ("symbol", *PRICES) if title not in columns]
             if missing or not {"ts_ms", "datetime"} & columns.keys():
                 wanted = ", ".join(missing) or "ts_ms or datetime"
-                raise ImportFault(f"{name}:1: the header lacks {wanted}; bars need ts_ms or datetime, symbol, open, high, low, close")
+                raise ImportFault(
+                    f"{name}:1: the header lacks {wanted}; bars need ts_ms or datetime, symbol, open, high, low, close",
+                    file=name,
+                    line=1,
+                )
             continue
-        where = f"{name}:{number}"
         if not any(row):
             continue
         try:
@@ -121,12 +124,12 @@ def _bars(path: Path, clock: ZoneInfo | None, label: str | None, complain: Compl
                 closes = label != "open"
             bar = _bar(at - MINUTE_NS if closes else at, row[columns["symbol"]], [row[columns[title]] for title in PRICES])
         except (ValueError, IndexError) as error:
-            complain(f"{where}: {error or 'a column is missing'}; the row is left out")
+            complain(_left_out(name, number, f"{error or 'a column is missing'}; the row is left out"))
             continue
-        yield where, bar
+        yield (name, number), bar
 
 
-def _klines(path: Path, complain: Complain) -> Iterator[tuple[str, Bar]]:
+def _klines(path: Path, complain: Complain) -> Iterator[tuple[tuple[str, int], Bar]]:
     """Binance dumps: ``SYMBOL-1m-DATE.csv`` or ``.zip``, columns open time (ms, or us since 2025), open, high, low, close, ..."""
     for name, number, line in _lines(path):
         row = next(csv.reader([line]), [])
@@ -138,9 +141,13 @@ def _klines(path: Path, complain: Complain) -> Iterator[tuple[str, Bar]]:
             at = moment * 1000 if moment > 10**14 else moment * 1_000_000
             bar = _bar(at, symbol, row[1:5])
         except (ValueError, IndexError) as error:
-            complain(f"{name}:{number}: {error or 'a column is missing'}; the row is left out")
+            complain(_left_out(name, number, f"{error or 'a column is missing'}; the row is left out"))
             continue
-        yield f"{name}:{number}", bar
+        yield (name, number), bar
+
+
+def _left_out(file: str, line: int, what: str) -> RowLeftOut:
+    return RowLeftOut(f"{file}:{line}: {what}", file=file, line=line)
 
 
 def _bar(opened_ns: int, symbol: str, prices: Iterable[str]) -> Bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from margin_stream.errors import Error
 from schemas.decimals import DecimalPair, parse_decimal
 from schemas.inputs import AnyInput, ClockTicked, InstrumentListed, PriceTicked
 
@@ -17,12 +18,16 @@ BAR_OFFSETS_NS = (0, 20_000_000_000, 40_000_000_000, 59_999_000_000)
 """When a bar's four prices come, from the opening of its minute."""
 
 
-class ZoneUnknown(Exception):
+class ZoneUnknown(Error, code="time_zone_unknown"):
     """There is no such time zone."""
 
 
-class ImportFault(Exception):
+class ImportFault(Error, code="import_failed"):
     """A file cannot be imported; the text names the file and what to do."""
+
+
+class RowLeftOut(Error, code="row_left_out"):
+    """A row of a file is left out; the import goes on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 
 from margin_stream.core.digests import SLOTS
+from margin_stream.errors import Error
+from margin_stream.journal import FORMAT
 from margin_stream.journal.disk import Disk
 from schemas.engines import LATEST
 
-FORMAT = 1
 INTAKE_NAME = "intake"
 PARTITIONS_LIMIT = 256
 
@@ -23,39 +24,39 @@ def partition_name(number: int) -> str:
     return f"p{number:04d}"
 
 
-class StoreError(Exception):
+class StoreError(Error, code="store_unusable"):
     """A store cannot be used as asked; the text says why and what to do."""
 
 
-class StoreMissing(StoreError):
+class StoreMissing(StoreError, code="store_missing"):
     """There is no store at the path."""
 
 
-class StoreNewer(StoreError):
+class StoreNewer(StoreError, code="store_newer"):
     """The store was made by a later version."""
 
 
-class PartitionsOutOfRange(StoreError):
+class PartitionsOutOfRange(StoreError, code="partitions_out_of_range"):
     """A store cannot have so many partitions, or so few."""
 
 
-class FolderTaken(StoreError):
+class FolderTaken(StoreError, code="folder_taken"):
     """The folder holds something else."""
 
 
-class StoreLocked(StoreError):
+class StoreLocked(StoreError, code="store_locked"):
     """Another process writes to the store."""
 
 
-class MemoryShort(StoreError):
+class MemoryShort(StoreError, code="memory_short"):
     """There is not enough memory to go on with a store; nothing acknowledged is lost."""
 
 
-class CorruptManifest(StoreError):
+class CorruptManifest(StoreError, code="manifest_damaged"):
     """The manifest is damaged."""
 
 
-class ManifestMissing(CorruptManifest):
+class ManifestMissing(CorruptManifest, code="manifest_missing"):
     """The folder holds a journal, and no manifest."""
 
 
@@ -119,7 +120,7 @@ def new_manifest(partitions: int, rules_version: int) -> Manifest:
         StoreError: the number of partitions is out of range.
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
     return Manifest(FORMAT, secrets.token_hex(16), partitions, SLOTS, rules_version, "input")
 
 
@@ -141,8 +142,13 @@ def read_manifest(layout: Layout) -> Manifest:
         data = layout.manifest.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         if layout.journal.exists() and not layout.making.exists():
-            raise ManifestMissing(f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal") from None
-        raise StoreMissing(f"{layout.root}: no store here (no manifest.json)") from None
+            raise ManifestMissing(
+                f"{layout.manifest}: offset 0: the manifest is missing, and the folder holds a journal",
+                file=layout.manifest,
+                offset=0,
+                store=layout.root,
+            ) from None
+        raise StoreMissing(f"{layout.root}: no store here (no manifest.json)", store=layout.root) from None
     try:
         fields = json.loads(data)
         checksum = fields.pop("sha256")
@@ -151,8 +157,14 @@ def read_manifest(layout: Layout) -> Manifest:
         if fields["format"] > FORMAT or fields["engine_version"] > LATEST:
             raise StoreNewer(
                 f"{layout.root}: made by a newer margin-stream (format {fields['format']}, engine {fields['engine_version']}); "
-                f"this one knows format {FORMAT}, engine {LATEST}"
+                f"this one knows format {FORMAT}, engine {LATEST}",
+                store=layout.root,
             )
         return msgspec.convert(fields, Manifest)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CorruptManifest(f"{layout.manifest}: offset 0: the manifest is damaged: {error}") from None
+        raise CorruptManifest(
+            f"{layout.manifest}: offset 0: the manifest is damaged: {error}",
+            file=layout.manifest,
+            offset=0,
+            store=layout.root,
+        ) from None

@@ -16,6 +16,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from margin_stream.errors import Error
+
 MAGIC = b"MSLOG001"
 HEADER = struct.Struct("<8s16sQ32sI")
 """Segment header: magic, store id, number of the first record, chain before it, CRC-32 of the preceding fields."""
@@ -30,17 +32,17 @@ class RecordTooLarge(ValueError):
     """A record that no reader would take was about to be written."""
 
 
-class CorruptLog(Exception):
+class CorruptLog(Error, code="journal_damaged"):
     """A log is damaged: the file and the offset are named."""
 
     def __init__(self, path: Path, offset: int, what: str) -> None:
-        super().__init__(f"{path}: offset {offset}: {what}")
+        super().__init__(f"{path}: offset {offset}: {what}", file=path, offset=offset)
         self.path = path
         self.offset = offset
         self.what = what
 
 
-class UndecodableRecord(CorruptLog):
+class UndecodableRecord(CorruptLog, code="record_undecodable"):
     """A record's bytes are whole, and are not what this log holds."""
 
 

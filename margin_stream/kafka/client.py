@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPa
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, KafkaConnectionError, KafkaError, KafkaTimeoutError
 
+from margin_stream.errors import Error
 from margin_stream.kafka.names import MESSAGE_LIMIT
 from margin_stream.settings import SettingsError, current, load
 
@@ -22,11 +23,11 @@ STALL_S = 30
 T = TypeVar("T")
 
 
-class Unreachable(Exception):
+class Unreachable(Error, code="broker_unreachable"):
     """The broker does not answer."""
 
 
-class SecurityError(Exception):
+class SecurityError(Error, code="security_incomplete"):
     """The settings of security do not fit each other."""
 
 
@@ -39,7 +40,7 @@ def security(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
     try:
         kafka = (current() if environment is None else load(environment=environment)).settings.kafka
     except SettingsError as error:
-        raise SecurityError(str(error)) from None
+        raise SecurityError(str(error), **error.where) from None
     protocol = kafka.security_protocol
     found: dict[str, Any] = {"security_protocol": protocol}
     try:
@@ -53,7 +54,10 @@ def security(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
             if kafka.sasl_password_file:
                 password = Path(kafka.sasl_password_file).read_text().rstrip("\r\n")
             if not kafka.sasl_username or not password:
-                raise SecurityError(f"kafka.security_protocol is {protocol}: it needs kafka.sasl_username and kafka.sasl_password_file")
+                raise SecurityError(
+                    f"kafka.security_protocol is {protocol}: it needs kafka.sasl_username and kafka.sasl_password_file",
+                    setting="kafka.security_protocol",
+                )
             found |= {
                 "sasl_mechanism": kafka.sasl_mechanism,
                 "sasl_plain_username": kafka.sasl_username,
@@ -61,7 +65,8 @@ def security(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
             }
     except OSError as error:
         named = next((path for path in (kafka.sasl_password_file, kafka.ssl_certfile, kafka.ssl_cafile) if path), "kafka.*")
-        raise SecurityError(f"{error.filename or named}: cannot be used: {error.strerror or error}") from None
+        file = error.filename or named
+        raise SecurityError(f"{file}: cannot be used: {error.strerror or error}", file=file) from None
     return found
 
 
@@ -90,7 +95,8 @@ class Client:
         try:
             return self._loop.run_until_complete(work)
         except (TimeoutError, KafkaConnectionError, KafkaTimeoutError) as error:
-            raise Unreachable(f"{','.join(self._servers)}: the broker does not answer ({error or type(error).__name__})") from None
+            servers = ",".join(self._servers)
+            raise Unreachable(f"{servers}: the broker does not answer ({error or type(error).__name__})", servers=servers) from None
 
     def _settings(self) -> dict[str, Any]:
         return {"bootstrap_servers": self._servers, "request_timeout_ms": REQUEST_MS, **self._security}
@@ -291,7 +297,12 @@ class Client:
                 batch = self._run(consumer.getmany(place, timeout_ms=READ_WAIT_MS, max_records=2000)).get(place, [])
                 idle = 0.0 if batch else idle + READ_WAIT_MS / 1000
                 if idle >= STALL_S:
-                    raise Unreachable(f"{topic}-{partition}: nothing came behind offset {expected} for {STALL_S} s")
+                    raise Unreachable(
+                        f"{topic}-{partition}: nothing came behind offset {expected} for {STALL_S} s",
+                        topic=topic,
+                        partition=partition,
+                        offset=expected,
+                    )
                 for record in batch:
                     if record.offset >= last:
                         return

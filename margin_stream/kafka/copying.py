@@ -19,7 +19,7 @@ from schemas.columns import TickColumns
 from schemas.inputs import Input
 
 
-class TargetTaken(StoreError):
+class TargetTaken(StoreError, code="target_taken"):
     """What is to be copied into holds something already."""
 
 
@@ -34,7 +34,7 @@ def to_folder(source: Source, folder: Path, partitions: int, progress: Progress 
         StoreError: the folder holds a store already, or something else.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise TargetTaken(f"{folder}: not empty")
+        raise TargetTaken(f"{folder}: not empty", store=folder)
     with Host(folder, partitions=partitions, rules_version=source.rules_version) as host:
         for record in source.items():
             for item in record.items:
@@ -57,7 +57,7 @@ def to_topic(source: Source, client: Client, address: KafkaAddress, progress: Pr
     read_manifest(client, address)
     topic = address.topics.inputs
     if client.end(topic):
-        raise TargetTaken(f"{address.url}: its journal holds {client.end(topic)} records already")
+        raise TargetTaken(f"{address.url}: its journal holds {client.end(topic)} records already", store=address.url)
 
     def records() -> Iterator[bytes]:
         for record in source.items():

@@ -15,19 +15,19 @@ from margin_stream.kafka.wire import StoreManifest, decode_manifest
 from schemas.engines import LATEST
 
 
-class TopicsMissing(StoreMissing):
+class TopicsMissing(StoreMissing, code="topics_missing"):
     """There is no store of that name on the brokers."""
 
 
-class TopicsIncomplete(StoreError):
+class TopicsIncomplete(StoreError, code="topics_incomplete"):
     """Making or repartitioning was interrupted."""
 
 
-class StoreDiffers(StoreError):
+class StoreDiffers(StoreError, code="store_differs"):
     """A store of that name is there, and is not what was asked for."""
 
 
-class WorkersRun(StoreLocked):
+class WorkersRun(StoreLocked, code="workers_run"):
     """Workers follow the store's topics."""
 
 
@@ -51,12 +51,12 @@ def init(client: Client, address: KafkaAddress, partitions: int, replicas: int =
         KafkaError: the broker refuses.
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
     topics = address.topics
     known = _manifest(client, topics)
     if known is not None:
         if known.partitions != partitions:
-            raise StoreDiffers(f"{address.url}: has {known.partitions} partitions, {partitions} were asked for")
+            raise StoreDiffers(f"{address.url}: has {known.partitions} partitions, {partitions} were asked for", store=address.url)
         manifest = known
     else:
         manifest = StoreManifest(
@@ -82,14 +82,14 @@ def repartition(client: Client, address: KafkaAddress, partitions: int, replicas
         StoreMissing, StoreError, KafkaError.
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
     topics = address.topics
     known = _manifest(client, topics)
     if known is None:
-        raise TopicsMissing(f"{address.url}: no store of that name")
+        raise TopicsMissing(f"{address.url}: no store of that name", store=address.url)
     members = client.members(address.group)
     if members:
-        raise WorkersRun(f"{address.url}: {len(members)} workers run")
+        raise WorkersRun(f"{address.url}: {len(members)} workers run", store=address.url)
     # A new generation first: whatever an old worker still sends is passed over from here on.
     manifest = msgspec.structs.replace(known, generation=secrets.token_hex(8), partitions=partitions)
     client.send(topics.manifest, [msgspec.json.encode(manifest)])
@@ -116,13 +116,15 @@ def read_manifest(client: Client, address: KafkaAddress) -> StoreManifest:
     topics = address.topics
     found = _manifest(client, topics)
     if found is None:
-        raise TopicsMissing(f"{address.url}: no store of that name")
+        raise TopicsMissing(f"{address.url}: no store of that name", store=address.url)
     wanted = {topics.inputs: 1, **topics.partitions(found.partitions)}
     counts = client.partition_counts(wanted)
     for name, partitions in wanted.items():
         if counts.get(name) != partitions:
             raise TopicsIncomplete(
                 f"{address.url}: topic {name} has {counts.get(name, 0)} partitions, {partitions} are needed "
-                f"for a store of {found.partitions}"
+                f"for a store of {found.partitions}",
+                store=address.url,
+                topic=name,
             )
     return found

@@ -16,7 +16,7 @@ MESSAGE_LIMIT = 8 << 20
 """Bytes that a message of any topic may have: an input of 1 MiB grows a little on its way."""
 
 
-class AddressError(StoreError):
+class AddressError(StoreError, code="store_address_invalid"):
     """A store's address is not ``kafka://HOST:PORT[,HOST:PORT]/NAME``."""
 
 
@@ -93,13 +93,13 @@ def parse_address(text: str) -> KafkaAddress:
     servers, slash, name = text.removeprefix(SCHEME).partition("/")
     if "@" in text:
         # First of all: nothing of what may be a password is repeated.
-        raise AddressError(f"--store {without_secret(text)}: names and passwords do not belong into an address")
+        raise AddressError(f"--store {without_secret(text)}: names and passwords do not belong into an address", option="--store")
     if not text.startswith(SCHEME) or not slash:
-        raise AddressError(f"--store {text}: {form}")
+        raise AddressError(f"--store {text}: {form}", option="--store")
     for server in servers.split(","):
         found = _SERVER.fullmatch(server)
         if found is None or not 0 < int(found.group(2)) < 65536:
-            raise AddressError(f"--store {text}: {server!r} is no HOST:PORT; {form}")
+            raise AddressError(f"--store {text}: {server!r} is no HOST:PORT; {form}", option="--store")
     if _NAME.fullmatch(name) is None:
-        raise AddressError(f"--store {text}: {name!r} is no name: 1-100 of A-Z a-z 0-9 . _ -; {form}")
+        raise AddressError(f"--store {text}: {name!r} is no name: 1-100 of A-Z a-z 0-9 . _ -; {form}", option="--store")
     return KafkaAddress(tuple(servers.split(",")), name)

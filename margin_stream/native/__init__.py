@@ -21,8 +21,9 @@ MARK = "complete"
 """A file that a folder has once everything is in it."""
 GROUP_SUFFIX = "__mypyc"
 """How the module that holds all of the code is named; the modules themselves only lead to it."""
-PLAIN = frozenset({"core/routed.py", "core/models/parameters.py"})
-"""These stay plain Python: msgspec reads their annotations, which mypyc does not keep whole."""
+PLAIN = frozenset({"core/checks.py", "core/routed.py", "core/models/parameters.py"})
+"""These stay plain Python: msgspec reads the annotations of two, which mypyc does not keep whole; the faults of ``checks`` have a base
+that is plain Python, which a compiled class may not have."""
 ALSO = ("engine/forms.py", "engine/vectors.py")
 
 

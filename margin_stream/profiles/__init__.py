@@ -9,6 +9,9 @@ from typing import Any
 
 import msgspec
 
+from margin_stream.errors import Error
+from margin_stream.settings import did_you_mean
+
 
 class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One parameter of a profile."""
@@ -80,7 +83,7 @@ class ProfileData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return parameters
 
 
-class UnknownProfile(ValueError):
+class UnknownProfile(Error, code="profile_not_shipped"):
     """No profile of that name is shipped."""
 
 
@@ -96,5 +99,6 @@ def load(name: str) -> ProfileData:
         UnknownProfile: the text lists those that are.
     """
     if name not in names():
-        raise UnknownProfile(f"no profile {name!r}; shipped are: {', '.join(names())}")
+        hint = did_you_mean(name, names())
+        raise UnknownProfile(f"no profile {name!r}{hint}; shipped are: {', '.join(names())}", profile=name)
     return msgspec.convert(tomllib.loads((files(__name__) / f"{name}.toml").read_text()), ProfileData)

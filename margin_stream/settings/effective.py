@@ -74,7 +74,7 @@ def load(
     project = named or (folder or Path()) / PROJECT_FILE
     if named is not None and not _is_there(named):
         origin = "--config" if config else CONFIG
-        raise SettingsFileMissing(f"{origin} {named}: no such file", file=str(named))
+        raise SettingsFileMissing(f"{origin} {named}: no such file", file=named)
     values: dict[str, Any] = {key: setting.default for key, setting in SETTINGS.items()}
     origins = {key: Origin("default") for key in SETTINGS}
 
@@ -82,8 +82,10 @@ def load(
         for key, (value, origin) in layer.items():
             partner = key.removesuffix("_file") if key.endswith("_file") else f"{key}_file"
             if partner in layer:
-                text = f"{layer[partner][1].name} and {origin.name} are both set: use one of them"
-                raise InvalidSetting(text, setting=key)
+                raise InvalidSetting(
+                    f"{layer[partner][1].name} and {origin.name} are both set: use one of them",
+                    setting=key,
+                )
             if partner in SETTINGS:
                 # A secret and the file that holds it are one setting: the stronger layer has it.
                 values[partner], origins[partner] = None, Origin("default")

@@ -11,29 +11,26 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from margin_stream.errors import Error
 from margin_stream.settings.shape import SETTINGS, TABLES, Setting
 
 PROJECT_FILE = "margin-stream.toml"
 USER_FILE = Path("margin-stream") / "config.toml"
 
 
-class SettingsError(Exception):
+class SettingsError(Error, code="setting_invalid"):
     """A setting cannot be used; the text says which, where it is set and what would do."""
 
-    def __init__(self, text: str, **where: Any) -> None:
-        super().__init__(text)
-        self.where = where
 
-
-class SettingsFileMissing(SettingsError):
+class SettingsFileMissing(SettingsError, code="settings_file_missing"):
     """The file that was asked for cannot be read."""
 
 
-class SettingsFileDamaged(SettingsError):
+class SettingsFileDamaged(SettingsError, code="settings_file_damaged"):
     """The file is not TOML."""
 
 
-class UnknownSetting(SettingsError):
+class UnknownSetting(SettingsError, code="setting_unknown"):
     """There is no setting of that name."""
 
 
@@ -59,18 +56,18 @@ def read_file(path: Path) -> dict[str, Found]:
         text = path.read_bytes().decode()
         content = tomllib.loads(text)
     except OSError as error:
-        raise SettingsFileMissing(f"{path}: the settings cannot be read: {error.strerror or error}", file=str(path)) from None
+        raise SettingsFileMissing(f"{path}: the settings cannot be read: {error.strerror or error}", file=path) from None
     except UnicodeDecodeError as error:
-        raise SettingsFileDamaged(f"{path}: byte {error.start} is not UTF-8", file=str(path)) from None
+        raise SettingsFileDamaged(f"{path}: byte {error.start} is not UTF-8", file=path) from None
     except tomllib.TOMLDecodeError as error:
+        # tomllib says the line in its text alone, before Python 3.14.
         line = re.search(r"line (\d+)", str(error))
-        at = {"line": int(line.group(1))} if line else {}
-        raise SettingsFileDamaged(f"{path}: not TOML: {error}", file=str(path), **at) from None
+        raise SettingsFileDamaged(f"{path}: not TOML: {error}", file=path, line=line and int(line.group(1))) from None
     lines = _lines(text)
     found = {}
     for key, value in _flat(content):
         place = f"{path}:{lines[key]}" if key in lines else str(path)
-        where: dict[str, Any] = {"file": str(path), "setting": key} | ({"line": lines[key]} if key in lines else {})
+        where = {"file": path, "setting": key, "line": lines.get(key)}
         setting = SETTINGS.get(key)
         if setting is None:
             raise UnknownSetting(f"{place}: there is no setting {key!r}{did_you_mean(key, SETTINGS)}", **where)

@@ -11,12 +11,14 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from margin_stream.errors import Error
+
 JARS = Path(__file__).resolve().parents[2] / ".tools" / "kafka" / "libs"
 CLUSTER_ID = "bWFyZ2luLXN0cmVhbS0xMA"
 START_S = 60
 
 
-class BrokerError(Exception):
+class BrokerError(Error, code="demo_broker_failed"):
     """The broker cannot be started; the text says why and what to do."""
 
 
@@ -115,7 +117,7 @@ log.segment.delete.delay.ms=1000
         if java is None:
             raise BrokerError("no java here: install openjdk-17-jre-headless")
         if not (JARS / ".complete").exists():
-            raise BrokerError(f"no Kafka in {JARS}: `make kafka` fetches it")
+            raise BrokerError(f"no Kafka in {JARS}: `make kafka` fetches it", file=JARS)
         options = [f"-Xmx{memory}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         return [java, *options, "-cp", f"{JARS}/*", *arguments]
 
@@ -145,13 +147,14 @@ log.segment.delete.delay.ms=1000
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if not self.alive:
-                raise BrokerError(f"the broker ended by itself; see {self.folder / 'broker.log'}")
+                log = self.folder / "broker.log"
+                raise BrokerError(f"the broker ended by itself; see {log}", file=log)
             with socket.socket() as probe:
                 probe.settimeout(0.5)
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.05)
-        raise BrokerError(f"the broker does not answer at {self.server} after {START_S} s")
+        raise BrokerError(f"the broker does not answer at {self.server} after {START_S} s", servers=self.server)
 
     def kill(self) -> None:
         """kill -9."""

@@ -18,7 +18,7 @@ import msgspec
 
 from margin_stream import profiles
 from margin_stream.importers.market import CURRENCY_SCALES, Pair
-from margin_stream.simulation import answers, books, perpetual_books
+from margin_stream.simulation import DEFAULT_PROFILES, answers, books, perpetual_books
 from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, USDM, Perpetual, Tables
 from margin_stream.simulation.synthetic_brackets import synthetic_brackets
 from margin_stream.simulation.venue import Venue
@@ -34,7 +34,6 @@ AFTER_STEP_S = 240
 AFTER_STEPS = 86_400 // AFTER_STEP_S
 """Steps of the day after, on which calls fall due: fewer, and flat."""
 BILLION = 10**9
-DEFAULT_PROFILES = ("prime",)
 MIXED_PROFILES = ("prime", "prime", "prime", "prime", USDM)
 """Of the demos: four accounts in spot on credit to one in perpetuals."""
 BASIS_SHOCK = 20_000

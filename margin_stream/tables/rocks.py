@@ -19,6 +19,7 @@ from pathlib import Path
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options, Rdict, WriteBatch, WriteOptions
 
+from margin_stream.errors import Error
 from margin_stream.journal.layout import MemoryShort
 
 ROOM_BYTES = 192 << 20
@@ -28,17 +29,8 @@ CACHE_BYTES = 8 << 20
 BUFFER_BYTES = 4 << 20
 
 
-class TableError(Exception):
-    """A database cannot be read or written; the tables can be rebuilt from the journal."""
-
-    def __init__(self, what: str, file: Path | None = None) -> None:
-        """
-        Args:
-            what: where it is, and what is wrong.
-            file: the file that is damaged, where one is known.
-        """
-        super().__init__(what)
-        self.file = file
+class TableError(Error, code="table_unreadable"):
+    """A database cannot be read or written; the tables can be rebuilt from the journal. ``offset`` is there where a file is damaged."""
 
 
 def _options() -> Options:
@@ -78,7 +70,7 @@ def _sums(path: Path) -> dict[str, str]:
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
-                raise TableError(f"{file}: offset 0: the medium cannot read the file: {error.strerror}", file) from error
+                raise TableError(f"{file}: offset 0: the medium cannot read the file: {error.strerror}", file=file, offset=0) from error
     return found
 
 
@@ -101,21 +93,22 @@ def _examine(path: Path) -> None:
         try:
             noted = json.loads((path / SEAL).read_bytes())
         except ValueError:
-            raise TableError(f"{path / SEAL}: offset 0: the seal is damaged", path / SEAL) from None
+            raise TableError(f"{path / SEAL}: offset 0: the seal is damaged", file=path / SEAL, offset=0) from None
         sums = _sums(path)
         for name in sorted({*noted, *sums} if isinstance(noted, dict) else {SEAL}):
             if not isinstance(noted, dict) or noted.get(name) != sums.get(name):
-                raise TableError(f"{path / name}: offset 0: the file does not match its checksum", path / name)
+                raise TableError(f"{path / name}: offset 0: the file does not match its checksum", file=path / name, offset=0)
         return
     command = [sys.executable, "-c", _PROBE, str(path)]
     limit = PROBE_S + sum(file.stat().st_size for file in path.iterdir()) / 10e6
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit, check=False, cwd=Path(__file__).parents[2])
     except subprocess.TimeoutExpired:
-        raise TableError(f"{path}: the database cannot be opened: it does not come to an end") from None
+        raise TableError(f"{path}: the database cannot be opened: it does not come to an end", file=path) from None
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise TableError(f"{path}: the database cannot be read: {lines[-1] if lines else f'signal {-done.returncode}'}")
+        said = lines[-1] if lines else f"signal {-done.returncode}"
+        raise TableError(f"{path}: the database cannot be read: {said}", file=path)
 
 
 def _drop_options_files(path: Path) -> None:
@@ -157,7 +150,7 @@ def _ask_for_room(path: Path) -> None:
         mmap.mmap(-1, ROOM_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except (OSError, MemoryError):
         what = f"opening a table takes up to {ROOM_BYTES >> 20} MB more, and the process may have {limit >> 20} MB in all (ulimit -v, -d)"
-        raise MemoryShort(f"{path}: {what}") from None
+        raise MemoryShort(f"{path}: {what}", file=path) from None
 
 
 class Table:
@@ -184,7 +177,10 @@ class Table:
             if not probed and path.exists():
                 _examine(path)
         except FileNotFoundError as error:
-            raise TableError(f"{error.filename}: the file went away while it was read: somebody writes to the database") from error
+            raise TableError(
+                f"{error.filename}: the file went away while it was read: somebody writes to the database",
+                file=error.filename,
+            ) from error
         if not read_only:
             (path / SEAL).unlink(missing_ok=True)
         try:
@@ -196,7 +192,7 @@ class Table:
                 self._db = Rdict(str(path), options=_options())
                 _drop_options_files(path)
         except Exception as error:
-            raise TableError(f"{path}: {error}") from error
+            raise TableError(f"{path}: {error}", file=path) from error
         self._write_options = WriteOptions()
         self._write_options.sync = True
 
@@ -205,7 +201,7 @@ class Table:
         try:
             value = self._db.get(key)
         except Exception as error:
-            raise TableError(f"{self.path}: {error}") from error
+            raise TableError(f"{self.path}: {error}", file=self.path) from error
         return None if value is None else bytes(value)
 
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
@@ -222,7 +218,7 @@ class Table:
         try:
             iterator.status()
         except Exception as error:
-            raise TableError(f"{self.path}: {error}") from error
+            raise TableError(f"{self.path}: {error}", file=self.path) from error
 
     def write(self, rows: Iterable[tuple[bytes, bytes | None]], *, durable: bool = True) -> None:
         """Write rows together: all of them become visible or none. A value of None removes the row.
@@ -243,7 +239,7 @@ class Table:
                 self._db.write(batch)
         except Exception as error:
             self._broken = True
-            raise TableError(f"{self.path}: {error}") from error
+            raise TableError(f"{self.path}: {error}", file=self.path) from error
 
     def close(self) -> None:
         """Close the database; one that was written to is sealed.
@@ -259,7 +255,7 @@ class Table:
             if self._broken:
                 # It follows from the failure that was raised before.
                 return
-            raise TableError(f"{self.path}: {error}") from error
+            raise TableError(f"{self.path}: {error}", file=self.path) from error
         if not self._read_only and not self._broken:
             # Without a seal (a full disk, say) the database is examined before it is next opened: slower, and as safe.
             with contextlib.suppress(OSError):

@@ -11,8 +11,9 @@ from random import Random
 import pytest
 
 from margin_stream.cli import __main__ as starting
+from margin_stream.cli import error_output
 from margin_stream.cli import main as commands
-from margin_stream.cli.failing import diagnose
+from margin_stream.cli.error_output import diagnose
 from margin_stream.core.admission import Admission
 from margin_stream.host import embedded
 from margin_stream.host.embedded import Host
@@ -68,7 +69,7 @@ def test_a_writer_whose_input_was_admitted_and_not_kept_stops(
     checker.check(tmp_path / "s", LINES, len(LINES))
 
 
-def test_tables_are_not_given_up_because_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_are_not_given_up_becausememory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Host(tmp_path / "s") as host:
         host.ingest(LINES)
     before = sorted(path.name for path in (tmp_path / "s" / "tables").rglob("*.sst"))
@@ -152,10 +153,10 @@ def test_too_little_memory_to_import_is_said_by_the_start_and_nothing_else_is_hi
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["margin-stream", "verify"])
-    monkeypatch.delattr(commands, "main")
+    monkeypatch.delattr(commands, "run")
     with pytest.raises(ImportError):
         starting.main()
-    monkeypatch.setattr(starting, "_memory_is_short", lambda: True)
+    monkeypatch.setattr(starting, "memory_is_short", lambda: True)
     with pytest.raises(SystemExit) as left:
         starting.main()
     assert left.value.code == 1
@@ -176,3 +177,11 @@ def test_limits_are_drawn_from_too_small_to_start_to_enough() -> None:
     for kind, low, high in (("addresses", 40, 400), ("pages", 20, 45), ("addresses from later on", 1, 4)):
         limits = [one.limit >> 20 for one in drawn if one.kind == kind]
         assert min(limits) < low < high < max(limits)
+
+
+def test_a_module_that_cannot_be_loaded_is_no_bug_where_no_memory_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules are loaded when a command needs them, so this may happen in the midst of it."""
+    assert diagnose(ImportError("failed to map segment")).code == "internal_error"
+    monkeypatch.setattr(error_output, "memory_is_short", lambda: True)
+    assert diagnose(ImportError("failed to map segment")).code == "memory_short"
+    assert diagnose(ZeroDivisionError("x")).code == "memory_short"

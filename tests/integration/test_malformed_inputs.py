@@ -191,7 +191,7 @@ def test_a_record_of_fifty_megabytes_is_one_refused_input_and_takes_little_room(
 
 PEAK = """
 import sys
-from margin_stream.cli.main import main
+from margin_stream.cli.__main__ import main
 try:
     main()
 except SystemExit as end:

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from margin_stream.cli.output import INTERRUPTED, LOCKED
+from margin_stream.cli.errors import INTERRUPTED, LOCKED
 from margin_stream.core.system import Digests
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs

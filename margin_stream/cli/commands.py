@@ -1,0 +1,69 @@
+"""The commands by name. A module is loaded when its command runs, or is listed: none of what they need slows the others down."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+
+from cyclopts import App
+
+# The function of each, and its module beside this one.
+COMMANDS = {
+    "demo": "demo:demo",
+    "margin": "calculating:margin",
+    "simulate": "feeding:simulate_day",
+    "import": "feeding:import_market",
+    "ingest": "feeding:ingest",
+    "export": "feeding:export",
+    "replay": "reading:replay_store",
+    "verify": "reading:verify_store",
+    "repair": "repairing:repair",
+    "digest": "reading:digest",
+    "state": "reading:state",
+    "calls": "reading:calls",
+    "call": "reading:call",
+    "events": "reading:events",
+    "quarantine list": "reading:quarantine_list",
+    "quarantine show": "reading:quarantine_show",
+    "profiles list": "reading:profiles_list",
+    "profiles show": "reading:profiles_show",
+    "worker": "on_kafka:worker",
+    "kafka init": "on_kafka:init",
+    "kafka status": "on_kafka:status",
+    "kafka repartition": "on_kafka:repartition",
+    "config show": "configuring:config_show",
+    "doctor": "examining:doctor",
+    "completion": "completing:completion",
+}
+# What is said of commands that have commands of their own.
+GROUPS = {
+    "quarantine": "Refused inputs, kept with reason and raw bytes.",
+    "profiles": "Margin profiles, each number with its source and confidence.",
+    "kafka": "Stores on Apache Kafka: make one, see how far it is, change its partitions.",
+    "config": "Settings: what is in force, and where it came from.",
+}
+NAMES = tuple(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
+
+
+def __getattr__(name: str) -> App:
+    """Return a command: cyclopts imports it from here by its name, when it is first needed."""
+    if name in COMMANDS:
+        return _command(name)
+    if name not in GROUPS:
+        raise AttributeError(name)
+    inner = [_command(words) for words in COMMANDS if words.partition(" ")[0] == name]
+    firsts = "\n".join(str(command.help_prologue).splitlines()[1] for command in inner)
+    group = App(name=name, help=GROUPS[name], help_prologue=f"Examples:\n{firsts}")
+    for command in inner:
+        group.command(command)
+    return group
+
+
+def _command(name: str) -> App:
+    """Load a command; of its docstring the examples come first in its help, the rest below its usage."""
+    module, _, function = COMMANDS[name].partition(":")
+    found = getattr(import_module(f"margin_stream.cli.{module}"), function)
+    text, _, examples = inspect.cleandoc(found.__doc__ or "").partition("\n\nTry:\n")
+    command = App(name=name.rpartition(" ")[2], help=text, help_prologue=f"Examples:\n{examples}")
+    command.default(found)
+    return command

@@ -1,0 +1,16 @@
+"""What ``--version`` says; loads nothing that it does not need."""
+
+from __future__ import annotations
+
+from margin_stream.journal import FORMAT
+from schemas.engines import LATEST
+
+
+def version_line() -> str:
+    """Return the versions of margin-stream, of its rules and of the format of its stores."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"margin-stream {version('margin-stream')} (engine {LATEST}, store format {FORMAT})"
+    except PackageNotFoundError:
+        return f"margin-stream (not installed; engine {LATEST}, store format {FORMAT})"
