@@ -410,7 +410,7 @@ def ingest(
         stopper = stack.enter_context(Stopper())
         host = stack.enter_context(Host(common.path, partitions=partitions, engine=engine))
         tell_recovery(common, host)
-        beside = Beside(common.path, engine) if verify else None
+        beside = Beside(host.layout.root, engine) if verify else None
         if beside is not None:
             stack.callback(beside.abandon)
         progress = Progress(common, "inputs")

@@ -175,7 +175,8 @@ class Table:
             MemoryShort: the process may not have the memory for it.
         """
         _ask_for_room(path)
-        self.path = path
+        # In full: the process that examines it works in another folder, and this one may change its own.
+        self.path = path = path.absolute()
         self._read_only = read_only
         self._broken = False
         try:

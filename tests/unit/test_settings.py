@@ -78,7 +78,7 @@ def test_the_command_shows_each_origin_and_obeys_it(tmp_path: Path) -> None:
         (["digest"], {"MARGIN_STREAM_STORE": "from-variable"}, "from-variable"),
         (["digest", "--store", "from-flag"], {"MARGIN_STREAM_STORE": "from-variable"}, "from-flag"),
     ):
-        assert run(tmp_path, *words, **environment).stderr.startswith(f"margin-stream: {place}: no store here")
+        assert run(tmp_path, *words, **environment).stderr.startswith(f"margin-stream: {tmp_path / place}: no store here")
 
 
 def test_a_named_file_stands_in_for_the_projects_and_must_be_there(tmp_path: Path) -> None:
