@@ -34,7 +34,7 @@ from schemas.inputs import AnyInput
 from schemas.ndjson import encode_line
 
 
-class _Steps:
+class Steps:
     """Numbers the steps, and says what each took."""
 
     def __init__(self, common: Common) -> None:
@@ -50,6 +50,7 @@ class _Steps:
             print(f"\r{text} ...", end="", file=sys.stderr, flush=True)
 
     def done(self, name: str, text: str, **facts: object) -> None:
+        """Say what was done, and keep the facts of it by name."""
         now = time.monotonic()
         self._number += 1
         if self._on:
@@ -92,7 +93,7 @@ def demo(
         raise UsageError(f"--accounts {accounts}: from 1 to 100,000", option="--accounts")
     folder = Path(tempfile.mkdtemp(prefix="margin-stream-demo-"))
     try:
-        return _run(common, _Steps(common), folder, keep or folder / "store", _Day(market, brackets, accounts, seed))
+        return _run(common, Steps(common), folder, keep or folder / "store", _Day(market, brackets, accounts, seed))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -131,7 +132,7 @@ class _Day(NamedTuple):
         )
 
 
-def _run(common: Common, steps: _Steps, folder: Path, store: Path, made: _Day) -> int:
+def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) -> int:
     day = folder / "day.ndjson"
     steps.doing("making the inputs")
     title, events = made.events(common)

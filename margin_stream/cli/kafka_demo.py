@@ -12,7 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from margin_stream.cli.demo import Steps
 from margin_stream.cli.failing import diagnose, report
+from margin_stream.cli.output import Common
 from margin_stream.host.embedded import Host
 from margin_stream.kafka import asking, making
 from margin_stream.kafka.client import Client
@@ -24,21 +26,6 @@ from schemas.ndjson import encode_line
 
 ACCOUNTS = 1000
 PARTITIONS = 4
-
-
-class Steps:
-    """Numbers what is done, and says what it took."""
-
-    def __init__(self) -> None:
-        self._number = 0
-        self._started = time.monotonic()
-
-    def done(self, text: str) -> None:
-        """Say it."""
-        now = time.monotonic()
-        self._number += 1
-        print(f"{self._number}. {text}  [{now - self._started:.1f} s]", flush=True)
-        self._started = now
 
 
 class Workers:
@@ -75,54 +62,58 @@ class Workers:
 
 def main() -> int:
     """Run the demo; everything that was started is stopped, whatever happens."""
-    steps = Steps()
+    steps = Steps(Common())
     folder = Path(tempfile.mkdtemp(prefix="margin-stream-kafka-demo-"))
     broker = Broker(folder / "broker")
     workers: Workers | None = None
     try:
         broker.start()
-        steps.done(f"Apache Kafka runs at {broker.server}")
+        steps.done("broker", f"Apache Kafka runs at {broker.server}")
         address = parse_address(f"kafka://{broker.server}/demo")
         with Client(address.servers) as client:
             manifest = making.init(client, address, PARTITIONS)
         workers = Workers(address.url, folder)
         lines = [encode_line(event).rstrip() for event in simulate("crash", ACCOUNTS, 1, MIXED_PROFILES)]
         steps.done(
+            "workers",
             f"two workers share {PARTITIONS} partitions; a simulated crash day: {len(lines):,} inputs, {ACCOUNTS:,} accounts, "
-            "one in five in perpetuals"
+            "one in five in perpetuals",
         )
 
         with Host(folder / "embedded") as host:
             host.ingest(lines)
             expected = host.checkpoint()
-        steps.done(f"the embedded host says: state {expected.state[:16]}..., effects {expected.effects[:16]}...")
+        steps.done("embedded", f"the embedded host says: state {expected.state[:16]}..., effects {expected.effects[:16]}...")
 
         with Client(address.servers) as client:
             produce(client, address, records_of(lines[: len(lines) // 2]))
         time.sleep(1)
         workers.kill_one()
-        steps.done("half of the day is sent; a worker killed with -9 at its work")
+        steps.done("worker_killed", "half of the day is sent; a worker killed with -9 at its work")
         time.sleep(1)
         broker.kill()
         time.sleep(1)
         broker.start()
-        steps.done("the broker killed with -9, and started again")
+        steps.done("broker_killed", "the broker killed with -9, and started again")
         with Client(address.servers) as client:
             produce(client, address, records_of(lines[len(lines) // 3 :]))
             end = client.end(address.topics.inputs)
-            steps.done("the rest is sent, a sixth of the day a second time")
+            steps.done("sent", "the rest is sent, a sixth of the day a second time")
             reader = DigestReader(client, address, manifest)
             said = await_folded(reader, end - 1, lambda: True)
             assert said is not None
             same = said.digests == expected
             steps.done(
-                f"the workers say: {said.digests.position:,} items, {said.counts.duplicate:,} duplicates dropped, {said.effects:,} effects"
+                "folded",
+                f"the workers say: {said.digests.position:,} items, {said.counts.duplicate:,} duplicates dropped, {said.effects:,} effects",
             )
             print(f"   state   {said.digests.state}\n   effects {said.digests.effects}")
             print(f"   {'EQUAL to the embedded host, byte for byte' if same else f'DIFFERENT: {expected}'}\n")
             rows = [row for worker in asking.workers(client, address) for row in asking.ask_shards(worker) or []]
             restores, trimmed = (sum(row[key] for row in rows) for key in ("restores", "trimmed"))
-        steps.done(f"{len(rows)} shards: restored {restores} times since the last start of their worker, {trimmed:,} positions trimmed")
+        steps.done(
+            "shards", f"{len(rows)} shards: restored {restores} times since the last start of their worker, {trimmed:,} positions trimmed"
+        )
         return 0 if same else 3
     except BrokerError as error:
         return report(diagnose(error), as_json=False)
