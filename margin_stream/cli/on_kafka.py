@@ -123,20 +123,8 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     show(common, view)
     if rows:
         print()
-        columns: tuple[str, ...] = (
-            "topic",
-            "partition",
-            "worker",
-            "ready",
-            "offset",
-            "lag",
-            "position",
-            "checkpoint_age_s",
-            "restore_s",
-            "restores",
-        )
-        columns += ("skipped", "trimmed", "holes", "failed")
-        show_rows(common, rows, columns, empty="")
+        columns = ("topic", "partition", "worker", "ready", "offset", "lag", "position", "checkpoint_age_s", "restore_s", "restores")
+        show_rows(common, rows, (*columns, "skipped", "trimmed", "holes", "failed"), empty="")
     else:
         say(common, "no worker runs: `margin-stream worker` starts one")
     return DONE
