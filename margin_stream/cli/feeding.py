@@ -6,7 +6,7 @@ import contextlib
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, BinaryIO, Literal
@@ -47,6 +47,7 @@ from margin_stream.settings import did_you_mean
 from margin_stream.simulation.perpetual_books import USDM, Tables
 from margin_stream.simulation.scenarios import DEFAULT_PROFILES, SCENARIOS, pairs, simulate
 from replay.reader import singles_of, source_of
+from schemas.inputs import AnyInput
 from schemas.ndjson import encode_line, read_lines
 from schemas.records import LINE
 from schemas.refusals import ADVICE, Refusal, RefusedInput
@@ -87,22 +88,28 @@ def simulate_day(
         raise UsageError(
             f"--scenario {scenario!r}: there are {', '.join(sorted(SCENARIOS))}{did_you_mean(scenario, SCENARIOS)}", option="--scenario"
         )
-    if not 0 <= accounts <= 1_000_000:
-        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
-    _check_profiles(profile)
+    _check(accounts, profile)
     tables = None if brackets is None else tables_for(common, pairs(), brackets)[0]
-    write = sys.stdout.buffer.write
-    progress = Progress(common, "inputs")
-    for count, event in enumerate(simulate(scenario, accounts, seed, profile, tables), start=1):
-        write(encode_line(event))
-        if count % 4096 == 0:
-            progress.update(count, None)
-    progress.end()
-    sys.stdout.buffer.flush()
+    _print(common, simulate(scenario, accounts, seed, profile, tables), None)
     return DONE
 
 
-def _check_profiles(given: tuple[str, ...]) -> None:
+def _print(common: Common, events: Iterable[AnyInput], expected: float | None) -> int:
+    """Print inputs as lines; return how many. Where it is known about how many are expected, progress says how far it is."""
+    progress = Progress(common, "inputs")
+    count = 0
+    for count, event in enumerate(events, start=1):
+        sys.stdout.buffer.write(encode_line(event))
+        if count % 4096 == 0:
+            progress.update(count, min(count / expected, 1.0) if expected else None)
+    progress.end()
+    sys.stdout.buffer.flush()
+    return count
+
+
+def _check(accounts: int, given: tuple[str, ...]) -> None:
+    if not 0 <= accounts <= 1_000_000:
+        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
     for name in given:
         if name not in profiles.names():
             raise UsageError(
@@ -155,9 +162,7 @@ def import_market(
         return _import_segments(common, paths, into)
     if into is not None:
         raise OptionsConflict("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
-    if not 0 <= accounts <= 1_000_000:
-        raise UsageError(f"--accounts {accounts}: from 0 to 1,000,000", option="--accounts")
-    _check_profiles(profile)
+    _check(accounts, profile)
     if accounts and USDM in profile and brackets is None:
         raise OptionsConflict(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets")
     low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
@@ -175,15 +180,7 @@ def import_market(
     if strict and unsound:
         return CORRUPT
     wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
-    write = sys.stdout.buffer.write
-    progress = Progress(common, "inputs")
-    count = 0
-    for count, event in enumerate(day_events(market, wanted, tables), start=1):
-        write(encode_line(event))
-        if count % 4096 == 0:
-            progress.update(count, min(count / (4.1 * len(market.bars)), 1.0))
-    progress.end()
-    sys.stdout.buffer.flush()
+    count = _print(common, day_events(market, wanted, tables), 4.1 * len(market.bars))
     say(common, f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}")
     return DONE
 
