@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from margin_stream.settings.shape import EVERYWHERE
 
 TOLERANT = ("doctor",)
 """Commands that say themselves what is wrong with the settings."""
+
+
+def in_order(_app: App, words: Sequence[str]) -> list[str]:
+    """Return a command line as its parser wants it."""
+    return list(words)
 
 
 def options_of(command: str) -> dict[str, Setting]:

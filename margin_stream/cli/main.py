@@ -16,7 +16,7 @@ from margin_stream.cli import calculating, completing, configuring, examining, f
 from margin_stream.cli.demo import demo
 from margin_stream.cli.errors import entry_of
 from margin_stream.cli.failing import diagnose, report, report_bug
-from margin_stream.cli.filling import fill
+from margin_stream.cli.filling import fill, in_order
 from margin_stream.cli.output import DONE, INTERRUPTED
 from margin_stream.journal.layout import FORMAT
 from schemas.engines import LATEST
@@ -108,9 +108,10 @@ def run(words: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000, 50, 50)
     # The Kafka client tells of every lost connection; what matters of it is raised.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    as_json = "--json" in (sys.argv[1:] if words is None else words)
+    words = sys.argv[1:] if words is None else words
+    as_json = "--json" in words
     try:
-        result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        result = app(in_order(app, words), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE
     except BrokenPipeError:
         # The reader of our output has gone (as `| head` does): nothing is wrong.
