@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -11,11 +12,14 @@ from cyclopts import Parameter
 from margin_stream.calculator import margin_line
 from margin_stream.cli.output import DONE, FAILED, Common
 from margin_stream.cli.usage import InputFileMissing
+from margin_stream.files import STDIN, opened
 from schemas.ndjson import read_lines
 
 
 def margin(
-    file: Annotated[str, Parameter(name="FILE", help="Scenarios, one a line; - is standard input.")] = "-",
+    file: Annotated[
+        Path, Parameter(name="FILE", show_default=False, help="Scenarios, one a line; - (the default) is standard input.")
+    ] = STDIN,
     /,
     *,
     common: Common = Common(),  # noqa: B008 (frozen)
@@ -32,16 +36,13 @@ def margin(
     failed = False
     write = sys.stdout.buffer.write
     try:
-        stream = sys.stdin.buffer if file == "-" else open(file, "rb")  # noqa: SIM115 (closed below)
+        named = opened(file)
     except OSError as error:
-        raise InputFileMissing(f"{file}: {error.strerror}", file=file) from None
-    try:
+        raise InputFileMissing(f"{file}: {error.strerror}", file=str(file)) from None
+    with named as stream:
         for line in read_lines(stream):
             answer = margin_line(line)
             failed = failed or "error" in answer
             write(orjson.dumps(answer) + b"\n")
             sys.stdout.buffer.flush()
-    finally:
-        if stream is not sys.stdin.buffer:
-            stream.close()
     return FAILED if failed else DONE

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnknownOptionError
 
 from margin_stream.cli.errors import BY_CODE, entry_of
 from margin_stream.journal.layout import StoreError
@@ -96,9 +96,12 @@ def _where(error: BaseException) -> dict[str, Any]:
     if isinstance(error, CorruptLog):
         return {"file": str(error.path), "offset": error.offset}
     if isinstance(error, CycloptsError):
-        keyword = getattr(getattr(error, "token", None), "keyword", None)
-        argument = error.argument.name if error.argument is not None else None
-        return {"option": keyword or argument} if keyword or argument else {}
+        token = getattr(error, "token", None)
+        # An unknown option in the place of a file is a word, and has no keyword.
+        option = (token and (token.keyword or (isinstance(error, UnknownOptionError) and token.value))) or (
+            error.argument and error.argument.name
+        )
+        return {"option": option} if option else {}
     if isinstance(error, MemoryError):
         return {"held_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10}
     if isinstance(error, OSError):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -35,6 +35,7 @@ from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageErro
 from margin_stream.cli.words import profile_names, scenario_names
 from margin_stream.core.system import Digests
 from margin_stream.engine.choosing import DEFAULT, EngineName
+from margin_stream.files import STDIN, opened
 from margin_stream.host.embedded import Host
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.day import Accounts, day_events
@@ -151,6 +152,7 @@ def import_market(
 
     Try:
       margin-stream import bars usdt.csv.gz btc.csv.gz --accounts 1000 > day.ndjson
+      zcat usdt.csv.gz | margin-stream import bars - > day.ndjson
       margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
       margin-stream import bars usdt.csv.gz --accounts 1000 --profile prime --profile binance-usdm --brackets tiers.json.gz
       margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
@@ -160,6 +162,8 @@ def import_market(
         raise OptionsConflict("import: name at least one file")
     if form == "segments":
         return _import_segments(common, paths, into)
+    if form == "binance-klines" and STDIN in paths:
+        raise OptionsConflict("import binance-klines -: its files are named after their symbol, and standard input has no name")
     if into is not None:
         raise OptionsConflict("--into goes with the format segments; pipe other formats into `margin-stream ingest`")
     _check(accounts, profile)
@@ -294,27 +298,21 @@ def _thousandths(option: str, text: str) -> int:
 class _Inputs:
     """The lines of the named files, one after the other; knows where it is."""
 
-    def __init__(self, files: tuple[str, ...]) -> None:
-        self._files = files or ("-",)
+    def __init__(self, files: tuple[Path, ...]) -> None:
+        self._files = files
         self.file = ""
         self.line = 0
         self.bytes = 0
-        self.total = sum(Path(name).stat().st_size for name in self._files if name != "-" and Path(name).is_file())
+        self.total = sum(path.stat().st_size for path in files if path != STDIN)
 
     def __iter__(self) -> Iterator[bytes]:
-        for name in self._files:
-            self.file, self.line = ("stdin", 0) if name == "-" else (name, 0)
-            if name == "-":
-                yield from self._read(sys.stdin.buffer)
-            else:
-                with open(name, "rb") as stream:
-                    yield from self._read(stream)
-
-    def _read(self, stream: BinaryIO) -> Iterator[bytes]:
-        for line in read_lines(stream):
-            self.line += 1
-            self.bytes += len(line) + 1
-            yield line
+        for path in self._files:
+            self.file, self.line = "stdin" if path == STDIN else str(path), 0
+            with opened(path) as stream:
+                for line in read_lines(stream):
+                    self.line += 1
+                    self.bytes += len(line) + 1
+                    yield line
 
 
 class Stopper:
@@ -360,7 +358,9 @@ def summary(counts: Any, effects: int, digests: Digests) -> dict[str, Any]:
 
 
 def ingest(
-    files: Annotated[tuple[Path, ...], Parameter(name="FILE", allow_leading_hyphen=True)] = (),
+    files: Annotated[
+        tuple[Path, ...], Parameter(name="FILE", show_default=False, help="Inputs, one a line; - (the default) is standard input.")
+    ] = (STDIN,),
     /,
     *,
     partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
@@ -381,13 +381,12 @@ def ingest(
       margin-stream ingest day.ndjson --engine vectors --verify
       margin-stream ingest day.ndjson --store kafka://localhost:9092/demo
     """
-    names = tuple(map(str, files))
-    for name in names:
-        if name != "-" and not Path(name).is_file():
-            raise InputFileMissing(f"{name}: no such file", file=name)
+    for path in files:
+        if path != STDIN and not path.is_file():
+            raise InputFileMissing(f"{path}: no such file", file=str(path))
     if partitions is not None and not 1 <= partitions <= PARTITIONS_LIMIT:
         raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}")
-    inputs = _Inputs(names)
+    inputs = _Inputs(files)
     shown = 0
 
     def refused(reason: Refusal, detail: str) -> bool:

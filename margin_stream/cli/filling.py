@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cyclopts import App, UnknownOptionError
+from cyclopts import App
 from cyclopts.argument import ArgumentCollection, Token
 from cyclopts.utils import UNSET
 
+from margin_stream.cli.usage import OptionsConflict
+from margin_stream.files import STDIN
 from margin_stream.settings import SETTINGS, Setting, SettingsError, load, use
 from margin_stream.settings.shape import EVERYWHERE
 
@@ -18,8 +21,8 @@ TOLERANT = ("doctor",)
 
 
 def in_order(_app: App, words: Sequence[str]) -> list[str]:
-    """Return a command line as its parser wants it."""
-    return list(words)
+    """Return a command line as its parser wants it: the file that ``-`` stands for."""
+    return [re.sub(r"^(--[a-z-]+=)?-$", rf"\1{STDIN}", word) for word in words]
 
 
 def options_of(command: str) -> dict[str, Setting]:
@@ -32,9 +35,12 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
 
     Raises:
         SettingsError: a file or a variable holds what cannot be.
-        UnknownOptionError: what was taken for a file is a misspelt option.
+        OptionsConflict: two files are to be standard input.
     """
-    _refuse_misspelt(arguments)
+    # A default counts as well: `margin` and `ingest` read standard input where they name no file.
+    words = [word for row in arguments for word in ([token.value for token in row.tokens] or [str(row.field_info.default)])]
+    if sum(str(STDIN) in word for word in words) > 1:
+        raise OptionsConflict("standard input can be read once: name a file for all but one")
     wanted = options_of(" ".join(commands))
     places = {name: argument for argument in arguments for name in argument.names if name in wanted or name == "--config"}
     flags: dict[str, tuple[str, str]] = {}
@@ -57,14 +63,6 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
         origin = effective.origins[key]
         if origin.kind != "default":
             argument.append(Token(keyword=origin.name, value=_word(effective.values[key]), source=origin.kind))
-
-
-def _refuse_misspelt(arguments: ArgumentCollection) -> None:
-    """An argument that may be ``-`` takes every word that begins with a hyphen."""
-    for argument in arguments:
-        for token in argument.tokens:
-            if token.keyword is None and token.source == "cli" and token.value.startswith("--") and not Path(token.value).exists():
-                raise UnknownOptionError(token=token.evolve(keyword=token.value.partition("=")[0]), argument_collection=arguments)
 
 
 def _text(token: Token) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from margin_stream.files import content
 from margin_stream.settings.shape import SETTINGS, TABLES, Setting
 
 PROJECT_FILE = "margin-stream.toml"
@@ -56,8 +57,8 @@ def read_file(path: Path) -> dict[str, Found]:
         SettingsFileMissing, SettingsFileDamaged, UnknownSetting, InvalidSetting.
     """
     try:
-        text = path.read_bytes().decode()
-        content = tomllib.loads(text)
+        text = content(path).decode()
+        tables = tomllib.loads(text)
     except OSError as error:
         raise SettingsFileMissing(f"{path}: the settings cannot be read: {error.strerror or error}", file=str(path)) from None
     except UnicodeDecodeError as error:
@@ -68,7 +69,7 @@ def read_file(path: Path) -> dict[str, Found]:
         raise SettingsFileDamaged(f"{path}: not TOML: {error}", file=str(path), **at) from None
     lines = _lines(text)
     found = {}
-    for key, value in _flat(content):
+    for key, value in _flat(tables):
         place = f"{path}:{lines[key]}" if key in lines else str(path)
         where: dict[str, Any] = {"file": str(path), "setting": key} | ({"line": lines[key]} if key in lines else {})
         setting = SETTINGS.get(key)
