@@ -18,11 +18,28 @@ from margin_stream.settings.shape import EVERYWHERE
 
 TOLERANT = ("doctor",)
 """Commands that say themselves what is wrong with the settings."""
+GENERAL = ("--json", "--quiet", "--store", "--config")
+"""What every command takes, before its name or behind it; the last two with a word of their own."""
 
 
-def in_order(_app: App, words: Sequence[str]) -> list[str]:
-    """Return a command line as its parser wants it: the file that ``-`` stands for."""
-    return [re.sub(r"^(--[a-z-]+=)?-$", rf"\1{STDIN}", word) for word in words]
+def in_order(app: App, words: Sequence[str]) -> list[str]:
+    """Return a command line as its parser wants it: what every command takes, once, behind the command's name; the file that ``-`` stands for.
+
+    Where a command's name is missing or wrong, that is what is to be said, so nothing stands in its way.
+    """
+    words = [re.sub(r"^(--[a-z-]+=)?-$", rf"\1{STDIN}", word) for word in words]
+    # Behind two hyphens there are no options; a shell that asks what could follow is answered by what stands there.
+    end = next((place for place, word in enumerate(words) if word in ("--", "__complete")), len(words))
+    general, rest = list[str](), list[str]()
+    for word in words[:end]:
+        if general and general[-1] in GENERAL[2:] and word[:1] != "-":
+            general[-1] += f"={word}"
+        elif word.partition("=")[0] in GENERAL:
+            general.append(word)
+        else:
+            rest.append(word)
+    path, apps, _ = app.parse_commands(rest)
+    return [*path, *(dict.fromkeys(general) if apps[-1].default_command else ()), *rest[len(path) :], *words[end:]]
 
 
 def options_of(command: str) -> dict[str, Setting]:

@@ -101,6 +101,7 @@ def test_what_is_wrong_in_a_pipe_is_named_by_its_line() -> None:
         ("demo", "--market", "-", "--brackets", "-"),
         ("ingest", "-", "-"),
         ("ingest", "-", "--config", "-"),
+        ("--config", "-", "ingest"),
         ("margin", "--config", "-"),
     ],
     ids=" ".join,
