@@ -34,6 +34,14 @@ app = App(
     help="An event-sourced margin-call engine: exact replay, nothing lost, ticks that cost nothing for safe accounts.",
     version=_version,
     help_format="plaintext",
+    help_epilogue="""\
+Before a command's name or behind it:
+  --json         Print NDJSON: one object a line, stable keys; errors too.
+  --quiet        Say nothing on stderr but errors.
+  --store STORE  The store, where the command works on one.
+  --config FILE  A file of settings, instead of ./margin-stream.toml.
+
+Where a command reads a file, - is standard input.""",
     config=(fill,),
 )
 
@@ -41,12 +49,12 @@ app = App(
 def _add(group: App, name: str, function: Callable[..., int]) -> None:
     """Add a command; of its docstring the examples come first in its help, the rest below its usage."""
     text, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\n\nTry:\n")
-    group.command(function, name=name, help=text, help_prologue=f"Examples:\n{examples}")
+    group.command(function, name=name, help=text, help_prologue=f"Examples:\n{examples}", help_epilogue="")
 
 
 def _group(name: str, text: str, **commands: Callable[..., int]) -> None:
     """Add a command that has commands of its own; its help begins with one example of each."""
-    group = App(name=name, help=text)
+    group = App(name=name, help=text, help_epilogue="")
     app.command(group)
     firsts = []
     for inner, function in commands.items():
