@@ -38,6 +38,7 @@ def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return Path("s")
 
 
+@pytest.mark.slow(reason="kills a process and opens what it left")
 def test_a_store_whose_writer_was_killed_is_sound_by_its_relative_path(killed: Path) -> None:
     assert not list(killed.glob(f"tables/*/{SEAL}"))
     assert verify(killed).problems == []
@@ -51,12 +52,14 @@ def test_recovery_by_a_relative_path_begins_at_the_checkpoint(killed: Path) -> N
         assert store.recovery.folded == 0
 
 
+@pytest.mark.slow(reason="kills a process and opens what it left")
 def test_an_unsealed_table_is_read_by_its_relative_path(killed: Path) -> None:
     table = Table(Path("s/tables/intake"), read_only=True)
     assert dict(table.rows())
     table.close()
 
 
+@pytest.mark.slow(reason="kills a process and opens what it left")
 def test_a_store_goes_on_where_its_process_changes_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

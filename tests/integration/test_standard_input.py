@@ -55,10 +55,8 @@ READERS = {
 }
 
 
-SLOW = pytest.mark.slow(reason="a simulated day takes seconds; `import` reads brackets in the same way")
-
-
-@pytest.mark.parametrize("reader", [pytest.param(name, marks=SLOW if name.startswith("simulate") else ()) for name in READERS])
+@pytest.mark.slow(reason="starts the command twice; some of them simulate a day")
+@pytest.mark.parametrize("reader", READERS)
 def test_a_pipe_gives_what_the_file_gives(reader: str, files: Path) -> None:
     words, name = READERS[reader]
     named = run(*(word.format(name) for word in words))

@@ -59,6 +59,7 @@ def test_the_real_command_takes_them_before_its_name(store: str) -> None:
     assert rows(run("--json", "--store", store, "digest")) == rows(run("digest", "--store", store, "--json"))
 
 
+@pytest.mark.slow(reason="starts the command for each case")
 def test_quiet_before_the_name_is_quiet(store: str) -> None:
     Host(Path("t")).close()
     assert run("quarantine", "list", "--store", "t").stderr == b"nothing was refused\n"
@@ -73,6 +74,7 @@ def test_a_store_that_is_given_twice_is_given_once(words: tuple[str, ...], store
     assert (code, errors[0]["where"], out) == (2, {"option": "--store"}, b"")
 
 
+@pytest.mark.slow_after(1, reason="starts the command for each case")
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -100,6 +102,7 @@ def test_what_comes_behind_two_hyphens_is_no_option() -> None:
     assert in_order(app, ["--quiet", "ingest", "--", "--json", "-"]) == ["ingest", "--quiet", "--", "--json", "/dev/stdin"]
 
 
+@pytest.mark.slow_after(1, reason="starts the command for each case")
 @pytest.mark.parametrize("words", [(), ("--json",), ("--store", "s"), ("--json", "--help")], ids=" ".join)
 def test_the_help_of_the_top_lists_them(words: tuple[str, ...]) -> None:
     text = run(*words).stdout.decode()

@@ -161,6 +161,7 @@ def test_the_tree_has_no_fault() -> None:
         assert all(any(within(path, (but,)) for path in FILES) for but in rule.but), rule.name
 
 
+@pytest.mark.slow(reason="reads the whole tree, as `make lint` does too")
 @pytest.mark.parametrize("name", WALKED)
 def test_a_set_that_is_walked_is_caught_in_every_fold_and_nowhere_else(name: str) -> None:
     source = HEAD + WALKED[name]
