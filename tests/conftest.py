@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from margin_stream.native import SWITCH, form
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the compiled core cannot show; ``make test`` runs those tests apart, on the plain one."""
+    """Leave out what the compiled core cannot show; ``make test`` runs those tests apart, on the plain one.
+
+    Of a test that is slow after its first few cases, the others are slow.
+    """
+    cases: Counter[str] = Counter()
+    for item in items:
+        after = item.get_closest_marker("slow_after")
+        name = item.nodeid.partition("[")[0]
+        cases[name] += 1
+        if after is not None and cases[name] > after.args[0]:
+            item.add_marker(pytest.mark.slow(**after.kwargs))
     if not form().compiled:
         return
     plain = [item for item in items if item.get_closest_marker("plain_core")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -11,10 +12,13 @@ from cyclopts import Parameter
 from margin_stream.cli.errors import DONE, FAILED
 from margin_stream.cli.output import Common
 from margin_stream.cli.usage import InputFileMissing
+from margin_stream.files import STDIN, opened
 
 
 def margin(
-    file: Annotated[str, Parameter(name="FILE", help="Scenarios, one a line; - is standard input.")] = "-",
+    file: Annotated[
+        Path, Parameter(name="FILE", show_default=False, help="Scenarios, one a line; - (the default) is standard input.")
+    ] = STDIN,
     /,
     *,
     common: Common = Common(),  # noqa: B008 (frozen)
@@ -33,16 +37,13 @@ def margin(
 
     failed = False
     try:
-        stream = sys.stdin.buffer if file == "-" else open(file, "rb")  # noqa: SIM115 (closed below)
+        named = opened(file)
     except OSError as error:
         raise InputFileMissing(f"{file}: {error.strerror}", file=file) from None
-    try:
+    with named as stream:
         for line in read_lines(stream):
             answer = margin_line(line)
             failed = failed or "error" in answer
             sys.stdout.buffer.write(orjson.dumps(answer) + b"\n")
             sys.stdout.buffer.flush()
-    finally:
-        if stream is not sys.stdin.buffer:
-            stream.close()
     return FAILED if failed else DONE

@@ -53,7 +53,7 @@ def __getattr__(name: str) -> App:
         raise AttributeError(name)
     inner = [_command(words) for words in COMMANDS if words.partition(" ")[0] == name]
     firsts = "\n".join(str(command.help_prologue).splitlines()[1] for command in inner)
-    group = App(name=name, help=GROUPS[name], help_prologue=f"Examples:\n{firsts}")
+    group = App(name=name, help=GROUPS[name], help_prologue=f"Examples:\n{firsts}", help_epilogue="")
     for command in inner:
         group.command(command)
     return group
@@ -64,6 +64,6 @@ def _command(name: str) -> App:
     module, _, function = COMMANDS[name].partition(":")
     found = getattr(import_module(f"margin_stream.cli.{module}"), function)
     text, _, examples = inspect.cleandoc(found.__doc__ or "").partition("\n\nTry:\n")
-    command = App(name=name.rpartition(" ")[2], help=text, help_prologue=f"Examples:\n{examples}")
+    command = App(name=name.rpartition(" ")[2], help=text, help_prologue=f"Examples:\n{examples}", help_epilogue="")
     command.default(found)
     return command

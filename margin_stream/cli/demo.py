@@ -43,6 +43,7 @@ class Steps:
             print(f"\r{text} ...", end="", file=sys.stderr, flush=True)
 
     def done(self, name: str, text: str, **facts: object) -> None:
+        """Say what was done, and keep the facts of it by name."""
         now = time.monotonic()
         self._number += 1
         if self._on:

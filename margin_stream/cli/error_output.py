@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnknownOptionError
 
 from margin_stream.cli.errors import BY_CODE
 from margin_stream.cli.memory import memory_is_short
@@ -97,7 +97,11 @@ def _said(error: BaseException) -> tuple[str, str, Where]:
         return code, f"{file.get('file', 'input or output')}: {error.strerror or error}", file
     if isinstance(error, CycloptsError):
         error.verbose = False
-        named = getattr(getattr(error, "token", None), "keyword", None) or getattr(error.argument, "name", None)
+        token = getattr(error, "token", None)
+        # An unknown option in the place of a file is a word, and has no keyword.
+        named = (token and (token.keyword or (isinstance(error, UnknownOptionError) and token.value))) or getattr(
+            error.argument, "name", None
+        )
         return code, str(error).strip(), {"option": named} if named else {}
     return code, f"{type(error).__name__}: {text}" if code == "internal_error" else text, {}
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -20,6 +20,7 @@ from margin_stream.cli.reading import ENGINE_HELP, place_of
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageError
 from margin_stream.cli.words import profile_names, scenario_names
 from margin_stream.engine import DEFAULT, EngineName
+from margin_stream.files import STDIN, opened
 from margin_stream.simulation import DEFAULT_PROFILES
 from schemas.records import LINE
 from schemas.refusals import ADVICE, Refusal, RefusedInput
@@ -140,6 +141,7 @@ def import_market(
 
     Try:
       margin-stream import bars usdt.csv.gz btc.csv.gz --accounts 1000 > day.ndjson
+      zcat usdt.csv.gz | margin-stream import bars - > day.ndjson
       margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
       margin-stream import bars usdt.csv.gz --accounts 1000 --profile prime --profile binance-usdm --brackets tiers.json.gz
       margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
@@ -153,6 +155,8 @@ def import_market(
         raise OptionsConflict("import: name at least one file")
     if form == "segments":
         return _import_segments(common, paths, into)
+    if form == "binance-klines" and STDIN in paths:
+        raise OptionsConflict("import binance-klines -: its files are named after their symbol, and standard input has no name", file=STDIN)
     if into is not None:
         raise OptionsConflict(
             "--into goes with the format segments; pipe other formats into `margin-stream ingest`",
@@ -293,29 +297,23 @@ def _thousandths(option: str, text: str) -> int:
 class _Inputs:
     """The lines of the named files, one after the other; knows where it is."""
 
-    def __init__(self, files: tuple[str, ...]) -> None:
-        self._files = files or ("-",)
+    def __init__(self, files: tuple[Path, ...]) -> None:
+        self._files = files
         self.file = ""
         self.line = 0
         self.bytes = 0
-        self.total = sum(Path(name).stat().st_size for name in self._files if name != "-" and Path(name).is_file())
+        self.total = sum(path.stat().st_size for path in files if path != STDIN)
 
     def __iter__(self) -> Iterator[bytes]:
-        for name in self._files:
-            self.file, self.line = ("stdin", 0) if name == "-" else (name, 0)
-            if name == "-":
-                yield from self._read(sys.stdin.buffer)
-            else:
-                with open(name, "rb") as stream:
-                    yield from self._read(stream)
-
-    def _read(self, stream: BinaryIO) -> Iterator[bytes]:
         from schemas.ndjson import read_lines
 
-        for line in read_lines(stream):
-            self.line += 1
-            self.bytes += len(line) + 1
-            yield line
+        for path in self._files:
+            self.file, self.line = "stdin" if path == STDIN else str(path), 0
+            with opened(path) as stream:
+                for line in read_lines(stream):
+                    self.line += 1
+                    self.bytes += len(line) + 1
+                    yield line
 
 
 class Stopper:
@@ -361,7 +359,9 @@ def summary(counts: Any, effects: int, digests: Digests) -> dict[str, Any]:
 
 
 def ingest(
-    files: Annotated[tuple[Path, ...], Parameter(name="FILE", allow_leading_hyphen=True)] = (),
+    files: Annotated[
+        tuple[Path, ...], Parameter(name="FILE", show_default=False, help="Inputs, one a line; - (the default) is standard input.")
+    ] = (STDIN,),
     /,
     *,
     partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
@@ -388,13 +388,12 @@ def ingest(
     from margin_stream.host.embedded import Host
     from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
 
-    names = tuple(map(str, files))
-    for name in names:
-        if name != "-" and not Path(name).is_file():
-            raise InputFileMissing(f"{name}: no such file", file=name)
+    for path in files:
+        if path != STDIN and not path.is_file():
+            raise InputFileMissing(f"{path}: no such file", file=path)
     if partitions is not None and not 1 <= partitions <= PARTITIONS_LIMIT:
         raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
-    inputs = _Inputs(names)
+    inputs = _Inputs(files)
     shown = 0
 
     def refused(reason: Refusal, detail: str) -> bool:
@@ -417,7 +416,7 @@ def ingest(
         stopper = stack.enter_context(Stopper())
         host = stack.enter_context(Host(common.path, partitions=partitions, engine=engine))
         tell_recovery(common, host)
-        beside = Beside(common.path, engine) if verify else None
+        beside = Beside(host.layout.root, engine) if verify else None
         if beside is not None:
             stack.callback(beside.abandon)
         progress = Progress(common, "inputs")

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, UnknownOptionError
+from cyclopts import App
 from cyclopts.argument import ArgumentCollection, Token
 from cyclopts.utils import UNSET
+
+from margin_stream.cli.usage import OptionsConflict
+from margin_stream.files import STDIN
 
 if TYPE_CHECKING:
     from margin_stream.settings import Setting
 
 TOLERANT = ("doctor",)
 """Commands that say themselves what is wrong with the settings."""
+GENERAL = ("--json", "--quiet", "--store", "--config")
+"""What every command takes, before its name or behind it; the last two with a word of their own."""
+
+
+def in_order(app: App, words: Sequence[str]) -> list[str]:
+    """Return a command line as its parser wants it: what every command takes, once, behind the command's name; the file that ``-`` stands for.
+
+    Where a command's name is missing or wrong, that is what is to be said, so nothing stands in its way.
+    """
+    words = [re.sub(r"^(--[a-z-]+=)?-$", rf"\1{STDIN}", word) for word in words]
+    # Behind two hyphens there are no options; a shell that asks what could follow is answered by what stands there.
+    end = next((place for place, word in enumerate(words) if word in ("--", "__complete")), len(words))
+    general, rest = list[str](), list[str]()
+    for word in words[:end]:
+        if general and general[-1] in GENERAL[2:] and word[:1] != "-":
+            general[-1] += f"={word}"
+        elif word.partition("=")[0] in GENERAL:
+            general.append(word)
+        else:
+            rest.append(word)
+    path, apps, _ = app.parse_commands(rest)
+    return [*path, *(dict.fromkeys(general) if apps[-1].default_command else ()), *rest[len(path) :], *words[end:]]
 
 
 def options_of(command: str) -> dict[str, Setting]:
@@ -28,11 +55,14 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
 
     Raises:
         SettingsError: a file or a variable holds what cannot be.
-        UnknownOptionError: what was taken for a file is a misspelt option.
+        OptionsConflict: two files are to be standard input.
     """
     from margin_stream.settings import SettingsError, load, use
 
-    _refuse_misspelt(arguments)
+    # A default counts as well: `margin` and `ingest` read standard input where they name no file.
+    words = [word for row in arguments for word in ([token.value for token in row.tokens] or [str(row.field_info.default)])]
+    if sum(str(STDIN) in word for word in words) > 1:
+        raise OptionsConflict("standard input can be read once: name a file for all but one", file=STDIN)
     wanted = options_of(" ".join(commands))
     places = {name: argument for argument in arguments for name in argument.names if name in wanted or name == "--config"}
     flags: dict[str, tuple[str, str]] = {}
@@ -55,14 +85,6 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
         origin = effective.origins[key]
         if origin.kind != "default":
             argument.append(Token(keyword=origin.name, value=_word(effective.values[key]), source=origin.kind))
-
-
-def _refuse_misspelt(arguments: ArgumentCollection) -> None:
-    """An argument that may be ``-`` takes every word that begins with a hyphen."""
-    for argument in arguments:
-        for token in argument.tokens:
-            if token.keyword is None and token.source == "cli" and token.value.startswith("--") and not Path(token.value).exists():
-                raise UnknownOptionError(token=token.evolve(keyword=token.value.partition("=")[0]), argument_collection=arguments)
 
 
 def _text(token: Token) -> str:

@@ -12,7 +12,7 @@ from cyclopts import App
 from margin_stream.cli.commands import NAMES
 from margin_stream.cli.error_output import report_exception
 from margin_stream.cli.errors import DONE, INTERRUPTED
-from margin_stream.cli.filling import fill
+from margin_stream.cli.filling import fill, in_order
 from margin_stream.cli.version import version_line
 
 app = App(
@@ -24,6 +24,14 @@ Examples:
   margin-stream ingest day.ndjson
   margin-stream calls --open
   margin-stream doctor""",
+    help_epilogue="""\
+Before a command's name or behind it:
+  --json         Print NDJSON: one object a line, stable keys; errors too.
+  --quiet        Say nothing on stderr but errors.
+  --store STORE  The store, where the command works on one.
+  --config FILE  A file of settings, instead of ./margin-stream.toml.
+
+Where a command reads a file, - is standard input.""",
     version=version_line,
     help_format="plaintext",
     config=(fill,),
@@ -42,7 +50,7 @@ def run(words: Sequence[str] | None = None) -> int:
         if not set(NAMES) & set(given):
             # The commands are listed: with what each says of itself.
             app.resolved_commands()
-        result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        result = app(in_order(app, given), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE
     except BrokenPipeError:
         # The reader of our output has gone (as `| head` does): nothing is wrong.

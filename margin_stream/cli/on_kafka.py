@@ -146,9 +146,8 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     show(common, view)
     if rows:
         print()
-        columns = ["topic", "partition", "worker", "ready", "offset", "lag", "position", "checkpoint_age_s", "restore_s", "restores"]
-        columns += ["skipped", "trimmed", "holes", "failed"]
-        show_rows(common, rows, columns, empty="")
+        columns = ("topic", "partition", "worker", "ready", "offset", "lag", "position", "checkpoint_age_s", "restore_s", "restores")
+        show_rows(common, rows, (*columns, "skipped", "trimmed", "holes", "failed"), empty="")
     else:
         say(common, "no worker runs: `margin-stream worker` starts one")
     return DONE
@@ -188,7 +187,7 @@ def worker(
         port = int(port_text) or _free_port(host)
         url = advertise or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         label = name or "w-" + hashlib.sha256(f"{socket.gethostname()}:{data.resolve()}".encode()).hexdigest()[:12]
-        command = [sys.executable, "-m", "agents", "--store", address.url, "--data", str(data), "--worker", label]
+        command = [sys.executable, "-m", "agents", "--store", address.url, "--data", str(data.absolute()), "--worker", label]
         command += ["--host", host, "--port", str(port), "--url", url]
         command += ["--checkpoint-s", str(checkpoint_s), "--session-s", str(session_s), *(["--verbose"] if verbose else [])]
         say(common, f"worker {label}: {url}")

@@ -39,7 +39,7 @@ def errors_page() -> str:
         "An error goes to stderr: the message with its code, then what to do next. With `--json` it is one line there:",
         "",
         "```json",
-        '{"code":"store_missing","message":"./none: no store here (no manifest.json)","where":{"store":"./none"},"next":"`margin-stream ingest FILE --store ./none` makes one; --store names another."}',
+        '{"code":"store_missing","message":"/srv/none: no store here (no manifest.json)","where":{"store":"/srv/none"},"next":"`margin-stream ingest FILE --store /srv/none` makes one; --store names another."}',
         "```",
         "",
         'What is no error (what recovery took, for example) is a line `{"note":"..."}` there; `--quiet` leaves it out.',

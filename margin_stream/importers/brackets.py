@@ -18,6 +18,7 @@ import msgspec
 from margin_stream.core.model import ParameterError
 from margin_stream.core.models.brackets import bracket_of, faults_of
 from margin_stream.core.models.parameters import BracketParameters
+from margin_stream.files import content
 from margin_stream.importers.market import ImportFault
 
 _NAMES = {
@@ -48,7 +49,7 @@ def read_brackets(path: Path) -> BracketFile:
         ImportFault: it cannot be read, or is none.
     """
     try:
-        data = path.read_bytes()
+        data = content(path)
         text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
         loaded = json.loads(text, parse_float=str, parse_int=str)
     except (OSError, EOFError, ValueError) as error:

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from margin_stream.files import content
 from margin_stream.importers.market import MINUTE_NS, Bar, ImportFault, MarketFile, RowLeftOut, ZoneUnknown
 from schemas.decimals import DecimalError, parse_decimal
 from schemas.times import LATEST_NS
@@ -39,11 +40,13 @@ def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: st
         ZoneUnknown: the zone is none.
     """
     digest = sha256(f"{form}|{zone}|{label}".encode())
+    whole: dict[Path, bytes] = {}
     for path in sorted(paths, key=lambda path: path.name):
         try:
-            digest.update(sha256(path.read_bytes()).digest())
+            whole[path] = content(path)
         except OSError as error:
             raise ImportFault(f"{path}: cannot be read: {error.strerror}", file=path) from None
+        digest.update(sha256(whole[path]).digest())
     try:
         clock = ZoneInfo(zone) if zone else None
     except (ZoneInfoNotFoundError, ValueError):
@@ -51,7 +54,7 @@ def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: st
     bars: list[Bar] = []
     seen: dict[tuple[int, str], Bar] = {}
     for path in paths:
-        rows = _bars(path, clock, label, complain) if form == "bars" else _klines(path, complain)
+        rows = _bars(path, whole[path], clock, label, complain) if form == "bars" else _klines(path, whole[path], complain)
         for where, bar in rows:
             known = seen.get((bar.opened_ns, bar.symbol))
             if known is not None:
@@ -67,10 +70,11 @@ def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: st
     return market
 
 
-def _text(path: Path) -> Iterator[tuple[str, str]]:
+def _text(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
     """Yield (name, line) of a plain, gz or zip file."""
+    file = io.BytesIO(data)
     if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > UNPACKED_LIMIT:
                 raise ImportFault(f"{path}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB", file=path)
             for entry in archive.infolist():
@@ -78,16 +82,15 @@ def _text(path: Path) -> Iterator[tuple[str, str]]:
                     for line in io.TextIOWrapper(packed, "utf-8-sig", newline=""):
                         yield f"{path}!{entry.filename}", line
     else:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-            for line in file:
-                yield str(path), line
+        unpacked = gzip.GzipFile(fileobj=file) if data[:2] == b"\x1f\x8b" else file
+        for line in io.TextIOWrapper(unpacked, "utf-8-sig", newline=""):
+            yield str(path), line
 
 
-def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
+def _lines(path: Path, data: bytes) -> Iterator[tuple[str, int, str]]:
     try:
         name, number = "", 0
-        for here, line in _text(path):
+        for here, line in _text(path, data):
             number = number + 1 if here == name else 1
             name = here
             yield name, number, line
@@ -95,9 +98,9 @@ def _lines(path: Path) -> Iterator[tuple[str, int, str]]:
         raise ImportFault(f"{path}: cannot be read: {error}", file=path) from None
 
 
-def _bars(path: Path, clock: ZoneInfo | None, label: str | None, complain: Complain) -> Iterator[tuple[tuple[str, int], Bar]]:
+def _bars(path: Path, data: bytes, clock: ZoneInfo | None, label: str | None, complain: Complain) -> Iterator[tuple[tuple[str, int], Bar]]:
     columns: dict[str, int] = {}
-    for name, number, line in _lines(path):
+    for name, number, line in _lines(path, data):
         row = next(csv.reader([line]), [])
         if number == 1:
             columns = {title.strip().lower(): place for place, title in enumerate(row)}
@@ -129,9 +132,9 @@ def _bars(path: Path, clock: ZoneInfo | None, label: str | None, complain: Compl
         yield (name, number), bar
 
 
-def _klines(path: Path, complain: Complain) -> Iterator[tuple[tuple[str, int], Bar]]:
+def _klines(path: Path, data: bytes, complain: Complain) -> Iterator[tuple[tuple[str, int], Bar]]:
     """Binance dumps: ``SYMBOL-1m-DATE.csv`` or ``.zip``, columns open time (ms, or us since 2025), open, high, low, close, ..."""
-    for name, number, line in _lines(path):
+    for name, number, line in _lines(path, data):
         row = next(csv.reader([line]), [])
         if not row or (number == 1 and not row[0].isdigit()):
             continue

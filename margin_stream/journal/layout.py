@@ -88,10 +88,10 @@ class RecordedDigest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Layout:
-    """The places in a store's folder."""
+    """The places in a store's folder, in full: they stay where the working folder changes, and name the same in a child process."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root = root.absolute()
         self.manifest = root / "manifest.json"
         self.lock = root / "lock"
         self.making = root / "making"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from margin_stream.files import STDIN
 from margin_stream.settings.files import PROJECT_FILE, USER_FILE, InvalidSetting, SettingsFileMissing, checked, did_you_mean, read_file
 from margin_stream.settings.shape import PREFIX, SETTINGS, Settings, settings_of
 
@@ -120,6 +121,10 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]
 def child_environment(**more: str) -> dict[str, str]:
     """Return the environment for a process of our own: it reads the same file of settings."""
     effective = current()
+    if effective.config == STDIN:
+        raise InvalidSetting(
+            "--config -: another process reads the settings too, and standard input can be read once; name a file", option="--config"
+        )
     named = {} if effective.config is None else {CONFIG: str(effective.config.absolute())}
     return {**os.environ, **named, **more}
 
@@ -127,7 +132,7 @@ def child_environment(**more: str) -> dict[str, str]:
 def _is_there(path: Path) -> bool:
     """Whether a file is there. A service may run with a home that it must not look into: then there is none."""
     try:
-        return path.is_file()
+        return path == STDIN or path.is_file()
     except OSError:
         return False
 

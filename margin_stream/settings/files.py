@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from margin_stream.errors import Error
+from margin_stream.files import content
 from margin_stream.settings.shape import SETTINGS, TABLES, Setting
 
 PROJECT_FILE = "margin-stream.toml"
@@ -53,8 +54,8 @@ def read_file(path: Path) -> dict[str, Found]:
         SettingsFileMissing, SettingsFileDamaged, UnknownSetting, InvalidSetting.
     """
     try:
-        text = path.read_bytes().decode()
-        content = tomllib.loads(text)
+        text = content(path).decode()
+        tables = tomllib.loads(text)
     except OSError as error:
         raise SettingsFileMissing(f"{path}: the settings cannot be read: {error.strerror or error}", file=path) from None
     except UnicodeDecodeError as error:
@@ -65,7 +66,7 @@ def read_file(path: Path) -> dict[str, Found]:
         raise SettingsFileDamaged(f"{path}: not TOML: {error}", file=path, line=line and int(line.group(1))) from None
     lines = _lines(text)
     found = {}
-    for key, value in _flat(content):
+    for key, value in _flat(tables):
         place = f"{path}:{lines[key]}" if key in lines else str(path)
         where = {"file": path, "setting": key, "line": lines.get(key)}
         setting = SETTINGS.get(key)

@@ -17,7 +17,18 @@ from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMode, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    RdictIter,
+    WriteBatch,
+    WriteOptions,
+)
 
 from margin_stream.errors import Error
 from margin_stream.journal.layout import MemoryShort
@@ -168,9 +179,12 @@ class Table:
             MemoryShort: the process may not have the memory for it.
         """
         _ask_for_room(path)
-        self.path = path
+        # In full: the process that examines it works in another folder, and this one may change its own.
+        self.path = path = path.absolute()
         self._read_only = read_only
         self._broken = False
+        self._iterators: dict[object, RdictIter] = {}
+        """Held here alone: one that a frame held, as an exception's traceback keeps frames, would hold the database open, and its lock."""
         try:
             if read_only and path.exists():
                 self._view = _view(path)
@@ -190,7 +204,9 @@ class Table:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _drop_options_files(path)
                 self._db = Rdict(str(path), options=_options())
-                _drop_options_files(path)
+                with contextlib.suppress(OSError):
+                    # They are dropped before the next opening too; a failure here would leave the database open and nobody to close it.
+                    _drop_options_files(path)
         except Exception as error:
             raise TableError(f"{path}: {error}", file=path) from error
         self._write_options = WriteOptions()
@@ -208,17 +224,22 @@ class Table:
         """Yield every row in order of key.
 
         Raises:
-            TableError: a block is damaged (a plain iterator would just end).
+            TableError: a block is damaged (a plain iterator would just end), or the database was closed meanwhile.
         """
-        iterator = self._db.iter()
-        iterator.seek_to_first()
-        while iterator.valid():
-            yield iterator.key(), iterator.value()
-            iterator.next()
+        reading, iterators = object(), self._iterators
         try:
-            iterator.status()
+            iterators[reading] = self._db.iter()
+            iterators[reading].seek_to_first()
+            while iterators[reading].valid():
+                yield iterators[reading].key(), iterators[reading].value()
+                iterators[reading].next()
+            iterators[reading].status()
+        except KeyError:
+            raise TableError(f"{self.path}: the database was closed while it was read", file=self.path) from None
         except Exception as error:
             raise TableError(f"{self.path}: {error}", file=self.path) from error
+        finally:
+            iterators.pop(reading, None)
 
     def write(self, rows: Iterable[tuple[bytes, bytes | None]], *, durable: bool = True) -> None:
         """Write rows together: all of them become visible or none. A value of None removes the row.
@@ -247,6 +268,7 @@ class Table:
         Raises:
             TableError: it could not be closed.
         """
+        self._iterators.clear()
         try:
             self._db.close()
             if self._read_only:

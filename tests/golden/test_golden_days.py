@@ -101,6 +101,7 @@ def test_the_digests_are_those_recorded_for_every_rules_version(engine: int) -> 
     assert json.loads((FOLDER / f"digests.v{engine}.json").read_text()) == digests(engine)
 
 
+@pytest.mark.slow(reason="every mutant of the core folds golden days")
 @pytest.mark.parametrize(("hash_seed", "zone"), [("0", "UTC"), ("77", "America/New_York"), ("4242", "Asia/Kathmandu")])
 def test_hash_seed_and_time_zone_change_no_digest(hash_seed: str, zone: str) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": zone, "LC_ALL": "C"}

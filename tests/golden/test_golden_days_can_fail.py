@@ -155,6 +155,7 @@ def found_out() -> set[str]:
     return {name for name in NAMES if notices(load(name))}
 
 
+@pytest.mark.slow_after(6, reason="every mutant of the core folds golden days")
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_mutant_is_found_out(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     edits, days = MUTANTS[mutant]

@@ -60,6 +60,7 @@ def test_verify_and_replay_beside_a_writer_find_nothing_wrong(tmp_path: Path) ->
     assert verify(tmp_path / "s").ok
 
 
+@pytest.mark.slow(reason="verifies a store between any two steps of a writer")
 def test_a_writer_that_checkpoints_between_any_two_steps_of_verify_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = random_day(5, accounts=10, steps=900)
     with Host(tmp_path / "s", partitions=2, group_items=5) as host:

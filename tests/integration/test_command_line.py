@@ -51,6 +51,7 @@ def test_ingest_prints_the_summary_and_a_rerun_changes_nothing(tmp_path: Path) -
     assert again["state_digest"] == first["state_digest"]
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_every_reading_command_answers(store: str) -> None:
     calls = rows(run("calls", "--store", store, "--json"))
     account = calls[0]["account"] if calls else "A0"
@@ -79,6 +80,7 @@ def test_every_reading_command_answers(store: str) -> None:
         assert history[0]["type"] == "margin_call_issued"
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_state_at_a_time_is_the_prefix_before_the_first_later_clock(store: str) -> None:
     events = rows(run("events", "--store", store))
     clocks = [row for row in events if row["type"] == "clock_ticked"]
@@ -87,6 +89,7 @@ def test_state_at_a_time_is_the_prefix_before_the_first_later_clock(store: str) 
     assert at["position"] == later["position"] - 1
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_exit_codes(tmp_path: Path, store: str) -> None:
     assert run("--version").stdout.startswith(b"margin-stream 0.1.0")
     wrong = run("ingset")
@@ -118,6 +121,7 @@ def test_exit_codes(tmp_path: Path, store: str) -> None:
         assert b"offset" in damaged.stderr
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_a_recomputed_effect_that_differs_exits_3(tmp_path: Path) -> None:
     """A journal and effects that are each whole, and do not belong together."""
     from margin_stream.journal.records import NO_CHAIN, record_bytes, segment_header, segments
@@ -145,6 +149,7 @@ def test_a_recomputed_effect_that_differs_exits_3(tmp_path: Path) -> None:
     assert "position" in rows(done)[0]["first_difference"]
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_a_signal_stops_cleanly_and_the_rest_follows(tmp_path: Path) -> None:
     lines = random_day(21, accounts=30, steps=30_000)
     day = tmp_path / "day.ndjson"
@@ -295,6 +300,7 @@ def test_before_the_first_clock_only_directory_items_are_accepted() -> None:
     assert system.intake.last_refusal[0] is Refusal.CLOCK_REQUIRED
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_quarantine_keeps_raw_bytes_reason_and_detail(tmp_path: Path) -> None:
     bad = b'{"type":"price_ticked","price":1.5,\xff'
     wrong_scale = SEMANTIC[Refusal.WRONG_SCALE]
@@ -308,6 +314,7 @@ def test_quarantine_keeps_raw_bytes_reason_and_detail(tmp_path: Path) -> None:
     assert "2 decimal places" in shown["detail"]
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_a_correction_is_a_new_event_that_names_the_refused_one(tmp_path: Path) -> None:
     day = Day().opened()
     day.book("collateral_moved", account="late", asset="USDT", amount_delta="5")
@@ -317,6 +324,7 @@ def test_a_correction_is_a_new_event_that_names_the_refused_one(tmp_path: Path) 
     assert (rows(done)[0]["refused"], rows(done)[0]["accepted"]) == (1, len(day.lines) - 1)
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_fuzzed_lines_never_show_a_traceback_and_lose_nothing(tmp_path: Path) -> None:
     rng = Random(4)
     mangled: list[bytes] = []
@@ -348,6 +356,7 @@ def test_fuzzed_lines_never_show_a_traceback_and_lose_nothing(tmp_path: Path) ->
     assert rows(done)[0]["last"] > len(LINES) // 2
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_simulate_and_import_give_equal_bytes() -> None:
     first = run("simulate", "--scenario", "walk", "--accounts", "3", "--seed", "5")
     assert first.returncode == 0
@@ -355,6 +364,7 @@ def test_simulate_and_import_give_equal_bytes() -> None:
     assert run("simulate", "--scenario", "storm").returncode == 2
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_import_names_rows_that_it_leaves_out(tmp_path: Path) -> None:
     bars = tmp_path / "bars.csv"
     bars.write_text(
@@ -373,6 +383,7 @@ def test_import_names_rows_that_it_leaves_out(tmp_path: Path) -> None:
     assert run("import", "bars", str(tmp_path / "none.csv")).returncode == 1
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_klines_are_read_by_file_name(tmp_path: Path) -> None:
     path = tmp_path / "ETHUSDT-1m-2021-05-19.csv"
     path.write_text("1621382400000,3380.10,3390,3370,3371.5,12,1621382459999,1,1,1,1,0\n")

@@ -68,6 +68,7 @@ def copied(tmp_path: Path) -> Path:
 LOADED = "import margin_stream.core.lifecycle as m; from margin_stream.native import form; print(m.__file__, *form())"
 
 
+@pytest.mark.slow(reason="runs the compiler")
 def test_what_is_loaded_is_of_these_very_sources(tmp_path: Path) -> None:
     root = copied(tmp_path)
     assert "ImportError" in python("-c", LOADED, root=root, **{SWITCH: ""}).stderr
@@ -85,6 +86,7 @@ def test_what_is_loaded_is_of_these_very_sources(tmp_path: Path) -> None:
     assert " False " in python("-c", LOADED, root=root, **{SWITCH: ""}).stdout
 
 
+@pytest.mark.slow(reason="runs the compiler")
 def test_where_it_cannot_be_compiled_it_says_what_is_missing_and_runs_plain(tmp_path: Path) -> None:
     root = copied(tmp_path)
     shutil.rmtree(root / "margin_stream" / "native" / "built")
@@ -95,6 +97,7 @@ def test_where_it_cannot_be_compiled_it_says_what_is_missing_and_runs_plain(tmp_
     assert " False it was not compiled\n" in python("-c", LOADED, root=root, **{SWITCH: ""}).stdout
 
 
+@pytest.mark.slow(reason="runs the compiler")
 def test_a_compiler_that_fails_is_said_with_its_errors(tmp_path: Path) -> None:
     root = copied(tmp_path)
     (root / "margin_stream" / "core" / "checks.py").write_text("def check(x: int) -> str:\n    return x\n")

@@ -57,6 +57,7 @@ def asked(shell: str, line: str, folder: Path, load: str = "") -> str:
     return done.stdout
 
 
+@pytest.mark.slow(reason="starts a shell for each line")
 @pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_a_shell_completes_commands_options_and_values(shell: str, tmp_path: Path) -> None:
     (tmp_path / "my-store").mkdir()
@@ -86,6 +87,7 @@ def test_zsh_completes_a_command(load: str, tmp_path: Path) -> None:
     assert "margin-stream kafka repartition" in said
 
 
+@pytest.mark.slow(reason="starts a shell for each line")
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_script_knows_every_command_and_option(shell: str) -> None:
     code, _, out = command("completion", shell)

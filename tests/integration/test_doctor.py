@@ -91,6 +91,7 @@ def test_a_writer_is_named_and_not_disturbed(tmp_path: Path) -> None:
     assert stores.holder_of(tmp_path / "s" / "lock") is None
 
 
+@pytest.mark.slow(reason="examines a store beside a writer")
 def test_beside_a_writer_only_what_two_looks_agree_on_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lasting, passing = Problem("journal/1.seg", 7, "torn"), iter(range(9))
     problems = [lasting]
@@ -109,6 +110,7 @@ def test_beside_a_writer_only_what_two_looks_agree_on_is_damage(tmp_path: Path, 
     assert examined("--store", str(tmp_path / "s"))[1]["store.verify"]["status"] == "problem"
 
 
+@pytest.mark.slow_after(2, reason="examines a store beside a writer")
 @pytest.mark.parametrize(
     ("damage", "check", "status_wanted", "says"),
     [
@@ -138,6 +140,7 @@ def test_a_broker_that_does_not_answer_exits_5() -> None:
     assert (code, found["store.address"]["status"]) == (1, "problem")
 
 
+@pytest.mark.slow(reason="examines a store beside a writer")
 def test_settings_that_are_wrong_are_a_finding_not_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "margin-stream.toml").write_text("stoer = 'x'\n")
     code, found = examined()

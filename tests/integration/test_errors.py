@@ -431,6 +431,7 @@ def test_every_code_has_a_reproducer() -> None:
     assert len(BY_CODE) == len(ENTRIES)
 
 
+@pytest.mark.slow_after(9, reason="waits for a supervisor's time limit")
 @pytest.mark.parametrize("code", sorted(REPRODUCERS))
 def test_what_goes_wrong_has_its_code_and_exit_code_and_says_where(code: str, tmp_path: Path) -> None:
     found, exit_code, where = REPRODUCERS[code](tmp_path)
@@ -478,6 +479,7 @@ def refused_line(reason: Refusal) -> list[bytes]:
     return [START[0], LISTED, *START[1:], {**BAD, **SEMANTIC}[reason]]
 
 
+@pytest.mark.slow_after(6, reason="waits for a supervisor's time limit")
 @pytest.mark.parametrize("reason", [reason for reason in Refusal if reason is not Refusal.NOT_MSGPACK])
 def test_every_refusal_is_reached_through_ingest_and_says_which_line(reason: Refusal, tmp_path: Path) -> None:
     lines = refused_line(reason)
@@ -534,6 +536,7 @@ def test_a_misspelt_option_of_a_command_that_takes_files_is_no_file() -> None:
     assert "Did you mean --partitions" in rows[0]["message"]
 
 
+@pytest.mark.slow(reason="waits for a supervisor's time limit")
 def test_a_worker_that_does_not_stop_is_killed_and_it_is_said(tmp_path: Path) -> None:
     """The supervisor of ``worker``, around a child that ignores SIGTERM."""
     script = (

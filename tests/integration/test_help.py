@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
+from margin_stream.cli.filling import in_order
 from margin_stream.cli.main import app, run
 from margin_stream.cli.output import console
 from margin_stream.settings import load, use
@@ -41,7 +42,7 @@ def test_help_shows_examples_first_and_each_is_understood(
             given = shlex.split(part)[1:]
             assert given[: len(words)] == list(words) or "|" in example or not words or words == ("completion",), example
             if given[:2] != ["import", "segments"]:
-                app.parse_args(given, exit_on_error=False, print_error=False)
+                app.parse_args(in_order(app, given), exit_on_error=False, print_error=False)
     assert not any(line.startswith("Try:") for line in lines)
 
 

@@ -37,6 +37,7 @@ def test_lines_of_seventy_megabytes_leave_a_store_that_opens(tmp_path: Path) -> 
     assert replay(tmp_path / "s").position == position
 
 
+@pytest.mark.slow(reason="records near their largest size")
 async def test_many_callers_with_long_lines_at_once_leave_a_store_that_opens(tmp_path: Path) -> None:
     """They share a disk write, and more than one record may hold."""
     callers = PAYLOAD_LIMIT // LINE_LIMIT + 6
@@ -71,6 +72,7 @@ def test_effects_of_one_item_beyond_a_record_are_kept_in_several(tmp_path: Path,
     assert verify(tmp_path / "s").ok
 
 
+@pytest.mark.slow(reason="records near their largest size")
 def test_a_crash_between_two_records_of_the_effects_of_one_item_loses_and_doubles_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

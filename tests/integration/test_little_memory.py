@@ -34,6 +34,7 @@ def short(*_: object, **__: object) -> None:
     raise MemoryError
 
 
+@pytest.mark.slow_after(2, reason="starts processes with little memory")
 @pytest.mark.parametrize(("what", "typed"), [("add", False), ("add", True), ("add_tick", False), ("take", False), ("take", True)])
 def test_a_writer_whose_input_was_admitted_and_not_kept_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, typed: bool

@@ -58,6 +58,7 @@ def said_of_accounts(effects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in effect.items() if key != "position"} for effect in of_groups(effects)]
 
 
+@pytest.mark.slow(reason="very large inputs")
 @pytest.mark.parametrize("turn", range(TIMES))
 def test_each_is_refused_for_its_reason_and_nothing_else_is_lost(turn: int) -> None:
     system = System(3, rules_version=LATEST)
@@ -88,6 +89,7 @@ def test_every_kind_is_among_them() -> None:
     assert len(KINDS) > 15
 
 
+@pytest.mark.slow(reason="very large inputs")
 def test_a_store_keeps_all_of_them_and_is_rebuilt_from_its_journal(tmp_path: Path) -> None:
     lines = [line for line, _ in mixed(LINES, BAD)]
     expected = fold(lines)[0]
@@ -104,6 +106,7 @@ def test_a_store_keeps_all_of_them_and_is_rebuilt_from_its_journal(tmp_path: Pat
         assert rows[sha256(line).hexdigest()] in reasons
 
 
+@pytest.mark.slow(reason="very large inputs")
 def test_records_of_a_topic_with_them_keep_all_and_quarantine_messages_have_their_size() -> None:
     """As NDJSON and as msgpack, several a record; every reason is sent on, and no message is larger than a topic takes."""
     rng = Random(3)
@@ -209,6 +212,7 @@ def ingest_with_peak(path: str, store: Path, data: bytes = b"") -> tuple[dict[st
     return json.loads(done.stdout), int(peak) << 10, b"\n".join(said)
 
 
+@pytest.mark.slow(reason="very large inputs")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from /proc")
 def test_a_line_of_fifty_megabytes_is_refused_in_a_file_and_on_standard_input_in_bounded_memory(tmp_path: Path) -> None:
     """With and without a line end; the lines before and behind it are taken."""

@@ -33,6 +33,7 @@ def segment(path: Path, log: str = "journal", first: int = 1) -> Path:
     return path / log / segment_name(first)
 
 
+@pytest.mark.slow(reason="opens many damaged stores")
 @pytest.mark.parametrize("missing", [1, 100, 5000])
 def test_a_journal_that_is_shorter_than_its_checkpoint_is_refused_with_the_tables_there(tmp_path: Path, missing: int) -> None:
     whole = segment(make(tmp_path / "s")).read_bytes()
@@ -51,6 +52,7 @@ def test_a_damaged_record_in_the_last_segment_is_found_on_opening_though_a_check
         Host(tmp_path / "s")
 
 
+@pytest.mark.slow(reason="opens many damaged stores")
 def test_tables_of_another_store_are_rebuilt_not_believed(tmp_path: Path) -> None:
     make(tmp_path / "s")
     make(tmp_path / "other", random_day(6, accounts=10, steps=200))
@@ -76,6 +78,7 @@ def test_tables_that_are_ahead_of_a_journal_that_was_rolled_back_are_named_by_ve
         Host(tmp_path / "s")
 
 
+@pytest.mark.slow(reason="opens many damaged stores")
 def test_a_stale_checkpoint_is_a_start_like_any_other(tmp_path: Path) -> None:
     make(tmp_path / "s", LINES[:200])
     shutil.copytree(tmp_path / "s" / "tables", tmp_path / "old")
@@ -105,6 +108,7 @@ def test_a_whole_segment_that_is_not_part_of_the_log_is_named_and_never_deleted(
     assert verify(tmp_path / "s").ok
 
 
+@pytest.mark.slow(reason="opens many damaged stores")
 def test_files_with_other_names_are_none_of_the_logs(tmp_path: Path) -> None:
     make(tmp_path / "s")
     shutil.copy(segment(tmp_path / "s"), tmp_path / "s" / "journal" / "1.seg")
@@ -114,6 +118,7 @@ def test_files_with_other_names_are_none_of_the_logs(tmp_path: Path) -> None:
         assert host.system.digests() == REFERENCE
 
 
+@pytest.mark.slow_after(1, reason="opens many damaged stores")
 @pytest.mark.parametrize("content", [b"", b"\0" * 68, b"MSLOG001" + b"\0" * 20])
 def test_a_segment_that_was_being_made_is_removed_and_reported(tmp_path: Path, content: bytes) -> None:
     make(tmp_path / "s")
@@ -147,6 +152,7 @@ def test_a_segment_with_records_but_a_broken_header_is_damage_not_a_segment_in_t
     assert damage.value.path == making
 
 
+@pytest.mark.slow(reason="opens many damaged stores")
 def test_a_torn_tail_beside_a_damaged_slot_is_not_cut(tmp_path: Path) -> None:
     """The slot that is left may be the older one, so the torn record may have been acknowledged; no crash leaves both."""
     make(tmp_path / "s")
@@ -237,6 +243,7 @@ class FullDisk(Disk):
         super().write(descriptor, data, offset)
 
 
+@pytest.mark.slow(reason="opens many damaged stores")
 def test_an_open_that_fails_lets_go_of_everything(tmp_path: Path) -> None:
     """Descriptors, databases and the lock: the same process can try again, and opens what it has."""
     make(tmp_path / "s", LINES[:100])

@@ -94,6 +94,7 @@ def test_a_sound_store_has_nothing_to_repair(store: Path, capsys: pytest.Capture
     assert content(store) == before
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 @pytest.mark.parametrize("log", ["journal", "digests", "effects/p0001"])
 def test_a_torn_tail_is_shown_then_cut_and_kept(store: Path, log: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     append_torn(store, log)
@@ -115,6 +116,7 @@ def test_a_torn_tail_is_shown_then_cut_and_kept(store: Path, log: str, capsysbin
     assert_whole(store)
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 def test_damaged_tables_are_moved_aside_and_folded_again(store: Path) -> None:
     break_table(store)
     before = content(store)
@@ -128,12 +130,14 @@ def test_damaged_tables_are_moved_aside_and_folded_again(store: Path) -> None:
     assert plan(store).findings == []
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 def test_tables_that_are_gone_are_folded_again(store: Path) -> None:
     shutil.rmtree(store / "tables")
     assert mend(store).ok
     assert_whole(store)
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 def test_tables_are_left_alone_while_the_journal_is_in_doubt(store: Path) -> None:
     break_table(store)
     data = bytearray(last_segment(store).read_bytes())
@@ -142,6 +146,7 @@ def test_tables_are_left_alone_while_the_journal_is_in_doubt(store: Path) -> Non
     assert_refused(store, "restore the store from a backup")
 
 
+@pytest.mark.slow_after(2, reason="makes, damages and mends many stores")
 @pytest.mark.parametrize("cut", [1, 60, 4000])
 def test_acknowledged_records_that_are_gone_are_refused(store: Path, cut: int) -> None:
     whole = last_segment(store).read_bytes()
@@ -149,6 +154,7 @@ def test_acknowledged_records_that_are_gone_are_refused(store: Path, cut: int) -
     assert_refused(store, "restore the store from a backup")
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 def test_damage_in_the_middle_is_refused_for_the_effects_with_the_way_to_a_new_store(store: Path, tmp_path: Path) -> None:
     segment = last_segment(store, "effects/p0000")
     data = bytearray(segment.read_bytes())
@@ -159,11 +165,13 @@ def test_damage_in_the_middle_is_refused_for_the_effects_with_the_way_to_a_new_s
     assert_whole(tmp_path / "new")
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 def test_a_segment_that_is_none_of_the_logs_is_refused(store: Path) -> None:
     shutil.copy(last_segment(store), store / "journal" / segment_name(5000))
     assert_refused(store, "not part of the log")
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 def test_a_journal_that_was_rolled_back_under_its_tables_is_refused(store: Path, tmp_path: Path) -> None:
     with Host(tmp_path / "older", partitions=2) as host:
         host.ingest(LINES[:150])
@@ -176,6 +184,7 @@ def test_a_journal_that_was_rolled_back_under_its_tables_is_refused(store: Path,
     assert_refused(tmp_path / "mixed", "acknowledged records are gone")
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 def test_a_damaged_or_missing_manifest_is_refused(store: Path) -> None:
     manifest = store / "manifest.json"
     good = manifest.read_bytes()
@@ -196,6 +205,7 @@ def damage_slot(store: Path, log: str) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow_after(1, reason="makes, damages and mends many stores")
 @pytest.mark.parametrize("log", ["journal", "digests", "effects/intake"])
 def test_one_damaged_slot_is_written_anew(store: Path, log: str) -> None:
     damage_slot(store, log)
@@ -221,12 +231,14 @@ def make_foreign(path: Path) -> None:
 LOSSES = [lose, zero, make_foreign]
 
 
+@pytest.mark.slow_after(2, reason="makes, damages and mends many stores")
 @pytest.mark.parametrize("loss", LOSSES)
 def test_the_journals_high_water_file_is_never_guessed(store: Path, loss: Callable[[Path], None]) -> None:
     loss(store / "journal" / "highwater")
     assert_refused(store, "a lost tail cannot be told from a short one")
 
 
+@pytest.mark.slow_after(1, reason="makes, damages and mends many stores")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("log", ["digests", "effects/intake", "effects/p0000"])
 def test_that_of_a_derived_log_is_written_again_where_its_content_is_proven(store: Path, log: str, loss: Callable[[Path], None]) -> None:
@@ -246,6 +258,7 @@ def cut_last_record(store: Path, log: str) -> None:
         file.truncate(offsets[-1])
 
 
+@pytest.mark.slow_after(1, reason="makes, damages and mends many stores")
 @pytest.mark.parametrize("log", ["digests", "effects/p0000"])
 def test_a_derived_log_that_lost_a_whole_record_with_its_mark_is_refused(store: Path, log: str) -> None:
     cut_last_record(store, log)
@@ -256,6 +269,7 @@ def test_a_derived_log_that_lost_a_whole_record_with_its_mark_is_refused(store: 
 # ---- the command ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 def test_a_store_that_somebody_writes_to_is_not_repaired(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Host(store):
         assert run(["repair", "--store", str(store)]) == 6
@@ -268,6 +282,7 @@ def test_only_stores_in_folders_are_repaired(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 def test_people_read_the_place_the_deed_and_the_copy(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     append_torn(store)
     assert run(["repair", "--store", str(store)]) == 0

@@ -51,6 +51,7 @@ def written_beside(path: Path, lines: list[bytes], cuts: Random, partitions: int
             host.abandon()
 
 
+@pytest.mark.slow_after(1, reason="replays a store in a second process")
 @pytest.mark.parametrize("seed", range(6))
 def test_it_finds_what_a_replay_afterwards_finds(tmp_path: Path, seed: int) -> None:
     lines = random_usdm_day(seed) if seed % 2 else random_day(seed, noisy=True)
@@ -61,6 +62,7 @@ def test_it_finds_what_a_replay_afterwards_finds(tmp_path: Path, seed: int) -> N
     assert found.effects > 10
 
 
+@pytest.mark.slow(reason="replays a store in a second process")
 def test_a_store_that_was_there_already_is_folded_whole(tmp_path: Path) -> None:
     with Host(tmp_path / "s") as host:
         host.ingest(LINES[:300])
@@ -84,6 +86,7 @@ def otherwise(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     monkeypatch.setattr(StoreReader, "effects_behind", read)
 
 
+@pytest.mark.slow_after(1, reason="replays a store in a second process")
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -101,6 +104,7 @@ def test_what_was_recorded_otherwise_is_found(tmp_path: Path, monkeypatch: pytes
     assert text in str(found.first_difference)
 
 
+@pytest.mark.slow(reason="replays a store in a second process")
 def test_digests_that_were_recorded_otherwise_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again = StoreReader.again
 
@@ -116,11 +120,13 @@ def test_digests_that_were_recorded_otherwise_are_found(tmp_path: Path, monkeypa
     assert "the digests at position" in str(found.first_difference)
 
 
+@pytest.mark.slow(reason="replays a store in a second process")
 def test_a_store_that_was_not_closed_is_not_equal(tmp_path: Path) -> None:
     found = written_beside(tmp_path / "s", LINES, Random(4), close=False)
     assert not found.equal
 
 
+@pytest.mark.slow(reason="replays a store in a second process")
 def test_ingest_verifies_in_a_second_process(tmp_path: Path) -> None:
     day = tmp_path / "day.ndjson"
     day.write_bytes(b"\n".join(LINES))
@@ -133,6 +139,7 @@ def test_ingest_verifies_in_a_second_process(tmp_path: Path) -> None:
     assert found["verified"] == json.loads(run("replay", "--store", store, "--json").stdout)
 
 
+@pytest.mark.slow(reason="replays a store in a second process")
 def test_a_difference_is_exit_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     truly = Beside.finish
     monkeypatch.setattr(Beside, "finish", lambda self: msgspec.structs.replace(truly(self), equal=False, first_difference="position 7: so"))
@@ -144,6 +151,7 @@ def test_a_difference_is_exit_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert json.loads(shown.err.splitlines()[-1])["code"] == "replay_differs"
 
 
+@pytest.mark.slow(reason="replays a store in a second process")
 def test_a_second_process_that_dies_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
     with Host(tmp_path / "s") as host:
         host.ingest(LINES)
@@ -154,6 +162,7 @@ def test_a_second_process_that_dies_is_said_and_nothing_is_lost(tmp_path: Path) 
     assert replay(tmp_path / "s").equal
 
 
+@pytest.mark.slow(reason="replays a store in a second process")
 def test_an_error_of_the_second_process_is_passed_on(tmp_path: Path) -> None:
     beside = Beside(tmp_path / "none", "boxes")
     with pytest.raises(BesideFailed, match=r"StoreMissing: .*none"):

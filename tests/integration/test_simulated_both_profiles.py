@@ -40,6 +40,7 @@ def test_the_simulated_day_folds_equal_however_it_is_folded() -> None:
     assert fold(lines, 2, boxes=False) == reference
 
 
+@pytest.mark.slow(reason="simulates whole days by the command")
 def test_simulate_without_options_prints_the_bytes_it_always_did() -> None:
     done = run("simulate", "--scenario", "crash", "--accounts", "5", "--seed", "3")
     assert sha256(done.stdout).hexdigest() == "81d4c75a0774c58961146589c83ac8a5fc3860ccfd5254c9e02b3f668395a97b"
@@ -47,6 +48,7 @@ def test_simulate_without_options_prints_the_bytes_it_always_did() -> None:
     assert named.stdout == done.stdout
 
 
+@pytest.mark.slow(reason="simulates whole days by the command")
 def test_simulate_takes_profiles_and_brackets_as_import_does(tmp_path: Path) -> None:
     tables = synthetic_brackets({"BTCUSDT": 0, "ETHUSDT": 0}, 4)
     names = {"maintenance_rate": "maintMarginRatio", "maintenance_amount": "cum", "max_leverage": "initialLeverage"}
@@ -72,6 +74,7 @@ def test_simulate_takes_profiles_and_brackets_as_import_does(tmp_path: Path) -> 
     assert (said["refused"], said["duplicate"]) == (0, 0)
 
 
+@pytest.mark.slow(reason="simulates whole days by the command")
 def test_an_unknown_profile_is_named(tmp_path: Path) -> None:
     done = run("simulate", "--profile", "binance-usd")
     assert done.returncode == 2

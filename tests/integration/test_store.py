@@ -50,6 +50,7 @@ def test_a_store_has_the_digests_of_the_folds(tmp_path: Path) -> None:
     assert replay(tmp_path / "s", from_checkpoint=True).equal
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 @pytest.mark.parametrize("seed", range(12))
 def test_checkpoint_plus_tail_equals_full_replay_at_any_position(tmp_path: Path, seed: int) -> None:
     rng = Random(seed)
@@ -68,6 +69,7 @@ def test_checkpoint_plus_tail_equals_full_replay_at_any_position(tmp_path: Path,
     assert verify(tmp_path / "s").ok
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_a_prefix_replays_to_the_digest_it_had(tmp_path: Path) -> None:
     make(tmp_path / "s")
     for position in (1, 40, 200, REFERENCE.position):
@@ -85,6 +87,7 @@ def fold_position(lines: list[bytes]) -> int:
     return fold(lines)[0].position
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_the_last_record_torn_at_every_byte_is_cut_and_reported(tmp_path: Path) -> None:
     """A record that was not acknowledged: whatever of it reached the disk, all before it stays."""
     host = Host(tmp_path / "s", group_items=20)
@@ -110,6 +113,7 @@ def test_the_last_record_torn_at_every_byte_is_cut_and_reported(tmp_path: Path) 
         again.abandon()
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_an_acknowledged_record_that_is_missing_or_damaged_is_a_fault_with_its_place(tmp_path: Path) -> None:
     make(tmp_path / "s")
     segment = tmp_path / "s" / "journal" / f"{1:020d}.seg"
@@ -123,6 +127,7 @@ def test_an_acknowledged_record_that_is_missing_or_damaged_is_a_fault_with_its_p
         assert not verify(tmp_path / "s").ok
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_bit_flips_are_never_used_silently(tmp_path: Path) -> None:
     """1,000 single-bit flips over every file of a closed store: verify names the place of each."""
     make(tmp_path / "s", partitions=2)
@@ -143,6 +148,7 @@ def test_bit_flips_are_never_used_silently(tmp_path: Path) -> None:
     assert verify(tmp_path / "s").ok
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_damaged_tables_are_rebuilt_from_the_journal(tmp_path: Path) -> None:
     make(tmp_path / "s")
     for path in (tmp_path / "s" / "tables" / "p0001").iterdir():
@@ -155,6 +161,7 @@ def test_damaged_tables_are_rebuilt_from_the_journal(tmp_path: Path) -> None:
     assert verify(tmp_path / "s").ok
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     rng = Random(3)
     for trial in range(15):
@@ -176,6 +183,7 @@ def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None
         assert again.close() == REFERENCE
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_a_crash_at_every_call_to_the_disk_loses_nothing(tmp_path: Path) -> None:
     lines = LINES[:120]
     reference = fold(lines)[0]
@@ -234,6 +242,7 @@ def test_a_second_writer_is_told_who_holds_the_store(tmp_path: Path) -> None:
         Host(tmp_path / "s")
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_a_reader_beside_a_writer_sees_what_is_durable(tmp_path: Path) -> None:
     with Host(tmp_path / "s", group_items=10, checkpoint_items=80) as host:
         for start in range(0, len(LINES), 40):
@@ -281,6 +290,7 @@ async def test_append_acknowledges_what_is_durable_to_many_callers_at_once(tmp_p
     assert store.close() == REFERENCE
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_the_library_answers_like_the_command_line(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store:
         counts = store.ingest(LINES)
@@ -304,6 +314,7 @@ def test_hash_seed_and_time_zone_change_nothing(tmp_path: Path, hash_seed: str, 
     assert (row["last"], row["state_digest"], row["effects_digest"]) == REFERENCE
 
 
+@pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_a_crash_between_the_tables_and_the_record_of_their_digest_is_made_good(tmp_path: Path) -> None:
     host = Host(tmp_path / "s", group_items=20)
     host.ingest(LINES[:8])

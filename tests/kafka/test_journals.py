@@ -40,6 +40,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
             yield lambda: TopicJournal(client, topic)
 
 
+@pytest.mark.slow(reason="very many lines")
 def test_a_record_of_very_many_short_lines_is_copied_in_several() -> None:
     """Each line has a head of its own in the copy, so the whole would be more than the broker takes."""
     lines = [LINE + b"%d" % (n % 10) for n in range(MESSAGE_LIMIT // 2)]

@@ -63,6 +63,7 @@ def check(log: Log, partitions: int, expected: Digests) -> None:
     assert said.last.digests == expected
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 @pytest.mark.parametrize("seed", range(12))
 def test_any_faults_give_the_bytes_of_one_fold(tmp_path: Path, seed: int) -> None:
     lines, values = journal(seed)
@@ -72,6 +73,7 @@ def test_any_faults_give_the_bytes_of_one_fold(tmp_path: Path, seed: int) -> Non
     assert happened["restores"] > 0
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 def test_the_checker_finds_an_effect_that_is_lost(tmp_path: Path) -> None:
     lines, values = journal(3)
     log, partitions, _ = run(3, values, tmp_path)
@@ -87,6 +89,7 @@ def test_the_checker_finds_an_effect_that_is_lost(tmp_path: Path) -> None:
         check(log, partitions, fold(lines)[0])
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 def test_a_shard_that_trims_nothing_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: repeated items are folded again."""
 
@@ -109,6 +112,7 @@ def test_a_shard_that_trims_nothing_is_found_out(tmp_path: Path, monkeypatch: py
     assert found >= 3
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 def test_a_marker_that_runs_ahead_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: the marker is written before what was folded has been sent."""
     from tests.kafka.simulated import Follower
@@ -129,6 +133,7 @@ def test_a_marker_that_runs_ahead_is_found_out(tmp_path: Path, monkeypatch: pyte
     assert found >= 3
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 def test_quarantine_names_reason_and_bytes(tmp_path: Path) -> None:
     _, values = journal(5)
     log, _, _ = run(5, values, tmp_path)
@@ -138,6 +143,7 @@ def test_quarantine_names_reason_and_bytes(tmp_path: Path) -> None:
     assert any(row.get("raw") == '{"type":"no_such"}' for row in rows.values())
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 def test_records_of_duplicates_alone_move_what_was_said(tmp_path: Path) -> None:
     """The position stays, the offset moves: whoever waits for an offset must come to know."""
     from margin_stream.kafka.combining import Statements

@@ -104,6 +104,7 @@ def check_alerts(log: Log, lines: list[bytes]) -> None:
     assert set(alerts) == {effect["id"] for effect in fold(lines)[1] if effect["type"] in shards.ALERTS}
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 @pytest.mark.parametrize("seed", range(8))
 def test_any_crash_and_any_cut_within_a_position_give_the_bytes_of_one_fold(tmp_path: Path, seed: int) -> None:
     log, partitions, happened = trial(seed, tmp_path)
@@ -112,6 +113,7 @@ def test_any_crash_and_any_cut_within_a_position_give_the_bytes_of_one_fold(tmp_
     assert happened["trimmed"] > 20
 
 
+@pytest.mark.slow_after(1, reason="many random runs of all shards")
 @pytest.mark.parametrize("start", range(0, 400, 100))
 def test_any_writers_at_once_and_any_cuts_are_read_as_one(start: int) -> None:
     for seed in range(start, start + 100):
@@ -205,6 +207,7 @@ MUTANTS: dict[str, tuple[object, str, Callable[..., object] | property]] = {
 }
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 @pytest.mark.parametrize("name", MUTANTS)
 def test_who_knows_positions_alone_is_found_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*MUTANTS[name])
@@ -363,6 +366,7 @@ def test_a_row_too_large_for_a_message_goes_on_in_the_next(limit: int, tmp_path:
     assert verified_of(log, 1).checkpoint_position == 0
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 def test_a_record_of_nothing_but_poison_says_no_more_than_messages_hold() -> None:
     """8 MiB of short lines are refused one by one: what is said of them is many times that."""
     lines = b"\n".join(b"%d" % n for n in range(70_000))
@@ -372,6 +376,7 @@ def test_a_record_of_nothing_but_poison_says_no_more_than_messages_hold() -> Non
     assert max(sizes) <= batch_messages.SPLIT_BYTES + 100
 
 
+@pytest.mark.slow(reason="many random runs of all shards")
 def test_what_one_clock_says_of_very_many_accounts_fits_messages() -> None:
     """Seventeen thousand accounts go down at one clock: more than the broker takes as one message, and all at one position."""
     lines = everyone_goes_down(17_000)

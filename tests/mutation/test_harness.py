@@ -21,6 +21,7 @@ def mutate(folder: Path, module: str, *options: str) -> dict[str, str]:
     return {row["diff"].rpartition("\n+")[2].strip(): row["status"] for row in kept["mutants"]}
 
 
+@pytest.mark.slow(reason="runs the tests of many mutants")
 def test_what_is_tested_is_killed_and_what_is_not_survives(tmp_path: Path) -> None:
     module = "tests.mutation.example"
     assert mutate(tmp_path, module, "--tests", "tests.mutation.example_tests") == {
@@ -41,6 +42,7 @@ def test_what_is_tested_is_killed_and_what_is_not_survives(tmp_path: Path) -> No
     assert json.loads((tmp_path / "summary.json").read_text()) == {module: {"survived": 4, "killed": 4, "timeout": 2}}
 
 
+@pytest.mark.slow(reason="runs the tests of many mutants")
 @pytest.mark.plain_core
 def test_faults_in_the_core_are_killed(tmp_path: Path) -> None:
     module = "margin_stream.core.calls"

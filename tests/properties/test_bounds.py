@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ def random_terms(rng: Random) -> PrimeTerms:
     return PrimeTerms(0, Ratio(2, 5), Ratio(1, 4), table)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 10**9))
 def test_every_evaluation_inside_lies_within_the_bounds(seed: int) -> None:

@@ -76,6 +76,7 @@ def same(first: System, second: System) -> None:
     assert first.digests() == second.digests()
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**9))
 def test_columns_are_their_ticks_one_by_one(seed: int) -> None:

@@ -12,6 +12,7 @@ import json
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ def without_positions(effects: list[dict[str, Any]]) -> dict[str, list[dict[str,
     return found
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @law(300)
 @given(seeds, seeds, st.integers(1, 10), st.sampled_from([1, 2, 7]))
 def test_any_copies_behind_their_original_change_nothing(seed: int, how: int, most: int, partitions: int) -> None:
@@ -66,6 +68,7 @@ def test_any_copies_behind_their_original_change_nothing(seed: int, how: int, mo
     assert fold(sent, partitions, cuts=rng) == fold(lines)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @law(150)
 @given(seeds, seeds)
 def test_of_a_feed_in_any_order_what_rises_counts(seed: int, how: int) -> None:
@@ -87,6 +90,7 @@ def test_of_a_feed_in_any_order_what_rises_counts(seed: int, how: int) -> None:
     assert fold(lines) == fold(rising)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @law(50)
 @given(seeds, seeds)
 def test_the_numbers_of_a_book_decide_nothing(seed: int, how: int) -> None:
@@ -114,6 +118,7 @@ def _renumbered(line: bytes, number: int) -> bytes:
     return json.dumps({**json.loads(line), "source_seq": number}).encode()
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @law(150)
 @given(seeds, seeds)
 def test_items_of_different_accounts_commute(seed: int, how: int) -> None:
@@ -148,6 +153,7 @@ def _interleaved(lines: list[bytes], rng: Random) -> list[bytes]:
     return found
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @law(100)
 @given(seeds, seeds)
 def test_deposits_without_debt_may_come_at_any_time(seed: int, how: int) -> None:

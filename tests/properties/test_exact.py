@@ -16,6 +16,7 @@ SEEDS = st.integers(0, 10**9)
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_partitions_and_cuts_change_nothing(seed: int) -> None:
@@ -25,6 +26,7 @@ def test_partitions_and_cuts_change_nothing(seed: int) -> None:
         assert fold(lines, partitions, cuts=Random(seed + partitions)) == reference
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_price_boxes_give_what_valuing_every_holder_at_every_tick_gives(seed: int) -> None:
@@ -32,6 +34,7 @@ def test_price_boxes_give_what_valuing_every_holder_at_every_tick_gives(seed: in
     assert fold(lines, boxes=True) == fold(lines, boxes=False)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_inputs_sent_again_from_any_prefix_change_nothing(seed: int) -> None:
@@ -43,6 +46,7 @@ def test_inputs_sent_again_from_any_prefix_change_nothing(seed: int) -> None:
     assert fold(again + lines, rng.choice((1, 7)), cuts=rng) == fold(lines)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_an_extra_evaluation_anywhere_says_nothing(seed: int) -> None:
@@ -70,12 +74,14 @@ def test_order_matters_and_each_order_is_the_same_everywhere() -> None:
         assert fold(lines, 1) == fold(lines, 16, cuts=Random(1))
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @pytest.mark.parametrize("partitions", [1, 2, 7, 16])
 def test_a_longer_day_is_equal_for_partitions(partitions: int) -> None:
     lines = random_day(99, accounts=40, steps=1500, noisy=True)
     assert fold(lines, partitions, cuts=Random(partitions)) == fold(lines, 1, boxes=False)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_perpetuals_and_pockets_are_the_same_for_partitions_cuts_and_extra_evaluations(seed: int) -> None:
@@ -85,6 +91,7 @@ def test_perpetuals_and_pockets_are_the_same_for_partitions_cuts_and_extra_evalu
         assert fold(lines, partitions, cuts=Random(seed + partitions), extra=Random(seed)) == reference
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_price_boxes_over_perpetuals_give_what_the_plain_way_gives(seed: int) -> None:

@@ -6,6 +6,7 @@ import json
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -93,6 +94,7 @@ def a_day(seed: int) -> list[bytes]:
     return day.lines
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=120 * TIMES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**9))
 def test_random_feeds_are_what_the_oracle_says(seed: int) -> None:

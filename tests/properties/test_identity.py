@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ class Rows:
         return again
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=250 * TIMES, deadline=None)
 @given(st.integers(0, 60), st.integers(0, 8), st.integers(1, 90), st.booleans(), arrivals)
 def test_any_order_of_numbers_is_told_apart_and_survives_any_checkpoint(

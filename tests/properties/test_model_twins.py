@@ -7,6 +7,7 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -331,6 +332,7 @@ def twin_close(book: Book, prices: list[int], restore: Guard) -> list[SaleLeg]:
     return legs
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_of_each_position_the_least_is_closed_that_is_enough(seed: int) -> None:
@@ -346,6 +348,7 @@ def test_of_each_position_the_least_is_closed_that_is_enough(seed: int) -> None:
 # ---- bounds ---------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=250, deadline=None)
 @given(SEEDS)
 def test_every_evaluation_of_a_pocket_inside_lies_within_the_bounds(seed: int) -> None:

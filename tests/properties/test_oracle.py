@@ -29,6 +29,7 @@ def compare(lines: list[bytes]) -> tuple[list[dict[str, Any]], list[dict[str, An
     ]
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**9))
 def test_random_days_are_what_the_oracle_says(seed: int) -> None:

@@ -43,6 +43,7 @@ def with_checkpoints(lines: list[bytes], rng: Random, partitions: int, often: in
     assert (system.intake.accepted, system.intake.refused) == (whole.intake.accepted, whole.intake.refused)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(st.integers(0, 10**9))
 def test_random_days_go_on_from_any_checkpoints(seed: int) -> None:
@@ -50,6 +51,7 @@ def test_random_days_go_on_from_any_checkpoints(seed: int) -> None:
     with_checkpoints(random_day(seed, accounts=6, noisy=True), rng, rng.choice((1, 2, 5)))
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(st.integers(0, 10**9))
 def test_random_days_of_perpetuals_go_on_from_any_checkpoints(seed: int) -> None:

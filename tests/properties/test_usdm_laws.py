@@ -7,6 +7,7 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ def cash_of(found: dict[str, Any]) -> Fraction:
     return Fraction(found["balances"].get("USDT", "0"))
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(st.lists(st.tuples(NAMES, QUANTITIES, st.sampled_from((-1, 1))), min_size=1, max_size=3), CENTS, st.integers(0, 10**7))
 def test_more_cash_never_raises_the_level(trades: list[tuple[str, int, int]], cash: int, more: int) -> None:
@@ -57,6 +59,7 @@ def test_more_cash_never_raises_the_level(trades: list[tuple[str, int, int]], ca
     assert depths[1] <= depths[0]
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(NAMES, QUANTITIES, st.sampled_from((-1, 1)), st.integers(1, 300))
 def test_the_requirement_is_never_negative_and_never_falls_when_the_price_rises(name: str, quantity: int, sign: int, percent: int) -> None:
@@ -68,6 +71,7 @@ def test_the_requirement_is_never_negative_and_never_falls_when_the_price_rises(
     assert 0 <= before <= Fraction(facts(day)["debit"])
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(NAMES, QUANTITIES, st.sampled_from((-1, 1)), st.integers(1, 9_999_999), st.lists(st.integers(1, 1000), max_size=4))
 def test_opening_and_closing_at_one_price_costs_the_rounding_alone(
@@ -90,6 +94,7 @@ def test_opening_and_closing_at_one_price_costs_the_rounding_alone(
     assert -(1 + closings) * UNIT < Fraction(realised) <= 0
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(NAMES, QUANTITIES)
 def test_two_halves_on_two_accounts_do_not_need_more_than_the_whole(name: str, half: int) -> None:
@@ -106,6 +111,7 @@ def test_two_halves_on_two_accounts_do_not_need_more_than_the_whole(name: str, h
         assert abs(2 * part - whole) <= UNIT
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**9))
 def test_money_is_conserved_over_pockets(seed: int) -> None:
@@ -128,6 +134,7 @@ def test_money_is_conserved_over_pockets(seed: int) -> None:
             assert held == came.get(account, 0) + sum(Fraction(p[2]) - Fraction(p[3]) for p in positions)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(NAMES, QUANTITIES, st.integers(1, 9_999_999), st.integers(-(10**12) + 1, 10**12 - 1), st.booleans())
 def test_funding_of_a_long_and_an_equal_short_comes_to_nothing_or_costs_one_unit(
@@ -146,6 +153,7 @@ def test_funding_of_a_long_and_an_equal_short_comes_to_nothing_or_costs_one_unit
     assert after - before in (0, -UNIT)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(NAMES, QUANTITIES, st.sampled_from((-1, 1)), st.integers(1, 200_000), st.integers(1, 3))
 def test_the_liquidation_of_a_pocket_leaves_cross_as_it_is(name: str, quantity: int, sign: int, margin: int, factor: int) -> None:
@@ -168,6 +176,7 @@ def test_the_liquidation_of_a_pocket_leaves_cross_as_it_is(name: str, quantity: 
     assert all(effect["pocket"] == "P" for effect in turned)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(st.integers(1, 10**6), st.integers(1, 10**6))
 def test_a_transfer_and_its_return_leave_no_trace(there: int, cash: int) -> None:

@@ -30,12 +30,14 @@ def compare(lines: list[bytes]) -> Oracle:
     return oracle
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @DAYS
 @given(st.integers(0, 10**9))
 def test_random_days_in_perpetuals_are_what_the_oracle_says(seed: int) -> None:
     compare(random_usdm_day(seed))
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @DAYS
 @example(4194304)  # A demand stands below a minimum that was raised since.
 @given(st.integers(0, 10**9))
@@ -43,12 +45,14 @@ def test_days_aimed_at_edges_are_what_the_oracle_says(seed: int) -> None:
     compare(edge_day(seed))
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @settings(DAYS, max_examples=100)
 @given(st.integers(0, 10**9))
 def test_days_between_the_two_models_are_what_the_oracle_says(seed: int) -> None:
     compare(changing_day(seed))
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 def test_the_page_leaves_hardly_any_random_day_open() -> None:
     """Two answers are accepted within the rounding of open positions alone; days that do not aim there (almost) never come there."""
     open_items = sum(compare(random_usdm_day(seed)).windows for seed in (11, 22, 33, 44, 55))
@@ -269,6 +273,7 @@ MUTANTS = {
 }
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @pytest.mark.parametrize("mutant", list(MUTANTS))
 def test_the_comparison_notices(mutant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a day on which both agree, a wrong oracle is found out: so a wrong engine would be."""

@@ -18,6 +18,7 @@ SEEDS = st.integers(0, 10**9)
 LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_the_vectors_give_what_the_pure_core_gives_for_prime(seed: int) -> None:
@@ -25,6 +26,7 @@ def test_the_vectors_give_what_the_pure_core_gives_for_prime(seed: int) -> None:
     assert fold(lines, watch=VectorWatch) == fold(lines, boxes=False)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_the_vectors_give_what_the_pure_core_gives_for_perpetuals(seed: int) -> None:
@@ -32,6 +34,7 @@ def test_the_vectors_give_what_the_pure_core_gives_for_perpetuals(seed: int) -> 
     assert fold(lines, 2, cuts=Random(seed), watch=VectorWatch) == fold(lines, boxes=False)
 
 
+@pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
 def test_rows_made_anew_after_few_ticks_and_compacted_often_change_nothing(seed: int) -> None:

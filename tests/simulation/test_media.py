@@ -213,6 +213,7 @@ def flipped(seed: int) -> None:
         (store.path / found.file).write_bytes(data)
 
 
+@pytest.mark.slow(reason="a campaign of damage, to be caught")
 def test_mutant_checksums_and_chain_switched_off_are_caught_by_flips(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = (2, 3, 4, 5)
     for seed in seeds:
@@ -285,6 +286,7 @@ def test_mutant_a_writer_that_goes_on_after_a_failed_call_is_caught() -> None:
             machine.judge(work, fault, wrong)
 
 
+@pytest.mark.slow(reason="a campaign of damage, to be caught")
 def test_mutant_a_reader_that_skips_the_checksum_is_caught_by_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     store, segment = bits.whole(), Path("journal") / segment_name(1)
     bits.look(store, segment, 5000)
@@ -324,6 +326,7 @@ def test_mutant_readers_of_small_files_that_do_not_compare_are_caught_by_bits(
         bits.look(store, Path(name), place)
 
 
+@pytest.mark.slow(reason="a campaign of damage, to be caught")
 def test_mutant_a_lock_that_is_stolen_from_a_stopped_writer_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # In this process alone: the writer that is stopped has its lock.
     monkeypatch.setattr("margin_stream.host.lock.fcntl.flock", lambda *_: None)
@@ -337,6 +340,7 @@ def test_mutant_a_lock_that_does_not_name_its_holder_is_caught(tmp_path: Path) -
         stops.refused_by_name(work, tmp_path / "s", 1)
 
 
+@pytest.mark.slow(reason="a campaign of damage, to be caught")
 def test_mutant_a_reader_that_stops_short_of_the_mark_or_goes_past_it_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = workload(4, 40)
     with work.open(tmp_path / "s") as host:
@@ -363,6 +367,7 @@ def test_mutant_a_follower_that_misses_doubles_or_swaps_is_caught() -> None:
             stops.followed(work, wrong)
 
 
+@pytest.mark.slow(reason="a campaign of damage, to be caught")
 def test_mutant_an_ingest_that_does_not_end_as_an_undisturbed_one_is_caught(tmp_path: Path) -> None:
     work = workload(4, 40)
     reference = work.reference()

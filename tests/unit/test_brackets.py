@@ -55,6 +55,7 @@ def test_the_worked_number_of_the_page() -> None:
     assert table(parameters).maintenance(100_000 * 10**5) == 450_00
 
 
+@pytest.mark.slow(reason="many random brackets")
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 10**12), st.sampled_from([(2, 2, 3), (8, 2, 3), (0, 5, 0), (2, 8, 8), (18, 0, 0)]))
 def test_maintenance_is_the_formula_rounded_up_in_every_scale(size: int, scales: tuple[int, int, int]) -> None:

@@ -171,6 +171,7 @@ def liquidatable(scenario: dict[str, Any], place: int, price: str) -> bool:
     )
 
 
+@pytest.mark.slow(reason="searches prices one unit apart")
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 10**9))
 def test_the_liquidation_price_is_where_the_account_first_becomes_liquidatable_by_one_unit_either_side(seed: int) -> None:
@@ -191,6 +192,7 @@ def test_the_liquidation_price_is_where_the_account_first_becomes_liquidatable_b
         assert any(not liquidatable(scenario, place, each) for each in safe)
 
 
+@pytest.mark.slow(reason="searches prices one unit apart")
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**9))
 def test_rounding_moves_a_liquidation_price_outwards_and_by_little(seed: int) -> None:

@@ -58,6 +58,7 @@ def test_one_account_alone_says_and_holds_what_it_does_among_others(lines: list[
         assert alone.sets[1].book.head(name) == whole.sets[1].book.head(name)
 
 
+@pytest.mark.slow(reason="many cases, each folded anew")
 @pytest.mark.parametrize("lines", [random_day(23, accounts=12, steps=150), random_usdm_day(24, accounts=12, steps=150)])
 def test_how_many_accounts_are_kept_unpacked_changes_nothing(lines: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     expected = fold(lines)

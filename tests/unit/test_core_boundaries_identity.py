@@ -83,6 +83,7 @@ def test_runs_and_what_is_remembered_of_them_are_those_of_the_twin(window: int) 
         assert book.recomputed_total() == (total if held == seen else None)
 
 
+@pytest.mark.slow(reason="many cases, each folded anew")
 @pytest.mark.parametrize("window", [5, 16, 40, 1000])
 def test_every_row_that_differs_from_what_was_stored_is_written(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "BLOCK", 4)

@@ -71,6 +71,7 @@ def test_where_nothing_is_required_a_guard_holds_back_as_long_as_the_equity_is_n
                 assert span[0] <= guard.excess(value, 0) <= span[1]
 
 
+@pytest.mark.slow_after(2, reason="many cases, each folded anew")
 @pytest.mark.parametrize("quantity", [999_983, 1_000_000])
 @pytest.mark.parametrize("ratio", [Ratio(15, 1), Ratio(30, 1), Ratio(60, 1), Ratio(99, 1), Ratio(100, 1), Ratio(250, 1), Ratio(20, 1)])
 def test_the_top_between_two_brackets_is_found_at_whichever_price_it_lies(quantity: int, ratio: Ratio) -> None:

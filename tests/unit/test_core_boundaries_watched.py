@@ -70,6 +70,7 @@ DAYS = {
 }
 
 
+@pytest.mark.slow_after(3, reason="many cases, each folded anew")
 @pytest.mark.parametrize("name", DAYS)
 @pytest.mark.parametrize("keeps", [lambda account: True, lambda account: account % 2 == 0, lambda account: False])
 def test_a_watch_hears_of_all_that_changes_what_it_was_given(name: str, keeps: Callable[[int], bool]) -> None:

@@ -16,6 +16,7 @@ from tests.days import Day, random_day
 from tests.folding import fold
 
 
+@pytest.mark.slow(reason="many random sequences")
 @given(st.lists(st.tuples(st.integers(-50, 50), st.integers(0, 10**6)), min_size=1, max_size=30), st.integers(-4, 2))
 def test_realised_plus_unrealised_is_conserved(trades: list[tuple[int, int]], shift: int) -> None:
     position = Position()
@@ -93,6 +94,7 @@ def test_an_identity_older_than_the_window_is_a_duplicate_that_is_not_compared()
     assert book.look(199, content_hash(b"199")) is Seen.DUPLICATE
 
 
+@pytest.mark.slow(reason="many random sequences")
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**9))
 def test_calls_balance(seed: int) -> None:

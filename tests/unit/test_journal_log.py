@@ -329,6 +329,7 @@ def test_whatever_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
         assert payloads(folder) == PAYLOADS[:stop]
 
 
+@pytest.mark.slow(reason="stops a writer at every call to the disk")
 def test_a_writer_that_stops_at_any_call_to_the_disk_leaves_a_log_that_opens(tmp_path: Path) -> None:
     counted = StoppingDisk()
     everything(tmp_path / "whole", counted, acknowledged := [])

@@ -151,6 +151,7 @@ def found(path: str, source: str) -> list[str]:
     return [f"{fault.rule.name}: {fault.what}" for fault in faults({path: source})]
 
 
+@pytest.mark.slow(reason="reads the whole tree, as `make lint` does too")
 def test_the_tree_has_no_fault() -> None:
     assert [str(fault) for fault in faults(FILES)] == []
     assert {within(path, ("margin_stream/core",)) for path in FILES} == {True, False}
@@ -160,6 +161,7 @@ def test_the_tree_has_no_fault() -> None:
         assert all(any(within(path, (but,)) for path in FILES) for but in rule.but), rule.name
 
 
+@pytest.mark.slow(reason="reads the whole tree, as `make lint` does too")
 @pytest.mark.parametrize("name", WALKED)
 def test_a_set_that_is_walked_is_caught_in_every_fold_and_nowhere_else(name: str) -> None:
     source = HEAD + WALKED[name]
@@ -173,6 +175,7 @@ def test_a_set_whose_order_cannot_show_is_let_through(name: str) -> None:
     assert found(FOLD, HEAD + HARMLESS[name]) == []
 
 
+@pytest.mark.slow(reason="reads the whole tree, as `make lint` does too")
 def test_every_sorting_of_a_set_in_the_tree_is_needed() -> None:
     """Take ``sorted`` away from each set of the real folds: each time it is noticed."""
     taken = 0
@@ -262,7 +265,7 @@ def test_a_raw_iterator_is_caught_outside_the_wrapper(source: str) -> None:
 def test_the_wrapper_must_ask_for_the_status() -> None:
     source = FILES[ROCKS]
     assert found(ROCKS, source) == []
-    mutant = source.replace("iterator.status()", "pass")
+    mutant = source.replace("iterators[reading].status()", "pass")
     assert mutant != source
     assert [fault.partition(":")[0] for fault in found(ROCKS, mutant)] == ["status"]
 

@@ -64,6 +64,7 @@ def test_the_flag_wins_over_the_environment_over_the_file_over_the_users_file_ov
     assert (found.settings.store, str(found.origins["store"])) == ("flag", "flag --store")
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_the_command_shows_each_origin_and_obeys_it(tmp_path: Path) -> None:
     written(tmp_path / "margin-stream.toml", 'store = "from-file"\n[worker]\nsession_s = 9\n')
     found = shown(run(tmp_path, "config", "show", "--origin", "--json", "--quiet", MARGIN_STREAM_KAFKA_REPLICAS="2"))
@@ -78,9 +79,10 @@ def test_the_command_shows_each_origin_and_obeys_it(tmp_path: Path) -> None:
         (["digest"], {"MARGIN_STREAM_STORE": "from-variable"}, "from-variable"),
         (["digest", "--store", "from-flag"], {"MARGIN_STREAM_STORE": "from-variable"}, "from-flag"),
     ):
-        assert run(tmp_path, *words, **environment).stderr.startswith(f"margin-stream: {place}: no store here")
+        assert run(tmp_path, *words, **environment).stderr.startswith(f"margin-stream: {tmp_path / place}: no store here")
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_a_named_file_stands_in_for_the_projects_and_must_be_there(tmp_path: Path) -> None:
     written(tmp_path / "margin-stream.toml", 'store = "project"\n')
     other = written(tmp_path / "other.toml", 'store = "other"\n')
@@ -133,6 +135,7 @@ def test_no_color_means_never(tmp_path: Path) -> None:
     assert (found.settings.color, str(found.origins["color"])) == ("never", "environment NO_COLOR")
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_a_secret_is_never_shown_not_even_in_an_error(tmp_path: Path) -> None:
     variables = {"MARGIN_STREAM_KAFKA_SASL_PASSWORD": SECRET}
     for words in (["--origin"], ["--json"], ["--origin", "--json"], []):
@@ -177,6 +180,7 @@ def test_a_process_of_our_own_reads_the_same_file(tmp_path: Path, monkeypatch: p
     assert load(environment=given, folder=Path("/")).settings.kafka.replicas == 3
 
 
+@pytest.mark.slow(reason="starts the command many times")
 def test_a_needed_option_may_come_from_the_settings(tmp_path: Path) -> None:
     done = run(tmp_path, "worker", "--http", "nowhere", "--store", "kafka://127.0.0.1:1/x", MARGIN_STREAM_WORKER_DATA=str(tmp_path / "w"))
     assert (done.returncode, done.stderr.partition(":")[2][:15]) == (2, " --http nowhere")

@@ -52,6 +52,7 @@ def crash() -> tuple[AnyInput, ...]:
     return tuple(day("crash", 80, 2))
 
 
+@pytest.mark.slow(reason="simulates whole days")
 @pytest.mark.parametrize("scenario", sorted(DEFAULT_DAYS))
 def test_the_default_day_keeps_its_bytes(scenario: str) -> None:
     digest = sha256()
@@ -60,6 +61,7 @@ def test_the_default_day_keeps_its_bytes(scenario: str) -> None:
     assert digest.hexdigest() == DEFAULT_DAYS[scenario]
 
 
+@pytest.mark.slow(reason="simulates whole days")
 def test_equal_arguments_give_equal_bytes_and_others_do_not() -> None:
     def start(seed: int, profiles: Sequence[str] = BOTH, tables: Tables | None = None) -> list[bytes]:
         return [encode_line(event) for event in islice(day("walk", 12, seed, profiles, tables), 3000)]
@@ -72,6 +74,7 @@ def test_equal_arguments_give_equal_bytes_and_others_do_not() -> None:
     assert len({lines[0].split(b'"source"')[1].split(b",")[0] for lines in (first, *others)}) == 4
 
 
+@pytest.mark.slow(reason="simulates whole days")
 def test_pairs_have_the_same_prices_with_and_without_perpetuals() -> None:
     def ticks(profiles: Sequence[str]) -> list[tuple[str, DecimalPair]]:
         found = islice(day("crash", 10, 4, profiles), 20_000)
@@ -98,6 +101,7 @@ def test_synthetic_brackets_are_sound_for_any_seed() -> None:
     assert {table[0].max_leverage for table in tables} == {"125", "100", "50", "25"}
 
 
+@pytest.mark.slow(reason="simulates whole days")
 def test_profiles_take_turns_and_each_has_what_it_needs() -> None:
     opened = [event for event in crash() if isinstance(event, AccountOpened)]
     assert [event.profile for event in opened] == [*BOTH] * 40
@@ -111,6 +115,7 @@ def test_profiles_take_turns_and_each_has_what_it_needs() -> None:
             assert event.instrument.endswith("-PERP") is (profile[event.account] == "binance-usdm")
 
 
+@pytest.mark.slow(reason="simulates whole days")
 def test_the_day_has_what_a_venue_has() -> None:
     trades = [event for event in crash() if isinstance(event, PositionChanged) and event.instrument.endswith("-PERP")]
     reasons = Counter(event.reason for event in trades)
@@ -128,6 +133,7 @@ def test_the_day_has_what_a_venue_has() -> None:
     assert len([event for event in crash() if isinstance(event, FundingPaid)]) == 5 * 10
 
 
+@pytest.mark.slow(reason="simulates whole days")
 def test_marks_stay_near_their_pair() -> None:
     latest: dict[str, Decimal] = {}
     furthest = Decimal(0)
@@ -141,6 +147,7 @@ def test_marks_stay_near_their_pair() -> None:
     assert Decimal("0.0001") < furthest < Decimal("0.005")
 
 
+@pytest.mark.slow(reason="simulates whole days")
 def test_liquidations_close_and_never_turn_a_position_round() -> None:
     held: dict[tuple[str, str, str, str], Decimal] = defaultdict(Decimal)
     for event in crash():
@@ -186,6 +193,7 @@ def test_tables_of_a_file_decide_what_is_listed() -> None:
     assert [event.profile for event in without_accounts] == ["prime", "binance-usdm"]
 
 
+@pytest.mark.slow(reason="simulates whole days")
 def test_without_any_table_nobody_trades_perpetuals() -> None:
     events = list(islice(day("crash", 400, 1, ("binance-usdm",), {}), 30_000))
     assert not [event for event in events if isinstance(event, PositionChanged)]
