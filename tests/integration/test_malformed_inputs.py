@@ -189,7 +189,7 @@ def test_a_record_of_fifty_megabytes_is_one_refused_input_and_takes_little_room(
         assert shard.intake.last_refusal[0] is Refusal.TOO_LONG
         assert max(len(send.value or b"") for send in sends) < MESSAGE_LIMIT
     shard.accept(3, b"\n".join(LINES[50:]))
-    assert (shard.intake.accepted, shard.fold.refused) == (len(LINES), 2)
+    assert (shard.intake.accepted, shard.intake.refused) == (len(LINES), 2)
 
 
 PEAK = """

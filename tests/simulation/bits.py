@@ -177,7 +177,7 @@ def _in_table(path: Path) -> str:
     try:
         rocks._examine(path.parent)
     except TableError as found:
-        named = found.file
+        named = Path(found.where["file"])
     # A bit of a seal shows as a file that does not have its sum.
     assert named is not None, "the reader noticed nothing"
     assert path.name == rocks.SEAL or named == path, f"{named} was named"
