@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from margin_stream.core.fold import Fold
 
 ALERTS = Counter(
     "margin_stream_alerts", "Alerts seen on the topic of alerts, by type; one sent again counts again.", ["type"], registry=None
@@ -23,6 +26,9 @@ def count_alert(value: bytes | None) -> None:
         kind = "unreadable"
     ALERTS.labels(str(kind)[:40]).inc()
 
+
+FACTS_LIMIT = 1000
+"""So many rows of a fold are given to Prometheus; all are there for ``margin-stream facts``."""
 
 _GAUGES = {
     "offset": ("margin_stream_offset", "Offset of the last record folded."),
@@ -94,6 +100,21 @@ class ShardCollector:
                 if row.get(key) is not None:
                     counter.add_metric([row["topic"], str(row["partition"])], float(row[key]))
             yield counter
+        for follower in self._app.followers():
+            for fold in follower.shard.folds.folds:
+                yield from measured(fold)
+
+
+def measured(fold: Fold) -> Iterator[Any]:
+    """Yield the metric families of a fold: one a measure, a sample a row of its facts; moments in seconds."""
+    rows = [list(row.items()) for row in islice(fold.facts(), FACTS_LIMIT)] if fold.measures else []
+    for field, text in fold.measures.items():
+        moment = field.endswith("_ns")
+        name = f"margin_stream_{fold.name}_{field.removesuffix('_ns')}{'_seconds' if moment else ''}"
+        gauge = GaugeMetricFamily(name, text, labels=[rows[0][0][0] if rows else fold.name])
+        for row in rows:
+            gauge.add_metric([str(row[0][1])], dict(row)[field] / (1e9 if moment else 1))
+        yield gauge
 
 
 def registry(app: Any) -> CollectorRegistry:

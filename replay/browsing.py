@@ -11,6 +11,7 @@ from margin_stream.errors import Error
 from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, singles_of, source_of
 from replay.views import describe_effect
 from schemas.binary import JournalItem
+from schemas.columns import TickColumns, ticks_of
 from schemas.effects import InputRefused, decode_effect
 from schemas.inputs import Input, name_of
 from schemas.ndjson import encode_line, to_mapping
@@ -39,9 +40,10 @@ def numbered_items(
     if not reader.repeats:
         for record in reader.items(after_record):
             for item in record.items:
-                for single in singles_of(item, reader.rules_version):
+                # Raw items are those that were refused.
+                for one in ticks_of(item) if isinstance(item, TickColumns) else (item,):
                     position += 1
-                    yield position, record.number, single
+                    yield position, record.number, one
         return
     intake = numbering or System(1, rules_version=reader.rules_version)
     for record in reader.items(after_record):

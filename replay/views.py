@@ -11,6 +11,7 @@ from margin_stream.core.account import NEVER, Account, Pocket
 from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.calls import Call
 from margin_stream.core.digests import partition_of, slot_of
+from margin_stream.core.folds import registered
 from margin_stream.core.market import Market
 from margin_stream.core.positions import SIDES, notional, split_key
 from margin_stream.core.system import System
@@ -23,6 +24,10 @@ from schemas.times import format_time, parse_time
 
 class AccountUnknown(Error, code="account_unknown"):
     """No such account at that place."""
+
+
+class FoldUnknown(Error, code="fold_unknown"):
+    """No fold of that name."""
 
 
 class CallUnknown(Error, code="call_unknown"):
@@ -243,10 +248,26 @@ def account_effects(place: Place, account: str) -> list[AnyEffect]:
     return sorted(found.values(), key=lambda effect: int(effect.id.rpartition("/")[2]))
 
 
+def facts(place: Place, name: str, until: Until = EVERYTHING) -> list[dict[str, Any]]:
+    """Return what a fold of the whole store knows, row by row.
+
+    Raises:
+        FoldUnknown: there is no such fold.
+    """
+    found = [fold for fold in system_at(place, until)[0].sets[0].folds if fold.name == name]
+    if not found:
+        raise FoldUnknown(f"no fold {name!r}; there are {', '.join(registered())}", fold=name)
+    return [_with_times(row) for row in found[0].facts()]
+
+
 def describe_effect(effect: Effect) -> dict[str, Any]:
     """Return an effect as a mapping, moments as text."""
     fields: dict[str, Any] = msgspec.to_builtins(effect)
     fields["type"] = str(fields["type"]).rpartition(".v")[0]
+    return _with_times(fields)
+
+
+def _with_times(fields: dict[str, Any]) -> dict[str, Any]:
     return {
         (name.removesuffix("_ns") if name.endswith("_ns") else name): (_time(value) if name.endswith("_ns") else value)
         for name, value in fields.items()

@@ -23,6 +23,7 @@ COMMANDS = {
     "calls": "reading:calls",
     "call": "reading:call",
     "events": "reading:events",
+    "facts": "reading:facts",
     "quarantine list": "reading:quarantine_list",
     "quarantine show": "reading:quarantine_show",
     "profiles list": "reading:profiles_list",

@@ -306,6 +306,12 @@ ENTRIES = (
         "`margin-stream calls --account {account}` lists those that there are.",
     ),
     Entry(
+        "fold_unknown",
+        USAGE,
+        "The store has no fold of that name.",
+        "Name one that the message lists.",
+    ),
+    Entry(
         "refused_input_unknown",
         FAILED,
         "No refused input has that id.",

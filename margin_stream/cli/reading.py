@@ -197,6 +197,27 @@ def calls(
     return DONE
 
 
+def facts(
+    fold: Annotated[str, Parameter(name="FOLD")],
+    /,
+    *,
+    at: At = None,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """List what a fold of the whole store knows, row by row: ``feeds`` has what came of each source, and when.
+
+    Try:
+      margin-stream facts feeds
+      margin-stream facts feeds --at 2021-05-19T13:00:00Z --json
+    """
+    from replay import views
+
+    with place_of(common) as place:
+        rows = views.facts(place, fold, parse_until(at))
+    show_rows(common, rows, list(rows[0]) if rows else (), empty="nothing yet")
+    return DONE
+
+
 def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     """Show one call with its whole history.
 

@@ -11,7 +11,7 @@ import heapq
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from hashlib import sha256
-from typing import Any, assert_never
+from typing import Any, ClassVar, assert_never
 
 from margin_stream.core import lifecycle
 from margin_stream.core.account import Account, unpacked
@@ -25,8 +25,8 @@ from margin_stream.core.model import Profile, SaleLeg, Truth
 from margin_stream.core.pocket import Pocket
 from margin_stream.core.positions import SIDES, split_key
 from margin_stream.core.routed import (
+    AccountItem,
     Activated,
-    AnyRouted,
     Changed,
     Clocked,
     EngineMoved,
@@ -56,7 +56,7 @@ class AccountFold(FoldBase):
     """One partition's accounts."""
 
     name = "accounts"
-    reads = (Marked, Traded, Moved, Clocked, Opened, Changed, Listed, Activated, Funded, EngineMoved)
+    reads: ClassVar[tuple[type, ...]] = (Marked, Traded, Moved, Clocked, Opened, Changed, Listed, Activated, Funded, EngineMoved)
 
     def __init__(
         self, book: EffectBook, *, rules_version: int, boxes: bool = True, only: str | None = None, watch: Watch | None = None
@@ -101,7 +101,7 @@ class AccountFold(FoldBase):
 
     # ---- the fold -------------------------------------------------------------------------------------------------
 
-    def apply(self, item: AnyRouted) -> None:
+    def apply(self, item: AccountItem) -> None:
         """Fold one item."""
         self.position = item.position
         match item:

@@ -17,7 +17,7 @@ from margin_stream.core.intake import IntakeFold, Verdict
 from schemas.binary import JournalItem, canonical_bytes, encode
 from schemas.columns import TickColumns, ticks_of
 from schemas.inputs import AnyInput, PriceTicked
-from schemas.ndjson import clipped, decode_line
+from schemas.ndjson import clipped, decode_line, encode_line
 from schemas.records import LINE, decode_raw
 from schemas.refusals import RefusedInput
 
@@ -103,7 +103,13 @@ class Admission:
             return Counts(*self.intake.offer_columns(columns))
         counts = Counts()
         for tick in ticks_of(columns):
-            counts = counts.plus(COUNT_OF[self._offer(tick, b"", b"")])
+            verdict = self.intake.offer(tick, b"")
+            if verdict is ACCEPTED:
+                self._record.add_tick(tick)
+            elif verdict is REFUSED:
+                # It stands for its line.
+                self._record.add(encode(LINE + encode_line(tick)[:-1]))
+            counts = counts.plus(COUNT_OF[verdict])
         return counts
 
     def _offer(self, event: AnyInput, body: bytes, mark: bytes) -> Verdict:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from margin_stream.core.checks import check
 from margin_stream.core.effect_book import EffectBook, Emitted
@@ -48,7 +48,7 @@ class Fold(Rows, Protocol):
     """A pure fold."""
 
     @property
-    def reads(self) -> Sequence[type[AnyRouted]]:
+    def reads(self) -> tuple[type, ...]:
         """The kinds of sequenced items that ``apply`` takes."""
 
     @property
@@ -67,15 +67,20 @@ class Fold(Rows, Protocol):
     def sums(self) -> Mapping[int, int]:
         """Return the slot sums that the state digest counts; empty for a fold outside it."""
 
+    @property
+    def measures(self) -> dict[str, str]:
+        """The fields of ``facts`` that are numbers to be watched, and what each is; the first field of a row labels it."""
+
     def facts(self) -> Iterator[dict[str, Any]]:
-        """Yield what is to be asked of it, row by row, ready for JSON."""
+        """Yield what can be asked of it, row by row; fields that end with ``_ns`` are moments."""
 
 
 class FoldBase:
     """A fold that declares nothing; what a fold does not have it takes from here."""
 
-    reads: Sequence[type[AnyRouted]] = ()
-    reads_effects = False
+    reads: ClassVar[tuple[type, ...]] = ()
+    reads_effects: ClassVar[bool] = False
+    measures: ClassVar[dict[str, str]] = {}
 
     def follow(self, effect: Emitted) -> None:
         """Nothing: it reads no effects."""

@@ -25,6 +25,11 @@ def store_folds(intake: IntakeFold) -> FoldSet:
     return FoldSet([make(intake.book) for make in STORE_FOLDS], intake.book, intake)
 
 
+def registered() -> list[str]:
+    """Return the names of the folds of which a store has one."""
+    return [make(EffectBook()).name for make in STORE_FOLDS]
+
+
 def partition_folds(*, rules_version: int, boxes: bool = True, only: str | None = None, watch: Watch | None = None) -> FoldSet:
     """Return the set of one partition; its accounts come first. See ``AccountFold`` for the arguments."""
     book = EffectBook()

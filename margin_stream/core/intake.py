@@ -35,6 +35,7 @@ from margin_stream.core.routed import (
     Marked,
     Moved,
     Opened,
+    Received,
     Traded,
 )
 from schemas import effects
@@ -118,6 +119,9 @@ class IntakeFold:
         self._previous = 0
         self._routed: list[list[AnyRouted]] = [[] for _ in range(partitions)]
         self._whole: list[AnyRouted] = []
+        """For the folds of the whole store."""
+        self._received: dict[str, tuple[int, str, int, int, int]] = {}
+        """Source -> the fields of its ``Received`` since the last ``take``."""
         self.new_accounts: list[str] = []
         self.new_undecodable: list[bytes] = []
 
@@ -134,7 +138,7 @@ class IntakeFold:
             feed = self._feed(event.source, event.source_seq)
             if feed is None:
                 return DUPLICATE
-            self.position += 1
+            self._number(event)
             if feed is _MIXED:
                 return self._refuse(event, (Refusal.SOURCE_KIND_MIXED, f"source: {event.source} is a book"))
             reason = self._tick_event(event) if type(event) is PriceTicked else self._clock(event)  # type: ignore[arg-type]
@@ -142,7 +146,7 @@ class IntakeFold:
             seen = self._book(event.source, event.source_seq, content)
             if seen is Seen.DUPLICATE:
                 return DUPLICATE
-            self.position += 1
+            self._number(event)
             if seen is Seen.REUSED:
                 return self._refuse(
                     event, (Refusal.IDENTITY_REUSED, f"source_seq: {event.source}#{event.source_seq} came before with another content")
@@ -187,6 +191,8 @@ class IntakeFold:
         bids = unpack("q", columns.bid) if columns.bid else None
         asks = unpack("q", columns.ask) if columns.ask else None
         rows = zip(unpack("H", columns.index), unpack("q", columns.sequence), unpack("q", columns.price), strict=True)
+        times = unpack("q", columns.time)
+        newest_ns, highest = 0, -1
         feed: FeedSource | None = None
         for n, (place, sequence, mantissa) in enumerate(rows):
             if feed is not None and feed is not _MIXED:
@@ -200,6 +206,10 @@ class IntakeFold:
                     duplicates += 1
                     continue
             self.position += 1
+            if sequence > highest:
+                highest = sequence
+            if times[n] > newest_ns:
+                newest_ns = times[n]
             bid = None if bids is None or bids[n] == ABSENT else bids[n]
             ask = None if asks is None or asks[n] == ABSENT else asks[n]
             known = found[place]
@@ -226,6 +236,8 @@ class IntakeFold:
                 refused += 1
                 self._refuse_identity(source, sequence, reason)
         self.accepted += accepted
+        if accepted + refused:
+            self._receive(source, highest, newest_ns)
         return accepted, duplicates, refused
 
     def _pair(self, mantissa: int, exponent: int) -> DecimalPair:
@@ -253,11 +265,24 @@ class IntakeFold:
             market_digest: let the partitions compare their copy of the market.
         """
         digest = self.market.digest() if market_digest else b""
-        batches = [Batch(self._previous, self.position, self._whole)]
+        self._whole += [Received(*run) for run in self._received.values()]
+        self._received.clear()
+        batches = [Batch(self._previous, self.position, sorted(self._whole, key=_position))]
         batches += [Batch(self._previous, self.position, items, digest) for items in self._routed]
         self._previous, self._whole = self.position, []
         self._routed = [[] for _ in range(self.partitions)]
         return batches
+
+    def _number(self, event: AnyInput) -> None:
+        self.position += 1
+        self._receive(event.source, event.source_seq, event.event_time)
+
+    def _receive(self, source: str, number: int, event_time_ns: int) -> None:
+        """Note for the folds of the whole store that an input of a source has this position."""
+        before = self._received.get(source)
+        if before is not None:
+            number, event_time_ns = max(number, before[2]), max(event_time_ns, before[3])
+        self._received[source] = (self.position, source, number, event_time_ns, self.market.clock_ns)
 
     # ---- identity -------------------------------------------------------------------------------------------------
 
@@ -457,6 +482,7 @@ class IntakeFold:
         return None
 
     def _route_to_all(self, item: AnyRouted) -> None:
+        self._whole.append(item)
         for routed in self._routed:
             routed.append(item)
 
@@ -735,6 +761,10 @@ class IntakeFold:
 _MIXED = FeedSource("")
 """Stands for a quote whose source is a book."""
 _CLOCK_REQUIRED: Reason = (Refusal.CLOCK_REQUIRED, "no clock_ticked came yet")
+
+
+def _position(item: AnyRouted) -> int:
+    return item.position
 
 
 def _wire(value: int) -> int | bytes:

@@ -102,9 +102,26 @@ class EngineMoved(RoutedItem, frozen=True, tag=10):
     version: int
 
 
+class Received(RoutedItem, frozen=True, tag=11):
+    """Inputs of one source were numbered, accepted or refused, the last of them here. For the folds of the whole store.
+
+    How many inputs one such item stands for depends on how the journal was cut: its fields are maxima, and a fold may only take maxima of them.
+    """
+
+    source: str
+    number: int
+    """The highest ``source_seq`` among them."""
+    event_time_ns: int
+    """The newest among them."""
+    clock_ns: int
+    """In force at the last of them."""
+
+
 FUNDING_SCALE = 12
 
-AnyRouted = Marked | Clocked | Traded | Moved | Opened | Changed | Listed | Activated | Funded | EngineMoved
+AccountItem = Marked | Clocked | Traded | Moved | Opened | Changed | Listed | Activated | Funded | EngineMoved
+"""What the accounts read."""
+AnyRouted = AccountItem | Received
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):

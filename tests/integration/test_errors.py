@@ -304,6 +304,7 @@ reproduces("broker_unreachable")(lambda _: said("digest", "--store", f"kafka://1
 reproduces("io_failed")(lambda _: said("ingest", "--store", "/proc/no/such/place"))
 reproduces("account_unknown")(lambda folder: said("state", "--account", "nobody", "--store", store(folder)))
 reproduces("call_unknown")(lambda folder: said("call", "A0/call/99", "--store", store(folder)))
+reproduces("fold_unknown")(lambda folder: said("facts", "nope", "--store", store(folder)))
 reproduces("refused_input_unknown")(lambda folder: said("quarantine", "show", "#3", "--store", store(folder)))
 reproduces("profile_not_shipped")(lambda _: said("profiles", "show", "nope"))
 
@@ -382,6 +383,7 @@ FIELDS = {
     "call_unknown": {"account", "call"},
     "damage_found": {"file", "offset", "store"},
     "fault": {"expected", "got"},
+    "fold_unknown": {"fold"},
     "folder_taken": {"store"},
     "import_failed": {"file", "line"},
     "input_file_missing": {"file"},

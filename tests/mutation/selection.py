@@ -5,6 +5,7 @@ from __future__ import annotations
 CORE = (
     "lifecycle",
     "calls",
+    "admission",
     "intake",
     "valuation",
     "booking",
@@ -21,6 +22,9 @@ CORE = (
     "account",
     "account_fold",
     "digests",
+    "effect_book",
+    "fold",
+    "folds",
     "directory",
     "model",
     "routed",

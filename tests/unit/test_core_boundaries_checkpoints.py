@@ -49,7 +49,7 @@ def test_activating_the_engine_in_force_moves_nothing() -> None:
     _, system = prepared()
     system.intake.take()
     assert said_of(system, "engine_activated", version=2, approved_by="x") is None
-    assert [batch.items for batch in system.intake.take()] == [[], [], []]
+    assert [batch.items for batch in system.intake.take()[1:]] == [[], []]
 
 
 def test_a_change_of_an_account_hands_on_what_it_names_and_nothing_else() -> None:
@@ -57,7 +57,7 @@ def test_a_change_of_an_account_hands_on_what_it_names_and_nothing_else() -> Non
     system.intake.take()
     for seq, fields in enumerate(({"desk": "d"}, {"contacts": ["x", "y"]}, {"profile": "binance-usdm"}, {}), start=1):
         assert said_of(system, "account_changed", seq=seq, account="A", **fields) is None
-    items = [item for batch in system.intake.take() for item in batch.items]
+    items = [item for batch in system.intake.take()[1:] for item in batch.items]
     position = system.position
     assert items == [
         Changed(position - 3, "A", None, "d", None),
