@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.effect_book import EffectBook
+from margin_stream.core.feed_monitor import FeedMonitor
 from margin_stream.core.fold import Fold, FoldSet
 from margin_stream.core.intake import IntakeFold
 from margin_stream.core.watching import Watch
 
-STORE_FOLDS: tuple[Callable[[EffectBook], Fold], ...] = ()
+STORE_FOLDS: tuple[Callable[[EffectBook], Fold], ...] = (FeedMonitor,)
 """One of each in a store: what spans margin groups. They stand with the intake."""
 PARTITION_FOLDS: tuple[Callable[[EffectBook], Fold], ...] = ()
 """One of each in a partition, behind its accounts: what belongs to one margin group."""

@@ -23,6 +23,7 @@ CORE = (
     "account_fold",
     "digests",
     "effect_book",
+    "feed_monitor",
     "fold",
     "folds",
     "directory",
