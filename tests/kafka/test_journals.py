@@ -9,15 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from margin_stream.journal.journals import Journal, MemoryJournal, SegmentJournal
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.copying import to_topic
-from margin_stream.kafka.journal import TopicJournal
 from margin_stream.kafka.making import FOR_EVER
 from margin_stream.kafka.names import MESSAGE_LIMIT, parse_address
 from margin_stream.simulation.broker import Broker
 from replay.reader import Items
 from schemas.records import LINE, raw_items
+from tests.journals import Journal, MemoryJournal, SegmentJournal, TopicJournal
 from tests.kafka.simulated import Log, Topical
 
 Opener = Callable[[], Journal]

@@ -33,7 +33,7 @@ CORE = (
     "checks",
     "watching",
 )
-JOURNAL = ("records", "log", "ending", "highwater", "layout", "journals", "disk")
+JOURNAL = ("records", "log", "ending", "highwater", "layout", "disk")
 MODULES = (
     *(f"margin_stream.core.{name}" for name in CORE),
     *(f"margin_stream.journal.{name}" for name in JOURNAL),

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.journals import Journal, MemoryJournal, SegmentJournal
 from margin_stream.journal.layout import (
     CorruptManifest,
     Layout,
@@ -28,6 +27,7 @@ from margin_stream.journal.layout import (
     write_manifest,
 )
 from schemas.engines import LATEST
+from tests.journals import Journal, MemoryJournal, SegmentJournal
 
 STORE = bytes(range(16))
 FIELDS: dict[str, Any] = {
