@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -72,6 +72,13 @@ class Source(Protocol):
 
     def effects(self, log: int) -> Iterator[bytes]:
         """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order, each once."""
+
+    def effects_behind(self, log: int, mark: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], list[bytes]]]:
+        """Yield the recorded effects of one log as they lie, each time with the mark behind them; from a mark, or from the start."""
+
+    @property
+    def lineage(self) -> str:
+        """The record of effects that it reads: marks of another mean nothing here."""
 
     def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
         """Yield the recorded effects of one group."""
@@ -161,13 +168,18 @@ class StoreReader:
 
     def effects(self, log: int) -> Iterator[bytes]:
         """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order."""
-        for _, effects in self.effects_behind(log, logs.START):
+        for _, effects in self.effects_behind(log):
             yield from effects
 
-    def effects_behind(self, log: int, cut: Cut) -> Iterator[tuple[Cut, list[bytes]]]:
+    @property
+    def lineage(self) -> str:
+        """The record of effects that it reads."""
+        return self.manifest.store_id
+
+    def effects_behind(self, log: int, mark: Sequence[Any] = ()) -> Iterator[tuple[Cut, list[bytes]]]:
         """Yield the recorded effects of one log behind a cut, record by record, with the cut where each record ends."""
         folder = self.layout.effects_logs(self.manifest.partitions)[log]
-        for record in logs.read(folder, self.manifest.identity, cut):
+        for record in logs.read(folder, self.manifest.identity, Cut(*mark) if mark else logs.START):
             yield record.cut, [bytes(raw) for raw in _decoded(_effects.decode, folder, record)]
 
     def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:

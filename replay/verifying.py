@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from margin_stream.core.checks import Fault
-from margin_stream.core.effect_book import EffectBook, group_of
+from margin_stream.core.effect_book import EffectBook
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
 from margin_stream.journal.ending import durable_cut, find_end
@@ -17,7 +17,7 @@ from margin_stream.journal.records import HEADER, NO_CHAIN, CorruptLog, Cut, Rec
 from replay.replaying import replay
 from replay.table_checks import check_tables
 from schemas.binary import decode_payload, item_count
-from schemas.effects import decode_effect
+from schemas.effects import decode_effect, group_of
 
 ATTEMPTS = 3
 """What a writer changes under a reader's eyes is read again so often before it counts as damage."""
@@ -215,7 +215,7 @@ class _Inspector:
                         effect = decode_effect(bytes(raw))
                         self.effect_count += 1
                         if upto is not None and effect.position <= upto.position:
-                            whole.add(group_of(effect), bytes(raw))
+                            whole.add(group_of(effect.id), bytes(raw))
                 except msgspec.DecodeError as error:
                     path = folder / segment_name(record.cut.segment)
                     self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")

@@ -196,6 +196,24 @@ class ProfileTookEffect(Effect, frozen=True, tag="profile_took_effect.v1"):
     version: int
 
 
+class AnswerRequested(Effect, frozen=True, tag="answer_requested.v1"):
+    """The outside is asked for something; what comes of it returns as ``effect_answered``."""
+
+    outbox: str
+    """That is to act on it, without its ``@``."""
+    subject: str
+    """What it is about: the id of an effect, or of a call."""
+    expires_at_ns: int
+    """The last instant at which an answer counts."""
+
+
+class AnswerExpired(Effect, frozen=True, tag="answer_expired.v1"):
+    """The time limit of a question passed without an answer."""
+
+    question: str
+    """The id of the ``answer_requested``."""
+
+
 AnyEffect = (
     MarginWarned
     | MarginLevelChanged
@@ -214,6 +232,8 @@ AnyEffect = (
     | FeedWentStale
     | InputRefused
     | ProfileTookEffect
+    | AnswerRequested
+    | AnswerExpired
 )
 
 EFFECT_TYPES: tuple[type[Effect], ...] = AnyEffect.__args__

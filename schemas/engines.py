@@ -7,7 +7,7 @@ with the latest.
 | version | what it added |
 |---|---|
 | 1 | the rules of ``prime``, spot and equity instruments |
-| 2 | perpetuals, pockets, position sides, leverage, ``funding_paid``, the model ``binance-usdm`` |
+| 2 | perpetuals, pockets, position sides, leverage, ``funding_paid``, the model ``binance-usdm``; ``effect_answered`` |
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 LATEST: Final = 2
 
-TYPES_SINCE: Final[dict[str, int]] = {"funding_paid": 2}
+TYPES_SINCE: Final[dict[str, int]] = {"funding_paid": 2, "effect_answered": 2}
 """Input name -> version, where it is not the first."""
 FIELDS_SINCE: Final[dict[str, dict[str, int]]] = {
     "position_changed": {"pocket": 2, "position_side": 2, "pocket_margin_delta": 2, "leverage": 2},

@@ -17,6 +17,8 @@ Moment = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 Scale = Annotated[int, msgspec.Meta(ge=0, le=18)]
 Pocket = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9_./:@-]*\Z")]
 """An isolated pocket of an account; empty for cross."""
+EffectId = Annotated[str, msgspec.Meta(max_length=96, pattern=r"^@?[A-Za-z0-9_-]{1,64}/[1-9][0-9]{0,17}\Z")]
+"""``<group>/<number>``."""
 SourceName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
@@ -166,6 +168,18 @@ class FundingPaid(Input, frozen=True, tag="funding_paid.v1"):
     """The price that it is reckoned at; left out, the last accepted mark."""
 
 
+class EffectAnswered(Input, frozen=True, tag="effect_answered.v1"):
+    """What came of an effect outside: the answer of an outbox. ``source`` is ``@`` and the outbox's name; ``source_seq`` counts the answers to this
+    effect, from 1. The first answer under an effect and number stands, whatever a later one has in it.
+    """
+
+    effect: EffectId
+    """The effect that is answered."""
+    outcome: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    """A word of the outbox, such as ``delivered``."""
+    detail: Text = ""
+
+
 AnyInput = (
     PriceTicked
     | ClockTicked
@@ -177,6 +191,7 @@ AnyInput = (
     | InstrumentListed
     | ProfileActivated
     | EngineActivated
+    | EffectAnswered
 )
 
 INPUT_TYPES: tuple[type[Input], ...] = (
@@ -190,6 +205,7 @@ INPUT_TYPES: tuple[type[Input], ...] = (
     PositionChanged,
     CollateralMoved,
     FundingPaid,
+    EffectAnswered,
 )
 
 FEED_TYPES = (PriceTicked, ClockTicked)

@@ -87,6 +87,9 @@ def samples() -> list[Input]:
         "from_pocket": "",
         "position_side": "long",
         "leverage": 20,
+        "effect": "A-000017/5",
+        "outcome": "delivered",
+        "detail": "to ops@example.test",
     }
     found: list[Input] = []
     for number, kind in enumerate(INPUT_TYPES, start=1):

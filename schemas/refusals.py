@@ -43,6 +43,7 @@ class Refusal(StrEnum):
     WRONG_SCALE = "wrong_scale"
     OUT_OF_RANGE = "out_of_range"
     MARK_REQUIRED = "mark_required"
+    ANSWER_INVALID = "answer_invalid"
 
 
 ADVICE: dict[Refusal, str] = {
@@ -81,6 +82,7 @@ ADVICE: dict[Refusal, str] = {
     Refusal.WRONG_SCALE: "Use no more decimal places than the instrument or asset was listed with.",
     Refusal.OUT_OF_RANGE: "Keep the value within the range in docs/events.md.",
     Refusal.MARK_REQUIRED: "Give the price, or send it after the instrument's first accepted mark.",
+    Refusal.ANSWER_INVALID: "Answer as an outbox does: source @NAME, source_seq counting the answers to the effect from 1.",
 }
 """What the sender should do about each refusal."""
 

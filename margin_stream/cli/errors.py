@@ -306,6 +306,12 @@ ENTRIES = (
         "`margin-stream calls --account {account}` lists those that there are.",
     ),
     Entry(
+        "cursor_damaged",
+        CORRUPT,
+        "What is kept of an outbox's progress does not have its checksum.",
+        "Remove the named file: the outbox begins at the first effect again, and receivers know by the ids what they have.",
+    ),
+    Entry(
         "fold_unknown",
         USAGE,
         "The store has no fold of that name.",

@@ -14,7 +14,7 @@ import msgspec
 
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, combined, effect_leaf, pack_sums, slot_of
 from schemas.binary import encode
-from schemas.effects import INTAKE_GROUP, MARKET_GROUP, AnyEffect
+from schemas.effects import INTAKE_GROUP, MARKET_GROUP
 
 Head = tuple[int, bytes]
 """How many effects a group has, and their chain."""
@@ -127,8 +127,3 @@ class EffectBook:
         sums = self.sums()
         own = [[group, *self._heads[group]] for group in sorted(self._heads) if group[0] == "@"]
         return sha256(encode(own) + pack_sums(sums)).digest()
-
-
-def group_of(effect: AnyEffect) -> str:
-    """Return the group of an effect."""
-    return effect.id.rpartition("/")[0]

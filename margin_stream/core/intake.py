@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
+from margin_stream.core.answers import AnswerKeys
 from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, leaf, partition_of, slot_of
 from margin_stream.core.directory import Instrument
@@ -25,6 +26,7 @@ from margin_stream.core.quotes import Quote, QuoteGuard
 from margin_stream.core.routed import (
     FUNDING_SCALE,
     Activated,
+    Answered,
     AnyRouted,
     Batch,
     Changed,
@@ -49,6 +51,7 @@ from schemas.inputs import (
     AnyInput,
     ClockTicked,
     CollateralMoved,
+    EffectAnswered,
     EngineActivated,
     FundingPaid,
     InstrumentListed,
@@ -108,6 +111,7 @@ class IntakeFold:
         self.guard = QuoteGuard()
         self.feeds: dict[str, FeedSource] = {}
         self.books: dict[str, BookSource] = {}
+        self.answers = AnswerKeys()
         self.accounts: dict[str, Entry] = {}
         """Equal entries are one object."""
         self.accounts_sum = 0
@@ -142,6 +146,12 @@ class IntakeFold:
             if feed is _MIXED:
                 return self._refuse(event, (Refusal.SOURCE_KIND_MIXED, f"source: {event.source} is a book"))
             reason = self._tick_event(event) if type(event) is PriceTicked else self._clock(event)  # type: ignore[arg-type]
+        elif type(event) is EffectAnswered:
+            if self.answers.knows(event.source, event.effect, event.source_seq):
+                return DUPLICATE
+            self.answers.take(event.source, event.effect, event.source_seq)
+            self.position += 1
+            reason = self._answer(event)
         else:
             seen = self._book(event.source, event.source_seq, content)
             if seen is Seen.DUPLICATE:
@@ -357,10 +367,23 @@ class IntakeFold:
                 return self._activate(event)
             case EngineActivated():
                 return self._engine(event)
-            case PriceTicked() | ClockTicked():
-                raise AssertionError("a feed item is no book item")
+            case PriceTicked() | ClockTicked() | EffectAnswered():
+                raise AssertionError("not of a book")
             case _:
                 assert_never(event)
+
+    def _answer(self, event: EffectAnswered) -> Reason | None:
+        if event.source[0] != "@" or event.source_seq < 1:
+            return Refusal.ANSWER_INVALID, f"source: {event.source}#{event.source_seq} is no answer of an outbox"
+        if self.market.clock_ns == 0:
+            return _CLOCK_REQUIRED
+        group = effects.group_of(event.effect)
+        entry = self.accounts.get(group)
+        if entry is None and group[0] != "@":
+            return Refusal.ACCOUNT_UNKNOWN, f"effect: account {group!r} is not open"
+        routed = self._whole if entry is None else self._routed[entry.partition]
+        routed.append(Answered(self.position, event.source, event.effect, event.source_seq, event.outcome, event.detail))
+        return None
 
     def _trade(self, event: PositionChanged) -> Reason | None:
         market = self.market
@@ -681,6 +704,7 @@ class IntakeFold:
             [[number, quotes] for number, quotes in sorted(self.guard.refused.items())],
             self.book.head(effects.MARKET_GROUP)[0],
             self.book.head(effects.INTAKE_GROUP)[0],
+            *self.answers.facts(),
         ]
 
     def digest(self) -> bytes:
@@ -697,6 +721,8 @@ class IntakeFold:
         for name, book in sorted(self.books.items()):
             for block in sorted(book.changed):
                 yield b"identity/" + name.encode() + b"\0" + block.to_bytes(8, "big"), book.block(block)
+        for key, value in self.answers.rows():
+            yield b"answer/" + key, value
         yield (
             b"meta",
             encode([self.facts(), self.market.packed(), self._profile_versions()]),
@@ -709,6 +735,7 @@ class IntakeFold:
         """Take the changed rows for stored."""
         self.new_accounts.clear()
         self.new_undecodable.clear()
+        self.answers.mark_stored()
         for book in self.books.values():
             book.changed.clear()
 
@@ -721,6 +748,7 @@ class IntakeFold:
         meta = b""
         admitted: list[tuple[str, int, str]] = []
         hashes: dict[str, list[bytes]] = {}
+        answers: list[tuple[bytes, bytes]] = []
         for key, value in rows:
             if key.startswith(b"account/"):
                 admitted.append((key[8:].decode(), int.from_bytes(value[:4], "big"), value[4:].decode()))
@@ -731,6 +759,8 @@ class IntakeFold:
                 digest = key[12:]
                 self.undecodable[digest] = None
                 self.undecodable_sum = (self.undecodable_sum + int.from_bytes(digest, "big")) % MODULUS
+            elif key.startswith(b"answer/"):
+                answers.append((key[7:], value))
             elif key == b"meta":
                 meta = value
         facts, market, versions = msgspec.msgpack.decode(meta)
@@ -738,9 +768,10 @@ class IntakeFold:
         for account, base, profile in admitted:
             self._admit(account, base, profile)
         self._profile_bases = {name: (base, version) for name, base, version in versions}
-        self.position, _, self.accepted, self.refused, feeds, books, _, _, quotes, _, _ = facts
+        self.position, _, self.accepted, self.refused, feeds, books, _, _, quotes, _, _, *answered = facts
         check(self.position == position, "the intake stands where its marker says", expected=position, got=self.position)
         self._previous = position
+        self.answers.restore(answered, answers)
         for name, highest in feeds:
             self.feeds[name] = FeedSource(name, highest)
         for name, intervals, total, others in books:

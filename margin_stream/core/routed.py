@@ -117,11 +117,23 @@ class Received(RoutedItem, frozen=True, tag=11):
     """In force at the last of them."""
 
 
+class Answered(RoutedItem, frozen=True, tag=12):
+    """An outbox answered an effect: the first answer under this number. To the partition of its group, or to the folds of the whole store."""
+
+    outbox: str
+    """With its ``@``."""
+    effect: str
+    number: int
+    """Of the answers to this effect, from 1."""
+    outcome: str
+    detail: str
+
+
 FUNDING_SCALE = 12
 
 AccountItem = Marked | Clocked | Traded | Moved | Opened | Changed | Listed | Activated | Funded | EngineMoved
 """What the accounts read."""
-AnyRouted = AccountItem | Received
+AnyRouted = AccountItem | Received | Answered
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):

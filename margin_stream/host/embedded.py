@@ -383,6 +383,13 @@ class Host:
             self._stop(error)
             raise
 
+    def publish_effects(self) -> int:
+        """Make durable all recorded effects, so that readers see them; return the position up to which they are complete."""
+        self.commit()
+        for writer in self._effects:
+            writer.sync()
+        return self.system.position
+
     def commit(self) -> None:
         """Make durable all that was admitted; on return it is acknowledged."""
         self.begin_commit()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from margin_stream.core.effect_book import EffectBook, group_of
+from margin_stream.core.effect_book import EffectBook
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
 from margin_stream.journal.ending import Ending, find_end
@@ -22,7 +22,7 @@ from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, Manifest, RecordedDigest
 from margin_stream.journal.records import NO_CHAIN, CorruptLog, Cut, Record, walk
 from replay.table_checks import check_tables
-from schemas.effects import decode_effect
+from schemas.effects import decode_effect, group_of
 
 JOURNAL_REASON = (
     "the high-water file is the only record of how far the journal was acknowledged: without it a lost tail cannot be told from a short one"
@@ -90,6 +90,6 @@ def _prove_effects(layout: Layout, manifest: Manifest, recorded: list[RecordedDi
             for raw in msgspec.msgpack.decode(record.payload, type=list[msgspec.Raw]):
                 effect = decode_effect(bytes(raw))
                 if effect.position <= last.position:
-                    whole.add(group_of(effect), bytes(raw))
+                    whole.add(group_of(effect.id), bytes(raw))
     if whole.hexdigest() != last.effects:
         raise NotProven(f"the effects that are there do not have the digest recorded at position {last.position}: some are missing")

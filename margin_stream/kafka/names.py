@@ -59,6 +59,10 @@ class Topics:
         self.digests = f"{name}.digests"
         """What every shard says its digest is, at positions that the intake asks for."""
 
+    def cursor(self, outbox: str) -> str:
+        """Return the topic that holds how far an outbox is. It is not derived: it lives on when partitions change."""
+        return f"{self.inputs.removesuffix('.inputs')}.outbox.{outbox}"
+
     def changelog(self, source: str) -> str:
         """Return the changelog of the table that follows a topic."""
         return f"{source}.changelog"

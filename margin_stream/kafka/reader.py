@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from margin_stream.core.system import System
 from margin_stream.journal.layout import RecordedDigest
@@ -55,19 +56,29 @@ class KafkaReader:
             yield Items(record.offset + 1, list(raw_items(record.value)))
 
     def effects(self, log: int) -> Iterator[bytes]:
-        """Yield the recorded effects of one shard, each once, up to where the record has no hole.
+        """Yield the recorded effects of one shard, each once, up to where the record has no hole."""
+        for _, effects in self.effects_behind(log):
+            yield from effects
+
+    @property
+    def lineage(self) -> str:
+        """The record of effects that it reads: derived topics that were made anew are another."""
+        return self.manifest.generation
+
+    def effects_behind(self, log: int, mark: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], list[bytes]]]:
+        """Yield the effects of one shard message by message, each effect once; a mark is the next offset and the place reached.
 
         Raises:
             Fault: a message does not have the effects that it says.
         """
-        here = Place(0)
-        for message in self._client.read(self.address.topics.effects, log, 0, self._effect_ends[log]):
+        offset, *place = mark or (0, 0, 0)
+        here = Place(*place)
+        for message in self._client.read(self.address.topics.effects, log, offset, self._effect_ends[log]):
             record = decode_effects(message.value or b"")
-            if record.generation != self.manifest.generation or record.start > here:
-                continue
-            for _, data in record.behind(here):
-                yield data
-            here = max(here, record.end)
+            if record.generation == self.manifest.generation and record.start <= here:
+                fresh = [data for _, data in record.behind(here)]
+                here = max(here, record.end)
+                yield (message.offset + 1, *here), fresh
 
     def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
         """Yield the recorded effects of one group."""

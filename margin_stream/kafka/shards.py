@@ -19,7 +19,7 @@ from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.admission import Admission
 from margin_stream.core.checks import check
 from margin_stream.core.digests import merged, pack_sums
-from margin_stream.core.effect_book import EffectBook, Emitted, group_of
+from margin_stream.core.effect_book import EffectBook, Emitted
 from margin_stream.core.fold import FoldSet
 from margin_stream.core.folds import accounts_of, partition_folds, store_folds
 from margin_stream.core.intake import IntakeFold
@@ -29,7 +29,7 @@ from margin_stream.kafka.batch_messages import batch_messages, effect_messages
 from margin_stream.kafka.names import Topics
 from margin_stream.kafka.wire import DigestPart, Place, StoreManifest
 from replay.views import describe_effect
-from schemas.effects import InputRefused, decode_effect
+from schemas.effects import InputRefused, decode_effect, group_of
 from schemas.records import raw_items, readable
 from schemas.refusals import ADVICE, Refusal
 
@@ -352,7 +352,7 @@ class EffectsShard(Shard):
 
     def _take(self, data: bytes) -> None:
         effect = decode_effect(data)
-        group = group_of(effect)
+        group = group_of(effect.id)
         number = self.book.add(group, data)
         check(effect.id == f"{group}/{number}", "effects of a group are numbered without gaps", group=group, expected=number, got=effect.id)
         row = describe_effect(effect)

@@ -38,6 +38,7 @@ from margin_stream.journal import highwater
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import FORMAT, Layout, new_manifest, read_manifest, write_manifest
 from margin_stream.journal.records import HEADER, NO_CHAIN, Cut, chained, record_bytes, segment_header, segment_name
+from margin_stream.outbox.cursors import FileCursor
 from margin_stream.settings import use
 from margin_stream.simulation.broker import Broker, free_port
 from margin_stream.tables import rocks
@@ -304,6 +305,14 @@ reproduces("broker_unreachable")(lambda _: said("digest", "--store", f"kafka://1
 reproduces("io_failed")(lambda _: said("ingest", "--store", "/proc/no/such/place"))
 reproduces("account_unknown")(lambda folder: said("state", "--account", "nobody", "--store", store(folder)))
 reproduces("call_unknown")(lambda folder: said("call", "A0/call/99", "--store", store(folder)))
+
+
+@reproduces("cursor_damaged")
+def _(folder: Path) -> Said:
+    (folder / "cursor").write_bytes(b"not a cursor")
+    return caught(FileCursor(folder / "cursor").load)
+
+
 reproduces("fold_unknown")(lambda folder: said("facts", "nope", "--store", store(folder)))
 reproduces("refused_input_unknown")(lambda folder: said("quarantine", "show", "#3", "--store", store(folder)))
 reproduces("profile_not_shipped")(lambda _: said("profiles", "show", "nope"))
@@ -381,6 +390,7 @@ FIELDS = {
     "brackets_unsound": {"file"},
     "broker_unreachable": {"servers"},
     "call_unknown": {"account", "call"},
+    "cursor_damaged": {"file", "offset"},
     "damage_found": {"file", "offset", "store"},
     "fault": {"expected", "got"},
     "fold_unknown": {"fold"},

@@ -58,14 +58,17 @@ class Topical:
     def topics(self) -> set[str]:
         return {f"{self._name}.manifest"}
 
+    def create_topics(self, topics: Mapping[str, int], settings: Mapping[str, Mapping[str, str]], replicas: int) -> None:
+        pass
+
     def partition_counts(self, topics: Mapping[str, int]) -> dict[str, int]:
         return dict(topics)
 
     def end(self, topic: str, partition: int = 0) -> int:
         return len(self._values(topic, partition))
 
-    def last(self, topic: str) -> SimpleNamespace:
-        return list(self.read(topic))[-1]
+    def last(self, topic: str) -> SimpleNamespace | None:
+        return next(reversed(list(self.read(topic))), None)
 
     def read(self, topic: str, partition: int = 0, start: int = 0, end: int | None = None) -> Iterator[SimpleNamespace]:
         for offset, value in list(enumerate(self._values(topic, partition)))[start:end]:

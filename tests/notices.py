@@ -1,0 +1,64 @@
+"""A fold for tests: asks for a notice of each margin call, and waits for the answer an hour at most. It reads effects, answers and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from margin_stream.core.effect_book import EffectBook, Emitted
+from margin_stream.core.fold import FoldBase
+from margin_stream.core.questions import Questions
+from margin_stream.core.routed import Answered, Clocked
+from schemas.binary import encode
+from schemas.effects import AnswerExpired, AnswerRequested, Effect, MarginCallIssued, decode_effect
+
+LIMIT_NS = 3600 * 1_000_000_000
+
+
+class Notices(FoldBase):
+    name = "notices"
+    reads = (Clocked, Answered)
+    reads_effects = True
+
+    def __init__(self, book: EffectBook) -> None:
+        self._book = book
+        self.questions = Questions()
+        self.seen: list[tuple[int, str, int]] = []
+        """Every effect that was read, as (sequence number, group, number); not a fact."""
+
+    def apply(self, item: Clocked | Answered) -> None:
+        if isinstance(item, Answered):
+            self.questions.close(item.effect)
+            return
+        for question in self.questions.expired(item.now_ns):
+            self._emit(item.position, question.rpartition("/")[0], item.now_ns, AnswerExpired, question=question)
+
+    def follow(self, effect: Emitted) -> None:
+        self.seen.append((effect.position, effect.group, effect.number))
+        found = decode_effect(effect.data)
+        if isinstance(found, MarginCallIssued):
+            limit = found.at_ns + LIMIT_NS
+            asked = self._emit(
+                effect.position, effect.group, found.at_ns, AnswerRequested, outbox="mail", subject=found.call, expires_at_ns=limit
+            )
+            self.questions.ask(asked, limit)
+
+    def _emit(self, position: int, group: str, at_ns: int, kind: type[Effect], **fields: Any) -> str:
+        identifier = f"{group}/{self._book.next_number(group)}"
+        self._book.emit(position, group, encode(kind(id=identifier, position=position, at_ns=at_ns, **fields)))
+        return identifier
+
+    def sums(self) -> Mapping[int, int]:
+        return self.questions.sums()
+
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
+        return self.questions.rows()
+
+    def mark_stored(self) -> None:
+        self.questions.mark_stored()
+
+    def restore(self, _position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        self.questions.restore(rows)
+
+    def digest(self) -> bytes:
+        return self.questions.digest()
