@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 from cyclopts import Parameter
 
+from margin_stream.cli.completions import stores
 from margin_stream.cli.usage import BadAddress, BadTime, WrongKindOfStore
-from margin_stream.cli.words import stores
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from margin_stream.cli import on_kafka
+from margin_stream.cli.completions import profile_names, scenario_names
 from margin_stream.cli.error_output import Failure, diagnose, failure, report
 from margin_stream.cli.errors import CORRUPT, DONE, INTERRUPTED, MISMATCH, TERMINATED
 from margin_stream.cli.output import Common, OnStore, Progress, say, show
 from margin_stream.cli.reading import ENGINE_HELP, place_of
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageError
-from margin_stream.cli.words import profile_names, scenario_names
 from margin_stream.engine import DEFAULT, EngineName
 from margin_stream.files import STDIN, opened
 from margin_stream.simulation import DEFAULT_PROFILES
@@ -384,7 +384,7 @@ def ingest(
     """
     import msgspec
 
-    from margin_stream.cli.beside import Beside
+    from margin_stream.cli.background_replay import Beside
     from margin_stream.host.embedded import Host
     from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
 
