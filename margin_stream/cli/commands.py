@@ -11,10 +11,10 @@ from cyclopts import App
 COMMANDS = {
     "demo": "demo:demo",
     "margin": "calculating:margin",
-    "simulate": "ingest:simulate_day",
-    "import": "ingest:import_market",
+    "simulate": "simulate:simulate_day",
+    "import": "market_import:import_market",
     "ingest": "ingest:ingest",
-    "export": "ingest:export",
+    "export": "export:export",
     "replay": "reading:replay_store",
     "verify": "reading:verify_store",
     "repair": "repairing:repair",

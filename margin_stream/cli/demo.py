@@ -18,8 +18,8 @@ import orjson
 from cyclopts import Parameter
 
 from margin_stream.cli.errors import DONE, FAILED
-from margin_stream.cli.ingest import tables_for
 from margin_stream.cli.output import Common, print_json, show_rows
+from margin_stream.cli.simulate import tables_for
 from margin_stream.cli.usage import UsageError
 from margin_stream.simulation import DEFAULT_PROFILES
 

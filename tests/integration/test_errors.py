@@ -604,7 +604,7 @@ def test_every_exception_of_ours_has_a_code_or_never_gets_out() -> None:
 
 
 WITH_NO_PLACE = {
-    "margin_stream/cli/ingest.py": 2,  # no file is named, or too many
+    "margin_stream/cli/market_import.py": 2,  # no file is named, or too many
     "margin_stream/kafka/wire.py": 2,  # a manifest's bytes
     "margin_stream/simulation/broker.py": 2,  # no Java; what Java says
     "margin_stream/host/embedded.py": 1,  # no memory for a thread: said anew with the store
