@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from itertools import count
 
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.system import System
@@ -59,7 +60,7 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
     """
     system = System(1, rules_version=LATEST)
     waiting: list[tuple[int, str, int, str, str, bool]] = []
-    sequence = 0
+    numbers = count(1)
 
     def listen(emitted: list[list[Emitted]]) -> None:
         for part in emitted[1:]:
@@ -85,10 +86,9 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
                 system.admission.event(trade)
             while waiting and waiting[0][0] <= now:
                 _, call, _, account, amount, named = heapq.heappop(waiting)
-                sequence += 1
                 answer = CollateralMoved(
                     source=source,
-                    source_seq=sequence,
+                    source_seq=next(numbers),
                     event_time=now,
                     account=account,
                     asset=_base_currency(system, account),
