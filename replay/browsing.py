@@ -12,7 +12,7 @@ from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, singles
 from replay.views import describe_effect
 from schemas.binary import JournalItem
 from schemas.columns import TickColumns, ticks_of
-from schemas.effects import InputRefused, decode_effect
+from schemas.effects import decode_effect
 from schemas.inputs import Input, name_of
 from schemas.ndjson import encode_line, to_mapping
 from schemas.records import LINE, readable
@@ -102,8 +102,7 @@ def effects(place: Place, *, account: str | None = None, kind: str | None = None
     def add(data: bytes) -> None:
         effect = decode_effect(data)
         group, _, number = effect.id.rpartition("/")
-        wanted = effect.position > after and (account is None or group == account)
-        if wanted:
+        if effect.position > after and (account is None or group == account):
             described = describe_effect(effect)
             if kind is None or described["type"] == kind:
                 rows.append((effect.position, group, int(number), described))
@@ -137,11 +136,14 @@ def quarantine(place: Place) -> Iterator[dict[str, Any]]:
 
 def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
     reason = Refusal(effect["reason"])
-    view: dict[str, Any] = {"id": f"#{effect['position']}", "position": effect["position"], "at": effect.get("at"), "reason": reason.value}
-    for name in ("source", "source_seq", "digest"):
-        if name in effect:
-            view[name] = effect[name]
-    view["advice"] = ADVICE[reason]
+    view: dict[str, Any] = {
+        "id": f"#{effect['position']}",
+        "position": effect["position"],
+        "at": effect.get("at"),
+        "reason": reason.value,
+        **{name: effect[name] for name in ("source", "source_seq", "digest") if name in effect},
+        "advice": ADVICE[reason],
+    }
     return view | (readable(item) if isinstance(item, bytes) else {"event": to_mapping(item)})  # type: ignore[arg-type]
 
 
@@ -167,6 +169,3 @@ def _detail(place: Place, position: int) -> str:
         pass
     last = system.intake.last_refusal
     return last[1] if last else ""
-
-
-__all__ = ["InputRefused", "NotRefused", "describe_item", "effects", "events", "quarantine", "quarantined"]

@@ -19,7 +19,6 @@ from margin_stream.tables.checkpoints import Distrusted
 from margin_stream.tables.rocks import Table, TableError
 from schemas.binary import JournalItem, decode_payload
 from schemas.columns import TickColumns, ticks_of
-from schemas.effects import AnyEffect, decode_effect
 from schemas.inputs import ClockTicked
 from schemas.records import ITEM, decode_raw
 from schemas.refusals import RefusedInput
@@ -72,9 +71,6 @@ class Source(Protocol):
 
     def effects(self, log: int) -> Iterator[bytes]:
         """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order, each once."""
-
-    def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
-        """Yield the recorded effects of one group."""
 
     def from_checkpoint(self) -> tuple[System, int] | None:
         """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none to be trusted."""
@@ -169,15 +165,6 @@ class StoreReader:
         folder = self.layout.effects_logs(self.manifest.partitions)[log]
         for record in logs.read(folder, self.manifest.identity, cut):
             yield record.cut, [bytes(raw) for raw in _decoded(_effects.decode, folder, record)]
-
-    def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
-        """Yield the recorded effects of one group."""
-        mark = f"{group}/".encode()
-        for data in self.effects(log):
-            if mark in data:
-                effect = decode_effect(data)
-                if effect.id.rpartition("/")[0] == group:
-                    yield effect
 
     def from_checkpoint(self) -> tuple[System, int] | None:
         """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none that can be trusted.
