@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from margin_stream.core.checks import Fault
 from margin_stream.host.embedded import Host
 from margin_stream.host.lock import Lock
 from margin_stream.host.marks import NotProven, derived
@@ -26,8 +25,7 @@ from margin_stream.journal.ending import Loose, find_end
 from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, Manifest, StoreMissing, read_manifest
 from margin_stream.journal.records import CorruptLog, segment_name, segments
-from replay.replaying import replay
-from replay.verifying import Problem, Verified, verify
+from replay.verifying import Problem, Verified, refold, verify
 
 COPIES = "repaired"
 """The folder, within the store, of what repairs changed."""
@@ -238,9 +236,10 @@ class _Planner:
     def _tables(self, problems: list[Problem]) -> None:
         """Offer to fold the tables anew, if the journal comes to what was recorded."""
         if not self.refusing and not self._proven:
-            difference = _difference(self._layout.root)
-            if difference is not None:
-                self._add(self._layout.journal, None, difference, "refused", RESTORE, "")
+            differing: list[Problem] = []
+            refold(self._layout.root, differing, "", "")
+            for problem in differing:
+                self._add(self._layout.journal, None, problem.what, "refused", RESTORE, "")
         does = "move the tables aside and fold the journal again"
         for problem in problems:
             keeps = self._kept(self._layout.tables) if self._layout.tables.exists() else ""
@@ -255,15 +254,6 @@ class _Planner:
         journal = self._layout.journal
         whole = not any(Path(problem.file).is_relative_to(journal) for problem in problems)
         return EXPORT if whole and path.is_relative_to(self._layout.effects) else RESTORE
-
-
-def _difference(root: Path) -> str | None:
-    """Return how the folded journal differs from what was recorded, None where it does not."""
-    try:
-        found = replay(root)
-    except (Fault, CorruptLog) as error:
-        return f"the journal cannot be folded: {error}"
-    return None if found.equal else f"folding the journal differs: {found.first_difference}"
 
 
 def findings_of(plan: Plan) -> Iterator[str]:

@@ -15,8 +15,7 @@ from margin_stream.kafka.shard_table import MARKER
 from margin_stream.kafka.shards import Marker, Unusable, shard_of
 from margin_stream.kafka.wire import Delta, Place
 from replay.reader import singles_of
-from replay.replaying import replay
-from replay.verifying import Problem, Verified
+from replay.verifying import Problem, Verified, refold
 from schemas.binary import item_count
 from schemas.effects import decode_effect
 from schemas.records import raw_items
@@ -42,15 +41,8 @@ def verify(client: Client, address: KafkaAddress, *, fold: bool = True) -> Verif
     inspector.changelogs()
     for what in reader.statements.contradictions:
         inspector.say(address.topics.digests, 0, None, what)
-    folded = False
-    if fold and not inspector.problems:
-        try:
-            replayed = replay(reader)
-            if not replayed.equal:
-                inspector.say(address.topics.effects, None, None, f"folding the journal differs: {replayed.first_difference}")
-            folded = True
-        except Fault as error:
-            inspector.say(address.topics.inputs, 0, None, f"the journal cannot be folded: {error}")
+    topics = address.topics
+    folded = fold and not inspector.problems and refold(reader, inspector.problems, f"{topics.inputs}-0", topics.effects)
     return Verified(
         ok=not inspector.problems,
         problems=inspector.problems,
