@@ -14,7 +14,7 @@ from pathlib import Path
 import faust
 from aiokafka.errors import KafkaError
 
-from agents.app import FoldApp, build
+from agents.app import build
 from agents.metrics import REBALANCES
 from agents.web import Web
 from margin_stream.journal.layout import StoreError
@@ -52,7 +52,11 @@ def main() -> None:
     except (StoreError, SecurityError, KafkaError) as error:
         print(f"worker: {error}", file=sys.stderr)
         sys.exit(FAILED)
-    _listen_for_rebalances(app)
+
+    @app.on_partitions_assigned.connect
+    async def assigned(*_: object, **__: object) -> None:
+        REBALANCES.inc()
+
     # The folds make no reference cycles; what is long-lived is kept out of the collector's way.
     gc.collect()
     gc.freeze()
@@ -71,12 +75,6 @@ def _follow_parent() -> None:
         time.sleep(0.2)
         if os.getppid() != parent:
             os._exit(70)
-
-
-def _listen_for_rebalances(app: FoldApp) -> None:
-    @app.on_partitions_assigned.connect
-    async def assigned(*_: object, **__: object) -> None:
-        REBALANCES.inc()
 
 
 if __name__ == "__main__":

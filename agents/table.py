@@ -79,7 +79,7 @@ class FoldTable(faust.Table):
         self.folder = folder
         self.followers: dict[int, Follower] = {}
         changelog = app.topic(
-            app.topics_of_store.changelog(source),
+            app.address.topics.changelog(source),
             key_type=bytes,
             value_type=bytes,
             key_serializer="raw",
@@ -113,8 +113,7 @@ class FoldTable(faust.Table):
         follower = self.followers.get(event.message.partition)
         if follower is not None:
             follower.accept(event.message.offset, event.message.value)
-            if follower.crowded:
-                await follower.ebb()
+            await follower.ebb()
 
     async def finish(self) -> None:
         """Write last checkpoints and close everything."""
