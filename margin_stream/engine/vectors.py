@@ -121,7 +121,6 @@ class VectorWatch:
         self._hot_on: dict[int, tuple[int, ...]] = {}
         self._brackets: Floats = np.zeros((0, 3))
         self._tables: dict[int, tuple[BracketTable, int, int]] = {}
-        self._expired = False
         self.exact_named = 0
         """Accounts named so far because a float could not decide, or because they are hot; not a fact."""
         self.revalued = 0

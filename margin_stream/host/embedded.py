@@ -17,7 +17,8 @@ from margin_stream.core.admission import COUNT_OF, Admission, Counts
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.intake import Verdict
 from margin_stream.core.system import Digests
-from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
+from margin_stream.engine import DEFAULT, EngineName
+from margin_stream.engine.choosing import drive_of
 from margin_stream.host.lock import Lock
 from margin_stream.host.payloads import PayloadBuilder, payloads
 from margin_stream.host.recovery import OpenStore, Recovery
