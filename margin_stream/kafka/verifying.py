@@ -13,7 +13,7 @@ from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shard_table import MARKER
 from margin_stream.kafka.shards import Marker, Unusable, shard_of
-from margin_stream.kafka.wire import Delta, Place
+from margin_stream.kafka.wire import Place
 from replay.reader import singles_of
 from replay.verifying import Problem, Verified, refold
 from schemas.binary import item_count
@@ -138,23 +138,16 @@ class _Inspector:
 
     def _rows(self, topic: str, partition: int) -> dict[bytes, bytes]:
         rows: dict[bytes, bytes] = {}
-        parts: dict[tuple[str, int], dict[int, Delta]] = {}
-        current = -1
+        deltas, current = wire.Deltas(self._reader.manifest.generation), -1
         for message in self._client.read(topic, partition):
             try:
-                delta = wire.decode_delta(message.value or b"")
+                delta = deltas.take(message.offset, message.value)
             except msgspec.DecodeError:
                 self.say(topic, partition, message.offset, "the message is no delta of ours")
                 continue
-            if delta.generation != self._reader.manifest.generation:
-                continue
-            found = parts.setdefault((delta.nonce, delta.upto), {})
-            found[delta.part] = delta
-            if len(found) == delta.parts:
-                del parts[delta.nonce, delta.upto]
-                if delta.after <= current < delta.upto:
-                    if delta.after == -1:
-                        rows = {}
-                    rows.update(wire.rows_of(found.values()))
-                    current = delta.upto
+            if delta is not None and delta.after <= current < delta.upto:
+                if delta.after == -1:
+                    rows = {}
+                rows.update(delta.rows)
+                current = delta.upto
         return rows
