@@ -38,7 +38,6 @@ def main() -> None:
     parser.add_argument("--session-s", type=float, default=6.0)
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
-    level = logging.INFO if given.verbose else logging.WARNING
     try:
         address = parse_address(given.store)
         with Client(address.servers) as client:
@@ -64,8 +63,8 @@ def main() -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
     given.data.mkdir(parents=True, exist_ok=True)
     app.answers = Web(app, given.host, given.port)
-    worker = faust.Worker(app, loglevel=level, redirect_stdouts=False, quiet=True)
-    worker.execute_from_commandline()
+    level = logging.INFO if given.verbose else logging.WARNING
+    faust.Worker(app, loglevel=level, redirect_stdouts=False, quiet=True).execute_from_commandline()
 
 
 def _follow_parent() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from margin_stream.core.system import System
@@ -12,7 +12,7 @@ from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, singles
 from replay.views import describe_effect
 from schemas.binary import JournalItem
 from schemas.columns import TickColumns, ticks_of
-from schemas.effects import decode_effect
+from schemas.effects import AnyEffect, decode_effect
 from schemas.inputs import Input, name_of
 from schemas.ndjson import encode_line, to_mapping
 from schemas.records import LINE, readable
@@ -97,26 +97,20 @@ def effects(place: Place, *, account: str | None = None, kind: str | None = None
     reader = source_of(place)
     system = System(reader.partitions, rules_version=reader.rules_version)
     recorded_position = reader.recorded_position
+    found: Iterable[AnyEffect]
+    if reader.last_record and not (reader.recorded and reader.recorded[-1].journal_record == reader.last_record):
+        folded = fold_prefix(system, reader.items(), EVERYTHING)
+        found = (decode_effect(effect.data) for parts in folded for part in parts for effect in part)
+    else:
+        recorded = (decode_effect(data) for log in range(reader.partitions + 1) for data in reader.effects(log))
+        found = (effect for effect in recorded if effect.position <= recorded_position)
     rows: list[tuple[int, str, int, dict[str, Any]]] = []
-
-    def add(data: bytes) -> None:
-        effect = decode_effect(data)
+    for effect in found:
         group, _, number = effect.id.rpartition("/")
         if effect.position > after and (account is None or group == account):
             described = describe_effect(effect)
             if kind is None or described["type"] == kind:
                 rows.append((effect.position, group, int(number), described))
-
-    if reader.last_record and not (reader.recorded and reader.recorded[-1].journal_record == reader.last_record):
-        for parts in fold_prefix(system, reader.items(), EVERYTHING):
-            for part in parts:
-                for effect in part:
-                    add(effect.data)
-    else:
-        for log in range(reader.partitions + 1):
-            for data in reader.effects(log):
-                if decode_effect(data).position <= recorded_position:
-                    add(data)
     for row in sorted(rows, key=lambda row: row[:3]):
         yield row[3]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -232,7 +230,6 @@ def _ingest_and_kill(store: Path, day: Path) -> int:
         if size >= target:
             break
         time.sleep(0.005)
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     return size

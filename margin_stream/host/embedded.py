@@ -160,7 +160,11 @@ class Host:
             What is done once the record is durable, or None where nothing was admitted.
         """
         self.finish_commit()
-        self._raise_failure()
+        if self._failed is not None:
+            raise StoreError(
+                f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}",
+                store=self.layout.root,
+            )
         self._since_checkpoint += self._builder.count
         try:
             items = self._builder.take()
@@ -208,13 +212,6 @@ class Host:
         self._spare.close()
         self._failed = error
 
-    def _raise_failure(self) -> None:
-        if self._failed is not None:
-            raise StoreError(
-                f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}",
-                store=self.layout.root,
-            )
-
     def ingest(
         self,
         lines: Iterable[bytes],
@@ -246,8 +243,7 @@ class Host:
                         break
                 if builder.count >= limit or builder.size >= GROUP_BYTES:
                     self.begin_commit()
-                    if self._since_checkpoint >= self._checkpoint_items:
-                        self.checkpoint()
+                    self.checkpoint_if_due()
                     if progress is not None:
                         progress(done)
                     if stop is not None and stop():

@@ -149,12 +149,16 @@ def perpetuals_of(
         first_prices: by pair.
         tables: given, each perpetual brings its table, so that books keep to what it allows.
     """
-    found = []
-    for symbol, pair in sorted(pairs.items(), key=lambda row: row[1].name):
-        if pair.name in first_prices:
-            table = () if tables is None else tuple(tables[pair.name])
-            found.append(Perpetual(perpetual_name(pair), first_prices[pair.name], scales.get(symbol, 0), table))
-    return found
+    return [
+        Perpetual(
+            perpetual_name(pair),
+            first_prices[pair.name],
+            scales.get(symbol, 0),
+            () if tables is None else tuple(tables[pair.name]),
+        )
+        for symbol, pair in sorted(pairs.items(), key=lambda row: row[1].name)
+        if pair.name in first_prices
+    ]
 
 
 def _quantity(worth: int, perpetual: Perpetual) -> int:
