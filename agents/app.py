@@ -19,7 +19,7 @@ from agents import accounts, alerts, effects, intake
 from agents.assignor import FoldAssignor
 from agents.consumer import FoldTransport
 from agents.crash import die
-from agents.follower import CHECKPOINT_S, Follower
+from agents.follower import Follower
 from agents.table import OPEN_LIMIT_S, FoldTable
 from margin_stream.kafka.client import security
 from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress
@@ -28,7 +28,6 @@ from margin_stream.kafka.wire import StoreManifest
 log = logging.getLogger("margin_stream.agents")
 
 BEAT_S = 0.05
-SESSION_S = 6.0
 STUCK_S = 45.0
 BUFFERED = 256
 """Records of one topic that wait for their fold; the consumer fetches no more until they are folded."""
@@ -135,8 +134,8 @@ def build(
     *,
     worker: str,
     url: str,
-    checkpoint_s: float = CHECKPOINT_S,
-    session_s: float = SESSION_S,
+    checkpoint_s: float,
+    session_s: float,
 ) -> FoldApp:
     """Return the application of one worker.
 

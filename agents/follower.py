@@ -23,7 +23,6 @@ FLUSH_S = 0.002
 """A record that comes within this time of the last message waits for company."""
 OUTBOX_LIMIT = 1000
 """With so many messages waiting to be sent, no more records are folded."""
-CHECKPOINT_S = 1.0
 CHECKPOINT_RECORDS = 20_000
 IDLE_S = 0.2
 ASK_S = 30.0

@@ -139,16 +139,14 @@ def _position(market: Market, key: int, pocket: Pocket) -> dict[str, Any]:
     currency = instrument.currency
     shift = currency.scale - instrument.quantity_scale - instrument.price_scale
     price = market.prices[number]
-    unrealised = None
-    if price:
-        unrealised = format_scaled(notional(position.quantity * price, shift) - position.open_cost, currency.scale)
+    unrealised = notional(position.quantity * price, shift) - position.open_cost
     return {
         "instrument": instrument.name,
         "quantity": format_scaled(position.quantity, instrument.quantity_scale),
         "currency": currency.name,
         "open_cost": format_scaled(position.open_cost, currency.scale),
         "realised": format_scaled(position.realised, currency.scale),
-        "unrealised": unrealised,
+        "unrealised": format_scaled(unrealised, currency.scale) if price else None,
         "fees": format_scaled(position.fees, currency.scale),
         "mark": format_scaled(price, instrument.price_scale) if price else None,
         **({"position_side": SIDES[side], "leverage": position.leverage or None} if instrument.perpetual else {}),

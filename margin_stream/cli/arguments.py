@@ -17,8 +17,6 @@ from margin_stream.files import STDIN
 if TYPE_CHECKING:
     from margin_stream.settings import Setting
 
-TOLERANT = ("doctor",)
-"""Commands that say themselves what is wrong with the settings."""
 GENERAL = ("--json", "--quiet", "--store", "--config")
 """What every command takes, before its name or behind it; the last two with a word of their own."""
 
@@ -74,7 +72,8 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
     try:
         effective = load(flags, config=config)
     except SettingsError:
-        if commands[:1] == TOLERANT:
+        if commands[:1] == ("doctor",):
+            # It says itself what is wrong with the settings.
             return
         raise
     use(effective)

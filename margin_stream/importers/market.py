@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -145,9 +146,7 @@ def routes(pairs: Iterable[Pair], base_currency: str) -> dict[str, list[str]]:
 
 def base_currency_of(pairs: Mapping[str, Pair]) -> str:
     """Return the currency that most instruments are quoted in, the first by name of equals."""
-    counts: dict[str, int] = {}
-    for pair in pairs.values():
-        counts[pair.currency] = counts.get(pair.currency, 0) + 1
+    counts = Counter(pair.currency for pair in pairs.values())
     # A conversion chain ends in a currency that is no base of another pair, if there is one.
     bases = {pair.base for pair in pairs.values()}
     ends = [name for name in counts if name not in bases] or list(counts)

@@ -65,8 +65,7 @@ def security(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
                 "sasl_plain_password": password,
             }
     except OSError as error:
-        named = next((path for path in (kafka.sasl_password_file, kafka.ssl_certfile, kafka.ssl_cafile) if path), "kafka.*")
-        file = error.filename or named
+        file = error.filename or kafka.sasl_password_file or kafka.ssl_certfile or kafka.ssl_cafile or "kafka.*"
         raise SecurityError(f"{file}: cannot be used: {error.strerror or error}", file=file) from None
     return found
 

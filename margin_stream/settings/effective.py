@@ -15,7 +15,6 @@ from margin_stream.settings.shape import PREFIX, SETTINGS, Settings, settings_of
 CONFIG = PREFIX + "CONFIG"
 NOT_SETTINGS = (CONFIG, PREFIX + "PARENT", PREFIX + "CRASH", PREFIX + "DATA")
 """Variables of our prefix that are none: the file of settings, a supervisor's word to its worker, trials, recordings for tests."""
-HIDDEN = "(set, hidden)"
 
 
 class Origin(NamedTuple):
@@ -48,7 +47,7 @@ class Effective(NamedTuple):
         """Return a value as it may be shown: of a secret, only whether it is set."""
         value = self.values[key]
         if SETTINGS[key].secret and value is not None:
-            return HIDDEN
+            return "(set, hidden)"
         return without_secret(value) if isinstance(value, str) else value
 
 

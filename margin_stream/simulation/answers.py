@@ -59,6 +59,7 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
         venue: trades and liquidates perpetuals at each clock, before the answers.
     """
     system = System(1, rules_version=LATEST)
+    market = system.intake.market
     waiting: list[tuple[int, str, int, str, str, bool]] = []
     numbers = count(1)
 
@@ -80,7 +81,7 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
         system.admission.event(event)
         if clock:
             listen(system.fold())
-            now = system.intake.market.clock_ns
+            now = market.clock_ns
             for trade in venue.act(system.accounts[0], now) if venue is not None else ():
                 yield trade
                 system.admission.event(trade)
@@ -91,14 +92,10 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
                     source_seq=next(numbers),
                     event_time=now,
                     account=account,
-                    asset=_base_currency(system, account),
+                    asset=market.directory.assets[system.intake.accounts[account].base].name,
                     amount_delta=canonical(*parse_decimal(amount)),
                     reason="answer",
                     call=call if named else "",
                 )
                 yield answer
                 system.admission.event(answer)
-
-
-def _base_currency(system: System, account: str) -> str:
-    return system.intake.market.directory.assets[system.intake.accounts[account].base].name
