@@ -73,9 +73,11 @@ class Stopper:
         """Whether a signal came."""
         return self.signal is not None
 
-    @property
-    def exit_code(self) -> int:
-        """The exit code after a clean stop."""
+    def exit_code(self, common: Common, refused: bool) -> int:
+        """Return the exit code at the end, and say that there is a rest where a signal came."""
+        if self.signal is None:
+            return CORRUPT if refused else DONE
+        say(common, "stopped by a signal; run the same command again for the rest")
         return INTERRUPTED if self.signal == signal.SIGINT else TERMINATED
 
 
@@ -174,10 +176,7 @@ def ingest(
     if found is not None and not found.equal:
         report(failure("replay_differs", str(found.first_difference), store=common.store), as_json=common.json)
         return MISMATCH
-    if stopper.asked():
-        say(common, "stopped by a signal; run the same command again for the rest")
-        return stopper.exit_code
-    return CORRUPT if strict and shown else DONE
+    return stopper.exit_code(common, strict and shown > 0)
 
 
 def _ingest_on_kafka(common: OnStore, inputs: _Inputs, refused: Callable[[Refusal, str], bool], *, strict: bool, wait: bool) -> int:
@@ -205,10 +204,7 @@ def _ingest_on_kafka(common: OnStore, inputs: _Inputs, refused: Callable[[Refusa
     else:
         say(common, f"folded by {found.by}")
         show(common, summary(found.counts, found.effects, found.digests))
-    if stopper.asked():
-        say(common, "stopped by a signal; run the same command again for the rest")
-        return stopper.exit_code
-    return CORRUPT if strict and (undecodable or (found is not None and found.counts.refused)) else DONE
+    return stopper.exit_code(common, strict and (undecodable or (found is not None and found.counts.refused > 0)))
 
 
 def tell_recovery(common: Common, host: Host) -> None:
