@@ -1,4 +1,7 @@
-"""From a scenario to what the models take: directory, parameters, prices, a cross pocket and isolated ones. Errors name the field."""
+"""From a scenario to what the models take: directory, parameters, prices, a cross pocket and isolated ones. Errors name the field.
+
+One file, because it is one reading: each field is checked with what the fields before it have listed, and names itself where it does not fit.
+"""
 
 from __future__ import annotations
 
