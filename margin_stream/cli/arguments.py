@@ -63,10 +63,7 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
         raise OptionsConflict("standard input can be read once: name a file for all but one", file=STDIN)
     wanted = options_of(" ".join(commands))
     places = {name: argument for argument in arguments for name in argument.names if name in wanted or name == "--config"}
-    flags: dict[str, tuple[str, str]] = {}
-    for name, argument in places.items():
-        if argument.tokens and name in wanted:
-            flags[wanted[name].key] = (name, _text(argument.tokens[0]))
+    flags = {wanted[name].key: (name, _text(argument.tokens[0])) for name, argument in places.items() if argument.tokens and name in wanted}
     named = places.get("--config")
     config = Path(named.tokens[0].value) if named is not None and named.tokens else None
     try:

@@ -143,10 +143,11 @@ def _user_file(variables: Mapping[str, str]) -> Path | None:
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, tuple[Any, Origin]]:
-    found = {}
-    for key, setting in SETTINGS.items():
-        if variables.get(setting.variable):
-            found[key] = _from_text(key, variables[setting.variable], Origin("environment", setting.variable))
+    found = {
+        key: _from_text(key, variables[setting.variable], Origin("environment", setting.variable))
+        for key, setting in SETTINGS.items()
+        if variables.get(setting.variable)
+    }
     if variables.get("NO_COLOR"):
         found["color"] = ("never", Origin("environment", "NO_COLOR"))
     return found
