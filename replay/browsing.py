@@ -78,13 +78,10 @@ def events(
     while True:
         for here, at_record, item in numbered_items(reader, record, position, numbering):
             position, last_record = here, at_record
-            if position <= after:
-                continue
-            if account is not None and getattr(item, "account", None) != account:
-                continue
-            if kind is not None and (name_of(type(item)) if isinstance(item, Input) else "refused") != kind:
-                continue
-            yield describe_item(position, item)
+            of_account = account is None or getattr(item, "account", None) == account
+            of_kind = kind is None or (name_of(type(item)) if isinstance(item, Input) else "refused") == kind
+            if position > after and of_account and of_kind:
+                yield describe_item(position, item)
         if not follow:
             return
         record = max(last_record, reader.last_record) if reader.repeats else last_record

@@ -114,11 +114,9 @@ def show_rows(common: Common, rows: Iterable[Mapping[str, Any]], columns: Sequen
     for column in columns:
         numeric = column in ("amount", "unpaid", "paid", "quantity", "open_cost", "realised", "unrealised", "fees", "mark", "age_s")
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    count = 0
     for row in rows:
         table.add_row(*(plain(row.get(column)) for column in columns))
-        count += 1
-    if count:
+    if table.row_count:
         console().print(table)
     else:
         say(common, empty)

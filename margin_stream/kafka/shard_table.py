@@ -154,9 +154,7 @@ class ShardTable:
             rows = {key: value for key, value in self._table.rows() if key not in (CHANGELOG, ACKED)}
             after = -1
         else:
-            rows = {}
-            for changed in self._unacked.values():
-                rows.update(changed)
+            rows = {key: value for changed in self._unacked.values() for key, value in changed.items()}
             after = self._kept_after
         messages = list(_messages(self.generation, after, self.marker.offset, rows))
         size = sum(map(len, messages))
