@@ -96,7 +96,7 @@ bench-kafka: $(VENV)/.ready compile kafka
 
 schemas: $(VENV)/.ready
 	$(BIN)/python -m schemas.publish
-	$(BIN)/python -m margin_stream.cli.publishing
+	$(BIN)/python -m margin_stream.cli.reference_docs
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock

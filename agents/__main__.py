@@ -14,7 +14,7 @@ from pathlib import Path
 import faust
 from aiokafka.errors import KafkaError
 
-from agents.app import FoldApp, build
+from agents.app import build
 from agents.metrics import REBALANCES
 from agents.web import Web
 from margin_stream.journal.layout import StoreError
@@ -38,7 +38,6 @@ def main() -> None:
     parser.add_argument("--session-s", type=float, default=6.0)
     parser.add_argument("--verbose", action="store_true")
     given = parser.parse_args()
-    level = logging.INFO if given.verbose else logging.WARNING
     try:
         address = parse_address(given.store)
         with Client(address.servers) as client:
@@ -52,7 +51,11 @@ def main() -> None:
     except (StoreError, SecurityError, KafkaError) as error:
         print(f"worker: {error}", file=sys.stderr)
         sys.exit(FAILED)
-    _listen_for_rebalances(app)
+
+    @app.on_partitions_assigned.connect
+    async def assigned(*_: object, **__: object) -> None:
+        REBALANCES.inc()
+
     # The folds make no reference cycles; what is long-lived is kept out of the collector's way.
     gc.collect()
     gc.freeze()
@@ -60,8 +63,8 @@ def main() -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
     given.data.mkdir(parents=True, exist_ok=True)
     app.answers = Web(app, given.host, given.port)
-    worker = faust.Worker(app, loglevel=level, redirect_stdouts=False, quiet=True)
-    worker.execute_from_commandline()
+    level = logging.INFO if given.verbose else logging.WARNING
+    faust.Worker(app, loglevel=level, redirect_stdouts=False, quiet=True).execute_from_commandline()
 
 
 def _follow_parent() -> None:
@@ -71,12 +74,6 @@ def _follow_parent() -> None:
         time.sleep(0.2)
         if os.getppid() != parent:
             os._exit(70)
-
-
-def _listen_for_rebalances(app: FoldApp) -> None:
-    @app.on_partitions_assigned.connect
-    async def assigned(*_: object, **__: object) -> None:
-        REBALANCES.inc()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from agents.topics import raw_topic
 def wire(app: Any) -> None:
     """Add the agent."""
 
-    @app.agent(raw_topic(app, app.topics_of_store.alerts, 1), concurrency=1, name="alerts")
+    @app.agent(raw_topic(app, app.address.topics.alerts, 1), concurrency=1, name="alerts")
     async def alerts(stream: Any) -> None:
         async for alert in stream:
             count_alert(alert)

@@ -19,17 +19,15 @@ from agents import accounts, alerts, effects, intake
 from agents.assignor import FoldAssignor
 from agents.consumer import FoldTransport
 from agents.crash import die
-from agents.follower import CHECKPOINT_S, Follower
+from agents.follower import Follower
 from agents.table import OPEN_LIMIT_S, FoldTable
 from margin_stream.kafka.client import security
 from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress
-from margin_stream.kafka.shards import Shard, shard_of
 from margin_stream.kafka.wire import StoreManifest
 
 log = logging.getLogger("margin_stream.agents")
 
 BEAT_S = 0.05
-SESSION_S = 6.0
 STUCK_S = 45.0
 BUFFERED = 256
 """Records of one topic that wait for their fold; the consumer fetches no more until they are folded."""
@@ -43,7 +41,6 @@ class FoldApp(faust.App):
     checkpoint_s: float
     fold_tables: dict[str, FoldTable]
     answers: mode.Service | None = None
-    _topics_known = False
 
     async def on_first_start(self) -> None:
         """Answer questions from the start: what is restored, and how far, is one of them."""
@@ -65,16 +62,6 @@ class FoldApp(faust.App):
             elif time.monotonic() - since > (OPEN_LIMIT_S if now[4] else STUCK_S):
                 die("not ready, and nothing moves")
 
-    @property
-    def topics_of_store(self) -> Any:
-        """The names of the store's topics."""
-        return self.address.topics
-
-    @property
-    def generation(self) -> str:
-        """Of the derived topics."""
-        return self.manifest.generation
-
     def _new_transport(self) -> FoldTransport:
         return FoldTransport(self.conf.broker_consumer, self)
 
@@ -83,10 +70,6 @@ class FoldApp(faust.App):
         topics = self.address.topics
         counts = topics.partitions(self.manifest.partitions)
         return {topics.inputs: 1, **{name: n for name, n in counts.items() if name not in (topics.quarantine, topics.digests)}}
-
-    def new_shard(self, topic: str, partition: int) -> Shard:
-        """Return an empty shard for a partition of a topic."""
-        return shard_of(self.address.topics, self.manifest, topic, partition)
 
     def followers(self) -> Iterator[Follower]:
         """Yield every shard that this worker has."""
@@ -101,7 +84,7 @@ class FoldApp(faust.App):
 
     async def forget_before(self, topic: str, partition: int, offset: int) -> None:
         """Let the broker delete what lies before an offset; where it does not, it stays, and costs only room."""
-        admin = AIOKafkaAdminClient(**client_settings(self.address))
+        admin = AIOKafkaAdminClient(bootstrap_servers=list(self.address.servers), **security())
         try:
             await admin.start()
             await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before_offset=offset)})
@@ -109,14 +92,6 @@ class FoldApp(faust.App):
             log.info("%s-%d: what lies before offset %d stays: %r", topic, partition, offset, error)
         finally:
             await admin.close()
-
-    async def know_topics(self) -> None:
-        """Let the producer learn of every topic now: the first message to an unknown one would hold up all others for a tenth of a second."""
-        if not self._topics_known:
-            self._topics_known = True
-            producer = self.producer._ensure_producer()
-            for name in self.address.topics.derived:
-                await producer.partitions_for(name)
 
     async def seek(self, topic: str, partition: int, offset: int) -> None:
         """Read a partition again from an offset."""
@@ -159,8 +134,8 @@ def build(
     *,
     worker: str,
     url: str,
-    checkpoint_s: float = CHECKPOINT_S,
-    session_s: float = SESSION_S,
+    checkpoint_s: float,
+    session_s: float,
 ) -> FoldApp:
     """Return the application of one worker.
 
@@ -226,11 +201,6 @@ def build(
     return app
 
 
-def client_settings(address: KafkaAddress) -> dict[str, Any]:
-    """Return aiokafka's settings for a connection of our own."""
-    return {"bootstrap_servers": list(address.servers), **security()}
-
-
 def _credentials() -> Any:
     settings = security()
     protocol = settings["security_protocol"]
@@ -238,10 +208,9 @@ def _credentials() -> Any:
         return None
     if protocol == "SSL":
         return faust.SSLCredentials(settings["ssl_context"])
-    credentials = faust.SASLCredentials(
+    return faust.SASLCredentials(
         username=settings["sasl_plain_username"],
         password=settings["sasl_plain_password"],
         ssl_context=settings.get("ssl_context"),
         mechanism=settings["sasl_mechanism"],
     )
-    return credentials

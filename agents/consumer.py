@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
@@ -12,9 +11,6 @@ from faust.types import TP
 HAND_ON = 100
 FETCH_WAIT_MS = 50
 """Faust waits 1.5 s for a fetch to fill."""
-
-Places = Callable[[], Iterable[tuple[TP, int]]]
-"""Says at which offset each followed partition goes on."""
 
 
 class _Nowhere(dict[TP, Any]):

@@ -13,7 +13,7 @@ from typing import Any
 from agents.crash import crash, die, due
 from margin_stream.core.checks import Fault
 from margin_stream.kafka.shard_table import ShardTable
-from margin_stream.kafka.shards import Accepted, IntakeShard, Send, Shard, Unusable
+from margin_stream.kafka.shards import Accepted, IntakeShard, Send, Shard, Unusable, shard_of
 
 log = logging.getLogger("margin_stream.agents")
 
@@ -23,7 +23,6 @@ FLUSH_S = 0.002
 """A record that comes within this time of the last message waits for company."""
 OUTBOX_LIMIT = 1000
 """With so many messages waiting to be sent, no more records are folded."""
-CHECKPOINT_S = 1.0
 CHECKPOINT_RECORDS = 20_000
 IDLE_S = 0.2
 ASK_S = 30.0
@@ -63,7 +62,7 @@ class Follower:
         self._pump = asyncio.create_task(self._send_on())
 
     def _new(self) -> Shard:
-        return self.app.new_shard(self.topic, self.partition)  # type: ignore[no-any-return]
+        return shard_of(self.app.address.topics, self.app.manifest, self.topic, self.partition)
 
     # ---- restoring ------------------------------------------------------------------------------------------------
 
@@ -71,7 +70,7 @@ class Follower:
         """Open the table; Faust then applies what the changelog has more."""
         async with self._lock:
             if self.table is None:
-                self.table = await asyncio.to_thread(ShardTable, self.path, self.app.generation)
+                self.table = await asyncio.to_thread(ShardTable, self.path, self.app.manifest.generation)
                 for note in self.table.notes:
                     log.warning(note)
 
@@ -164,9 +163,9 @@ class Follower:
             try:
                 while self._outbox:
                     send = self._outbox.popleft()
-                    if send.topic == self.app.topics_of_store.digests:
+                    if send.topic == self.app.address.topics.digests and self._in_flight:
                         # Whoever reads a digest looks for the effects before it; topics are no faster than their own messages.
-                        await self._taken()
+                        await asyncio.wait(set(self._in_flight))
                     future = await self._send(send)
                     if due("sent"):
                         await future
@@ -178,11 +177,6 @@ class Follower:
             finally:
                 self._sending = False
 
-    async def _taken(self) -> None:
-        """Wait until the broker has every message that is under way now."""
-        if self._in_flight:
-            await asyncio.wait(set(self._in_flight))
-
     async def _send(self, send: Send) -> asyncio.Future[Any]:
         future = await self.app.producer.send(send.topic, send.key, send.value, send.partition, None, None)
         self._in_flight.add(future)
@@ -193,11 +187,6 @@ class Follower:
         self._in_flight.discard(future)
         if not future.cancelled() and future.exception() is not None:
             die(f"{self.topic}-{self.partition}: the broker did not take a message: {future.exception()!r}")
-
-    @property
-    def crowded(self) -> bool:
-        """More is to be sent than should be held."""
-        return len(self._outbox) > OUTBOX_LIMIT
 
     async def ebb(self) -> None:
         """Wait while more is to be sent than should be held."""

@@ -88,18 +88,13 @@ class ShardCollector:
     def collect(self) -> Iterator[Any]:
         """Yield every metric family."""
         rows = [shard_row(self._app, follower) for follower in self._app.followers()]
-        for key, (name, text) in _GAUGES.items():
-            gauge = GaugeMetricFamily(name, text, labels=["topic", "partition"])
-            for row in rows:
-                if row.get(key) is not None:
-                    gauge.add_metric([row["topic"], str(row["partition"])], float(row[key]))
-            yield gauge
-        for key, (name, text) in _COUNTERS.items():
-            counter = CounterMetricFamily(name, text, labels=["topic", "partition"])
-            for row in rows:
-                if row.get(key) is not None:
-                    counter.add_metric([row["topic"], str(row["partition"])], float(row[key]))
-            yield counter
+        for kind, measures in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
+            for key, (name, text) in measures.items():
+                family = kind(name, text, labels=["topic", "partition"])
+                for row in rows:
+                    if row.get(key) is not None:
+                        family.add_metric([row["topic"], str(row["partition"])], float(row[key]))
+                yield family
         for follower in self._app.followers():
             for fold in follower.shard.folds.folds:
                 yield from measured(fold)

@@ -13,6 +13,7 @@ from faust.types import TP, EventT
 
 from agents.crash import die
 from agents.follower import Follower
+from margin_stream.kafka.shard_table import ShardTable
 
 OPEN_LIMIT_S = 120
 
@@ -44,16 +45,14 @@ class FoldStore(rocksdb.Store):
 
     def apply_changelog_batch(self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]) -> None:
         """Apply deltas."""
-        touched = set()
+        touched: dict[int, ShardTable] = {}
         for event in batch:
             follower = self._table.followers.get(event.message.partition)
             if follower is not None and follower.table is not None:
                 follower.table.apply_changelog(event.message.offset, event.message.value)
-                touched.add(event.message.partition)
-        for partition in sorted(touched):
-            table = self._table.followers[partition].table
-            if table is not None:
-                table.note_changelog()
+                touched[event.message.partition] = follower.table
+        for _, table in sorted(touched.items()):
+            table.note_changelog()
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Fill the shards from their rows."""
@@ -79,7 +78,7 @@ class FoldTable(faust.Table):
         self.folder = folder
         self.followers: dict[int, Follower] = {}
         changelog = app.topic(
-            app.topics_of_store.changelog(source),
+            app.address.topics.changelog(source),
             key_type=bytes,
             value_type=bytes,
             key_serializer="raw",
@@ -113,8 +112,7 @@ class FoldTable(faust.Table):
         follower = self.followers.get(event.message.partition)
         if follower is not None:
             follower.accept(event.message.offset, event.message.value)
-            if follower.crowded:
-                await follower.ebb()
+            await follower.ebb()
 
     async def finish(self) -> None:
         """Write last checkpoints and close everything."""

@@ -91,8 +91,7 @@ class Web(mode.Service):
 
     async def _calls(self, request: web.Request) -> web.Response:
         account = request.query.get("account") or None
-        rows = []
+        open_only = request.query.get("open") == "1"
         partitions = self._partitions()
-        for shard in partitions.values():
-            rows.extend(calls_of(shard.accounts, account=account, open_only=request.query.get("open") == "1"))
+        rows = [row for shard in partitions.values() for row in calls_of(shard.accounts, account=account, open_only=open_only)]
         return _json({"partitions": sorted(partitions), "calls": rows})

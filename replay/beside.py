@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from margin_stream.core.system import System
-from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
+from margin_stream.engine import DEFAULT, EngineName
+from margin_stream.engine.choosing import drive_of
 from margin_stream.journal import log as logs
 from margin_stream.journal.layout import RecordedDigest
 from margin_stream.journal.records import Cut

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from margin_stream.core.system import System
@@ -12,7 +12,7 @@ from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, singles
 from replay.views import describe_effect
 from schemas.binary import JournalItem
 from schemas.columns import TickColumns, ticks_of
-from schemas.effects import InputRefused, decode_effect
+from schemas.effects import AnyEffect, decode_effect
 from schemas.inputs import Input, name_of
 from schemas.ndjson import encode_line, to_mapping
 from schemas.records import LINE, readable
@@ -78,13 +78,10 @@ def events(
     while True:
         for here, at_record, item in numbered_items(reader, record, position, numbering):
             position, last_record = here, at_record
-            if position <= after:
-                continue
-            if account is not None and getattr(item, "account", None) != account:
-                continue
-            if kind is not None and (name_of(type(item)) if isinstance(item, Input) else "refused") != kind:
-                continue
-            yield describe_item(position, item)
+            of_account = account is None or getattr(item, "account", None) == account
+            of_kind = kind is None or (name_of(type(item)) if isinstance(item, Input) else "refused") == kind
+            if position > after and of_account and of_kind:
+                yield describe_item(position, item)
         if not follow:
             return
         record = max(last_record, reader.last_record) if reader.repeats else last_record
@@ -97,27 +94,20 @@ def effects(place: Place, *, account: str | None = None, kind: str | None = None
     reader = source_of(place)
     system = System(reader.partitions, rules_version=reader.rules_version)
     recorded_position = reader.recorded_position
+    found: Iterable[AnyEffect]
+    if reader.last_record and not (reader.recorded and reader.recorded[-1].journal_record == reader.last_record):
+        folded = fold_prefix(system, reader.items(), EVERYTHING)
+        found = (decode_effect(effect.data) for parts in folded for part in parts for effect in part)
+    else:
+        recorded = (decode_effect(data) for log in range(reader.partitions + 1) for data in reader.effects(log))
+        found = (effect for effect in recorded if effect.position <= recorded_position)
     rows: list[tuple[int, str, int, dict[str, Any]]] = []
-
-    def add(data: bytes) -> None:
-        effect = decode_effect(data)
+    for effect in found:
         group, _, number = effect.id.rpartition("/")
-        wanted = effect.position > after and (account is None or group == account)
-        if wanted:
+        if effect.position > after and (account is None or group == account):
             described = describe_effect(effect)
             if kind is None or described["type"] == kind:
                 rows.append((effect.position, group, int(number), described))
-
-    if reader.last_record and not (reader.recorded and reader.recorded[-1].journal_record == reader.last_record):
-        for parts in fold_prefix(system, reader.items(), EVERYTHING):
-            for part in parts:
-                for effect in part:
-                    add(effect.data)
-    else:
-        for log in range(reader.partitions + 1):
-            for data in reader.effects(log):
-                if decode_effect(data).position <= recorded_position:
-                    add(data)
     for row in sorted(rows, key=lambda row: row[:3]):
         yield row[3]
 
@@ -137,11 +127,14 @@ def quarantine(place: Place) -> Iterator[dict[str, Any]]:
 
 def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
     reason = Refusal(effect["reason"])
-    view: dict[str, Any] = {"id": f"#{effect['position']}", "position": effect["position"], "at": effect.get("at"), "reason": reason.value}
-    for name in ("source", "source_seq", "digest"):
-        if name in effect:
-            view[name] = effect[name]
-    view["advice"] = ADVICE[reason]
+    view: dict[str, Any] = {
+        "id": f"#{effect['position']}",
+        "position": effect["position"],
+        "at": effect.get("at"),
+        "reason": reason.value,
+        **{name: effect[name] for name in ("source", "source_seq", "digest") if name in effect},
+        "advice": ADVICE[reason],
+    }
     return view | (readable(item) if isinstance(item, bytes) else {"event": to_mapping(item)})  # type: ignore[arg-type]
 
 
@@ -167,6 +160,3 @@ def _detail(place: Place, position: int) -> str:
         pass
     last = system.intake.last_refusal
     return last[1] if last else ""
-
-
-__all__ = ["InputRefused", "NotRefused", "describe_item", "effects", "events", "quarantine", "quarantined"]

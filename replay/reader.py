@@ -19,7 +19,6 @@ from margin_stream.tables.checkpoints import Distrusted
 from margin_stream.tables.rocks import Table, TableError
 from schemas.binary import JournalItem, decode_payload
 from schemas.columns import TickColumns, ticks_of
-from schemas.effects import AnyEffect, decode_effect
 from schemas.inputs import ClockTicked
 from schemas.records import ITEM, decode_raw
 from schemas.refusals import RefusedInput
@@ -79,9 +78,6 @@ class Source(Protocol):
     @property
     def lineage(self) -> str:
         """The record of effects that it reads: marks of another mean nothing here."""
-
-    def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
-        """Yield the recorded effects of one group."""
 
     def from_checkpoint(self) -> tuple[System, int] | None:
         """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none to be trusted."""
@@ -181,15 +177,6 @@ class StoreReader:
         folder = self.layout.effects_logs(self.manifest.partitions)[log]
         for record in logs.read(folder, self.manifest.identity, Cut(*mark) if mark else logs.START):
             yield record.cut, [bytes(raw) for raw in _decoded(_effects.decode, folder, record)]
-
-    def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
-        """Yield the recorded effects of one group."""
-        mark = f"{group}/".encode()
-        for data in self.effects(log):
-            if mark in data:
-                effect = decode_effect(data)
-                if effect.id.rpartition("/")[0] == group:
-                    yield effect
 
     def from_checkpoint(self) -> tuple[System, int] | None:
         """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none that can be trusted.

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from margin_stream.core.system import System
-from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
+from margin_stream.engine import DEFAULT, EngineName
+from margin_stream.engine.choosing import drive_of
 from replay.comparison import Comparison, Replayed
 from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
 from schemas.effects import decode_effect
-
-Progress = Callable[[int, int], None]
-"""Called with records done and records in all."""
 
 
 def replay(
@@ -21,7 +19,7 @@ def replay(
     until: Until = EVERYTHING,
     from_checkpoint: bool = False,
     engine: EngineName = DEFAULT,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Replayed:
     """Fold the journal from nothing (or the newest checkpoint) and compare effects and digests with the record.
 
@@ -30,7 +28,7 @@ def replay(
         until: the prefix to fold.
         from_checkpoint: begin at the newest checkpoint, if one can be trusted and lies within the prefix.
         engine: what drives the ticks; all give the same.
-        progress: told after each record.
+        progress: called after each record with records done and records in all.
 
     Raises:
         StoreMissing, CorruptManifest, CorruptLog: nothing to compare, or damage with its place.

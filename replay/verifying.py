@@ -14,6 +14,7 @@ from margin_stream.journal import log as logs
 from margin_stream.journal.ending import durable_cut, find_end
 from margin_stream.journal.layout import CorruptManifest, Layout, Manifest, RecordedDigest, read_manifest
 from margin_stream.journal.records import HEADER, NO_CHAIN, CorruptLog, Cut, Record, read_head, read_header, segment_name, segments
+from replay.reader import Place
 from replay.replaying import replay
 from replay.table_checks import check_tables
 from schemas.binary import decode_payload, item_count
@@ -76,15 +77,7 @@ def verify(path: Path, *, fold: bool = True, tables: bool = True) -> Verified:
     inspector.effects()
     if tables:
         inspector.tables()
-    folded = False
-    if fold and not problems:
-        try:
-            replayed = replay(path)
-            if not replayed.equal:
-                problems.append(Problem(str(layout.effects), None, f"folding the journal differs: {replayed.first_difference}"))
-            folded = True
-        except (Fault, CorruptLog, msgspec.DecodeError) as error:
-            problems.append(Problem(str(layout.journal), None, f"the journal cannot be folded: {error}"))
+    folded = fold and not problems and refold(path, problems, str(layout.journal), str(layout.effects))
     return Verified(
         ok=not problems,
         problems=problems,
@@ -96,6 +89,18 @@ def verify(path: Path, *, fold: bool = True, tables: bool = True) -> Verified:
         checkpoint_position=inspector.checkpoint_position,
         folded=folded,
     )
+
+
+def refold(place: Place, problems: list[Problem], journal: str, effects: str) -> bool:
+    """Fold the journal from nothing and compare; add what differs, named by journal or effects, and return whether it could be folded."""
+    try:
+        replayed = replay(place)
+    except (Fault, CorruptLog, msgspec.DecodeError) as error:
+        problems.append(Problem(journal, None, f"the journal cannot be folded: {error}"))
+        return False
+    if not replayed.equal:
+        problems.append(Problem(effects, None, f"folding the journal differs: {replayed.first_difference}"))
+    return True
 
 
 class _Inspector:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from margin_stream.core.account import NEVER, Account, Pocket
 from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.calls import Call
 from margin_stream.core.digests import partition_of, slot_of
+from margin_stream.core.effect_book import group_of
 from margin_stream.core.folds import registered
 from margin_stream.core.market import Market
 from margin_stream.core.positions import SIDES, notional, split_key
@@ -62,10 +63,6 @@ def state_of(fold: AccountFold, account: str, position: int) -> dict[str, Any] |
     return {"position": position, "time": _time(fold.market.clock_ns), **describe_account(fold, found)}
 
 
-def _fold_of(system: System, account: str) -> AccountFold:
-    return system.accounts[partition_of(slot_of(account), system.intake.partitions)]
-
-
 def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict[str, Any]:
     """Return facts and derived figures of one account.
 
@@ -73,8 +70,7 @@ def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict
         AccountUnknown: the account was not open then.
     """
     system, _ = system_at(place, until, account=account)
-    fold = _fold_of(system, account)
-    found = state_of(fold, account, system.position)
+    found = state_of(system.accounts[partition_of(slot_of(account), system.intake.partitions)], account, system.position)
     if found is None:
         raise AccountUnknown(f"account {account!r} is not open at position {system.position}", account=account, position=system.position)
     return found
@@ -83,25 +79,22 @@ def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict
 def describe_account(fold: AccountFold, account: Account) -> dict[str, Any]:
     """Return an account as a mapping: facts, figures, positions, balances, calls."""
     market = fold.market
-    directory = market.directory
-    base = directory.assets[account.base]
     profile = market.profiles.get(account.profile)
-    view: dict[str, Any] = {
+    return {
         "account": account.id,
         "margin_group": account.id,
         "profile": account.profile,
         "profile_version": None if profile is None else profile.version,
         "desk": account.desk,
         "contacts": account.contacts,
-        "base_currency": base.name,
+        "base_currency": market.directory.assets[account.base].name,
         **_describe_pocket(fold, account, account),
+        "pending_since": None if account.pending_since_ns == NEVER else _time(account.pending_since_ns),
+        "marks": _marks(fold, account),
+        "calls": [describe_call(market, account, call) for call in account.calls],
+        "pockets": [{"pocket": pocket.name, **_describe_pocket(fold, account, pocket)} for pocket in account.pockets.values()],
+        "effects": account.effect_count,
     }
-    view["pending_since"] = None if account.pending_since_ns == NEVER else _time(account.pending_since_ns)
-    view["marks"] = _marks(fold, account)
-    view["calls"] = [describe_call(market, account, call) for call in account.calls]
-    view["pockets"] = [{"pocket": pocket.name, **_describe_pocket(fold, account, pocket)} for pocket in account.pockets.values()]
-    view["effects"] = account.effect_count
-    return view
 
 
 def _describe_pocket(fold: AccountFold, account: Account, pocket: Pocket) -> dict[str, Any]:
@@ -112,11 +105,11 @@ def _describe_pocket(fold: AccountFold, account: Account, pocket: Pocket) -> dic
     profile = market.profiles.get(account.profile)
     valuation = fold.valuation(account, pocket)
     flags = [name for name, holds in (("STALE", pocket.stale), ("REVIEW", pocket.review), ("LIQUIDATING", pocket.liquidating)) if holds]
-    view: dict[str, Any] = {"level": pocket.level.name, "flags": flags}
+    shown: dict[str, str] = {}
     if profile is not None and valuation is not None:
         figures = valuation.figures
         equity, initial, maintenance = profile.terms.statement(pocket, market.prices)
-        view |= {
+        shown = {
             "value": format_scaled(figures.value, base.scale),
             "debit": format_scaled(figures.debit, base.scale),
             "equity": format_scaled(equity, base.scale),
@@ -125,13 +118,17 @@ def _describe_pocket(fold: AccountFold, account: Account, pocket: Pocket) -> dic
             "excess": format_scaled(equity - maintenance, base.scale),
             "shortfall": format_scaled(max(profile.policy.shortfall(figures), 0), base.scale),
         }
-    view["balances"] = [
-        {"asset": directory.assets[asset].name, "amount": format_scaled(amount, directory.assets[asset].scale)}
-        for asset, amount in sorted(pocket.balances.items())
-    ]
-    view["positions"] = [_position(market, key, pocket) for key in sorted(pocket.positions)]
-    view["liquidation_due"] = format_scaled(pocket.liquidation_amount, base.scale) if pocket.liquidation_amount else None
-    return view
+    return {
+        "level": pocket.level.name,
+        "flags": flags,
+        **shown,
+        "balances": [
+            {"asset": directory.assets[asset].name, "amount": format_scaled(amount, directory.assets[asset].scale)}
+            for asset, amount in sorted(pocket.balances.items())
+        ],
+        "positions": [_position(market, key, pocket) for key in sorted(pocket.positions)],
+        "liquidation_due": format_scaled(pocket.liquidation_amount, base.scale) if pocket.liquidation_amount else None,
+    }
 
 
 def _position(market: Market, key: int, pocket: Pocket) -> dict[str, Any]:
@@ -142,16 +139,14 @@ def _position(market: Market, key: int, pocket: Pocket) -> dict[str, Any]:
     currency = instrument.currency
     shift = currency.scale - instrument.quantity_scale - instrument.price_scale
     price = market.prices[number]
-    unrealised = None
-    if price:
-        unrealised = format_scaled(notional(position.quantity * price, shift) - position.open_cost, currency.scale)
+    unrealised = notional(position.quantity * price, shift) - position.open_cost
     return {
         "instrument": instrument.name,
         "quantity": format_scaled(position.quantity, instrument.quantity_scale),
         "currency": currency.name,
         "open_cost": format_scaled(position.open_cost, currency.scale),
         "realised": format_scaled(position.realised, currency.scale),
-        "unrealised": unrealised,
+        "unrealised": format_scaled(unrealised, currency.scale) if price else None,
         "fees": format_scaled(position.fees, currency.scale),
         "mark": format_scaled(price, instrument.price_scale) if price else None,
         **({"position_side": SIDES[side], "leverage": position.leverage or None} if instrument.perpetual else {}),
@@ -201,13 +196,10 @@ def describe_call(market: Market, account: Account, call: Call) -> dict[str, Any
 
 def calls_of(fold: AccountFold, *, account: str | None = None, open_only: bool = False) -> list[dict[str, Any]]:
     """Return the margin calls of a partition; ``by_deadline`` puts those of several in order."""
-    accounts: Iterator[Account] | list[Account]
-    if account is None:
-        accounts = fold.accounts()
-    else:
-        one = fold.account(account)
-        accounts = [one] if one is not None else []
-    return [describe_call(fold.market, holder, call) for holder in accounts for call in holder.calls if call.open or not open_only]
+    accounts = fold.accounts() if account is None else [fold.account(account)]
+    return [
+        describe_call(fold.market, holder, call) for holder in accounts if holder for call in holder.calls if call.open or not open_only
+    ]
 
 
 def by_deadline(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -228,10 +220,9 @@ def call_history(place: Place, call_id: str) -> dict[str, Any]:
         CallUnknown: the store has no such call.
     """
     account = call_id.partition("/")[0]
-    rows = calls(place, account=account)
-    found = next((row for row in rows if row["call"] == call_id), None)
+    found = next((row for row in calls(place, account=account) if row["call"] == call_id), None)
     if found is None:
-        raise CallUnknown(f"no call {call_id!r}", call=call_id, account=call_id.partition("/")[0])
+        raise CallUnknown(f"no call {call_id!r}", call=call_id, account=account)
     history = [describe_effect(effect) for effect in account_effects(place, account) if getattr(effect, "call", None) == call_id]
     return {**found, "history": history}
 
@@ -239,11 +230,12 @@ def call_history(place: Place, call_id: str) -> dict[str, Any]:
 def account_effects(place: Place, account: str) -> list[AnyEffect]:
     """Return every effect of an account: what is recorded, and what follows the record from the fold."""
     reader = source_of(place)
-    log = 1 + partition_of(slot_of(account), reader.partitions)
-    found = {effect.id: effect for effect in reader.effects_of(account, log)}
-    for data in system_at(place, account=account)[1]:
+    mark = f"{account}/".encode()
+    recorded = reader.effects(1 + partition_of(slot_of(account), reader.partitions))
+    found: dict[str, AnyEffect] = {}
+    for data in chain((data for data in recorded if mark in data), system_at(place, account=account)[1]):
         effect = decode_effect(data)
-        if effect.id.rpartition("/")[0] == account:
+        if group_of(effect) == account:
             found.setdefault(effect.id, effect)
     return sorted(found.values(), key=lambda effect: int(effect.id.rpartition("/")[2]))
 

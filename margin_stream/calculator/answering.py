@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from decimal import Context, Decimal
 from fractions import Fraction
+from math import ceil, floor
 from typing import Any
 
 from margin_stream.calculator.lines import Turn, exact_maintenance, nearest_turn, pieces
@@ -117,31 +118,31 @@ def _call_amount(case: Case) -> str:
     """Return what a call would demand now: 0 where nothing is called."""
     policy, account = case.policy, case.account
     figures = case.terms.evaluate(account, case.prices)
-    if not policy.callable or policy.call.excess(figures.value, figures.debit) >= 0:
-        return _money(case, Fraction(0))
-    shortfall = policy.shortfall(figures)
-    if not policy.is_called(shortfall):
-        return _money(case, Fraction(0))
-    return _money(case, Fraction(policy.rounded(shortfall)))
+    due = 0
+    if policy.callable and policy.call.excess(figures.value, figures.debit) < 0:
+        shortfall = policy.shortfall(figures)
+        due = policy.rounded(shortfall) if policy.is_called(shortfall) else 0
+    return _money(case, Fraction(due))
 
 
 def _position(case: Case, held: Held) -> dict[str, Any]:
     terms, number = case.terms, held.instrument.number
-    answer: dict[str, Any] = {"instrument": held.instrument.name}
+    own: dict[str, Any] = {"initial_margin": None, "maintenance_margin": None, "bracket": None}
     if isinstance(terms, UsdmTerms):
         table = terms.tables[number]
         size = abs(held.position.quantity) * case.prices[number]
         maintenance = Fraction(table.maintenance(size)) if case.rounded else exact_maintenance(table, size)
-        answer |= {
+        own = {
             "initial_margin": _money(case, _initial(case, held)),
             "maintenance_margin": _money(case, maintenance),
             "bracket": table.place(size) + 1,
         }
-    else:
-        answer |= {"initial_margin": None, "maintenance_margin": None, "bracket": None}
-    bankrupt = case.policy.bankrupt._replace(inclusive=True)
-    answer["liquidation_price"] = _turning_price(case, held, case.policy.close_out)
-    answer["bankruptcy_price"] = _turning_price(case, held, bankrupt)
+    answer = {
+        "instrument": held.instrument.name,
+        **own,
+        "liquidation_price": _turning_price(case, held, case.policy.close_out),
+        "bankruptcy_price": _turning_price(case, held, case.policy.bankrupt._replace(inclusive=True)),
+    }
     if held.isolated:
         answer |= {name: figure for name, figure in _figures(case, held.pocket).items() if name in ("equity", "margin_ratio", "excess")}
     return answer
@@ -172,10 +173,7 @@ def _first_breached(case: Case, held: Held, guard: Guard, turn: Turn) -> int | N
         return guard.excess(figures.value, figures.debit) < 0
 
     into = -1 if turn.safe_above else 1
-    units = turn.price.numerator // turn.price.denominator
-    if not turn.safe_above:
-        units = -(-turn.price.numerator // turn.price.denominator)
-    units = max(units, 1)
+    units = max(floor(turn.price) if turn.safe_above else ceil(turn.price), 1)
     for _ in range(_SEARCH_LIMIT):
         # Rounding may move the boundary by some units either way.
         if breached(units):
@@ -207,7 +205,5 @@ def _ratio(case: Case, equity: Fraction, maintenance: Fraction) -> str | None:
 
 def plain(fraction: Fraction) -> str:
     """Return a fraction as a decimal without exponent: exactly where it ends, else to 28 significant digits."""
-    context = Context(prec=DIGITS)
-    quotient = context.divide(Decimal(fraction.numerator), Decimal(fraction.denominator))
-    text = f"{quotient:f}"
+    text = f"{Context(prec=DIGITS).divide(Decimal(fraction.numerator), Decimal(fraction.denominator)):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

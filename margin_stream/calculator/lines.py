@@ -156,13 +156,7 @@ def _turns(found: Sequence[Piece], guard: Guard) -> Iterator[Turn]:
         for place, start in enumerate(marks):
             end = marks[place + 1] if place + 1 < len(marks) else piece.end
             inside = (start + end) / 2 if end is not None else start + 1
-            safe = _is_safe(piece, line, inside)
+            safe = line.at(inside) >= 0 or (piece.debit.at(inside) == 0 and piece.value.at(inside) >= 0)
             if before is not None and safe is not before and start > 0:
                 yield Turn(start, safe_above=safe)
             before = safe
-
-
-def _is_safe(piece: Piece, line: Line, price: Fraction) -> bool:
-    if piece.debit.at(price) == 0 and piece.value.at(price) >= 0:
-        return True
-    return line.at(price) >= 0

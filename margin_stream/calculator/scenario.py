@@ -1,4 +1,7 @@
-"""From a scenario to what the models take: directory, parameters, prices, a cross pocket and isolated ones. Errors name the field."""
+"""From a scenario to what the models take: directory, parameters, prices, a cross pocket and isolated ones. Errors name the field.
+
+One file, because it is one reading: each field is checked with what the fields before it have listed, and names itself where it does not fit.
+"""
 
 from __future__ import annotations
 
@@ -88,6 +91,18 @@ def decimal(value: object, where: str) -> DecimalPair:
         raise ScenarioError(code, where, refused.detail.removeprefix(f"{where}: ")) from None
 
 
+def _within(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _units(pair: DecimalPair, scale: int, where: str, what: str) -> int:
+    """Return a decimal in units of a scale, that of ``what``; one with more places is an error."""
+    units = scaled(pair, scale)
+    if units is None:
+        raise ScenarioError("wrong_scale", where, f"{what} has {scale} decimal places")
+    return units
+
+
 def _mapping(value: object, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ScenarioError("bad_value", where, "expected an object")
@@ -103,13 +118,11 @@ def _rows(value: object, where: str) -> list[Mapping[str, Any]]:
 def _known(fields: Mapping[str, Any], allowed: set[str], where: str) -> None:
     unknown = sorted(str(name) for name in fields if name not in allowed)
     if unknown:
-        place = f"{where}.{unknown[0]}" if where else unknown[0]
-        raise ScenarioError("unknown_field", place, f"no such field; there are {', '.join(sorted(allowed))}")
+        raise ScenarioError("unknown_field", _within(where, unknown[0]), f"no such field; there are {', '.join(sorted(allowed))}")
 
 
 def _text(fields: Mapping[str, Any], name: str, where: str, default: str | None = None) -> str:
-    place = f"{where}.{name}" if where else name
-    value = fields.get(name, default)
+    place, value = _within(where, name), fields.get(name, default)
     if value is None:
         raise ScenarioError("missing_field", place, "it is needed")
     if not isinstance(value, str) or not value:
@@ -120,8 +133,7 @@ def _text(fields: Mapping[str, Any], name: str, where: str, default: str | None 
 def _choice(fields: Mapping[str, Any], name: str, allowed: tuple[str, ...], default: str, where: str = "") -> str:
     value = fields.get(name, default)
     if value not in allowed:
-        place = f"{where}.{name}" if where else name
-        raise ScenarioError("bad_value", place, f"one of {', '.join(allowed)}, not {value!r}")
+        raise ScenarioError("bad_value", _within(where, name), f"one of {', '.join(allowed)}, not {value!r}")
     return str(value)
 
 
@@ -246,10 +258,8 @@ def build(scenario: Mapping[str, Any]) -> Case:
     )  # fmt: skip
     for n, row in enumerate(collateral):
         asset = builder.directory.asset_by_name[row["asset"]]
-        amount = scaled(decimal(row.get("amount"), f"collateral[{n}].amount"), asset.scale)
-        if amount is None:
-            raise ScenarioError("wrong_scale", f"collateral[{n}].amount", f"{asset.name} has {asset.scale} decimal places")
-        account.move(asset.number, amount)
+        where = f"collateral[{n}].amount"
+        account.move(asset.number, _units(decimal(row.get("amount"), where), asset.scale, where, asset.name))
     for n, row in enumerate(positions):
         case.held.append(_position(case, row, f"positions[{n}]", isolated=mode == "isolated" or "isolated_margin" in row))
     for leg in dict.fromkeys(leg for part in account.parts() for leg in terms.depends_on(part)):
@@ -279,9 +289,7 @@ def _prices(directory: Directory, given: Mapping[str, DecimalPair]) -> list[int]
     prices = [1] + [0] * (len(directory.instruments) - 1)
     for name, pair in given.items():
         instrument = directory.instrument_by_name[name]
-        units = scaled(pair, instrument.price_scale)
-        if units is None:
-            raise ScenarioError("wrong_scale", f"prices.{name}", f"{name} has {instrument.price_scale} decimal places")
+        units = _units(pair, instrument.price_scale, f"prices.{name}", name)
         if units <= 0:
             raise ScenarioError("bad_value", f"prices.{name}", "a price is positive")
         prices[instrument.number] = units
@@ -304,8 +312,7 @@ def _parameters(data: profiles.ProfileData, scenario: Mapping[str, Any], builder
     for name in ("assets", "brackets"):
         if name in given and name in parameters:
             parameters[name] = {**parameters[name], **_mapping(given.pop(name), f"parameters.{name}")}
-    unknown = sorted(key for key in given if key not in parameters)
-    if unknown:
+    if unknown := sorted(key for key in given if key not in parameters):
         raise ScenarioError("unknown_field", f"parameters.{unknown[0]}", f"{data.name} has {', '.join(sorted(parameters))}")
     parameters.update(given)
     for name, table in parameters.get("brackets", {}).items():
@@ -343,10 +350,10 @@ def _position(case: Case, row: Mapping[str, Any], where: str, *, isolated: bool)
         raise ScenarioError(code, place, f"{instrument.name}: {why}")
     if isolated and not case.terms.pockets:
         raise ScenarioError("bad_value", "mode", "this profile has no isolated positions")
-    pair = decimal(_needed(row, "quantity", where), f"{where}.quantity")
-    quantity = scaled(pair, instrument.quantity_scale)
-    if quantity is None:
-        raise ScenarioError("wrong_scale", f"{where}.quantity", f"{instrument.name} has {instrument.quantity_scale} decimal places")
+    if row.get("quantity") is None:
+        raise ScenarioError("missing_field", f"{where}.quantity", "it is needed")
+    pair = decimal(row["quantity"], f"{where}.quantity")
+    quantity = _units(pair, instrument.quantity_scale, f"{where}.quantity", instrument.name)
     price = case.prices[instrument.number]
     if not price:
         raise ScenarioError("price_missing", f"prices.{instrument.name}", "the position needs it")
@@ -382,11 +389,10 @@ def _entry(row: Mapping[str, Any], where: str, instrument: Instrument, price: in
     """Return the entry price, the mark where none is given."""
     if row.get("entry_price") is None:
         return price
-    entry = scaled(decimal(row["entry_price"], f"{where}.entry_price"), instrument.price_scale)
-    if entry is None:
-        raise ScenarioError("wrong_scale", f"{where}.entry_price", f"{instrument.name} has {instrument.price_scale} decimal places")
+    place = f"{where}.entry_price"
+    entry = _units(decimal(row["entry_price"], place), instrument.price_scale, place, instrument.name)
     if entry < 0:
-        raise ScenarioError("bad_value", f"{where}.entry_price", "a price is not negative")
+        raise ScenarioError("bad_value", place, "a price is not negative")
     return entry
 
 
@@ -397,10 +403,8 @@ def _isolated_margin(case: Case, row: Mapping[str, Any], where: str, instrument:
         assert isinstance(case.terms, UsdmTerms)
         leverage = position.leverage or case.terms.default_leverage
         return -(-notional(abs(position.quantity) * entry, price_shift(instrument)) // leverage)
-    margin = scaled(decimal(given, f"{where}.isolated_margin"), case.base_scale)
-    if margin is None:
-        raise ScenarioError("wrong_scale", f"{where}.isolated_margin", f"the base currency has {case.base_scale} decimal places")
-    return margin
+    place = f"{where}.isolated_margin"
+    return _units(decimal(given, place), case.base_scale, place, "the base currency")
 
 
 def _spot(case: Case, row: Mapping[str, Any], where: str, instrument: Instrument, quantity: int, entry: int, pair: DecimalPair) -> Held:
@@ -415,9 +419,3 @@ def _spot(case: Case, row: Mapping[str, Any], where: str, instrument: Instrument
     if row.get("entry_price") is not None:
         case.account.move(instrument.currency.number, cash)
     return Held(instrument, position_key(instrument.number, 0), position, case.account, isolated=False, quantity=pair)
-
-
-def _needed(row: Mapping[str, Any], name: str, where: str) -> Any:
-    if row.get(name) is None:
-        raise ScenarioError("missing_field", f"{where}.{name}", "it is needed")
-    return row[name]

@@ -11,10 +11,10 @@ from cyclopts import App
 COMMANDS = {
     "demo": "demo:demo",
     "margin": "calculating:margin",
-    "simulate": "feeding:simulate_day",
-    "import": "feeding:import_market",
-    "ingest": "feeding:ingest",
-    "export": "feeding:export",
+    "simulate": "simulate:simulate_day",
+    "import": "market_import:import_market",
+    "ingest": "ingest:ingest",
+    "export": "export:export",
     "replay": "reading:replay_store",
     "verify": "reading:verify_store",
     "repair": "repairing:repair",
@@ -33,7 +33,7 @@ COMMANDS = {
     "kafka status": "on_kafka:status",
     "kafka repartition": "on_kafka:repartition",
     "config show": "configuring:config_show",
-    "doctor": "examining:doctor",
+    "doctor": "doctor:doctor",
     "completion": "completing:completion",
 }
 # What is said of commands that have commands of their own.

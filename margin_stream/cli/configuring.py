@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -25,10 +25,9 @@ def config_show(
     from margin_stream.settings import SETTINGS, current, unknown_variables
 
     effective = current()
-    rows: list[dict[str, Any]] = []
-    for key in SETTINGS:
-        row = {"setting": key, "value": effective.shown(key)}
-        rows.append(row | {"origin": str(effective.origins[key])} if origin else row)
+    rows = [
+        {"setting": key, "value": effective.shown(key), **({"origin": str(effective.origins[key])} if origin else {})} for key in SETTINGS
+    ]
     show_rows(common, rows, ("setting", "value", "origin") if origin else ("setting", "value"), empty="")
     if effective.files and not common.json:
         say(common, f"read: {', '.join(map(str, effective.files))}")

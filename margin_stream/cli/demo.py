@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,8 +16,8 @@ import orjson
 from cyclopts import Parameter
 
 from margin_stream.cli.errors import DONE, FAILED
-from margin_stream.cli.feeding import tables_for
 from margin_stream.cli.output import Common, print_json, show_rows
+from margin_stream.cli.simulate import tables_for
 from margin_stream.cli.usage import UsageError
 from margin_stream.simulation import DEFAULT_PROFILES
 
@@ -232,7 +230,6 @@ def _ingest_and_kill(store: Path, day: Path) -> int:
         if size >= target:
             break
         time.sleep(0.005)
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     return size

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from cyclopts import App
 
+from margin_stream.cli.arguments import fill, in_order
 from margin_stream.cli.commands import NAMES
 from margin_stream.cli.error_output import report_exception
 from margin_stream.cli.errors import DONE, INTERRUPTED
-from margin_stream.cli.filling import fill, in_order
 from margin_stream.cli.version import version_line
 
 app = App(

@@ -312,13 +312,12 @@ def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingest
     counts = Counts()
     effects = 0
     for record in reader.items():
-        for item in record.items:
-            offered = system.admission.item(item)
-            if record.number > before_end:
-                counts = counts.plus(offered)
-        said = sum(map(len, system.fold()))
+        offered = [system.admission.item(item) for item in record.items]
+        emitted = system.fold()
         if record.number > before_end:
-            effects += said
+            for one in offered:
+                counts = counts.plus(one)
+            effects += sum(map(len, emitted))
     return Ingested(counts, effects, system.digests(), "a fold of its own: no worker runs")
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 from cyclopts import Parameter
 
+from margin_stream.cli.completions import stores
 from margin_stream.cli.usage import BadAddress, BadTime, WrongKindOfStore
-from margin_stream.cli.words import stores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -114,11 +114,9 @@ def show_rows(common: Common, rows: Iterable[Mapping[str, Any]], columns: Sequen
     for column in columns:
         numeric = column in ("amount", "unpaid", "paid", "quantity", "open_cost", "realised", "unrealised", "fees", "mark", "age_s")
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    count = 0
     for row in rows:
         table.add_row(*(plain(row.get(column)) for column in columns))
-        count += 1
-    if count:
+    if table.row_count:
         console().print(table)
     else:
         say(common, empty)

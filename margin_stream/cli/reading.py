@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from margin_stream.cli.completions import event_types, profile_names
 from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.errors import CORRUPT, DONE, MISMATCH
 from margin_stream.cli.output import Common, OnStore, Progress, parse_until, print_json, say, show, show_rows
 from margin_stream.cli.usage import OptionsConflict
-from margin_stream.cli.words import event_types, profile_names
 from margin_stream.engine import DEFAULT, EngineName
 
 if TYPE_CHECKING:

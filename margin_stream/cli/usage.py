@@ -1,7 +1,5 @@
 """Mistakes in the words of a command; all of them exit 2."""
 
-from __future__ import annotations
-
 from margin_stream.errors import Error
 
 

@@ -6,15 +6,13 @@ from typing import Literal
 
 import msgspec
 
-Status = Literal["ok", "warning", "problem", "skipped"]
-
 
 class Finding(msgspec.Struct, frozen=True):
     """What one check found."""
 
     check: str
     """Its name: what it looked at, a dot, which part of it."""
-    status: Status
+    status: Literal["ok", "warning", "problem", "skipped"]
     found: str
     next: str = ""
     """What to do; empty where there is nothing to do."""

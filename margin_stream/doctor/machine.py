@@ -40,10 +40,10 @@ def machine(folder: Path, lock: Path = LOCK) -> Iterator[Finding]:
     yield packages(lock)
     yield core()
     yield files()
-    yield from clock(folder)
+    yield clock(folder)
     place = nearest(folder)
     yield space(place)
-    yield from syncing(place)
+    yield syncing(place)
     yield rocksdb()
 
 
@@ -112,20 +112,18 @@ def files(limit: int | None = None) -> Finding:
     return ok("machine.files", text)
 
 
-def clock(folder: Path, now_s: float | None = None) -> Iterator[Finding]:
+def clock(folder: Path, now_s: float | None = None) -> Finding:
     """Check that the clock is plausible, and not behind what was written with it."""
     name = "machine.clock"
     now = time.time() if now_s is None else now_s
     text = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     mend = "Set the clock (a time service such as chrony keeps it)."
     if not EARLIEST_S <= now <= LATEST_S:
-        yield problem(name, text, mend)
-        return
+        return problem(name, text, mend)
     newest = max((entry.stat().st_mtime for entry in folder.glob("journal/*")), default=0.0)
     if newest > now + 60:
-        yield warning(name, f"{text}: the journal was last written {newest - now:,.0f} s later than now", mend)
-        return
-    yield ok(name, text)
+        return warning(name, f"{text}: the journal was last written {newest - now:,.0f} s later than now", mend)
+    return ok(name, text)
 
 
 def nearest(folder: Path) -> Path:
@@ -146,7 +144,7 @@ def space(place: Path, free: int | None = None) -> Finding:
     return ok("disk.space", text) if left >= SPACE_ENOUGH else warning("disk.space", text, mend)
 
 
-def syncing(place: Path) -> Iterator[Finding]:
+def syncing(place: Path) -> Finding:
     """Check that a file can be written and synced where the store is. The file has no name, so nothing is seen of it."""
     name = "disk.fsync"
     kind = _kind_of_disk(place)
@@ -162,18 +160,15 @@ def syncing(place: Path) -> Iterator[Finding]:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             text = f"{place}: {error.strerror}"
-            yield warning(name, text, "Commands that read work; for writing, give this user the right to, or mount it for writing.")
-            return
-        yield problem(name, f"{place}: {error.strerror or error}", "Mend the disk or the mount: a store needs writes that last.")
-        return
+            return warning(name, text, "Commands that read work; for writing, give this user the right to, or mount it for writing.")
+        return problem(name, f"{place}: {error.strerror or error}", "Mend the disk or the mount: a store needs writes that last.")
     middle = statistics.median(spent)
     text = f"{middle * 1000:.2f} ms at {place}" + (f" ({kind})" if kind else "")
     if kind in ("tmpfs", "ramfs"):
-        yield warning(name, text, "This is memory, not a disk: a restart loses the store. Put it elsewhere.")
-    elif middle > SYNC_SLOW_S:
-        yield warning(name, text, "Every acknowledgement waits for this; use a faster disk.")
-    else:
-        yield ok(name, text)
+        return warning(name, text, "This is memory, not a disk: a restart loses the store. Put it elsewhere.")
+    if middle > SYNC_SLOW_S:
+        return warning(name, text, "Every acknowledgement waits for this; use a faster disk.")
+    return ok(name, text)
 
 
 def _kind_of_disk(place: Path) -> str:

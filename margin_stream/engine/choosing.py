@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from margin_stream.engine import DEFAULT, ENGINES, EngineName
-
-if TYPE_CHECKING:
-    from margin_stream.core.watching import Watch
-
-__all__ = ["DEFAULT", "ENGINES", "Drive", "EngineName", "drive_of"]
+from margin_stream.core.watching import BoxWatch, Watch
+from margin_stream.engine import EngineName
 
 
 class Drive(NamedTuple):
@@ -30,6 +26,4 @@ def drive_of(name: EngineName) -> Drive:
         from margin_stream.engine.vectors import VectorWatch
 
         return Drive(boxes=False, watch=VectorWatch)
-    from margin_stream.core.watching import BoxWatch
-
     return Drive(boxes=False, watch=None) if name == "plain" else Drive(boxes=True, watch=BoxWatch)

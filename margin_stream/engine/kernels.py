@@ -1,7 +1,8 @@
 """The loops over holders, compiled by numba. Every array is float64 or int32; nothing is allocated in here.
 
 A unit is a pocket: its row holds value, debit and up to three tests ``a * V - b * D > limit``. A kernel moves the rows of an instrument's
-holders by what the price moved, and writes down the units for which a test fails (or is no number).
+holders by what the price moved, and writes down the units for which a test fails (or is no number). Each kernel ends in the same lines: in a
+function of their own, inlined or not, they took twice the time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-VALUE, DEBIT, TESTS = 0, 1, 2
+TESTS = 2
+"""Where the tests begin, behind value and debit."""
 WIDTH = 11
 """Value, debit, and three tests of three numbers each."""
 

@@ -6,6 +6,8 @@ to the exact path at every tick of its instruments, and is counted.
 
 The error: a row gathers at most ``TICKS_LIMIT`` changes before it is made anew, each rounded to half a unit in the last place of numbers no
 greater than ``GROWTH`` times the gross at enrolment; a price beyond that makes the rows anew too. Beside it stand the model's own roundings.
+
+One file, because one class owns the arrays: enrolling, revaluing and compacting move the same rows, and mypyc compiles them together.
 """
 
 from __future__ import annotations
@@ -121,7 +123,6 @@ class VectorWatch:
         self._hot_on: dict[int, tuple[int, ...]] = {}
         self._brackets: Floats = np.zeros((0, 3))
         self._tables: dict[int, tuple[BracketTable, int, int]] = {}
-        self._expired = False
         self.exact_named = 0
         """Accounts named so far because a float could not decide, or because they are hot; not a fact."""
         self.revalued = 0

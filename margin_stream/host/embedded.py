@@ -1,4 +1,4 @@
-"""The writer of a store: admits inputs, journals them, folds them, records effects, checkpoints, recovers.
+"""The writer of a store: admits inputs, journals them, folds them, records effects, checkpoints; ``recovery`` opens it.
 
 The order of things, which everything else rests on: an input is admitted by the intake fold; its record is written and made durable, high-water mark
 included; only then is it acknowledged and are its effects recorded. Tables are written at checkpoints, partitions first, the intake last.
@@ -9,45 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
-
-import msgspec
 
 from margin_stream.core.admission import COUNT_OF, Admission, Counts
-from margin_stream.core.checks import Fault, Mismatch
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.intake import Verdict
-from margin_stream.core.system import Digests, System
-from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
+from margin_stream.core.system import Digests
+from margin_stream.engine import DEFAULT, EngineName
+from margin_stream.engine.choosing import drive_of
 from margin_stream.host.lock import Lock
 from margin_stream.host.payloads import PayloadBuilder, payloads
+from margin_stream.host.recovery import OpenStore, Recovery
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.ending import NotInLog
-from margin_stream.journal.layout import (
-    INTAKE_NAME,
-    FolderTaken,
-    Layout,
-    Manifest,
-    MemoryShort,
-    RecordedDigest,
-    StoreError,
-    StoreMissing,
-    new_manifest,
-    partition_name,
-    read_manifest,
-    write_manifest,
-)
-from margin_stream.journal.log import LogWriter
-from margin_stream.journal.records import Cut
+from margin_stream.journal.layout import Layout, MemoryShort, RecordedDigest, StoreError
 from margin_stream.tables import checkpoints
-from margin_stream.tables.checkpoints import Distrusted, Marker
-from margin_stream.tables.rocks import Table
-from schemas.binary import JournalItem, decode_payload, encode
+from schemas.binary import JournalItem, encode
 from schemas.engines import LATEST
 from schemas.inputs import AnyInput
 from schemas.refusals import Refusal
@@ -57,18 +36,6 @@ GROUP_BYTES = 256 << 10
 CHECKPOINT_ITEMS = 200_000
 SPARE_BYTES = 4 << 20
 """Addresses that the writer keeps, untouched, for the way out: without any CPython may turn in a circle where it unwinds an exception, lock in hand."""
-
-
-class Recovery(NamedTuple):
-    """What opening a store took."""
-
-    from_position: int
-    """The checkpoint it started from; 0 for the whole journal."""
-    folded: int
-    """Items folded from the journal."""
-    cut_bytes: int
-    """A torn tail that was cut: written, never acknowledged."""
-    notes: tuple[str, ...]
 
 
 class Host:
@@ -106,18 +73,15 @@ class Host:
         self.layout = Layout(path)
         self._disk = disk or Disk()
         self._checkpoint_items = checkpoint_items
-        self._drive = drive_of(engine)
         self._group_items = group_items
-        self._segment_limit = segment_limit
         self._spare = mmap.mmap(-1, SPARE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         path.mkdir(parents=True, exist_ok=True)
-        self._tables: list[Table] = []
-        self._writers: list[LogWriter] = []
+        self._store = OpenStore(self.layout, self._disk, drive_of(engine), segment_limit)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._lock = lock or Lock(self.layout.lock)
         try:
-            self.manifest = self._manifest(partitions or 1, rules_version or LATEST)
-            self._open()
+            self._store.open(partitions or 1, rules_version or LATEST)
+            self._begin()
             self._start_syncing()
         except (MemoryError, MemoryShort) as error:
             self._let_go()
@@ -129,59 +93,11 @@ class Host:
             self._let_go()
             raise
 
-    def _start_syncing(self) -> None:
-        """Start the thread that waits for the disk now: where none can be had, nothing was admitted yet."""
-        try:
-            self._executor.submit(int).result()
-        except RuntimeError as error:
-            raise MemoryShort(str(error)) from error
-
-    def _manifest(self, partitions: int, rules_version: int) -> Manifest:
-        layout = self.layout
-        try:
-            manifest = read_manifest(layout)
-            if layout.making.exists():
-                self._disk.remove(layout.making)
-            return manifest
-        except StoreMissing:
-            pass
-        # A file says that the store is being made, from before the first log until after the manifest: a store whose making was
-        # interrupted is made again (nothing was acknowledged), and one that lost its manifest is not mistaken for it.
-        names = {entry.name for entry in layout.root.iterdir()} - {"lock"}
-        if layout.making.exists() or names <= {"manifest.json.new", "making.new"}:
-            self._disk.replace(layout.making, b"")
-            return self._make(new_manifest(partitions, rules_version))
-        raise FolderTaken(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...)", store=layout.root)
-
-    def _make(self, manifest: Manifest) -> Manifest:
-        layout = self.layout
-        for folder in (layout.journal, layout.digests, layout.effects, layout.tables):
-            if folder.exists():
-                shutil.rmtree(folder)
-        for folder in (layout.journal, layout.digests, *layout.effects_logs(manifest.partitions)):
-            logs.create(folder, manifest.identity, self._disk)
-        write_manifest(layout, manifest, self._disk)
-        self._disk.remove(layout.making)
-        self._disk.sync_folder(layout.root)
-        return manifest
-
-    def _open(self) -> None:
-        manifest = self.manifest
-        self.system = self._system(manifest)
-        notes: list[str] = []
-        markers = self._load_tables(notes)
-        try:
-            self._open_logs(markers)
-        except NotInLog as error:
-            # The log is sound, so the tables are another store's, or of a past that was rolled back. The log is the truth.
-            notes.append(f"tables are rebuilt from the journal: {error}")
-            self._close_logs()
-            markers = self._start_anew()
-            self._open_logs(markers)
-        journal_cut = markers[0].journal if markers[0] else logs.START
-        writers = self._writers
-        for writer in writers:
-            notes.extend(writer.warnings)
+    def _begin(self) -> None:
+        """Take over what was opened, and fold what lies behind its checkpoint."""
+        store = self._store
+        self.manifest, self.system = store.manifest, store.system
+        self._journal, self._digests, self._effects = store.journal, store.digests, store.effects
         self._syncing: tuple[Future[None], list[list[Emitted]]] | None = None
         self._builder = PayloadBuilder()
         self.admission = Admission(self.system.intake, self._builder)
@@ -193,118 +109,17 @@ class Host:
         self.on_effects: Callable[[Sequence[Emitted]], None] | None = None
         """Called with effects once they are recorded."""
         start = self.system.position
-        self._recover(markers, journal_cut)
-        self.recovery = Recovery(start, self.system.position - start, sum(w.cut_bytes for w in writers), tuple(notes))
-
-    def _system(self, manifest: Manifest) -> System:
-        return System(manifest.partitions, **self._drive._asdict(), rules_version=manifest.rules_version)
-
-    def _open_logs(self, markers: list[Marker | None]) -> None:
-        layout, store_id, disk = self.layout, self.manifest.identity, self._disk
-
-        def opened(folder: Path, after: Cut = logs.START, limit: int = logs.SEGMENT_LIMIT) -> LogWriter:
-            writer = LogWriter(folder, store_id, disk, after=after, segment_limit=limit)
-            self._writers.append(writer)
-            return writer
-
-        intake = markers[0]
-        self._journal = opened(layout.journal, intake.journal if intake else logs.START, self._segment_limit)
-        self._digests = opened(layout.digests)
-        self._effects = [
-            opened(folder, marker.effects if marker else logs.START, self._segment_limit)
-            for folder, marker in zip(layout.effects_logs(self.manifest.partitions), markers, strict=True)
-        ]
-
-    def _close_logs(self) -> None:
-        while self._writers:
-            self._writers.pop().close()
-
-    def _load_tables(self, notes: list[str]) -> list[Marker | None]:
-        """Fill the folds from their checkpoints; where one is not to be trusted, all start from nothing."""
-        try:
-            markers: list[Marker | None] = []
-            for name in self._table_names():
-                self._tables.append(Table(self.layout.table(name)))
-            for table, folds in zip(self._tables, self.system.sets, strict=True):
-                marker = checkpoints.load(table, folds)
-                if marker is None:
-                    raise Distrusted(f"{table.path}: it has no checkpoint" if markers else "")
-                if markers and markers[0] and marker.position < markers[0].position:
-                    raise Distrusted(f"{table.path}: it is behind the intake")
-                markers.append(marker)
-            return markers
-        except (MemoryError, MemoryShort):
-            # It says nothing about the tables, and to fold all again takes more of what is missing.
-            raise
-        except Exception as error:
-            if str(error):
-                notes.append(f"tables are rebuilt from the journal: {error}")
-            return self._start_anew()
-
-    def _table_names(self) -> list[str]:
-        return [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
-
-    def _start_anew(self) -> list[Marker | None]:
-        """Make empty tables and folds in the place of those that are not to be trusted."""
-        names = self._table_names()
-        self.system = self._system(self.manifest)
-        for table in self._tables:
-            with contextlib.suppress(Exception):
-                table.close()
-        self._tables = []
-        for name in names:
-            if self.layout.table(name).exists():
-                shutil.rmtree(self.layout.table(name))
-        for name in names:
-            self._tables.append(Table(self.layout.table(name)))
-        return [None] * len(names)
-
-    def _recover(self, markers: list[Marker | None], cut: Cut) -> None:
-        """Fold the journal behind the checkpoint; effects that are recorded already must come out the same, the rest is recorded."""
-        expected = [self._recorded_after(writer, marker) for writer, marker in zip(self._effects, markers, strict=True)]
-        behind = False
-        for record in logs.read(self.layout.journal, self.manifest.identity, cut, upto=self._journal.end.number):
-            for item in decode_payload(record.payload):
-                self.system.admission.item(item)
-            for writer, known, emitted in zip(self._effects, expected, self.system.fold(), strict=True):
-                fresh = []
-                for effect in emitted:
-                    if known:
-                        recorded = known.pop()
-                        if recorded != effect.data:
-                            raise Mismatch(
-                                f"position {effect.position}: effect {effect.group}/{effect.number} was recorded otherwise",
-                                file=writer.folder,
-                                position=effect.position,
-                            )
-                    else:
-                        fresh.append(effect.data)
-                for payload in payloads(fresh):
-                    writer.append(payload)
-            behind = True
-        for writer, known in zip(self._effects, expected, strict=True):
-            if known:
-                raise Mismatch(f"{writer.folder}: {len(known)} recorded effects are not recomputed", file=writer.folder)
-        if behind or self._recorded_position() != self.system.position:
-            # The second: a crash between the tables and the record of their digest.
+        if store.recover():
             self.checkpoint()
+        cut_bytes = sum(writer.cut_bytes for writer in store.writers)
+        self.recovery = Recovery(start, self.system.position - start, cut_bytes, tuple(store.notes))
 
-    def _recorded_position(self) -> int:
-        """Return the position of the last recorded digest, 0 where there is none."""
-        last = 0
-        for record in logs.read(self.layout.digests, self.manifest.identity, upto=self._digests.end.number):
-            last = msgspec.msgpack.decode(record.payload, type=RecordedDigest).position
-        return last
-
-    def _recorded_after(self, writer: LogWriter, marker: Marker | None) -> list[bytes]:
-        """Return the recorded effects behind a checkpoint, last first."""
-        cut = marker.effects if marker else logs.START
-        found: list[bytes] = []
-        raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
-        for record in logs.read(writer.folder, self.manifest.identity, cut, upto=writer.end.number):
-            found.extend(bytes(raw) for raw in raws.decode(record.payload))
-        found.reverse()
-        return found
+    def _start_syncing(self) -> None:
+        """Start the thread that waits for the disk now: where none can be had, nothing was admitted yet."""
+        try:
+            self._executor.submit(int).result()
+        except RuntimeError as error:
+            raise MemoryShort(str(error)) from error
 
     # ---- taking inputs --------------------------------------------------------------------------------------------
 
@@ -345,7 +160,11 @@ class Host:
             What is done once the record is durable, or None where nothing was admitted.
         """
         self.finish_commit()
-        self._raise_failure()
+        if self._failed is not None:
+            raise StoreError(
+                f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}",
+                store=self.layout.root,
+            )
         self._since_checkpoint += self._builder.count
         try:
             items = self._builder.take()
@@ -400,13 +219,6 @@ class Host:
         self._spare.close()
         self._failed = error
 
-    def _raise_failure(self) -> None:
-        if self._failed is not None:
-            raise StoreError(
-                f"{self.layout.root}: the writer stopped after a failure; open the store again: {self._failed}",
-                store=self.layout.root,
-            )
-
     def ingest(
         self,
         lines: Iterable[bytes],
@@ -438,8 +250,7 @@ class Host:
                         break
                 if builder.count >= limit or builder.size >= GROUP_BYTES:
                     self.begin_commit()
-                    if self._since_checkpoint >= self._checkpoint_items:
-                        self.checkpoint()
+                    self.checkpoint_if_due()
                     if progress is not None:
                         progress(done)
                     if stop is not None and stop():
@@ -463,7 +274,7 @@ class Host:
                 writer.sync()
             cut = self._journal.end
             # The intake last: partitions that are ahead of it pass over what they have.
-            for table, folds, writer in reversed(list(zip(self._tables, self.system.sets, self._effects, strict=True))):
+            for table, folds, writer in reversed(list(zip(self._store.tables, self.system.sets, self._effects, strict=True))):
                 checkpoints.store(table, folds, cut, writer.end)
             recorded = RecordedDigest(digests.position, cut.number, digests.state, digests.effects)
             self._digests.append(encode(recorded))
@@ -495,10 +306,10 @@ class Host:
         with contextlib.ExitStack() as stack:
             stack.callback(self._lock.release)
             stack.callback(self._spare.close)
-            for table in self._tables:
+            for table in self._store.tables:
                 stack.callback(table.close)
-            self._tables = []
-            stack.callback(self._close_logs)
+            self._store.tables = []
+            stack.callback(self._store.close_logs)
             stack.callback(self._executor.shutdown, wait=True)
 
     def __enter__(self) -> Host:
@@ -514,4 +325,4 @@ class Host:
             raise MemoryShort(f"{self.layout.root}: {what}", store=self.layout.root)
 
 
-__all__ = ["Fault", "Host", "Recovery"]
+__all__ = ["Host", "Recovery"]

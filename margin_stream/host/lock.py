@@ -60,13 +60,10 @@ class Lock:
             except OSError as error:
                 self._file.close()
                 raise OSError(error.errno, error.strerror, str(path)) from None
-        self._name_holder(f"process {os.getpid()} on {socket.gethostname()}\n")
-
-    def _name_holder(self, text: str) -> None:
-        """Say who holds it. A disk that cannot take these few bytes does not make the lock less held."""
+        # Who holds it. A disk that cannot take these few bytes does not make the lock less held.
         with contextlib.suppress(OSError):
             self._file.truncate(0)
-            self._file.write(text)
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             self._file.flush()
 
     def release(self) -> None:

@@ -20,7 +20,7 @@ from margin_stream.journal import log as logs
 from margin_stream.journal.ending import Ending, find_end
 from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, Manifest, RecordedDigest
-from margin_stream.journal.records import NO_CHAIN, CorruptLog, Cut, Record, walk
+from margin_stream.journal.records import CorruptLog, Record, walk
 from replay.table_checks import check_tables
 from schemas.effects import decode_effect, group_of
 
@@ -42,8 +42,10 @@ def derived(layout: Layout, manifest: Manifest, lost: list[Path]) -> dict[Path, 
     if layout.journal in lost:
         raise NotProven(JOURNAL_REASON)
     try:
-        ends = {folder: _end_without_mark(folder, manifest.identity) for folder in lost}
-        recorded = _recorded(layout, manifest, ends)
+        # Where whole records end: nothing is known to be durable.
+        ends = {folder: find_end(folder, manifest.identity, HighWater(1, logs.START, ())) for folder in lost}
+        records = _records(layout.digests, manifest.identity, ends)
+        recorded = [msgspec.msgpack.decode(record.payload, type=RecordedDigest) for record in records]
         if layout.digests in ends:
             _prove_digests(layout, manifest, recorded)
         if any(folder in ends for folder in layout.effects_logs(manifest.partitions)):
@@ -53,20 +55,10 @@ def derived(layout: Layout, manifest: Manifest, lost: list[Path]) -> dict[Path, 
     return ends
 
 
-def _end_without_mark(folder: Path, store_id: bytes) -> Ending:
-    """Return where whole records end; nothing is known to be durable."""
-    return find_end(folder, store_id, HighWater(1, Cut(0, 1, 0, NO_CHAIN), ()))
-
-
 def _records(folder: Path, store_id: bytes, ends: dict[Path, Ending]) -> list[Record]:
     if folder not in ends:
         return list(logs.read(folder, store_id))
     return [found for found in walk(folder, store_id, logs.START) if isinstance(found, Record)]
-
-
-def _recorded(layout: Layout, manifest: Manifest, ends: dict[Path, Ending]) -> list[RecordedDigest]:
-    records = _records(layout.digests, manifest.identity, ends)
-    return [msgspec.msgpack.decode(record.payload, type=RecordedDigest) for record in records]
 
 
 def _prove_digests(layout: Layout, manifest: Manifest, recorded: list[RecordedDigest]) -> None:

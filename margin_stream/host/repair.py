@@ -16,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from margin_stream.core.checks import Fault
 from margin_stream.host.embedded import Host
 from margin_stream.host.lock import Lock
 from margin_stream.host.marks import NotProven, derived
@@ -26,8 +25,7 @@ from margin_stream.journal.ending import Loose, find_end
 from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, Manifest, StoreMissing, read_manifest
 from margin_stream.journal.records import CorruptLog, segment_name, segments
-from replay.replaying import replay
-from replay.verifying import Problem, Verified, verify
+from replay.verifying import Problem, Verified, refold, verify
 
 COPIES = "repaired"
 """The folder, within the store, of what repairs changed."""
@@ -147,11 +145,8 @@ class _Planner:
         self._marks: list[tuple[Path, bytes]] = []
         self._proven = False
         """A mark is lost and its content proven; the logs cannot be read before it is written."""
-        self._copies = self._free_folder()
-
-    def _free_folder(self) -> str:
-        taken = {int(path.name) for path in (self._layout.root / COPIES).glob("[0-9]*") if path.name.isdigit()}
-        return f"{COPIES}/{max(taken, default=0) + 1:04d}"
+        taken = {int(path.name) for path in (layout.root / COPIES).glob("[0-9]*") if path.name.isdigit()}
+        self._copies = f"{COPIES}/{max(taken, default=0) + 1:04d}"
 
     def plan(self) -> Plan:
         try:
@@ -164,7 +159,7 @@ class _Planner:
         for folder in (self._layout.journal, self._layout.digests, *self._layout.effects_logs(manifest.partitions)):
             left = self._log(folder, manifest, left)
         left = self._lost_marks(manifest, left)
-        tables = [problem for problem in left if self._in_tables(problem)]
+        tables = [problem for problem in left if Path(problem.file).is_relative_to(self._layout.tables)]
         for problem in left:
             if problem not in tables:
                 self._add(Path(problem.file), problem.offset, problem.what, "refused", self._advice(Path(problem.file), left), "")
@@ -179,9 +174,6 @@ class _Planner:
 
     def _kept(self, path: Path) -> str:
         return f"{self._copies}/{path.relative_to(self._layout.root)}"
-
-    def _in_tables(self, problem: Problem) -> bool:
-        return Path(problem.file).is_relative_to(self._layout.tables)
 
     def _log(self, folder: Path, manifest: Manifest, left: list[Problem]) -> list[Problem]:
         """Offer to cut what is loose and to write a half damaged mark anew; return the problems that remain."""
@@ -237,33 +229,21 @@ class _Planner:
 
     def _tables(self, problems: list[Problem]) -> None:
         """Offer to fold the tables anew, if the journal comes to what was recorded."""
-        if not self.refusing and not self._proven:
-            difference = _difference(self._layout.root)
-            if difference is not None:
-                self._add(self._layout.journal, None, difference, "refused", RESTORE, "")
+        refusing = any(finding.action == "refused" for finding in self._findings)
+        if not refusing and not self._proven:
+            differing: list[Problem] = []
+            refold(self._layout.root, differing, "", "")
+            for problem in differing:
+                self._add(self._layout.journal, None, problem.what, "refused", RESTORE, "")
         does = "move the tables aside and fold the journal again"
         for problem in problems:
             keeps = self._kept(self._layout.tables) if self._layout.tables.exists() else ""
             self._add(Path(problem.file), problem.offset, problem.what, "rebuild", does, keeps)
 
-    @property
-    def refusing(self) -> bool:
-        """Something is refused already."""
-        return any(finding.action == "refused" for finding in self._findings)
-
     def _advice(self, path: Path, problems: list[Problem]) -> str:
         journal = self._layout.journal
         whole = not any(Path(problem.file).is_relative_to(journal) for problem in problems)
         return EXPORT if whole and path.is_relative_to(self._layout.effects) else RESTORE
-
-
-def _difference(root: Path) -> str | None:
-    """Return how the folded journal differs from what was recorded, None where it does not."""
-    try:
-        found = replay(root)
-    except (Fault, CorruptLog) as error:
-        return f"the journal cannot be folded: {error}"
-    return None if found.equal else f"folding the journal differs: {found.first_difference}"
 
 
 def findings_of(plan: Plan) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 
 import msgspec
 
@@ -30,18 +31,6 @@ class Accounts:
     """Books in perpetuals start within the venue's leverage and their deposit; else a few start in liquidation."""
 
 
-@dataclass(slots=True)
-class _Book:
-    """Numbers the events of the directory and of the accounts, one after the other."""
-
-    source: str
-    sequence: int = field(default=0)
-
-    def next(self) -> int:
-        self.sequence += 1
-        return self.sequence
-
-
 def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | None = None) -> Iterator[AnyInput]:
     """Yield the inputs: the directory, then clocks and ticks; accounts open first and get their books after the first ticks.
 
@@ -53,21 +42,20 @@ def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | N
     """
     base = base_currency_of(market.pairs)
     usable = {symbol: pair for symbol, pair in market.pairs.items() if tables is not None and pair.currency == base and pair.name in tables}
-    book = _Book(_source_of(market, accounts, tables))
+    # The directory and the accounts are of one source, numbered one after the other.
+    source, numbers = _source_of(market, accounts, tables), count(1)
     at_ns = market.started_ns
-    for listed in listings(market, book.source, 1):
-        book.sequence += 1
-        yield listed
+    yield from listings(market, source, numbers)
     for symbol, pair in sorted(usable.items(), key=lambda row: row[1].name):
-        yield perpetual_books.listing(pair, market.scales.get(symbol, 0), book.source, book.next(), at_ns)
+        yield perpetual_books.listing(pair, market.scales.get(symbol, 0), source, next(numbers), at_ns)
     if tables is not None:
         used = {pair.name: tables[pair.name] for pair in usable.values()}
-        yield perpetual_books.activation(base, used, book.source, book.next(), at_ns, "importer")
+        yield perpetual_books.activation(base, used, source, next(numbers), at_ns, "importer")
     ticks = market_events(market) if tables is None else _with_perpetuals(market, usable)
     if accounts is None:
         yield from ticks
         return
-    yield from _with_books(ticks, market, accounts, base, usable, tables if accounts.within_margin else None, book)
+    yield from _with_books(ticks, market, accounts, base, usable, tables if accounts.within_margin else None, source, numbers)
 
 
 def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | None) -> str:
@@ -85,15 +73,13 @@ def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | N
 def _with_perpetuals(market: MarketFile, usable: Mapping[str, Pair]) -> Iterator[AnyInput]:
     """Yield the market's events, each tick of a usable pair followed by one of its perpetual; these come from a feed of their own."""
     named = {pair.name: perpetual_name(pair) for pair in usable.values()}
-    source = f"{market.source}/perpetual"
-    sequence = 0
+    source, numbers = f"{market.source}/perpetual", count(1)
     for event in market_events(market):
         yield event
         if isinstance(event, PriceTicked) and event.instrument in named:
-            sequence += 1
             yield PriceTicked(
                 source=source,
-                source_seq=sequence,
+                source_seq=next(numbers),
                 event_time=event.event_time,
                 instrument=named[event.instrument],
                 price=event.price,
@@ -107,7 +93,8 @@ def _with_books(
     base: str,
     usable: Mapping[str, Pair],
     tables: Tables | None,
-    book: _Book,
+    source: str,
+    numbers: Iterator[int],
 ) -> Iterator[AnyInput]:
     """Yield the ticks with the accounts' openings before them, their books behind the first moment, and funding at its hours."""
     at_ns = market.started_ns
@@ -122,10 +109,8 @@ def _with_books(
         cover_high=accounts.cover_high,
     )
     if spot:
-        yield books.activation(market.pairs, plan, book.source, book.next(), at_ns)
-    for opened in books.openings(plan, book.source, book.sequence + 1, at_ns, names):
-        book.sequence += 1
-        yield opened
+        yield books.activation(market.pairs, plan, source, next(numbers), at_ns)
+    yield from books.openings(plan, source, numbers, at_ns, names)
     at_first = {market.pairs[bar.symbol].name: bar.open for bar in market.bars if bar.opened_ns == at_ns}
     perpetuals = perpetual_books.perpetuals_of(usable, market.scales, at_first, tables)
     funded = [perpetual.name for perpetual in perpetuals]
@@ -137,28 +122,12 @@ def _with_books(
             if clocks == 2:
                 for place, name in enumerate(names):
                     mine = [books.account_id(number) for number in range(place + 1, accounts.count + 1, len(names))]
-                    for opening in _opening_books(name, mine, accounts, plan, market, at_first, perpetuals, book, at_ns):
-                        book.sequence += 1
-                        yield opening
+                    if name == USDM:
+                        yield from perpetual_books.opening_books(mine, accounts.seed, base, perpetuals, source, numbers, at_ns)
+                    else:
+                        assets = books.quoted_assets(market.pairs, at_first, plan)
+                        yield from books.opening_books(plan, assets, source, numbers, at_ns, mine)
         yield event
         if isinstance(event, ClockTicked) and funded and clocks >= 2 and event.time >= funding_ns:
-            yield from perpetual_books.funding(funded, funding_ns, f"{book.source}/funding")
+            yield from perpetual_books.funding(funded, funding_ns, f"{source}/funding")
             funding_ns += FUNDING_EVERY_NS
-
-
-def _opening_books(
-    profile: str,
-    mine: list[str],
-    accounts: Accounts,
-    plan: books.BookPlan,
-    market: MarketFile,
-    at_first: Mapping[str, str],
-    perpetuals: Sequence[perpetual_books.Perpetual],
-    book: _Book,
-    at_ns: int,
-) -> Iterator[AnyInput]:
-    first = book.sequence + 1
-    if profile == USDM:
-        return perpetual_books.opening_books(mine, accounts.seed, plan.base_currency, perpetuals, book.source, first, at_ns)
-    assets = books.quoted_assets(market.pairs, at_first, plan)
-    return books.opening_books(plan, assets, book.source, first, at_ns, mine)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 
 from margin_stream.errors import Error
 from schemas.decimals import DecimalPair, parse_decimal
@@ -106,21 +108,21 @@ class MarketFile:
         return self.bars[0].opened_ns
 
 
-def listings(market: MarketFile, source: str, first_sequence: int) -> Iterator[InstrumentListed]:
-    """Yield the listings: currencies first, then instruments, each in order of name."""
+def listings(market: MarketFile, source: str, numbers: Iterator[int]) -> Iterator[InstrumentListed]:
+    """Yield the listings, numbered in turn: currencies first, then instruments, each in order of name."""
     pairs = sorted(market.pairs.items(), key=lambda row: row[1].name)
     currencies = sorted({p.currency for _, p in pairs} | {p.base for _, p in pairs if p.kind == "spot"})
-    sequence = first_sequence
     at = market.started_ns
     for name in currencies:
         scale = CURRENCY_SCALES.get(name, COIN_SCALE)
-        yield InstrumentListed(source=source, source_seq=sequence, event_time=at, instrument=name, kind="currency", quantity_scale=scale)
-        sequence += 1
+        yield InstrumentListed(
+            source=source, source_seq=next(numbers), event_time=at, instrument=name, kind="currency", quantity_scale=scale
+        )
     for symbol, pair in pairs:
         spot = pair.kind == "spot"
         yield InstrumentListed(
             source=source,
-            source_seq=sequence,
+            source_seq=next(numbers),
             event_time=at,
             instrument=pair.name,
             kind="spot" if spot else "equity",
@@ -129,7 +131,6 @@ def listings(market: MarketFile, source: str, first_sequence: int) -> Iterator[I
             currency=pair.currency,
             price_scale=market.scales.get(symbol, 0),
         )
-        sequence += 1
 
 
 def routes(pairs: Iterable[Pair], base_currency: str) -> dict[str, list[str]]:
@@ -145,9 +146,7 @@ def routes(pairs: Iterable[Pair], base_currency: str) -> dict[str, list[str]]:
 
 def base_currency_of(pairs: Mapping[str, Pair]) -> str:
     """Return the currency that most instruments are quoted in, the first by name of equals."""
-    counts: dict[str, int] = {}
-    for pair in pairs.values():
-        counts[pair.currency] = counts.get(pair.currency, 0) + 1
+    counts = Counter(pair.currency for pair in pairs.values())
     # A conversion chain ends in a currency that is no base of another pair, if there is one.
     bases = {pair.base for pair in pairs.values()}
     ends = [name for name in counts if name not in bases] or list(counts)
@@ -156,7 +155,7 @@ def base_currency_of(pairs: Mapping[str, Pair]) -> str:
 
 def market_events(market: MarketFile) -> Iterator[AnyInput]:
     """Yield clocks and ticks, ordered by time then symbol; a clock comes before the first tick of each distinct time."""
-    sequence = 0
+    numbers = count(1)
     bars = market.bars
     start = 0
     while start < len(bars):
@@ -167,10 +166,8 @@ def market_events(market: MarketFile) -> Iterator[AnyInput]:
         minute = [(market.pairs[bar.symbol].name, [parse_decimal(text) for text in bar.ticks()]) for bar in bars[start:end]]
         for place, offset in enumerate(BAR_OFFSETS_NS):
             now = opened + offset
-            sequence += 1
-            yield ClockTicked(source=market.source, source_seq=sequence, event_time=now, time=now)
+            yield ClockTicked(source=market.source, source_seq=next(numbers), event_time=now, time=now)
             for name, prices in minute:
-                sequence += 1
                 price: DecimalPair = prices[place]
-                yield PriceTicked(source=market.source, source_seq=sequence, event_time=now, instrument=name, price=price)
+                yield PriceTicked(source=market.source, source_seq=next(numbers), event_time=now, instrument=name, price=price)
         start = end

@@ -30,6 +30,15 @@ class Disk:
         self._paths[descriptor] = path
         return descriptor
 
+    @contextmanager
+    def opened(self, path: Path, *, create: bool = False) -> Iterator[int]:
+        """Open a file for a few calls."""
+        descriptor = self.open(path, create=create)
+        try:
+            yield descriptor
+        finally:
+            self.close(descriptor)
+
     def write(self, descriptor: int, data: bytes, offset: int) -> None:
         """Write all of the data at an offset."""
         view = memoryview(data)
@@ -46,11 +55,8 @@ class Disk:
 
     def sync_file(self, path: Path) -> None:
         """Make durable what was ever written to a file."""
-        descriptor = self.open(path)
-        try:
+        with self.opened(path) as descriptor:
             self.sync(descriptor)
-        finally:
-            self.close(descriptor)
 
     def truncate(self, descriptor: int, length: int) -> None:
         """Cut a file."""
@@ -63,12 +69,9 @@ class Disk:
             self.remove(path)
             self.sync_folder(path.parent)
             return
-        descriptor = self.open(path)
-        try:
+        with self.opened(path) as descriptor:
             self.truncate(descriptor, offset)
             self.sync(descriptor)
-        finally:
-            self.close(descriptor)
 
     def make_folder(self, path: Path) -> None:
         """Make a folder, and those above it that are missing, for good."""
@@ -86,12 +89,9 @@ class Disk:
         """Write a small file as a whole: either the old or the new content is there."""
         fresh = path.with_name(path.name + ".new")
         fresh.unlink(missing_ok=True)
-        descriptor = self.open(fresh, create=True)
-        try:
+        with self.opened(fresh, create=True) as descriptor:
             self.write(descriptor, data, 0)
             self.sync(descriptor)
-        finally:
-            self.close(descriptor)
         self.rename(fresh, path)
         self.sync_folder(path.parent)
 

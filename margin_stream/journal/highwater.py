@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.records import NO_CHAIN, CorruptLog, Cut, reading
+from margin_stream.journal.records import START, CorruptLog, Cut, reading
 
 MAGIC = b"MSHIGH01"
 SLOT = struct.Struct("<8s16sQQQQ32sI")
@@ -48,9 +48,7 @@ def slot_bytes(store_id: bytes, writes: int, cut: Cut) -> bytes:
 
 def first_bytes(store_id: bytes) -> bytes:
     """Return the file of an empty log."""
-    start = Cut(0, 1, 0, NO_CHAIN)
-    slots = (slot_bytes(store_id, 0, start), slot_bytes(store_id, 1, start))
-    return b"".join(slot.ljust(SLOT_SPACING, b"\0") for slot in slots)
+    return renewed_bytes(store_id, HighWater(0, START, ()))
 
 
 def renewed_bytes(store_id: bytes, mark: HighWater) -> bytes:

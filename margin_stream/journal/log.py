@@ -33,12 +33,9 @@ def create(folder: Path, store_id: bytes, disk: Disk) -> None:
     """Make an empty log."""
     folder.mkdir(parents=True)
     disk.replace(folder / highwater.NAME, highwater.first_bytes(store_id))
-    descriptor = disk.open(folder / segment_name(1), create=True)
-    try:
+    with disk.opened(folder / segment_name(1), create=True) as descriptor:
         disk.write(descriptor, segment_header(store_id, 1, NO_CHAIN), 0)
         disk.sync(descriptor)
-    finally:
-        disk.close(descriptor)
     disk.sync_folder(folder)
 
 

@@ -38,8 +38,7 @@ def effect_messages(generation: str, shard: int, previous: int, last: int, rows:
             # A cut within a position has nothing else before it in its message.
             spread = rows[cut - 1][0] == rows[cut][0]
             end = Place(here, cut - first + (start.within if start.position == here else 0) if spread else 0)
-        record = EffectsRecord(generation, shard, start.position, end.position, rows[first:cut], start.within, end.within)
-        yield wire.encode_effects(record)
+        yield wire.encode_effects(EffectsRecord(generation, shard, start.position, end.position, rows[first:cut], start.within, end.within))
         if cut == len(rows):
             return
         start, first = end, cut

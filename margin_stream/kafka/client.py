@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -64,8 +65,7 @@ def security(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
                 "sasl_plain_password": password,
             }
     except OSError as error:
-        named = next((path for path in (kafka.sasl_password_file, kafka.ssl_certfile, kafka.ssl_cafile) if path), "kafka.*")
-        file = error.filename or named
+        file = error.filename or kafka.sasl_password_file or kafka.ssl_certfile or kafka.ssl_cafile or "kafka.*"
         raise SecurityError(f"{file}: cannot be used: {error.strerror or error}", file=file) from None
     return found
 
@@ -75,6 +75,16 @@ class Member(NamedTuple):
 
     name: str
     metadata: bytes
+
+
+async def _started(part: Any, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start a part of aiokafka; one that does not come up in time is stopped again."""
+    try:
+        await asyncio.wait_for(part.start(), REQUEST_MS / 1000)
+    except BaseException:
+        with contextlib.suppress(Exception):
+            await stop()
+        raise
 
 
 class Client:
@@ -113,44 +123,26 @@ class Client:
 
         return self._run(asked())
 
-    def broker_count(self) -> int:
-        """Return how many brokers the cluster has."""
-
-        async def work() -> int:
-            return len((await (await self._admin()).describe_cluster())["brokers"])
-
-        return self._run(work())
-
     # ---- topics ---------------------------------------------------------------------------------------------------
 
     async def _admin(self) -> AIOKafkaAdminClient:
         if self._admin_client is None:
             client = AIOKafkaAdminClient(**self._settings())
-            try:
-                await asyncio.wait_for(client.start(), REQUEST_MS / 1000)
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    await client.close()
-                raise
+            await _started(client, client.close)
             self._admin_client = client
         return self._admin_client
 
     def topics(self) -> set[str]:
         """Return the names of all topics."""
-
-        async def work() -> set[str]:
-            return set(await (await self._admin()).list_topics())
-
-        return self._run(work())
+        return set(self.ask(AIOKafkaAdminClient.list_topics))
 
     def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
         """Return how many partitions each of the topics has, those that exist."""
 
-        async def work() -> dict[str, int]:
-            admin = await self._admin()
+        async def work(admin: AIOKafkaAdminClient) -> dict[str, int]:
             return {row["topic"]: len(row["partitions"]) for row in await admin.describe_topics(list(topics)) if not row["error_code"]}
 
-        return self._run(work())
+        return self.ask(work)
 
     def create_topics(self, topics: Mapping[str, int], settings: Mapping[str, Mapping[str, str]], replicas: int) -> None:
         """Make topics; those that exist are left as they are.
@@ -164,8 +156,7 @@ class Client:
             KafkaError: the broker refuses.
         """
 
-        async def work() -> None:
-            admin = await self._admin()
+        async def work(admin: AIOKafkaAdminClient) -> None:
             count = replicas or min(3, len((await admin.describe_cluster())["brokers"]))
             for name, partitions in topics.items():
                 fresh = NewTopic(name, partitions, count, topic_configs=dict(settings.get(name, {})))
@@ -178,23 +169,18 @@ class Client:
                         raise KafkaError(f"topic {name}: {text or code}")
                     await asyncio.sleep(0.1)
 
-        self._run(work())
+        self.ask(work)
         self._await_topics(set(topics), there=True)
 
     def delete_topics(self, names: Iterable[str]) -> None:
         """Delete topics and wait until they are gone."""
         present = sorted(set(names) & self.topics())
         if present:
-
-            async def work() -> None:
-                await (await self._admin()).delete_topics(present)
-
-            self._run(work())
+            self.ask(partial(AIOKafkaAdminClient.delete_topics, topics=present))
             self._await_topics(set(present), there=False)
 
     def _await_topics(self, names: set[str], *, there: bool) -> None:
-        async def work() -> None:
-            admin = await self._admin()
+        async def work(admin: AIOKafkaAdminClient) -> None:
             for _ in range(300):
                 found = names & set(await admin.list_topics())
                 if (found == names) if there else not found:
@@ -202,14 +188,12 @@ class Client:
                 await asyncio.sleep(0.1)
             raise KafkaTimeoutError(f"topics {sorted(names)} do not {'appear' if there else 'go'}")
 
-        self._run(work())
+        self.ask(work)
 
     def members(self, group: str) -> list[Member]:
         """Return the members of a consumer group."""
 
-        async def work() -> list[Member]:
-            admin = await self._admin()
-            found = []
+        async def work(admin: AIOKafkaAdminClient) -> list[Member]:
             for attempt in range(100):
                 try:
                     answers = await admin.describe_consumer_groups([group])
@@ -219,13 +203,10 @@ class Client:
                     if attempt == 99:
                         raise
                     await asyncio.sleep(0.1)
-            for answer in answers:
-                for row in answer.groups:
-                    for member in row[5]:
-                        found.append(Member(member[0], bytes(member[3] or b"")))
-            return found
+            members = (member for answer in answers for row in answer.groups for member in row[5])
+            return [Member(member[0], bytes(member[3] or b"")) for member in members]
 
-        return self._run(work())
+        return self.ask(work)
 
     # ---- reading --------------------------------------------------------------------------------------------------
 
@@ -239,12 +220,7 @@ class Client:
             fetch_max_wait_ms=100,
             check_crcs=True,
         )
-        try:
-            await asyncio.wait_for(consumer.start(), REQUEST_MS / 1000)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                await consumer.stop()
-            raise
+        await _started(consumer, consumer.stop)
         return consumer
 
     async def _shared(self) -> AIOKafkaConsumer:
@@ -324,12 +300,7 @@ class Client:
         if self._producer is None:
             settings = self._settings() | {"request_timeout_ms": 30_000}
             producer = AIOKafkaProducer(**settings, acks="all", enable_idempotence=True, linger_ms=2, max_request_size=MESSAGE_LIMIT)
-            try:
-                await asyncio.wait_for(producer.start(), REQUEST_MS / 1000)
-            except BaseException:
-                with contextlib.suppress(Exception):
-                    await producer.stop()
-                raise
+            await _started(producer, producer.stop)
             self._producer = producer
         return self._producer
 

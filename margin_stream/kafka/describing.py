@@ -72,11 +72,12 @@ def describe_topics(client: Client, names: Iterable[str]) -> dict[str, Topic]:
 
 
 async def _settings(admin: AIOKafkaAdminClient, kind: ConfigResourceType, names: list[str]) -> dict[str, dict[str, str]]:
-    found: dict[str, dict[str, str]] = {}
-    for answer in await admin.describe_configs([ConfigResource(kind, name) for name in names]):
-        for _code, _text, _kind, name, entries in answer.resources:
-            found[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
-    return found
+    answers = await admin.describe_configs([ConfigResource(kind, name) for name in names])
+    return {
+        name: {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+        for answer in answers
+        for _code, _text, _kind, name, entries in answer.resources
+    }
 
 
 def _version(admin: AIOKafkaAdminClient) -> tuple[int, int] | None:

@@ -13,7 +13,6 @@ from margin_stream.kafka.making import read_manifest
 from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.wire import Place, decode_digest_part, decode_effects
 from replay.reader import Items
-from schemas.effects import AnyEffect, decode_effect
 from schemas.records import raw_items
 
 
@@ -79,15 +78,6 @@ class KafkaReader:
                 fresh = [data for _, data in record.behind(here)]
                 here = max(here, record.end)
                 yield (message.offset + 1, *here), fresh
-
-    def effects_of(self, group: str, log: int) -> Iterator[AnyEffect]:
-        """Yield the recorded effects of one group."""
-        mark = f"{group}/".encode()
-        for data in self.effects(log):
-            if mark in data:
-                effect = decode_effect(data)
-                if effect.id.rpartition("/")[0] == group:
-                    yield effect
 
     def from_checkpoint(self) -> tuple[System, int] | None:
         """Return None: the tables are with the workers."""

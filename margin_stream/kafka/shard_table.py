@@ -6,6 +6,7 @@ checkpoint; a delta is applied only where it reaches further than the table does
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import msgspec
 
 from margin_stream.kafka import wire
 from margin_stream.kafka.shards import Marker, Shard, Snapshot, Unusable
-from margin_stream.kafka.wire import Delta
+from margin_stream.kafka.wire import Delta, Deltas
 from margin_stream.tables.rocks import Table, TableError
 
 MARKER = b"\0marker"
@@ -65,8 +66,7 @@ class ShardTable:
         self.acked = -1 if acked is None else int(acked)
         offset = self._table.get(CHANGELOG)
         self.changelog_offset: int | None = None if offset is None else int(offset)
-        self._parts: dict[tuple[str, int], dict[int, Delta]] = {}
-        self._first_part: dict[tuple[str, int], int] = {}
+        self._deltas = Deltas(generation)
         self._unacked: OrderedDict[int, dict[bytes, bytes]] = OrderedDict()
         self._kept_after = -1
         """The rows that changed after this checkpoint are all in ``_unacked``."""
@@ -108,38 +108,23 @@ class ShardTable:
 
     def apply_changelog(self, offset: int, value: bytes | None) -> None:
         """Take one message of the changelog; a delta that is complete and reaches further is applied."""
-        try:
-            delta = wire.decode_delta(value or b"")
-        except msgspec.DecodeError:
-            return self._passed(offset)
-        if delta.generation != self.generation:
-            return self._passed(offset)
-        key = (delta.nonce, delta.upto)
-        parts = self._parts.setdefault(key, {})
-        self._first_part.setdefault(key, offset)
-        parts[delta.part] = delta
-        if len(parts) == delta.parts:
-            del self._parts[key], self._first_part[key]
-            self._apply(list(parts.values()))
-        self._passed(offset)
+        delta = None
+        with contextlib.suppress(msgspec.DecodeError):
+            delta = self._deltas.take(offset, value)
+        if delta is not None:
+            self._apply(delta)
+        self.changelog_offset = self._deltas.whole_up_to(offset)
 
-    def _apply(self, parts: list[Delta]) -> None:
+    def _apply(self, delta: Delta) -> None:
         current = -1 if self.marker is None else self.marker.offset
-        first = parts[0]
-        self.acked = max(self.acked, first.upto)
-        if not first.after <= current < first.upto:
+        self.acked = max(self.acked, delta.upto)
+        if not delta.after <= current < delta.upto:
             return
         rows: list[tuple[bytes, bytes | None]] = []
-        if first.after == -1:
+        if delta.after == -1:
             rows.extend((key, None) for key, _ in self._table.rows() if key not in _OWN)
-        rows.extend(wire.rows_of(parts).items())
-        rows.append((ACKED, str(self.acked).encode()))
-        self._table.write(rows)
+        self._table.write([*rows, *delta.rows, (ACKED, str(self.acked).encode())])
         self.marker = self._read_marker()
-
-    def _passed(self, offset: int) -> None:
-        """Note how far the changelog was read: not behind the first part of what is incomplete."""
-        self.changelog_offset = min([offset, *(first - 1 for first in self._first_part.values())])
 
     def note_changelog(self) -> None:
         """Keep how far the changelog was read."""
@@ -169,9 +154,7 @@ class ShardTable:
             rows = {key: value for key, value in self._table.rows() if key not in (CHANGELOG, ACKED)}
             after = -1
         else:
-            rows = {}
-            for changed in self._unacked.values():
-                rows.update(changed)
+            rows = {key: value for changed in self._unacked.values() for key, value in changed.items()}
             after = self._kept_after
         messages = list(_messages(self.generation, after, self.marker.offset, rows))
         size = sum(map(len, messages))

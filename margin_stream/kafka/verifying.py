@@ -13,10 +13,9 @@ from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shard_table import MARKER
 from margin_stream.kafka.shards import Marker, Unusable, shard_of
-from margin_stream.kafka.wire import Delta, Place
+from margin_stream.kafka.wire import Place
 from replay.reader import singles_of
-from replay.replaying import replay
-from replay.verifying import Problem, Verified
+from replay.verifying import Problem, Verified, refold
 from schemas.binary import item_count
 from schemas.effects import decode_effect
 from schemas.records import raw_items
@@ -42,15 +41,8 @@ def verify(client: Client, address: KafkaAddress, *, fold: bool = True) -> Verif
     inspector.changelogs()
     for what in reader.statements.contradictions:
         inspector.say(address.topics.digests, 0, None, what)
-    folded = False
-    if fold and not inspector.problems:
-        try:
-            replayed = replay(reader)
-            if not replayed.equal:
-                inspector.say(address.topics.effects, None, None, f"folding the journal differs: {replayed.first_difference}")
-            folded = True
-        except Fault as error:
-            inspector.say(address.topics.inputs, 0, None, f"the journal cannot be folded: {error}")
+    topics = address.topics
+    folded = fold and not inspector.problems and refold(reader, inspector.problems, f"{topics.inputs}-0", topics.effects)
     return Verified(
         ok=not inspector.problems,
         problems=inspector.problems,
@@ -146,23 +138,16 @@ class _Inspector:
 
     def _rows(self, topic: str, partition: int) -> dict[bytes, bytes]:
         rows: dict[bytes, bytes] = {}
-        parts: dict[tuple[str, int], dict[int, Delta]] = {}
-        current = -1
+        deltas, current = wire.Deltas(self._reader.manifest.generation), -1
         for message in self._client.read(topic, partition):
             try:
-                delta = wire.decode_delta(message.value or b"")
+                delta = deltas.take(message.offset, message.value)
             except msgspec.DecodeError:
                 self.say(topic, partition, message.offset, "the message is no delta of ours")
                 continue
-            if delta.generation != self._reader.manifest.generation:
-                continue
-            found = parts.setdefault((delta.nonce, delta.upto), {})
-            found[delta.part] = delta
-            if len(found) == delta.parts:
-                del parts[delta.nonce, delta.upto]
-                if delta.after <= current < delta.upto:
-                    if delta.after == -1:
-                        rows = {}
-                    rows.update(wire.rows_of(found.values()))
-                    current = delta.upto
+            if delta is not None and delta.after <= current < delta.upto:
+                if delta.after == -1:
+                    rows = {}
+                rows.update(delta.rows)
+                current = delta.upto
         return rows

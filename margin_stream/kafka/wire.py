@@ -165,6 +165,38 @@ def rows_of(parts: Iterable[Delta]) -> dict[bytes, bytes]:
     return {key: b"".join(values) for key, values in pieces.items()}
 
 
+class Deltas:
+    """Collects the deltas of one generation from the messages of a changelog."""
+
+    def __init__(self, generation: str) -> None:
+        self._generation = generation
+        self._parts: dict[tuple[str, int], dict[int, Delta]] = {}
+        self._begun: dict[tuple[str, int], int] = {}
+        """Of what is incomplete, the offset of its first part."""
+
+    def take(self, offset: int, value: bytes | None) -> Delta | None:
+        """Take one message; return the delta that it completes, with the rows of all parts, or None.
+
+        Raises:
+            msgspec.DecodeError: the message is no delta.
+        """
+        delta = decode_delta(value or b"")
+        if delta.generation != self._generation:
+            return None
+        key = (delta.nonce, delta.upto)
+        parts = self._parts.setdefault(key, {})
+        self._begun.setdefault(key, offset)
+        parts[delta.part] = delta
+        if len(parts) < delta.parts:
+            return None
+        del self._parts[key], self._begun[key]
+        return msgspec.structs.replace(delta, rows=list(rows_of(parts.values()).items()))
+
+    def whole_up_to(self, offset: int) -> int:
+        """Return up to where a changelog that was read to an offset need not be read again: before the first part of what is incomplete."""
+        return min([offset, *(first - 1 for first in self._begun.values())])
+
+
 def decode_manifest(data: bytes) -> StoreManifest:
     """Return a manifest.
 

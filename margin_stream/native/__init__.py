@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cached_property
 from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec
 from pathlib import Path
 from typing import NamedTuple
@@ -63,14 +64,13 @@ class _Finder:
     """Finds the compiled modules; asked before any other finder, and decided once for the whole process."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Path] | None = None
         self._reason = ""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """See ``importlib.abc.MetaPathFinder``."""
         if not name.startswith(("margin_stream.core.", "margin_stream.engine.")) and not name.endswith(GROUP_SUFFIX):
             return None
-        where = self._modules().get(name)
+        where = self._modules.get(name)
         if where is None:
             return None
         from importlib.util import spec_from_file_location
@@ -79,14 +79,10 @@ class _Finder:
 
     def form(self) -> Form:
         """See ``form``."""
-        return Form(bool(self._modules()), self._reason)
+        return Form(bool(self._modules), self._reason)
 
+    @cached_property
     def _modules(self) -> dict[str, Path]:
-        if self._found is None:
-            self._found = self._look()
-        return self._found
-
-    def _look(self) -> dict[str, Path]:
         if os.environ.get(SWITCH, "") == "0":
             self._reason = f"{SWITCH}=0"
             return {}
@@ -108,6 +104,3 @@ def install() -> None:
     """Have imports find the compiled modules. Must come before any module of the core."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
-
-
-__all__ = ["Form", "form", "install", "key_of"]

@@ -99,6 +99,5 @@ def load(name: str) -> ProfileData:
         UnknownProfile: the text lists those that are.
     """
     if name not in names():
-        hint = did_you_mean(name, names())
-        raise UnknownProfile(f"no profile {name!r}{hint}; shipped are: {', '.join(names())}", profile=name)
+        raise UnknownProfile(f"no profile {name!r}{did_you_mean(name, names())}; shipped are: {', '.join(names())}", profile=name)
     return msgspec.convert(tomllib.loads((files(__name__) / f"{name}.toml").read_text()), ProfileData)

@@ -15,7 +15,6 @@ from margin_stream.settings.shape import PREFIX, SETTINGS, Settings, settings_of
 CONFIG = PREFIX + "CONFIG"
 NOT_SETTINGS = (CONFIG, PREFIX + "PARENT", PREFIX + "CRASH", PREFIX + "DATA")
 """Variables of our prefix that are none: the file of settings, a supervisor's word to its worker, trials, recordings for tests."""
-HIDDEN = "(set, hidden)"
 
 
 class Origin(NamedTuple):
@@ -48,7 +47,7 @@ class Effective(NamedTuple):
         """Return a value as it may be shown: of a secret, only whether it is set."""
         value = self.values[key]
         if SETTINGS[key].secret and value is not None:
-            return HIDDEN
+            return "(set, hidden)"
         return without_secret(value) if isinstance(value, str) else value
 
 
@@ -144,10 +143,11 @@ def _user_file(variables: Mapping[str, str]) -> Path | None:
 
 
 def _from_environment(variables: Mapping[str, str]) -> dict[str, tuple[Any, Origin]]:
-    found = {}
-    for key, setting in SETTINGS.items():
-        if variables.get(setting.variable):
-            found[key] = _from_text(key, variables[setting.variable], Origin("environment", setting.variable))
+    found = {
+        key: _from_text(key, variables[setting.variable], Origin("environment", setting.variable))
+        for key, setting in SETTINGS.items()
+        if variables.get(setting.variable)
+    }
     if variables.get("NO_COLOR"):
         found["color"] = ("never", Origin("environment", "NO_COLOR"))
     return found

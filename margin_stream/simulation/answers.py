@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from itertools import count
 
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.system import System
@@ -58,8 +59,9 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
         venue: trades and liquidates perpetuals at each clock, before the answers.
     """
     system = System(1, rules_version=LATEST)
+    market = system.intake.market
     waiting: list[tuple[int, str, int, str, str, bool]] = []
-    sequence = 0
+    numbers = count(1)
 
     def listen(emitted: list[list[Emitted]]) -> None:
         for part in emitted[1:]:
@@ -79,26 +81,21 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
         system.admission.event(event)
         if clock:
             listen(system.fold())
-            now = system.intake.market.clock_ns
+            now = market.clock_ns
             for trade in venue.act(system.accounts[0], now) if venue is not None else ():
                 yield trade
                 system.admission.event(trade)
             while waiting and waiting[0][0] <= now:
                 _, call, _, account, amount, named = heapq.heappop(waiting)
-                sequence += 1
                 answer = CollateralMoved(
                     source=source,
-                    source_seq=sequence,
+                    source_seq=next(numbers),
                     event_time=now,
                     account=account,
-                    asset=_base_currency(system, account),
+                    asset=market.directory.assets[system.intake.accounts[account].base].name,
                     amount_delta=canonical(*parse_decimal(amount)),
                     reason="answer",
                     call=call if named else "",
                 )
                 yield answer
                 system.admission.event(answer)
-
-
-def _base_currency(system: System, account: str) -> str:
-    return system.intake.market.directory.assets[system.intake.accounts[account].base].name

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+import msgspec
+
 from margin_stream.importers.market import CURRENCY_SCALES, Pair, routes
 from margin_stream.profiles import ProfileData
 from schemas.decimals import canonical, parse_decimal
@@ -96,16 +98,17 @@ def account_id(number: int) -> str:
     return f"A-{number:06d}"
 
 
-def openings(plan: BookPlan, source: str, sequence: int, at_ns: int, profiles: Sequence[str] = ()) -> Iterator[AnyInput]:
+def openings(plan: BookPlan, source: str, numbers: Iterator[int], at_ns: int, profiles: Sequence[str] = ()) -> Iterator[AnyInput]:
     """Yield the openings of all accounts.
 
     Args:
+        numbers: of the source, from the next one on.
         profiles: they take turns; left out, every account has the plan's.
     """
     for number in range(1, plan.accounts + 1):
         yield AccountOpened(
             source=source,
-            source_seq=sequence + number - 1,
+            source_seq=next(numbers),
             event_time=at_ns,
             account=account_id(number),
             base_currency=plan.base_currency,
@@ -116,13 +119,14 @@ def openings(plan: BookPlan, source: str, sequence: int, at_ns: int, profiles: S
 
 
 def opening_books(
-    plan: BookPlan, assets: list[Quoted], source: str, sequence: int, at_ns: int, accounts: Sequence[str] | None = None
+    plan: BookPlan, assets: list[Quoted], source: str, numbers: Iterator[int], at_ns: int, accounts: Sequence[str] | None = None
 ) -> Iterator[AnyInput]:
     """Yield the collateral and positions that every account starts with; its V / D lies between the plan's bounds.
 
     Long accounts buy 2-6 assets on credit; one in six sells one asset short against cash. Deposits come first.
 
     Args:
+        numbers: of the source, from the next one on.
         accounts: their ids; left out, all of the plan's.
     """
     base = plan.base_currency
@@ -138,7 +142,7 @@ def opening_books(
             quantity = max(1, size * 10**asset.quantity_scale * asset.denominator // asset.numerator)
             worth = quantity * asset.numerator * 10**scale // (asset.denominator * 10**asset.quantity_scale)
             cash = worth * (cover - 1000) // 1000 + 1
-            events.append(_deposit(account, base, cash, scale, at_ns))
+            events.append(deposit(account, base, cash, scale, at_ns))
             events.extend(_trades(account, asset, -quantity, 0, at_ns))
         else:
             held = rng.sample(assets, min(len(assets), rng.randint(2, 6)))
@@ -153,20 +157,19 @@ def opening_books(
                 trades.extend(_trades(account, asset, quantity, money // 2000, at_ns))
                 worth += money // 2000 + 1
             debit = value * 1000 // cover
-            events.append(_deposit(account, base, max(worth - debit, 0), scale, at_ns))
+            events.append(deposit(account, base, max(worth - debit, 0), scale, at_ns))
             events.extend(trades)
         for event in events:
-            yield numbered(event, source, sequence)
-            sequence += 1
+            yield numbered(event, source, next(numbers))
 
 
 def numbered(event: AnyInput, source: str, sequence: int) -> AnyInput:
     """Return an event under another identity."""
-    fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    return type(event)(**{**fields, "source": source, "source_seq": sequence})
+    return msgspec.structs.replace(event, source=source, source_seq=sequence)
 
 
-def _deposit(account: str, asset: str, amount: int, scale: int, at_ns: int) -> CollateralMoved:
+def deposit(account: str, asset: str, amount: int, scale: int, at_ns: int) -> CollateralMoved:
+    """Return the deposit of an amount, in units of a scale, that an account starts with."""
     return CollateralMoved(
         source="-", source_seq=0, event_time=at_ns, account=account, asset=asset, amount_delta=canonical(amount, -scale), reason="opening"
     )

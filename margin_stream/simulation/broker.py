@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -159,7 +157,7 @@ log.segment.delete.delay.ms=1000
     def kill(self) -> None:
         """kill -9."""
         if self.process is not None and self.process.poll() is None:
-            os.kill(self.process.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
 
     def stop(self) -> None:

@@ -9,9 +9,9 @@ from random import Random
 from margin_stream import profiles
 from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.importers.market import Pair
-from margin_stream.simulation.books import log_uniform, numbered
+from margin_stream.simulation.books import deposit, log_uniform, numbered
 from schemas.decimals import canonical, parse_decimal
-from schemas.inputs import AnyInput, CollateralMoved, FundingPaid, InstrumentListed, PositionChanged, ProfileActivated
+from schemas.inputs import AnyInput, FundingPaid, InstrumentListed, PositionChanged, ProfileActivated
 from schemas.times import DAY_NS
 
 USDM = "binance-usdm"
@@ -88,7 +88,13 @@ def activation(base: str, tables: Tables, source: str, sequence: int, at_ns: int
 
 
 def opening_books(
-    accounts: Sequence[str], seed: int, base_currency: str, perpetuals: Sequence[Perpetual], source: str, sequence: int, at_ns: int
+    accounts: Sequence[str],
+    seed: int,
+    base_currency: str,
+    perpetuals: Sequence[Perpetual],
+    source: str,
+    numbers: Iterator[int],
+    at_ns: int,
 ) -> Iterator[AnyInput]:
     """Yield what every account starts with: one deposit, then 1-5 positions worth 1.5 to 9 times the deposit in all.
 
@@ -98,9 +104,9 @@ def opening_books(
     """
     for account in accounts:
         rng = Random(f"{seed}/{account}")
-        deposit = log_uniform(rng, 1_000, 1_000_000)
-        total = deposit * rng.randint(150, 900) // 100
-        events: list[AnyInput] = [_deposit(account, base_currency, deposit, at_ns)]
+        money = log_uniform(rng, 1_000, 1_000_000)
+        total = money * rng.randint(150, 900) // 100
+        events: list[AnyInput] = [deposit(account, base_currency, money, 0, at_ns)]
         held = rng.sample(range(len(perpetuals)), min(len(perpetuals), rng.randint(1, 5)))
         hedged = rng.randrange(8) == 0
         for place in held:
@@ -110,7 +116,7 @@ def opening_books(
             if perpetual.table:
                 leverage = perpetual.allowed(part, leverage)
                 # In hedge mode a third of it is held once more.
-                part = min(part, deposit * USED_SHARE * leverage * 3 // (400 * len(held)))
+                part = min(part, money * USED_SHARE * leverage * 3 // (400 * len(held)))
             way = -1 if rng.randrange(3) == 0 else 1
             quantity = max(1, _quantity(part, perpetual))
             if hedged:
@@ -122,8 +128,7 @@ def opening_books(
             else:
                 events.append(_trade(account, perpetual, way * quantity, leverage, at_ns))
         for event in events:
-            yield numbered(event, source, sequence)
-            sequence += 1
+            yield numbered(event, source, next(numbers))
 
 
 def funding(names: Sequence[str], due_ns: int, source: str) -> Iterator[AnyInput]:
@@ -144,24 +149,22 @@ def perpetuals_of(
         first_prices: by pair.
         tables: given, each perpetual brings its table, so that books keep to what it allows.
     """
-    found = []
-    for symbol, pair in sorted(pairs.items(), key=lambda row: row[1].name):
-        if pair.name in first_prices:
-            table = () if tables is None else tuple(tables[pair.name])
-            found.append(Perpetual(perpetual_name(pair), first_prices[pair.name], scales.get(symbol, 0), table))
-    return found
+    return [
+        Perpetual(
+            perpetual_name(pair),
+            first_prices[pair.name],
+            scales.get(symbol, 0),
+            () if tables is None else tuple(tables[pair.name]),
+        )
+        for symbol, pair in sorted(pairs.items(), key=lambda row: row[1].name)
+        if pair.name in first_prices
+    ]
 
 
 def _quantity(worth: int, perpetual: Perpetual) -> int:
     """Return the quantity, in units of its scale, of a position worth so many whole units of the currency."""
     mantissa, exponent = parse_decimal(perpetual.price)
     return int(worth * 10**QUANTITY_SCALE * 10 ** max(-exponent, 0) // (mantissa * 10 ** max(exponent, 0)))
-
-
-def _deposit(account: str, asset: str, amount: int, at_ns: int) -> CollateralMoved:
-    return CollateralMoved(
-        source="-", source_seq=0, event_time=at_ns, account=account, asset=asset, amount_delta=canonical(amount, 0), reason="opening"
-    )
 
 
 def _trade(
@@ -181,6 +184,3 @@ def _trade(
         pocket_margin_delta=canonical(margin, 0),
         leverage=leverage,
     )
-
-
-__all__ = ["Perpetual", "funding", "listing", "opening_books", "perpetual_name", "perpetuals_of"]

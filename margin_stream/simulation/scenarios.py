@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import pairwise
+from itertools import count, pairwise
 from random import Random
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec
 from margin_stream import profiles
 from margin_stream.importers.market import CURRENCY_SCALES, Pair
 from margin_stream.simulation import DEFAULT_PROFILES, answers, books, perpetual_books
-from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, USDM, Perpetual, Tables
+from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, SUFFIX, USDM, Perpetual, Tables
 from margin_stream.simulation.synthetic_brackets import synthetic_brackets
 from margin_stream.simulation.venue import Venue
 from schemas.decimals import canonical, format_scaled
@@ -72,7 +72,6 @@ COINS = (
 class Scenario:
     """How prices move."""
 
-    title: str
     day: str
     common: int
     """Common shock a step, in billionths (about a standard deviation)."""
@@ -89,8 +88,8 @@ class Scenario:
 
 
 SCENARIOS = {
+    # A crash as deep as 19 May 2021: BTC -30 %, ETH -44 %.
     "crash": Scenario(
-        "a crash as deep as 19 May 2021: BTC -30 %, ETH -44 %",
         "2021-05-19T00:00:00Z",
         common=260_000,
         own=240_000,
@@ -100,8 +99,8 @@ SCENARIOS = {
         cover=(1450, 3000),
         largest_trade=4000,
     ),
+    # A correlated walk with jumps.
     "walk": Scenario(
-        "a correlated walk with jumps",
         "2021-04-14T00:00:00Z",
         common=300_000,
         own=300_000,
@@ -111,8 +110,8 @@ SCENARIOS = {
         cover=(1420, 2600),
         largest_trade=4000,
     ),
+    # A quiet day on which nobody is called.
     "quiet": Scenario(
-        "a quiet day on which nobody is called",
         "2021-06-30T00:00:00Z",
         common=40_000,
         own=40_000,
@@ -186,18 +185,16 @@ def _day(
     listed = pairs()
     low, high = scenario.cover
     plan = books.BookPlan(accounts, seed, profiles.load(spot or DEFAULT_PROFILES[0]), "USDT", cover_low=low, cover_high=high)
-    sequence = 0
+    numbers, feed_numbers = count(1), count(1)
     for currency in ("USDT", *(coin.base for coin in COINS)):
-        sequence += 1
         scale = CURRENCY_SCALES.get(currency, 8)
         yield InstrumentListed(
-            source=book, source_seq=sequence, event_time=start_ns, instrument=currency, kind="currency", quantity_scale=scale
+            source=book, source_seq=next(numbers), event_time=start_ns, instrument=currency, kind="currency", quantity_scale=scale
         )
     for coin in COINS:
-        sequence += 1
         yield InstrumentListed(
             source=book,
-            source_seq=sequence,
+            source_seq=next(numbers),
             event_time=start_ns,
             instrument=f"{coin.base}USDT",
             kind="spot",
@@ -208,36 +205,24 @@ def _day(
         )
     perpetuals = _perpetuals(tables)
     for coin, _ in perpetuals:
-        sequence += 1
-        yield perpetual_books.listing(listed[f"{coin.base}USDT"], coin.price_scale, book, sequence, start_ns)
+        yield perpetual_books.listing(listed[f"{coin.base}USDT"], coin.price_scale, book, next(numbers), start_ns)
     if spot:
-        sequence += 1
-        yield books.activation(listed, plan, book, sequence, start_ns)
+        yield books.activation(listed, plan, book, next(numbers), start_ns)
     if tables is not None:
-        sequence += 1
         used = {f"{coin.base}USDT": perpetual.table for coin, perpetual in perpetuals}
-        yield perpetual_books.activation("USDT", used, book, sequence, start_ns, "simulator")
-    for event in books.openings(plan, book, sequence + 1, start_ns, list(members.values())):
-        sequence += 1
-        yield event
-    feed_sequence = 1
-    yield ClockTicked(source=feed, source_seq=feed_sequence, event_time=start_ns, time=start_ns)
+        yield perpetual_books.activation("USDT", used, book, next(numbers), start_ns, "simulator")
+    yield from books.openings(plan, book, numbers, start_ns, list(members.values()))
+    yield ClockTicked(source=feed, source_seq=next(feed_numbers), event_time=start_ns, time=start_ns)
     for coin in COINS:
-        feed_sequence += 1
-        yield _tick(feed, feed_sequence, start_ns, f"{coin.base}USDT", coin, coin.price)
+        yield _tick(feed, next(feed_numbers), start_ns, f"{coin.base}USDT", coin, coin.price)
     for coin, perpetual in perpetuals:
-        feed_sequence += 1
-        yield _tick(feed, feed_sequence, start_ns, perpetual.name, coin, coin.price)
+        yield _tick(feed, next(feed_numbers), start_ns, perpetual.name, coin, coin.price)
     first = {f"{coin.base}USDT": format_scaled(coin.price, coin.price_scale) for coin in COINS}
     assets = books.quoted_assets(listed, first, plan)
     held = [perpetual for _, perpetual in perpetuals]
     in_spot, in_perpetuals = ([name for name in members if (members[name] == USDM) is usdm] for usdm in (False, True))
-    for event in books.opening_books(plan, assets, book, sequence + 1, start_ns, in_spot):
-        sequence += 1
-        yield event
-    for event in perpetual_books.opening_books(in_perpetuals, seed, "USDT", held, book, sequence + 1, start_ns):
-        sequence += 1
-        yield event
+    yield from books.opening_books(plan, assets, book, numbers, start_ns, in_spot)
+    yield from perpetual_books.opening_books(in_perpetuals, seed, "USDT", held, book, numbers, start_ns)
     # Of their own, so that the pairs have the same prices without perpetuals.
     basis_rng = Random(f"basis/{seed}")
     basis = dict.fromkeys((perpetual.name for perpetual in held), 0)
@@ -250,8 +235,7 @@ def _day(
     for step in range(1, STEPS + AFTER_STEPS):
         seconds = step * STEP_S if step < STEPS else 86_400 + (step - STEPS) * AFTER_STEP_S
         now = start_ns + seconds * SECOND_NS
-        feed_sequence += 1
-        yield ClockTicked(source=feed, source_seq=feed_sequence, event_time=now, time=now)
+        yield ClockTicked(source=feed, source_seq=next(feed_numbers), event_time=now, time=now)
         depth = _on_path(scenario.path, step)
         common = _draw(rng) * scenario.common // BILLION
         for coin in COINS:
@@ -268,15 +252,13 @@ def _day(
             if bottom >= 0:
                 price = max(price, coin.price * (1000 - coin.depth) // 1000)
             prices[coin.base] = price
-            feed_sequence += 1
-            yield _tick(feed, feed_sequence, now, f"{coin.base}USDT", coin, price)
+            yield _tick(feed, next(feed_numbers), now, f"{coin.base}USDT", coin, price)
         for coin, perpetual in perpetuals:
             level = basis[perpetual.name]
             level += _draw(basis_rng) * BASIS_SHOCK // BILLION - level // 60
             basis[perpetual.name] = level
-            feed_sequence += 1
             price = max(1, prices[coin.base] * (BILLION + level) // BILLION)
-            yield _tick(feed, feed_sequence, now, perpetual.name, coin, price)
+            yield _tick(feed, next(feed_numbers), now, perpetual.name, coin, price)
         if basis and now >= funding_ns:
             yield from perpetual_books.funding(list(basis), funding_ns, f"{source}/funding")
             funding_ns += FUNDING_EVERY_NS
@@ -286,20 +268,17 @@ def _day(
                     if isinstance(event, PositionChanged):
                         continue  # The venue sees to its clients' trades.
                     event = _deposited(event)
-                sequence += 1
-                yield _renumbered(event, sequence)
+                yield books.numbered(event, book, next(numbers))
 
 
 def _perpetuals(tables: Tables | None) -> list[tuple[Coin, Perpetual]]:
     """Return the perpetuals that have a table, with their coins, in order of name."""
-    found = []
-    for coin in COINS if tables is not None else ():
-        table = tables.get(f"{coin.base}USDT") if tables is not None else None
-        if table is not None:
-            name = perpetual_books.perpetual_name(pairs()[f"{coin.base}USDT"])
-            price = format_scaled(coin.price, coin.price_scale)
-            found.append((coin, Perpetual(name, price, coin.price_scale, tuple(table))))
-    return found
+    named = {f"{coin.base}USDT": coin for coin in COINS}
+    return [
+        (coin, Perpetual(f"{pair}{SUFFIX}", format_scaled(coin.price, coin.price_scale), coin.price_scale, tuple(tables[pair])))
+        for pair, coin in named.items()
+        if tables is not None and pair in tables
+    ]
 
 
 def _deposited(event: CollateralMoved) -> CollateralMoved:
@@ -339,11 +318,6 @@ def _activity(
             amount_delta=canonical(amount, 0),
             reason="deposit" if amount > 0 else "withdrawal",
         )
-
-
-def _renumbered(event: PositionChanged | CollateralMoved, sequence: int) -> AnyInput:
-    fields = {name: getattr(event, name) for name in event.__struct_fields__}
-    return type(event)(**{**fields, "source_seq": sequence})
 
 
 def _times(rng: Random, accounts: int, one_in: int) -> int:

@@ -51,5 +51,4 @@ def _table(rng: Random, best: int) -> list[BracketParameters]:
 
 
 def _plain(units: int) -> str:
-    text = format_scaled(units, RATE_SCALE)
-    return text.rstrip("0").rstrip(".")
+    return format_scaled(units, RATE_SCALE).rstrip("0").rstrip(".")

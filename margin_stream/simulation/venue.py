@@ -7,6 +7,7 @@ seeds give equal trades. Fees and sizes are illustrative.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from random import Random
 
 from margin_stream.core.account import Account, Level, Pocket
@@ -44,7 +45,7 @@ class Venue:
         self._accounts = accounts
         self._largest = largest_trade
         self._due: dict[tuple[str, str], None] = {}
-        self._sequence = 0
+        self._numbers = count(1)
 
     def note(self, effect: AnyEffect) -> None:
         """Take note of an effect: what is due for liquidation."""
@@ -144,10 +145,9 @@ class Venue:
         number, side = split_key(key)
         instrument = market.directory.instruments[number]
         assert instrument is not None
-        self._sequence += 1
         return PositionChanged(
             source=self._source,
-            source_seq=self._sequence,
+            source_seq=next(self._numbers),
             event_time=now_ns,
             account=account.id,
             instrument=instrument.name,

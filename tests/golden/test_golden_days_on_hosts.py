@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from margin_stream.core.system import Digests
-from margin_stream.engine.choosing import ENGINES
+from margin_stream.engine import ENGINES
 from margin_stream.host.embedded import Host
 from replay.replaying import replay
 from schemas.binary import encode, encode_payload

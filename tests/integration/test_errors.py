@@ -22,7 +22,7 @@ import pytest
 import margin_stream
 import replay
 import schemas
-from margin_stream.cli.beside import Beside
+from margin_stream.cli.background_replay import Beside
 from margin_stream.cli.error_output import FOREIGN, Failure, code_of, diagnose, report, report_exception
 from margin_stream.cli.errors import BY_CODE, ENTRIES
 from margin_stream.cli.main import app, run
@@ -615,7 +615,7 @@ def test_every_exception_of_ours_has_a_code_or_never_gets_out() -> None:
 
 
 WITH_NO_PLACE = {
-    "margin_stream/cli/feeding.py": 2,  # no file is named, or too many
+    "margin_stream/cli/market_import.py": 2,  # no file is named, or too many
     "margin_stream/kafka/wire.py": 2,  # a manifest's bytes
     "margin_stream/simulation/broker.py": 2,  # no Java; what Java says
     "margin_stream/host/embedded.py": 1,  # no memory for a thread: said anew with the store

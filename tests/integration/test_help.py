@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
-from margin_stream.cli.filling import in_order
+from margin_stream.cli.arguments import in_order
 from margin_stream.cli.main import app, run
 from margin_stream.cli.output import console
 from margin_stream.settings import load, use

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.cli.beside import Beside, BesideFailed
+from margin_stream.cli.background_replay import Beside, BesideFailed
 from margin_stream.cli.main import run as main_run
 from margin_stream.host.embedded import Host
 from margin_stream.journal.records import Cut

@@ -17,7 +17,7 @@ import pytest
 from margin_stream import Store
 from margin_stream.core.intake import Verdict
 from margin_stream.core.system import Digests
-from margin_stream.engine.choosing import ENGINES
+from margin_stream.engine import ENGINES
 from margin_stream.host.embedded import Host
 from margin_stream.journal import highwater
 from margin_stream.journal.layout import CorruptManifest, StoreError, StoreLocked

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from margin_stream.cli.filling import GENERAL, in_order
+from margin_stream.cli.arguments import GENERAL, in_order
 from margin_stream.cli.main import app
 from margin_stream.host.embedded import Host
 from tests.days import random_day

@@ -17,6 +17,7 @@ from random import Random
 
 from margin_stream.kafka import making
 from margin_stream.kafka.client import Client, KafkaError, Unreachable
+from margin_stream.kafka.describing import describe_brokers
 from margin_stream.kafka.names import parse_address
 from margin_stream.simulation.broker import Broker, free_port
 from tests.kafka import checker
@@ -95,7 +96,7 @@ def _ready(servers: tuple[str, ...]) -> None:
     for _ in range(100):
         try:
             with Client(servers) as client:
-                if client.broker_count() == len(NODES):
+                if describe_brokers(client).size == len(NODES):
                     return
         except (Unreachable, KafkaError):
             pass

@@ -19,7 +19,6 @@ from agents.follower import Follower
 from agents.web import Web
 from margin_stream.kafka import wire
 from margin_stream.kafka.names import Topics
-from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard, Shard
 from margin_stream.simulation.broker import free_port
 from schemas.engines import LATEST
 from tests.days import random_day
@@ -58,23 +57,15 @@ class App:
     """What a follower needs of the application."""
 
     def __init__(self) -> None:
-        self.topics = self.topics_of_store = Topics("s")
+        self.address = SimpleNamespace(topics=Topics("s"))
         self.producer = Producer()
-        self.generation = GENERATION
         self.checkpoint_s = 1.0
         self.sought: list[int] = []
         self.forgotten: list[int] = []
-        self.manifest = SimpleNamespace(partitions=1)
+        self.manifest = SimpleNamespace(generation=GENERATION, partitions=1, rules_version=LATEST)
         self.ready = True
         self.changelog_left = 0
         self.all: list[Follower] = []
-
-    def new_shard(self, topic: str, partition: int) -> Shard:
-        if topic == "s.inputs":
-            return IntakeShard(self.topics, GENERATION, 1, rules_version=LATEST)
-        if topic == "s.accounts":
-            return AccountsShard(self.topics, GENERATION, partition + 1, rules_version=LATEST)
-        return EffectsShard(self.topics, GENERATION, partition)
 
     async def forget_before(self, topic: str, partition: int, offset: int) -> None:
         self.forgotten.append(offset)
@@ -182,7 +173,7 @@ async def test_a_table_of_another_generation_is_thrown_away(app: App, tmp_path: 
     feed(first, random_day(2, accounts=5, steps=50))
     await first.checkpoint()
     await first.close()
-    app.generation = "f" * 16
+    app.manifest.generation = "f" * 16
     again = await opened(app, tmp_path)
     assert again.shard.position == 0
     await again.close()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from margin_stream.cli import publishing
-from margin_stream.cli.filling import options_of
+from margin_stream.cli import reference_docs
+from margin_stream.cli.arguments import options_of
 from margin_stream.cli.main import app
 from margin_stream.kafka.client import SecurityError, security
 from margin_stream.settings import (
@@ -38,7 +38,7 @@ def written(path: Path, text: str) -> Path:
 
 def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "margin_stream.cli", *words]
-    root = str(publishing.ROOT)
+    root = str(reference_docs.ROOT)
     env = {"PATH": os.environ["PATH"], "HOME": str(folder / "home"), "PYTHONPATH": root, **environment}
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=env, timeout=60)
 
@@ -212,10 +212,10 @@ def test_every_option_of_a_setting_exists_and_has_its_default() -> None:
 
 
 def test_the_example_of_the_page_is_a_file_of_settings(tmp_path: Path) -> None:
-    path = written(tmp_path / "example.toml", publishing.EXAMPLE)
+    path = written(tmp_path / "example.toml", reference_docs.EXAMPLE)
     assert load(config=path, environment={}).settings.kafka.sasl_password_file == "/run/secrets/kafka-password"
 
 
 def test_the_pages_are_fresh() -> None:
-    for path, content in publishing.outputs().items():
+    for path, content in reference_docs.outputs().items():
         assert path.read_text() == content, f"{path.name} is out of date: run `make schemas`"

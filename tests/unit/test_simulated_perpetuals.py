@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cache
 from hashlib import sha256
-from itertools import islice
+from itertools import count, islice
 
 import pytest
 
@@ -168,7 +168,7 @@ def test_books_of_known_tables_are_within_the_deposit_and_the_venue_s_leverage()
     perpetuals = [Perpetual(f"{pair}-PERP", f"{first[pair]}", 2, tuple(table)) for pair, table in tables.items()]
     deposits: dict[str, Decimal] = {}
     used: dict[str, Decimal] = defaultdict(Decimal)
-    for event in opening_books([f"A-{n:06d}" for n in range(400)], 7, "USDT", perpetuals, "s", 1, 1):
+    for event in opening_books([f"A-{n:06d}" for n in range(400)], 7, "USDT", perpetuals, "s", count(1), 1):
         if isinstance(event, CollateralMoved):
             deposits[event.account] = number(event.amount_delta)
         if isinstance(event, PositionChanged):

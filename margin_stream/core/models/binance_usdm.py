@@ -8,6 +8,8 @@ Collateral is as in ``prime``: an asset's mark is the product along its route; w
 haircuts multi-assets mode.
 
 Sources: the formulas and edges of DOMAIN 2 (Binance's "Leverage and Margin" and "Liquidation" pages, freqtrade's tests, recomputed).
+
+One file, as a margin model is: what is required and the bounds on it between two prices are one formula twice, and must be read side by side.
 """
 
 from __future__ import annotations

@@ -17,8 +17,6 @@ from margin_stream.files import STDIN
 if TYPE_CHECKING:
     from margin_stream.settings import Setting
 
-TOLERANT = ("doctor",)
-"""Commands that say themselves what is wrong with the settings."""
 GENERAL = ("--json", "--quiet", "--store", "--config")
 """What every command takes, before its name or behind it; the last two with a word of their own."""
 
@@ -65,16 +63,14 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
         raise OptionsConflict("standard input can be read once: name a file for all but one", file=STDIN)
     wanted = options_of(" ".join(commands))
     places = {name: argument for argument in arguments for name in argument.names if name in wanted or name == "--config"}
-    flags: dict[str, tuple[str, str]] = {}
-    for name, argument in places.items():
-        if argument.tokens and name in wanted:
-            flags[wanted[name].key] = (name, _text(argument.tokens[0]))
+    flags = {wanted[name].key: (name, _text(argument.tokens[0])) for name, argument in places.items() if argument.tokens and name in wanted}
     named = places.get("--config")
     config = Path(named.tokens[0].value) if named is not None and named.tokens else None
     try:
         effective = load(flags, config=config)
     except SettingsError:
-        if commands[:1] == TOLERANT:
+        if commands[:1] == ("doctor",):
+            # It says itself what is wrong with the settings.
             return
         raise
     use(effective)

@@ -51,10 +51,7 @@ def errors_page() -> str:
         "",
         "| code | exit | what happened | what to do next |",
         "|---|---|---|---|",
-    ]
-    for entry in ENTRIES:
-        lines.append(f"| `{entry.code}` | {entry.exit} | {_cell(entry.what)} | {_cell(filled(entry.next, {}))} |")
-    lines += [
+        *(f"| `{entry.code}` | {entry.exit} | {_cell(entry.what)} | {_cell(filled(entry.next, {}))} |" for entry in ENTRIES),
         "",
         "Exit codes: 0 done, 1 failed, 2 usage, 3 recomputed differs from recorded, 4 corrupt input or journal, 5 a dependency is not reachable,",
         "6 locked by another process, 130 and 143 interrupted and terminated after a clean stop.",

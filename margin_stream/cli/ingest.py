@@ -1,0 +1,218 @@
+"""``ingest``: inputs appended to a store's journal and folded."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from margin_stream.cli import on_kafka
+from margin_stream.cli.error_output import Failure, failure, report
+from margin_stream.cli.errors import CORRUPT, DONE, INTERRUPTED, MISMATCH, TERMINATED
+from margin_stream.cli.output import Common, OnStore, Progress, say, show
+from margin_stream.cli.reading import ENGINE_HELP
+from margin_stream.cli.usage import InputFileMissing, OptionsConflict
+from margin_stream.engine import DEFAULT, EngineName
+from margin_stream.files import STDIN, opened
+from schemas.refusals import ADVICE, Refusal, RefusedInput
+
+if TYPE_CHECKING:
+    from margin_stream.core.system import Digests
+    from margin_stream.host.embedded import Host
+
+SHOWN_LIMIT = 10
+
+
+class _Inputs:
+    """The lines of the named files, one after the other; knows where it is."""
+
+    def __init__(self, files: tuple[Path, ...]) -> None:
+        self._files = files
+        self.file = ""
+        self.line = 0
+        self.bytes = 0
+        self.total = sum(path.stat().st_size for path in files if path != STDIN)
+
+    def __iter__(self) -> Iterator[bytes]:
+        from schemas.ndjson import read_lines
+
+        for path in self._files:
+            self.file, self.line = "stdin" if path == STDIN else str(path), 0
+            with opened(path) as stream:
+                for line in read_lines(stream):
+                    self.line += 1
+                    self.bytes += len(line) + 1
+                    yield line
+
+
+class Stopper:
+    """Turns SIGINT and SIGTERM into a clean stop."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopper:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = number
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self.signal is not None
+
+    def exit_code(self, common: Common, refused: bool) -> int:
+        """Return the exit code at the end, and say that there is a rest where a signal came."""
+        if self.signal is None:
+            return CORRUPT if refused else DONE
+        say(common, "stopped by a signal; run the same command again for the rest")
+        return INTERRUPTED if self.signal == signal.SIGINT else TERMINATED
+
+
+def summary(counts: Any, effects: int, digests: Digests) -> dict[str, Any]:
+    """Return what ``ingest`` prints."""
+    return {
+        "accepted": counts.accepted,
+        "duplicate": counts.duplicate,
+        "refused": counts.refused,
+        "effects": effects,
+        "last": digests.position,
+        "state_digest": digests.state,
+        "effects_digest": digests.effects,
+    }
+
+
+def ingest(
+    files: Annotated[
+        tuple[Path, ...], Parameter(name="FILE", show_default=False, help="Inputs, one a line; - (the default) is standard input.")
+    ] = (STDIN,),
+    /,
+    *,
+    partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
+    strict: Annotated[bool, Parameter(negative="", help="Stop at the first refused input with exit 4.")] = False,
+    no_wait: Annotated[bool, Parameter(negative="", help="On Kafka: return once the broker has the inputs.")] = False,
+    engine: Annotated[EngineName, Parameter(help=ENGINE_HELP)] = DEFAULT,
+    verify: Annotated[
+        bool, Parameter(negative="", help="A second process replays the journal meanwhile and compares; exit 3 where it differs.")
+    ] = False,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Append inputs to the store's journal and fold them. Safe to run again on the same file after any crash.
+
+    Try:
+      margin-stream ingest day.ndjson
+      margin-stream simulate --accounts 50 | margin-stream ingest --store ./s --partitions 4
+      margin-stream ingest more.ndjson --strict --json
+      margin-stream ingest day.ndjson --engine vectors --verify
+      margin-stream ingest day.ndjson --store kafka://localhost:9092/demo
+    """
+    import msgspec
+
+    from margin_stream.cli.background_replay import Beside
+    from margin_stream.host.embedded import Host
+    from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
+
+    for path in files:
+        if path != STDIN and not path.is_file():
+            raise InputFileMissing(f"{path}: no such file", file=path)
+    if partitions is not None and not 1 <= partitions <= PARTITIONS_LIMIT:
+        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
+    inputs = _Inputs(files)
+    shown = 0
+
+    def refused(reason: Refusal, detail: str) -> bool:
+        nonlocal shown
+        shown += 1
+        if shown <= SHOWN_LIMIT or strict:
+            place = {"file": inputs.file, "line": inputs.line}
+            text = f"{inputs.file}:{inputs.line}: refused, {reason.value}: {detail}"
+            report(Failure(reason.value, text, place, ADVICE[reason], CORRUPT), as_json=common.json)
+        return strict
+
+    if common.on_kafka:
+        if verify:
+            raise OptionsConflict(
+                "--verify goes with a store in a folder; on Kafka run `margin-stream replay` when the workers are done",
+                option="--verify",
+            )
+        return _ingest_on_kafka(common, inputs, refused, strict=strict, wait=not no_wait)
+    with contextlib.ExitStack() as stack:
+        stopper = stack.enter_context(Stopper())
+        host = stack.enter_context(Host(common.path, partitions=partitions, engine=engine))
+        tell_recovery(common, host)
+        beside = Beside(host.layout.root, engine) if verify else None
+        if beside is not None:
+            stack.callback(beside.abandon)
+        progress = Progress(common, "inputs")
+        counts = host.ingest(
+            inputs,
+            progress=lambda done: progress.update(done, inputs.bytes / inputs.total if inputs.total else None),
+            stop=stopper.asked,
+            refused=refused,
+        )
+        digests = host.checkpoint()
+        progress.end()
+        effects = host.effects_total
+        found = beside.finish() if beside is not None else None
+    if shown > SHOWN_LIMIT and not strict:
+        report(failure("inputs_refused", f"{shown} inputs were refused", store=common.store), as_json=common.json)
+    verified: dict[str, Any] = {}
+    if found is not None:
+        same = f"equal: {found.effects:,} effects and the digests, replayed from nothing"
+        verified["verified"] = msgspec.to_builtins(found) if common.json else same if found.equal else "NOT equal"
+    show(common, summary(counts, effects, digests) | verified)
+    if found is not None and not found.equal:
+        report(failure("replay_differs", str(found.first_difference), store=common.store), as_json=common.json)
+        return MISMATCH
+    return stopper.exit_code(common, strict and shown > 0)
+
+
+def _ingest_on_kafka(common: OnStore, inputs: _Inputs, refused: Callable[[Refusal, str], bool], *, strict: bool, wait: bool) -> int:
+    """Send the inputs to the topic; what can be decoded is judged by the workers, so ``--strict`` stops early only for what cannot."""
+    progress = Progress(common, "inputs")
+    undecodable = False
+
+    def not_decoded(error: RefusedInput) -> bool:
+        nonlocal undecodable
+        undecodable = True
+        return refused(error.refusal, error.detail)
+
+    with Stopper() as stopper:
+        found = on_kafka.ingest(
+            common,
+            inputs,
+            refused=not_decoded,
+            wait=wait,
+            stop=stopper.asked,
+            progress=lambda: progress.update(inputs.line, inputs.bytes / inputs.total if inputs.total else None),
+        )
+        progress.end()
+    if found is None:
+        say(common, f"the broker has {inputs.line:,} inputs; the workers fold them")
+    else:
+        say(common, f"folded by {found.by}")
+        show(common, summary(found.counts, found.effects, found.digests))
+    return stopper.exit_code(common, strict and (undecodable or (found is not None and found.counts.refused > 0)))
+
+
+def tell_recovery(common: Common, host: Host) -> None:
+    """Say what opening the store took."""
+    recovery = host.recovery
+    for note in recovery.notes:
+        say(common, note)
+    if recovery.cut_bytes:
+        say(common, f"a torn tail of {recovery.cut_bytes} bytes was cut; nothing in it was acknowledged")
+    if recovery.folded:
+        say(common, f"recovered: {recovery.folded:,} items folded behind position {recovery.from_position:,}")

@@ -1,0 +1,141 @@
+"""``import``: market data files become inputs, and a store's segments another store."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from margin_stream.cli.completions import profile_names
+from margin_stream.cli.error_output import diagnose, failure, report
+from margin_stream.cli.errors import CORRUPT, DONE
+from margin_stream.cli.export import copy_journal
+from margin_stream.cli.output import Common, say
+from margin_stream.cli.simulate import check_accounts, print_inputs, tables_for
+from margin_stream.cli.usage import OptionsConflict, UsageError
+from margin_stream.files import STDIN
+from schemas.records import LINE
+
+if TYPE_CHECKING:
+    from margin_stream.importers.market import RowLeftOut
+
+SHOWN_LIMIT = 10
+
+
+def import_market(
+    form: Annotated[Literal["bars", "binance-klines", "segments"], Parameter(name="FORMAT")],
+    paths: Annotated[tuple[Path, ...], Parameter(name="PATH", consume_multiple=True)],
+    /,
+    *,
+    accounts: Annotated[int, Parameter(help="Also seed so many accounts with positions and collateral that fit.")] = 0,
+    seed: int = 1,
+    profile: Annotated[
+        tuple[str, ...],
+        Parameter(
+            completer=profile_names,
+            negative="",
+            help="The margin profile of the accounts; given more than once, accounts take them in turn.",
+        ),
+    ] = ("prime",),
+    brackets: Annotated[
+        Path | None, Parameter(help="Leverage brackets (JSON, gz too): lists perpetuals beside the pairs and activates binance-usdm.")
+    ] = None,
+    cover_low: Annotated[str, Parameter(help="Least V / D that an account starts with.")] = "1.45",
+    cover_high: Annotated[str, Parameter(help="Greatest V / D that an account starts with.")] = "3",
+    zone: Annotated[str | None, Parameter(help="Time zone of local times, such as America/New_York.")] = None,
+    label: Annotated[
+        Literal["open", "close"] | None, Parameter(help="What a bar's time names; by default open for ts_ms, close for datetime.")
+    ] = None,
+    strict: Annotated[bool, Parameter(negative="", help="Stop with exit 4 if a row had to be left out.")] = False,
+    into: Annotated[
+        str | None, Parameter(help="With segments: copy the journal into this store, bit for bit, instead of printing its inputs.")
+    ] = None,
+    common: Common = Common(),  # noqa: B008 (frozen)
+) -> int:
+    """Turn market data files into inputs (NDJSON).
+
+    Try:
+      margin-stream import bars usdt.csv.gz btc.csv.gz --accounts 1000 > day.ndjson
+      zcat usdt.csv.gz | margin-stream import bars - > day.ndjson
+      margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
+      margin-stream import bars usdt.csv.gz --accounts 1000 --profile prime --profile binance-usdm --brackets tiers.json.gz
+      margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
+      margin-stream import segments ./margin-store --into kafka://localhost:9092/demo
+    """
+    from margin_stream.importers.day import Accounts, day_events
+    from margin_stream.importers.files import read_market
+    from margin_stream.simulation.perpetual_books import USDM
+
+    if not paths:
+        raise OptionsConflict("import: name at least one file")
+    if form == "segments":
+        return _import_segments(common, paths, into)
+    if form == "binance-klines" and STDIN in paths:
+        raise OptionsConflict("import binance-klines -: its files are named after their symbol, and standard input has no name", file=STDIN)
+    if into is not None:
+        raise OptionsConflict(
+            "--into goes with the format segments; pipe other formats into `margin-stream ingest`",
+            option="--into",
+        )
+    check_accounts(accounts, profile)
+    if accounts and USDM in profile and brackets is None:
+        raise OptionsConflict(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets", option="--brackets")
+    low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
+    if not 1000 <= low <= high:
+        raise UsageError("--cover-low, --cover-high: at least 1, and low not above high", option="--cover-low")
+    complaints: list[RowLeftOut] = []
+    market = read_market(form, paths, zone=zone, label=label, complain=complaints.append)
+    for complaint in complaints[:SHOWN_LIMIT]:
+        report(diagnose(complaint), as_json=common.json)
+    if complaints:
+        say(common, f"{len(complaints)} rows were left out")
+        if strict:
+            return CORRUPT
+    tables, unsound = (None, 0) if brackets is None else tables_for(common, market.pairs, brackets)
+    if strict and unsound:
+        return CORRUPT
+    wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
+    count = print_inputs(common, day_events(market, wanted, tables), 4.1 * len(market.bars))
+    say(common, f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}")
+    return DONE
+
+
+def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
+    from replay.reader import singles_of, source_of
+    from schemas.ndjson import encode_line
+
+    if len(paths) != 1:
+        raise OptionsConflict("import segments: name one store's folder")
+    if into is not None:
+        return copy_journal(common, str(paths[0]), into, None)
+    write = sys.stdout.buffer.write
+    left_out = 0
+    source = source_of(paths[0])
+    for record in source.items():
+        for item in record.items:
+            for single in singles_of(item, source.rules_version):
+                if isinstance(single, bytes):
+                    if single[:1] == LINE:
+                        write(single[1:] + b"\n")
+                    else:
+                        left_out += 1
+                else:
+                    write(encode_line(single))  # type: ignore[arg-type]
+    sys.stdout.buffer.flush()
+    if left_out:
+        report(failure("items_not_printable", f"{left_out} refused msgpack items cannot be printed as lines"), as_json=common.json)
+    return DONE
+
+
+def _thousandths(option: str, text: str) -> int:
+    from schemas.decimals import DecimalError, parse_decimal, scaled
+
+    try:
+        amount = scaled(parse_decimal(text), 3)
+    except DecimalError as error:
+        raise UsageError(f"{option}: {error}", option=option) from None
+    if amount is None:
+        raise UsageError(f"{option} {text}: at most three decimal places", option=option)
+    return amount

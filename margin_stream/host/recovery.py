@@ -1,0 +1,228 @@
+"""Opening a store for writing: its manifest, found or made; tables that can be trusted; logs, torn tails cut; and the folding of what lies behind.
+
+The journal is the truth: what the tables or the recorded effects say beside it is dropped or must agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from margin_stream.core.checks import Mismatch
+from margin_stream.core.system import System
+from margin_stream.engine.choosing import Drive
+from margin_stream.host.payloads import payloads
+from margin_stream.journal import log as logs
+from margin_stream.journal.disk import Disk
+from margin_stream.journal.ending import NotInLog
+from margin_stream.journal.layout import (
+    INTAKE_NAME,
+    FolderTaken,
+    Layout,
+    Manifest,
+    MemoryShort,
+    RecordedDigest,
+    StoreMissing,
+    new_manifest,
+    partition_name,
+    read_manifest,
+    write_manifest,
+)
+from margin_stream.journal.log import LogWriter
+from margin_stream.journal.records import Cut
+from margin_stream.tables import checkpoints
+from margin_stream.tables.checkpoints import Distrusted, Marker
+from margin_stream.tables.rocks import Table
+from schemas.binary import decode_payload
+
+
+class Recovery(NamedTuple):
+    """What opening a store took."""
+
+    from_position: int
+    """The checkpoint it started from; 0 for the whole journal."""
+    folded: int
+    """Items folded from the journal."""
+    cut_bytes: int
+    """A torn tail that was cut: written, never acknowledged."""
+    notes: tuple[str, ...]
+
+
+_FROM_NOTHING = Marker(0, logs.START, logs.START, b"", [])
+"""Stands for a checkpoint where there is none to be trusted."""
+_raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+class OpenStore:
+    """The folds, tables and logs of a store that is open for writing."""
+
+    def __init__(self, layout: Layout, disk: Disk, drive: Drive, segment_limit: int) -> None:
+        self.layout = layout
+        self._disk = disk
+        self._drive = drive
+        self._segment_limit = segment_limit
+        self.tables: list[Table] = []
+        self.writers: list[LogWriter] = []
+        """Of all logs, in the order in which they were opened."""
+        self.notes: list[str] = []
+
+    def open(self, partitions: int, rules_version: int) -> None:
+        """Open everything; a store that is not there is made, with so many partitions and these rules.
+
+        Raises:
+            MemoryShort, CorruptManifest, CorruptLog, StoreError: whatever was opened by then is still to be closed.
+        """
+        self.manifest = self._found_or_made(partitions, rules_version)
+        self.system = self._system(self.manifest)
+        self._markers = self._load_tables()
+        try:
+            self._open_logs()
+        except NotInLog as error:
+            # The log is sound, so the tables are another store's, or of a past that was rolled back. The log is the truth.
+            self.notes.append(f"tables are rebuilt from the journal: {error}")
+            self.close_logs()
+            self._markers = self._start_anew()
+            self._open_logs()
+        for writer in self.writers:
+            self.notes.extend(writer.warnings)
+
+    def close_logs(self) -> None:
+        """Close every log that is open."""
+        while self.writers:
+            self.writers.pop().close()
+
+    def _found_or_made(self, partitions: int, rules_version: int) -> Manifest:
+        layout = self.layout
+        try:
+            manifest = read_manifest(layout)
+            if layout.making.exists():
+                self._disk.remove(layout.making)
+            return manifest
+        except StoreMissing:
+            pass
+        # A file says that the store is being made, from before the first log until after the manifest: a store whose making was
+        # interrupted is made again (nothing was acknowledged), and one that lost its manifest is not mistaken for it.
+        names = {entry.name for entry in layout.root.iterdir()} - {"lock"}
+        if layout.making.exists() or names <= {"manifest.json.new", "making.new"}:
+            self._disk.replace(layout.making, b"")
+            return self._make(new_manifest(partitions, rules_version))
+        raise FolderTaken(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...)", store=layout.root)
+
+    def _make(self, manifest: Manifest) -> Manifest:
+        layout = self.layout
+        for folder in (layout.journal, layout.digests, layout.effects, layout.tables):
+            if folder.exists():
+                shutil.rmtree(folder)
+        for folder in (layout.journal, layout.digests, *layout.effects_logs(manifest.partitions)):
+            logs.create(folder, manifest.identity, self._disk)
+        write_manifest(layout, manifest, self._disk)
+        self._disk.remove(layout.making)
+        self._disk.sync_folder(layout.root)
+        return manifest
+
+    def _system(self, manifest: Manifest) -> System:
+        return System(manifest.partitions, **self._drive._asdict(), rules_version=manifest.rules_version)
+
+    def _open_logs(self) -> None:
+        layout, store_id, disk, markers = self.layout, self.manifest.identity, self._disk, self._markers
+
+        def opened(folder: Path, after: Cut = logs.START, limit: int = logs.SEGMENT_LIMIT) -> LogWriter:
+            writer = LogWriter(folder, store_id, disk, after=after, segment_limit=limit)
+            self.writers.append(writer)
+            return writer
+
+        self.journal = opened(layout.journal, markers[0].journal, self._segment_limit)
+        self.digests = opened(layout.digests)
+        self.effects = [
+            opened(folder, marker.effects, self._segment_limit)
+            for folder, marker in zip(layout.effects_logs(self.manifest.partitions), markers, strict=True)
+        ]
+
+    def _load_tables(self) -> list[Marker]:
+        """Fill the folds from their checkpoints; where one is not to be trusted, all start from nothing."""
+        try:
+            markers: list[Marker] = []
+            for name in self._table_names():
+                self.tables.append(Table(self.layout.table(name)))
+            for table, folds in zip(self.tables, self.system.sets, strict=True):
+                marker = checkpoints.load(table, folds)
+                if marker is None:
+                    raise Distrusted(f"{table.path}: it has no checkpoint" if markers else "")
+                if markers and marker.position < markers[0].position:
+                    raise Distrusted(f"{table.path}: it is behind the intake")
+                markers.append(marker)
+            return markers
+        except (MemoryError, MemoryShort):
+            # It says nothing about the tables, and to fold all again takes more of what is missing.
+            raise
+        except Exception as error:
+            if str(error):
+                self.notes.append(f"tables are rebuilt from the journal: {error}")
+            return self._start_anew()
+
+    def _table_names(self) -> list[str]:
+        return [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
+
+    def _start_anew(self) -> list[Marker]:
+        """Make empty tables and folds in the place of those that are not to be trusted."""
+        names = self._table_names()
+        self.system = self._system(self.manifest)
+        for table in self.tables:
+            with contextlib.suppress(Exception):
+                table.close()
+        self.tables = []
+        for name in names:
+            if self.layout.table(name).exists():
+                shutil.rmtree(self.layout.table(name))
+        for name in names:
+            self.tables.append(Table(self.layout.table(name)))
+        return [_FROM_NOTHING] * len(names)
+
+    def recover(self) -> bool:
+        """Fold the journal behind the checkpoint; effects that are recorded already must come out the same, the rest is recorded.
+
+        Returns:
+            Whether a checkpoint is due.
+        """
+        expected = [self._recorded_after(writer, marker) for writer, marker in zip(self.effects, self._markers, strict=True)]
+        behind = False
+        for record in logs.read(self.layout.journal, self.manifest.identity, self._markers[0].journal, upto=self.journal.end.number):
+            for item in decode_payload(record.payload):
+                self.system.admission.item(item)
+            for writer, known, emitted in zip(self.effects, expected, self.system.fold(), strict=True):
+                fresh = []
+                for effect in emitted:
+                    if known:
+                        recorded = known.pop()
+                        if recorded != effect.data:
+                            raise Mismatch(
+                                f"position {effect.position}: effect {effect.group}/{effect.number} was recorded otherwise",
+                                file=writer.folder,
+                                position=effect.position,
+                            )
+                    else:
+                        fresh.append(effect.data)
+                for payload in payloads(fresh):
+                    writer.append(payload)
+            behind = True
+        for writer, known in zip(self.effects, expected, strict=True):
+            if known:
+                raise Mismatch(f"{writer.folder}: {len(known)} recorded effects are not recomputed", file=writer.folder)
+        # The second: a crash between the tables and the record of their digest.
+        return behind or self._recorded_position() != self.system.position
+
+    def _recorded_position(self) -> int:
+        """Return the position of the last recorded digest, 0 where there is none."""
+        last = 0
+        for record in logs.read(self.layout.digests, self.manifest.identity, upto=self.digests.end.number):
+            last = msgspec.msgpack.decode(record.payload, type=RecordedDigest).position
+        return last
+
+    def _recorded_after(self, writer: LogWriter, marker: Marker) -> list[bytes]:
+        """Return the recorded effects behind a checkpoint, last first."""
+        records = logs.read(writer.folder, self.manifest.identity, marker.effects, upto=writer.end.number)
+        return [bytes(raw) for record in records for raw in _raws.decode(record.payload)][::-1]
