@@ -85,9 +85,6 @@ class Source(Protocol):
     def again(self) -> Source:
         """Return the same store opened anew, with what came since."""
 
-    def name_of_effects(self) -> str:
-        """Return where recorded effects lie, for a message."""
-
 
 Place = Path | Source
 """A store's folder, or a store open for reading."""
@@ -157,10 +154,6 @@ class StoreReader:
         found = StoreReader(self.layout.root)
         found._cut = self._cut
         return found
-
-    def name_of_effects(self) -> str:
-        """Return where recorded effects lie."""
-        return str(self.layout.effects)
 
     def effects(self, log: int) -> Iterator[bytes]:
         """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order."""

@@ -11,7 +11,6 @@ from margin_stream.core.account import NEVER, Account, Pocket
 from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.calls import Call
 from margin_stream.core.digests import partition_of, slot_of
-from margin_stream.core.effect_book import group_of
 from margin_stream.core.folds import registered
 from margin_stream.core.market import Market
 from margin_stream.core.positions import SIDES, notional, split_key
@@ -19,7 +18,7 @@ from margin_stream.core.system import System
 from margin_stream.errors import Error
 from replay.reader import EVERYTHING, Place, Until, fold_prefix, source_of
 from schemas.decimals import format_scaled
-from schemas.effects import AnyEffect, Effect, decode_effect
+from schemas.effects import AnyEffect, Effect, decode_effect, group_of
 from schemas.times import format_time, parse_time
 
 
@@ -235,7 +234,7 @@ def account_effects(place: Place, account: str) -> list[AnyEffect]:
     found: dict[str, AnyEffect] = {}
     for data in chain((data for data in recorded if mark in data), system_at(place, account=account)[1]):
         effect = decode_effect(data)
-        if group_of(effect) == account:
+        if group_of(effect.id) == account:
             found.setdefault(effect.id, effect)
     return sorted(found.values(), key=lambda effect: int(effect.id.rpartition("/")[2]))
 

@@ -86,7 +86,3 @@ class KafkaReader:
     def again(self) -> KafkaReader:
         """Return the store opened anew."""
         return KafkaReader(self._client, self.address)
-
-    def name_of_effects(self) -> str:
-        """Return where recorded effects lie."""
-        return self.address.topics.effects
