@@ -21,7 +21,7 @@ FLUSH_ITEMS = 2000
 """So many items make a message at the latest."""
 FLUSH_S = 0.002
 """A record that comes within this time of the last message waits for company."""
-OUTBOX_LIMIT = 1000
+WAITING_LIMIT = 1000
 """With so many messages waiting to be sent, no more records are folded."""
 CHECKPOINT_RECORDS = 20_000
 IDLE_S = 0.2
@@ -50,7 +50,7 @@ class Follower:
         self.checkpointed_at = self.accepted_at = self.flushed_at = time.monotonic()
         self.checkpoint_s = 0.0
         self._lock = asyncio.Lock()
-        self._outbox: deque[Send] = deque()
+        self._to_send: deque[Send] = deque()
         self._wake = asyncio.Event()
         self._in_flight: set[asyncio.Future[Any]] = set()
         self._sending = False
@@ -92,7 +92,7 @@ class Follower:
                 shard = self._new()
             table.loaded()
             self.shard = shard
-            self._outbox.clear()
+            self._to_send.clear()
             self.loaded = True
             self.restores += 1
             self.restore_s = time.monotonic() - started
@@ -152,7 +152,7 @@ class Follower:
         sends = self.shard.drain()
         self.flushed_at = time.monotonic()
         if sends:
-            self._outbox.extend(sends)
+            self._to_send.extend(sends)
             self._wake.set()
 
     async def _send_on(self) -> None:
@@ -161,8 +161,8 @@ class Follower:
             self._wake.clear()
             self._sending = True
             try:
-                while self._outbox:
-                    send = self._outbox.popleft()
+                while self._to_send:
+                    send = self._to_send.popleft()
                     if send.topic == self.app.address.topics.digests and self._in_flight:
                         # Whoever reads a digest looks for the effects before it; topics are no faster than their own messages.
                         await asyncio.wait(set(self._in_flight))
@@ -190,12 +190,12 @@ class Follower:
 
     async def ebb(self) -> None:
         """Wait while more is to be sent than should be held."""
-        while len(self._outbox) > OUTBOX_LIMIT and self.loaded:
+        while len(self._to_send) > WAITING_LIMIT and self.loaded:
             await asyncio.sleep(0.005)
 
     async def _all_sent(self) -> bool:
         """Wait until the broker has everything; False where the partition was let go of meanwhile."""
-        while self._outbox or self._sending or self._in_flight:
+        while self._to_send or self._sending or self._in_flight:
             if not self.loaded:
                 return False
             if self._in_flight:

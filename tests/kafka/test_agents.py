@@ -267,9 +267,9 @@ async def test_letting_go_during_a_checkpoint_does_not_hang(app: App, tmp_path: 
 
 
 async def test_a_slow_broker_holds_up_the_folding(app: App, intake: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "OUTBOX_LIMIT", 0)
+    monkeypatch.setattr(following, "WAITING_LIMIT", 0)
     app.producer.held = []
-    intake._outbox.append(following.Send("s.effects", 0, None, b""))
+    intake._to_send.append(following.Send("s.effects", 0, None, b""))
     waiting = asyncio.create_task(intake.ebb())
     await settle()
     assert not waiting.done()
