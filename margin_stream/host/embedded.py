@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from margin_stream.core.admission import COUNT_OF, Admission, Counts
 from margin_stream.core.checks import Fault, Mismatch
 from margin_stream.core.effect_book import Emitted
-from margin_stream.core.intake import Verdict
+from margin_stream.core.intake.admission import COUNT_OF, Admission, Counts
+from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.system import Digests, System
 from margin_stream.engine.choosing import DEFAULT, EngineName, drive_of
 from margin_stream.host.lock import Lock

@@ -12,8 +12,8 @@ import pytest
 from margin_stream.core import lifecycle, valuation
 from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.checks import Fault
-from margin_stream.core.identity import BookSource
-from margin_stream.core.intake import IntakeFold
+from margin_stream.core.intake.fold import IntakeFold
+from margin_stream.core.intake.identity import BookSource
 from margin_stream.core.market import Market
 from margin_stream.core.quotes import QuoteGuard
 from margin_stream.core.system import System

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.admission import COUNT_OF, Counts
-from margin_stream.core.intake import Verdict
+from margin_stream.core.intake.admission import COUNT_OF, Counts
+from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.system import System
 from schemas.binary import canonical_bytes, encode
 from schemas.columns import ABSENT, TickColumns, columns_of, pack, ticks_of

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core import identity
-from margin_stream.core.identity import HASH_BYTES, BookSource, Seen, content_hash
-from margin_stream.core.intake import IntakeFold
+from margin_stream.core.intake import identity
+from margin_stream.core.intake.fold import IntakeFold
+from margin_stream.core.intake.identity import HASH_BYTES, BookSource, Seen, content_hash
 from margin_stream.core.system import System
 from schemas.engines import LATEST
 from tests.counts import TIMES

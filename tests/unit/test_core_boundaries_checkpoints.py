@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from margin_stream.core.admission import Admission
 from margin_stream.core.checks import Fault
-from margin_stream.core.identity import IDENTITY_WINDOW, content_hash
-from margin_stream.core.intake import IntakeFold, Verdict
+from margin_stream.core.intake.admission import Admission
+from margin_stream.core.intake.fold import IntakeFold, Verdict
+from margin_stream.core.intake.identity import IDENTITY_WINDOW, content_hash
 from margin_stream.core.routed import Batch, Changed, Marked, Moved, Traded
 from margin_stream.core.system import System
 from schemas.columns import TickColumns, pack

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from margin_stream.core.intake import IntakeFold, Verdict
+from margin_stream.core.intake.fold import IntakeFold, Verdict
 from schemas.binary import JournalItem, canonical_bytes, encode
 from schemas.columns import TickColumns, ticks_of
 from schemas.inputs import AnyInput, PriceTicked

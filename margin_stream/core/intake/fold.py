@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
-from margin_stream.core.answers import AnswerKeys
 from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, leaf, partition_of, slot_of
 from margin_stream.core.directory import Instrument
 from margin_stream.core.effect_book import EffectBook
-from margin_stream.core.identity import BLOCK, HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
+from margin_stream.core.intake.answers import AnswerKeys
+from margin_stream.core.intake.identity import BLOCK, HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
 from margin_stream.core.market import Market
 from margin_stream.core.model import ParameterError, profile_of
 from margin_stream.core.positions import SIDES
