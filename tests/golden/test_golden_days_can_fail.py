@@ -14,6 +14,7 @@ from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.checks import Fault
 from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.intake.identity import BookSource
+from margin_stream.core.intake.sources import Sources
 from margin_stream.core.market import Market
 from margin_stream.core.quotes import QuoteGuard
 from margin_stream.core.system import System
@@ -43,7 +44,7 @@ class Edit(NamedTuple):
         monkeypatch.setattr(self.owner, self.name, made[self.name])
 
 
-CLOCK, BOOK, FEED = (IntakeFold, "_clock_refusal"), (BookSource, "look"), (IntakeFold, "_feed")
+CLOCK, BOOK, FEED = (IntakeFold, "_clock_refusal"), (BookSource, "look"), (Sources, "feed")
 JUDGE, STALE, TIMERS = (QuoteGuard, "judge"), (Market, "tick_clock"), (lifecycle, "run_timers")
 
 MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
@@ -61,7 +62,7 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         {"reordered"},
     ),
     "a refused quote leaves its number free": (
-        [Edit(IntakeFold, "_refuse", "self._refuse_identity(", "self.feeds.pop(event.source, None); self._refuse_identity(")],
+        [Edit(IntakeFold, "_refuse", "self._refuse_identity(", "self.sources.feeds.pop(event.source, None); self._refuse_identity(")],
         {"duplicates"},
     ),
     "the clock goes back": ([Edit(*CLOCK, "event.time < clock_ns", "event.time < 0")], {"clock_jumps", "two_clocks"}),

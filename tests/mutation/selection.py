@@ -19,6 +19,7 @@ CORE = (
     "models.parameters",
     "quotes",
     "intake.identity",
+    "intake.sources",
     "market",
     "pocket",
     "account",

@@ -17,8 +17,8 @@ from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, leaf, partition_of, slot_of
 from margin_stream.core.directory import Instrument
 from margin_stream.core.effect_book import EffectBook
-from margin_stream.core.intake.answers import AnswerKeys
-from margin_stream.core.intake.identity import BLOCK, HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
+from margin_stream.core.intake.identity import IDENTITY_WINDOW, FeedSource, Seen
+from margin_stream.core.intake.sources import MIXED, Sources
 from margin_stream.core.market import Market
 from margin_stream.core.model import ParameterError, profile_of
 from margin_stream.core.positions import SIDES
@@ -97,27 +97,19 @@ class IntakeFold:
 
     def __init__(self, partitions: int, *, rules_version: int, window: int = IDENTITY_WINDOW) -> None:
         self.partitions = partitions
-        self.window = window
+        self.sources = Sources(window)
         self.market = Market(rules_version)
         self.book = EffectBook()
         """Shared with the folds of the whole store."""
         self.position = 0
         self.accepted = 0
         self.refused = 0
-        self.not_compared = 0
-        """Duplicates too old to be compared; not a fact."""
         self.last_refusal: Reason | None = None
         """Reason and detail of the last refusal, for the caller; not a fact."""
         self.guard = QuoteGuard()
-        self.feeds: dict[str, FeedSource] = {}
-        self.books: dict[str, BookSource] = {}
-        self.answers = AnswerKeys()
         self.accounts: dict[str, Entry] = {}
         """Equal entries are one object."""
         self.accounts_sum = 0
-        self.undecodable: dict[bytes, None] = {}
-        """SHA-256 of every input that could not be decoded."""
-        self.undecodable_sum = 0
         self._entries: dict[Entry, Entry] = {}
         self._profile_bases: dict[str, tuple[int, int]] = {}
         self._previous = 0
@@ -127,7 +119,6 @@ class IntakeFold:
         self._received: dict[str, tuple[int, str, int, int, int]] = {}
         """Source -> the fields of its ``Received`` since the last ``take``."""
         self.new_accounts: list[str] = []
-        self.new_undecodable: list[bytes] = []
 
     # ---- offering items -------------------------------------------------------------------------------------------
 
@@ -139,21 +130,20 @@ class IntakeFold:
             content: its canonical bytes (``schemas.binary.canonical_bytes``); read for events of books alone.
         """
         if type(event) is PriceTicked or type(event) is ClockTicked:
-            feed = self._feed(event.source, event.source_seq)
+            feed = self.sources.feed(event.source, event.source_seq, self.market.rules_version)
             if feed is None:
                 return DUPLICATE
             self._number(event)
-            if feed is _MIXED:
+            if feed is MIXED:
                 return self._refuse(event, (Refusal.SOURCE_KIND_MIXED, f"source: {event.source} is a book"))
             reason = self._tick_event(event) if type(event) is PriceTicked else self._clock(event)  # type: ignore[arg-type]
         elif type(event) is EffectAnswered:
-            if self.answers.knows(event.source, event.effect, event.source_seq):
+            if not self.sources.answer(event.source, event.effect, event.source_seq):
                 return DUPLICATE
-            self.answers.take(event.source, event.effect, event.source_seq)
             self.position += 1
             reason = self._answer(event)
         else:
-            seen = self._book(event.source, event.source_seq, content)
+            seen = self.sources.book(event.source, event.source_seq, content)
             if seen is Seen.DUPLICATE:
                 return DUPLICATE
             self._number(event)
@@ -161,7 +151,7 @@ class IntakeFold:
                 return self._refuse(
                     event, (Refusal.IDENTITY_REUSED, f"source_seq: {event.source}#{event.source_seq} came before with another content")
                 )
-            if seen is Seen.NOT_COMPARED:
+            if seen is Seen.MIXED:
                 return self._refuse(event, (Refusal.SOURCE_KIND_MIXED, f"source: {event.source} is a feed"))
             reason = self._book_event(event)
         if reason is not None:
@@ -170,22 +160,15 @@ class IntakeFold:
         return ACCEPTED
 
     def offer_undecodable(self, raw: bytes, refusal: Refusal, detail: str) -> Verdict:
-        """Take an input that could not be decoded; its identity is the SHA-256 of its bytes, for ever."""
-        digest = sha256(raw).digest()
-        if digest in self.undecodable:
+        """Take an input that could not be decoded."""
+        digest = self.sources.raw(raw)
+        if digest is None:
             return DUPLICATE
-        self.undecodable[digest] = None
-        self.undecodable_sum = (self.undecodable_sum + int.from_bytes(digest, "big")) % MODULUS
-        self.new_undecodable.append(digest)
         self.position += 1
         self.refused += 1
         self.last_refusal = (refusal, detail)
         self._emit(effects.INTAKE_GROUP, effects.InputRefused, reason=refusal.value, digest=digest.hex())
         return REFUSED
-
-    def is_known_undecodable(self, raw: bytes) -> bool:
-        """Say whether these bytes were refused as undecodable before (and so stay refused, whatever a later version could read)."""
-        return bool(self.undecodable) and sha256(raw).digest() in self.undecodable
 
     def offer_columns(self, columns: TickColumns) -> tuple[int, int, int]:
         """Take ticks in columns, item by item; return how many were accepted, duplicate, refused."""
@@ -205,13 +188,13 @@ class IntakeFold:
         newest_ns, highest = 0, -1
         feed: FeedSource | None = None
         for n, (place, sequence, mantissa) in enumerate(rows):
-            if feed is not None and feed is not _MIXED:
+            if feed is not None and feed is not MIXED:
                 if sequence <= feed.highest:
                     duplicates += 1
                     continue
                 feed.highest = sequence
             else:
-                feed = self._feed(source, sequence)
+                feed = self.sources.feed(source, sequence, self.market.rules_version)
                 if feed is None:
                     duplicates += 1
                     continue
@@ -224,7 +207,7 @@ class IntakeFold:
             ask = None if asks is None or asks[n] == ABSENT else asks[n]
             known = found[place]
             reason: Reason | None
-            if feed is _MIXED:
+            if feed is MIXED:
                 reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a book")
             elif known is None or bid is not None or ask is not None or not -PRICE_LIMIT < mantissa * known[1] < PRICE_LIMIT:
                 exponent = exponents[place]
@@ -263,10 +246,7 @@ class IntakeFold:
 
     def moves_clock(self, event: ClockTicked) -> bool:
         """Say whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
-        feed = self.feeds.get(event.source)
-        if event.source in self.books or (feed is not None and event.source_seq <= feed.highest):
-            return False
-        return self._clock_refusal(event) is None
+        return self.sources.is_new_of_feed(event.source, event.source_seq) and self._clock_refusal(event) is None
 
     def take(self, *, market_digest: bool = False) -> list[Batch]:
         """Return what was routed since the last time, to the folds of the whole store and to each partition; start anew.
@@ -293,50 +273,6 @@ class IntakeFold:
         if before is not None:
             number, event_time_ns = max(number, before[2]), max(event_time_ns, before[3])
         self._received[source] = (self.position, source, number, event_time_ns, self.market.clock_ns)
-
-    # ---- identity -------------------------------------------------------------------------------------------------
-
-    def _feed(self, source: str, sequence: int) -> FeedSource | None:
-        """Return the feed of a new item, None for a duplicate, _MIXED where the source is a book."""
-        feed = self.feeds.get(source)
-        if feed is None:
-            book = self.books.get(source)
-            if book is not None:
-                content = content_hash(f"quote {sequence}".encode())
-                seen = book.look(sequence, content)
-                if seen is Seen.NOT_COMPARED and self.market.rules_version >= 2:
-                    # Version 1 refused it anew each time that it came.
-                    self.not_compared += 1
-                    return None
-                if seen is Seen.DUPLICATE:
-                    return None
-                book.take(sequence, content)
-                return _MIXED
-            feed = self.feeds[source] = FeedSource(source)
-        elif sequence <= feed.highest:
-            return None
-        feed.highest = sequence
-        return feed
-
-    def _book(self, source: str, sequence: int, spelled: bytes) -> Seen:
-        """Return NEW, DUPLICATE or REUSED; NOT_COMPARED stands for a source that is a feed."""
-        book = self.books.get(source)
-        if book is None:
-            feed = self.feeds.get(source)
-            if feed is not None:
-                if sequence <= feed.highest:
-                    return Seen.DUPLICATE
-                feed.highest = sequence
-                return Seen.NOT_COMPARED
-            book = self.books[source] = BookSource(source, self.window)
-        content = content_hash(spelled)
-        seen = book.look(sequence, content)
-        if seen is Seen.NOT_COMPARED:
-            self.not_compared += 1
-            return Seen.DUPLICATE
-        if seen is not Seen.DUPLICATE:
-            book.take(sequence, content)
-        return seen
 
     # ---- validation and routing -----------------------------------------------------------------------------------
 
@@ -684,27 +620,20 @@ class IntakeFold:
 
     def facts(self) -> list[Any]:
         """Return everything that is digested, large sets by their sums."""
+        feeds, books, undecodable, *answers = self.sources.facts()
         return [
             self.position,
             self.market.digest(),
             self.accepted,
             self.refused,
-            [[name, self.feeds[name].highest] for name in sorted(self.feeds)],
-            [
-                [
-                    name,
-                    book.intervals(),
-                    (book.total % MODULUS).to_bytes(32, "big"),
-                    [[sequence, book.others[sequence]] for sequence in sorted(book.others)],
-                ]
-                for name, book in sorted(self.books.items())
-            ],
+            feeds,
+            books,
             [len(self.accounts), self.accounts_sum.to_bytes(32, "big")],
-            [len(self.undecodable), self.undecodable_sum.to_bytes(32, "big")],
+            undecodable,
             [[number, quotes] for number, quotes in sorted(self.guard.refused.items())],
             self.book.head(effects.MARKET_GROUP)[0],
             self.book.head(effects.INTAKE_GROUP)[0],
-            *self.answers.facts(),
+            *answers,
         ]
 
     def digest(self) -> bytes:
@@ -716,13 +645,7 @@ class IntakeFold:
         for name in dict.fromkeys(self.new_accounts):
             entry = self.accounts[name]
             yield b"account/" + name.encode(), entry.base.to_bytes(4, "big") + entry.profile.encode()
-        for digest in self.new_undecodable:
-            yield b"undecodable/" + digest, b""
-        for name, book in sorted(self.books.items()):
-            for block in sorted(book.changed):
-                yield b"identity/" + name.encode() + b"\0" + block.to_bytes(8, "big"), book.block(block)
-        for key, value in self.answers.rows():
-            yield b"answer/" + key, value
+        yield from self.sources.rows()
         yield (
             b"meta",
             encode([self.facts(), self.market.packed(), self._profile_versions()]),
@@ -734,10 +657,7 @@ class IntakeFold:
     def mark_stored(self) -> None:
         """Take the changed rows for stored."""
         self.new_accounts.clear()
-        self.new_undecodable.clear()
-        self.answers.mark_stored()
-        for book in self.books.values():
-            book.changed.clear()
+        self.sources.mark_stored()
 
     def restore(self, position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """Set the whole state from its rows, in order of key. Compare the digest before using it.
@@ -747,50 +667,26 @@ class IntakeFold:
         """
         meta = b""
         admitted: list[tuple[str, int, str]] = []
-        hashes: dict[str, list[bytes]] = {}
-        answers: list[tuple[bytes, bytes]] = []
+        identities: list[tuple[bytes, bytes]] = []
         for key, value in rows:
             if key.startswith(b"account/"):
                 admitted.append((key[8:].decode(), int.from_bytes(value[:4], "big"), value[4:].decode()))
-            elif key.startswith(b"identity/"):
-                source, _, _ = key[9:].partition(b"\0")
-                hashes.setdefault(source.decode(), []).append(value)
-            elif key.startswith(b"undecodable/"):
-                digest = key[12:]
-                self.undecodable[digest] = None
-                self.undecodable_sum = (self.undecodable_sum + int.from_bytes(digest, "big")) % MODULUS
-            elif key.startswith(b"answer/"):
-                answers.append((key[7:], value))
             elif key == b"meta":
                 meta = value
+            else:
+                identities.append((key, value))
         facts, market, versions = msgspec.msgpack.decode(meta)
         self.market = Market.unpacked(market)
         for account, base, profile in admitted:
             self._admit(account, base, profile)
         self._profile_bases = {name: (base, version) for name, base, version in versions}
-        self.position, _, self.accepted, self.refused, feeds, books, _, _, quotes, _, _, *answered = facts
+        self.position, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
         check(self.position == position, "the intake stands where its marker says", expected=position, got=self.position)
         self._previous = position
-        self.answers.restore(answered, answers)
-        for name, highest in feeds:
-            self.feeds[name] = FeedSource(name, highest)
-        for name, intervals, total, others in books:
-            book = self.books[name] = BookSource(name, self.window)
-            whole = b"".join(hashes.get(name, ()))
-            held = sum(count for _, _, count in intervals)
-            if len(whole) != held * HASH_BYTES:
-                raise ValueError(f"identities of {name}: {len(whole) // HASH_BYTES} rows, {held} expected")
-            book.restore(
-                [(start, count, kept) for start, count, kept in intervals],
-                whole,
-                {sequence: list(contents) for sequence, contents in others},
-                int.from_bytes(total, "big"),
-            )
+        self.sources.restore([feeds, books, undecodable, *answers], identities)
         self.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}
 
 
-_MIXED = FeedSource("")
-"""Stands for a quote whose source is a book."""
 _CLOCK_REQUIRED: Reason = (Refusal.CLOCK_REQUIRED, "no clock_ticked came yet")
 
 
@@ -805,4 +701,4 @@ def _wire(value: int) -> int | bytes:
     return value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
 
 
-__all__ = ["BLOCK", "IntakeFold", "Verdict"]
+__all__ = ["IntakeFold", "Verdict"]
