@@ -101,4 +101,4 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
 
 
 def _base_currency(system: System, account: str) -> str:
-    return system.intake.market.directory.assets[system.intake.accounts[account].base].name
+    return system.intake.market.directory.assets[system.intake.accounts.entries[account].base].name

@@ -5,6 +5,7 @@ from __future__ import annotations
 CORE = (
     "lifecycle",
     "calls",
+    "intake.account_index",
     "intake.admission",
     "intake.answers",
     "intake.fold",

@@ -65,7 +65,7 @@ def test_a_change_of_an_account_hands_on_what_it_names_and_nothing_else() -> Non
         Changed(position - 1, "A", "binance-usdm", None, None),
         Changed(position, "A", None, None, None),
     ]
-    assert system.intake.accounts["A"].profile == "binance-usdm"
+    assert system.intake.accounts.entries["A"].profile == "binance-usdm"
 
 
 @pytest.mark.parametrize("units", [0, 1, -1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 2**70, -(2**95) + 1, 2**96 - 1])
@@ -170,7 +170,7 @@ def test_rows_are_kept_by_account_book_and_hash() -> None:
     again = restored(rows, system.position, 5000)
     again.book = system.intake.book
     assert again.digest() == system.intake.digest()
-    assert again.accounts == system.intake.accounts
+    assert again.accounts.entries == system.intake.accounts.entries
     assert again.sources.is_known_undecodable(b"nonsense")
     assert again.sources.undecodable == system.intake.sources.undecodable
     assert again.sources.books["more"].others == book.others
@@ -213,4 +213,4 @@ def test_rows_that_are_not_the_intakes_are_an_error_with_its_reason() -> None:
         restored(rows, system.position + 1)
     with pytest.raises(msgspec.DecodeError):
         restored({name: value for name, value in rows.items() if name != b"meta"}, system.position)
-    assert restored({**rows, b"account/A": bytes(4) + b"p"}, system.position).accounts["A"].profile == "p"
+    assert restored({**rows, b"account/A": bytes(4) + b"p"}, system.position).accounts.entries["A"].profile == "p"

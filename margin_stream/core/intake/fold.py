@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from hashlib import sha256
-from typing import Any, NamedTuple, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
 from margin_stream.core.checks import check
-from margin_stream.core.digests import MODULUS, leaf, partition_of, slot_of
 from margin_stream.core.directory import Instrument
 from margin_stream.core.effect_book import EffectBook
+from margin_stream.core.intake.account_index import AccountIndex, Entry
 from margin_stream.core.intake.identity import IDENTITY_WINDOW, FeedSource, Seen
 from margin_stream.core.intake.sources import MIXED, Sources
 from margin_stream.core.market import Market
@@ -81,15 +81,6 @@ ACCEPTED, DUPLICATE, REFUSED = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REFU
 Reason = tuple[Refusal, str]
 
 
-class Entry(NamedTuple):
-    """What the intake knows of an account."""
-
-    partition: int
-    base: int
-    """Asset number of the base currency."""
-    profile: str
-
-
 class IntakeFold:
     """The intake of one store."""
 
@@ -107,18 +98,13 @@ class IntakeFold:
         self.last_refusal: Reason | None = None
         """Reason and detail of the last refusal, for the caller; not a fact."""
         self.guard = QuoteGuard()
-        self.accounts: dict[str, Entry] = {}
-        """Equal entries are one object."""
-        self.accounts_sum = 0
-        self._entries: dict[Entry, Entry] = {}
-        self._profile_bases: dict[str, tuple[int, int]] = {}
+        self.accounts = AccountIndex(partitions, rules_version)
         self._previous = 0
         self._routed: list[list[AnyRouted]] = [[] for _ in range(partitions)]
         self._whole: list[AnyRouted] = []
         """For the folds of the whole store."""
         self._received: dict[str, tuple[int, str, int, int, int]] = {}
         """Source -> the fields of its ``Received`` since the last ``take``."""
-        self.new_accounts: list[str] = []
 
     # ---- offering items -------------------------------------------------------------------------------------------
 
@@ -314,7 +300,7 @@ class IntakeFold:
         if self.market.clock_ns == 0:
             return _CLOCK_REQUIRED
         group = effects.group_of(event.effect)
-        entry = self.accounts.get(group)
+        entry = self.accounts.entries.get(group)
         if entry is None and group[0] != "@":
             return Refusal.ACCOUNT_UNKNOWN, f"effect: account {group!r} is not open"
         routed = self._whole if entry is None else self._routed[entry.partition]
@@ -330,7 +316,7 @@ class IntakeFold:
             if event.instrument in market.directory.asset_by_name:
                 return Refusal.NOT_TRADABLE, f"instrument: {event.instrument} is a currency"
             return Refusal.INSTRUMENT_UNKNOWN, f"instrument: {event.instrument!r} is not listed"
-        entry = self.accounts.get(event.account)
+        entry = self.accounts.entries.get(event.account)
         if entry is None:
             return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
         reason = self._margin_refusal(event, instrument, entry)
@@ -395,7 +381,7 @@ class IntakeFold:
         asset = self.market.directory.asset_by_name.get(event.asset)
         if asset is None:
             return Refusal.ASSET_UNKNOWN, f"asset: {event.asset!r} is not listed"
-        entry = self.accounts.get(event.account)
+        entry = self.accounts.entries.get(event.account)
         if entry is None:
             return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
         if event.pocket or event.from_pocket is not None:
@@ -534,13 +520,13 @@ class IntakeFold:
             profile = profile_of(event, self.market.directory, self.market.rules_version)
         except ParameterError as error:
             return Refusal.PROFILE_INVALID, str(error)
-        known = self._profile_bases.get(event.profile)
+        known = self.accounts.profiles.get(event.profile)
         if known is not None:
             if event.version <= known[1]:
                 return Refusal.PROFILE_VERSION_NOT_NEWER, f"version: {event.profile} has version {known[1]} already"
             if profile.terms.base != known[0]:
                 return Refusal.PROFILE_INVALID, "parameters.base_currency: never changes"
-        self._profile_bases[event.profile] = (profile.terms.base, event.version)
+        self.accounts.profiles[event.profile] = (profile.terms.base, event.version)
         self.market.waiting.append(event)
         self._route_to_all(Activated(self.position, event))
         return None
@@ -551,7 +537,7 @@ class IntakeFold:
             return Refusal.ENGINE_UNKNOWN, f"version: {event.version}; in force is {now}, the latest is {LATEST}"
         if event.version > now:
             self.market.rules_version = event.version
-            self.accounts_sum = sum(self._account_leaf(name) for name in self.accounts) % MODULUS
+            self.accounts.adopt(event.version)
             self._route_to_all(EngineMoved(self.position, event.version))
         return None
 
@@ -561,7 +547,7 @@ class IntakeFold:
             return Refusal.ACCOUNT_INVALID, f"account: {name[:80]!r}"
         if event.margin_group not in ("", name):
             return Refusal.ACCOUNT_INVALID, "margin_group: the account itself"
-        if name in self.accounts:
+        if name in self.accounts.entries:
             return Refusal.ACCOUNT_OPENED_ALREADY, f"account: {name} is open"
         base = self.market.directory.asset_by_name.get(event.base_currency)
         if base is None:
@@ -569,45 +555,27 @@ class IntakeFold:
         reason = self._profile_refusal(event.profile, base.number)
         if reason is not None:
             return reason
-        partition = self._admit(name, base.number, event.profile)
-        self.new_accounts.append(name)
-        self._routed[partition].append(Opened(self.position, name, base.number, event.profile, event.desk, event.contacts))
+        entry = self.accounts.admit(name, base.number, event.profile)
+        self._routed[entry.partition].append(Opened(self.position, name, base.number, event.profile, event.desk, event.contacts))
         return None
 
     def _profile_refusal(self, name: str, base: int) -> Reason | None:
-        known = self._profile_bases.get(name)
+        known = self.accounts.profiles.get(name)
         if known is None:
             return Refusal.PROFILE_UNKNOWN, f"profile: {name!r} was never activated"
         if known[0] != base:
             return Refusal.ACCOUNT_INVALID, f"profile: {name} has another base currency"
         return None
 
-    def _admit(self, name: str, base: int, profile: str) -> int:
-        partition = partition_of(slot_of(name), self.partitions)
-        self._enter(name, Entry(partition, base, profile))
-        return partition
-
-    def _enter(self, name: str, entry: Entry) -> None:
-        self.accounts[name] = self._entries.setdefault(entry, entry)
-        self.accounts_sum = (self.accounts_sum + self._account_leaf(name)) % MODULUS
-
-    def _account_leaf(self, name: str) -> int:
-        """Return what an account adds to the digest of the intake; engine version 1 did not look at its profile."""
-        entry = self.accounts[name]
-        profile = "" if self.market.rules_version < 2 else f"\0{entry.profile}"
-        return leaf(f"{name}\0{entry.base}{profile}".encode())
-
     def _change(self, event: AccountChanged) -> Reason | None:
-        entry = self.accounts.get(event.account)
+        entry = self.accounts.entries.get(event.account)
         if entry is None:
             return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
         if event.profile is not None:
             reason = self._profile_refusal(event.profile, entry.base)
             if reason is not None:
                 return reason
-            self.accounts_sum -= self._account_leaf(event.account)
-            self._enter(event.account, entry._replace(profile=event.profile))
-            self.new_accounts.append(event.account)
+            self.accounts.admit(event.account, entry.base, event.profile)
         self._routed[entry.partition].append(Changed(self.position, event.account, event.profile, event.desk, event.contacts))
         return None
 
@@ -628,7 +596,7 @@ class IntakeFold:
             self.refused,
             feeds,
             books,
-            [len(self.accounts), self.accounts_sum.to_bytes(32, "big")],
+            self.accounts.facts(),
             undecodable,
             [[number, quotes] for number, quotes in sorted(self.guard.refused.items())],
             self.book.head(effects.MARKET_GROUP)[0],
@@ -642,21 +610,13 @@ class IntakeFold:
 
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the rows that changed since the last ``mark_stored``: key and value; the row ``meta`` comes last."""
-        for name in dict.fromkeys(self.new_accounts):
-            entry = self.accounts[name]
-            yield b"account/" + name.encode(), entry.base.to_bytes(4, "big") + entry.profile.encode()
+        yield from self.accounts.rows()
         yield from self.sources.rows()
-        yield (
-            b"meta",
-            encode([self.facts(), self.market.packed(), self._profile_versions()]),
-        )
-
-    def _profile_versions(self) -> list[list[Any]]:
-        return [[name, *self._profile_bases[name]] for name in sorted(self._profile_bases)]
+        yield b"meta", encode([self.facts(), self.market.packed(), self.accounts.profile_rows()])
 
     def mark_stored(self) -> None:
         """Take the changed rows for stored."""
-        self.new_accounts.clear()
+        self.accounts.mark_stored()
         self.sources.mark_stored()
 
     def restore(self, position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
@@ -666,20 +626,19 @@ class IntakeFold:
             msgspec.DecodeError, KeyError, ValueError: the rows are not what ``rows`` yields.
         """
         meta = b""
-        admitted: list[tuple[str, int, str]] = []
+        accounts: list[tuple[bytes, bytes]] = []
         identities: list[tuple[bytes, bytes]] = []
         for key, value in rows:
             if key.startswith(b"account/"):
-                admitted.append((key[8:].decode(), int.from_bytes(value[:4], "big"), value[4:].decode()))
+                accounts.append((key, value))
             elif key == b"meta":
                 meta = value
             else:
                 identities.append((key, value))
         facts, market, versions = msgspec.msgpack.decode(meta)
         self.market = Market.unpacked(market)
-        for account, base, profile in admitted:
-            self._admit(account, base, profile)
-        self._profile_bases = {name: (base, version) for name, base, version in versions}
+        self.accounts = AccountIndex(self.partitions, self.market.rules_version)
+        self.accounts.restore(accounts, versions)
         self.position, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
         check(self.position == position, "the intake stands where its marker says", expected=position, got=self.position)
         self._previous = position
