@@ -21,6 +21,7 @@ CORE = (
     "quotes",
     "intake.identity",
     "intake.sources",
+    "intake.validation",
     "market",
     "pocket",
     "account",

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.intake.fold import AMOUNT_LIMIT, PRICE_LIMIT, IntakeFold, Verdict
+from margin_stream.core.intake.fold import IntakeFold, Verdict
+from margin_stream.core.intake.validation import AMOUNT_LIMIT, PRICE_LIMIT
 from margin_stream.core.system import System
 from schemas.engines import LATEST
 from schemas.inputs import AccountOpened, ClockTicked, CollateralMoved, FundingPaid, PositionChanged, PriceTicked

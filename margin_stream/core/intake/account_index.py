@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from margin_stream.core.digests import MODULUS, leaf, partition_of, slot_of
 
+_ACCOUNT = b"account/"
+
 
 class Entry(NamedTuple):
     """What the intake knows of an account."""
@@ -71,15 +73,16 @@ class AccountIndex:
         """Yield the rows that changed since the last ``mark_stored``, in the order of their first change."""
         for name in self._changed:
             entry = self.entries[name]
-            yield b"account/" + name.encode(), entry.base.to_bytes(4, "big") + entry.profile.encode()
+            yield _ACCOUNT + name.encode(), entry.base.to_bytes(4, "big") + entry.profile.encode()
 
     def mark_stored(self) -> None:
         """Take the changed rows for stored."""
         self._changed.clear()
 
     def restore(self, rows: Iterable[tuple[bytes, bytes]], profiles: Iterable[tuple[str, int, int]]) -> None:
-        """Set the whole state from rows and ``profile_rows``."""
+        """Set the whole state from the accounts among the rows, and from ``profile_rows``."""
         for key, value in rows:
-            self.admit(key[8:].decode(), int.from_bytes(value[:4], "big"), value[4:].decode())
+            if key.startswith(_ACCOUNT):
+                self.admit(key[len(_ACCOUNT) :].decode(), int.from_bytes(value[:4], "big"), value[4:].decode())
         self._changed.clear()
         self.profiles = {name: (base, version) for name, base, version in profiles}

@@ -16,35 +16,18 @@ import msgspec
 from margin_stream.core.checks import check
 from margin_stream.core.directory import Instrument
 from margin_stream.core.effect_book import EffectBook
+from margin_stream.core.intake import validation
 from margin_stream.core.intake.account_index import AccountIndex, Entry
 from margin_stream.core.intake.identity import IDENTITY_WINDOW, FeedSource, Seen
 from margin_stream.core.intake.sources import MIXED, Sources
+from margin_stream.core.intake.validation import PRICE_LIMIT, Reason, column_pair
 from margin_stream.core.market import Market
-from margin_stream.core.model import ParameterError, profile_of
-from margin_stream.core.positions import SIDES
 from margin_stream.core.quotes import Quote, QuoteGuard
-from margin_stream.core.routed import (
-    FUNDING_SCALE,
-    Activated,
-    Answered,
-    AnyRouted,
-    Batch,
-    Changed,
-    Clocked,
-    EngineMoved,
-    Funded,
-    Listed,
-    Marked,
-    Moved,
-    Opened,
-    Received,
-    Traded,
-)
+from margin_stream.core.routed import Activated, AnyRouted, Batch, Changed, Clocked, EngineMoved, Listed, Marked, Opened, Received
 from schemas import effects
 from schemas.binary import encode
 from schemas.columns import ABSENT, TickColumns, unpack
-from schemas.decimals import POWERS_OF_TEN, DecimalPair, format_scaled, scaled
-from schemas.engines import LATEST
+from schemas.decimals import DecimalPair, format_scaled
 from schemas.inputs import (
     AccountChanged,
     AccountOpened,
@@ -61,12 +44,6 @@ from schemas.inputs import (
 )
 from schemas.refusals import Refusal
 
-DAY_NS = 86_400_000_000_000
-CLOCK_JUMP_LIMIT_NS = 8 * DAY_NS
-PRICE_LIMIT = 2**62
-AMOUNT_LIMIT = 2**96
-ACCOUNT_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
-
 
 class Verdict(Enum):
     """What became of an item."""
@@ -77,8 +54,6 @@ class Verdict(Enum):
 
 
 ACCEPTED, DUPLICATE, REFUSED = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REFUSED
-
-Reason = tuple[Refusal, str]
 
 
 class IntakeFold:
@@ -115,58 +90,55 @@ class IntakeFold:
             event: decoded.
             content: its canonical bytes (``schemas.binary.canonical_bytes``); read for events of books alone.
         """
+        source, sequence = event.source, event.source_seq
+        reason: Reason | None
         if type(event) is PriceTicked or type(event) is ClockTicked:
-            feed = self.sources.feed(event.source, event.source_seq, self.market.rules_version)
+            feed = self.sources.feed(source, sequence, self.market.rules_version)
             if feed is None:
                 return DUPLICATE
             self._number(event)
             if feed is MIXED:
-                return self._refuse(event, (Refusal.SOURCE_KIND_MIXED, f"source: {event.source} is a book"))
-            reason = self._tick_event(event) if type(event) is PriceTicked else self._clock(event)  # type: ignore[arg-type]
+                reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a book")
+            elif isinstance(event, PriceTicked):
+                reason = self._tick(source, event.instrument, event.price, event.bid, event.ask)
+            else:
+                reason = self._clock(event)
         elif type(event) is EffectAnswered:
-            if not self.sources.answer(event.source, event.effect, event.source_seq):
+            if not self.sources.answer(source, event.effect, sequence):
                 return DUPLICATE
             self.position += 1
-            reason = self._answer(event)
+            entry = self.accounts.entries.get(effects.group_of(event.effect))
+            reason = self._to_account(entry, validation.answer(event, self.position, self.market, entry))
         else:
-            seen = self.sources.book(event.source, event.source_seq, content)
+            seen = self.sources.book(source, sequence, content)
             if seen is Seen.DUPLICATE:
                 return DUPLICATE
             self._number(event)
             if seen is Seen.REUSED:
-                return self._refuse(
-                    event, (Refusal.IDENTITY_REUSED, f"source_seq: {event.source}#{event.source_seq} came before with another content")
-                )
-            if seen is Seen.MIXED:
-                return self._refuse(event, (Refusal.SOURCE_KIND_MIXED, f"source: {event.source} is a feed"))
-            reason = self._book_event(event)
+                reason = (Refusal.IDENTITY_REUSED, f"source_seq: {source}#{sequence} came before with another content")
+            elif seen is Seen.MIXED:
+                reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a feed")
+            else:
+                reason = self._book_event(event)
         if reason is not None:
-            return self._refuse(event, reason)
+            return self._refuse(reason, source=source, source_seq=sequence)
         self.accepted += 1
         return ACCEPTED
 
     def offer_undecodable(self, raw: bytes, refusal: Refusal, detail: str) -> Verdict:
         """Take an input that could not be decoded."""
-        digest = self.sources.raw(raw)
-        if digest is None:
+        if (digest := self.sources.raw(raw)) is None:
             return DUPLICATE
         self.position += 1
-        self.refused += 1
-        self.last_refusal = (refusal, detail)
-        self._emit(effects.INTAKE_GROUP, effects.InputRefused, reason=refusal.value, digest=digest.hex())
-        return REFUSED
+        return self._refuse((refusal, detail), digest=digest.hex())
 
     def offer_columns(self, columns: TickColumns) -> tuple[int, int, int]:
         """Take ticks in columns, item by item; return how many were accepted, duplicate, refused."""
         duplicates = refused = accepted = 0
         source = columns.source
         names, exponents = columns.instruments, columns.exponents
-        by_name = self.market.directory.instrument_by_name
-        found: list[tuple[Instrument, int] | None] = []
-        for name, exponent in zip(names, exponents, strict=True):
-            instrument = by_name.get(name)
-            shift = -1 if instrument is None else exponent + instrument.price_scale
-            found.append((instrument, POWERS_OF_TEN[shift]) if instrument is not None and 0 <= shift < len(POWERS_OF_TEN) else None)
+        version = self.market.rules_version
+        found = validation.column_scales(names, exponents, self.market)
         bids = unpack("q", columns.bid) if columns.bid else None
         asks = unpack("q", columns.ask) if columns.ask else None
         rows = zip(unpack("H", columns.index), unpack("q", columns.sequence), unpack("q", columns.price), strict=True)
@@ -180,7 +152,7 @@ class IntakeFold:
                     continue
                 feed.highest = sequence
             else:
-                feed = self.sources.feed(source, sequence, self.market.rules_version)
+                feed = self.sources.feed(source, sequence, version)
                 if feed is None:
                     duplicates += 1
                     continue
@@ -200,12 +172,10 @@ class IntakeFold:
                 reason = self._tick(
                     source,
                     names[place],
-                    self._pair(mantissa, exponent),
-                    None if bid is None else self._pair(bid, exponent),
-                    None if ask is None else self._pair(ask, exponent),
+                    column_pair(mantissa, exponent, version),
+                    None if bid is None else column_pair(bid, exponent, version),
+                    None if ask is None else column_pair(ask, exponent, version),
                 )
-            elif self.market.clock_ns == 0:
-                reason = _CLOCK_REQUIRED
             else:
                 reason = None
                 self._quote(known[0], mantissa * known[1], source, crossed=False)
@@ -213,26 +183,15 @@ class IntakeFold:
                 accepted += 1
             else:
                 refused += 1
-                self._refuse_identity(source, sequence, reason)
+                self._refuse(reason, source=source, source_seq=sequence)
         self.accepted += accepted
         if accepted + refused:
             self._receive(source, highest, newest_ns)
         return accepted, duplicates, refused
 
-    def _pair(self, mantissa: int, exponent: int) -> DecimalPair:
-        """Return a quote of a column, whose exponent is that of the finest quote in it.
-
-        Engine version 1 took it as it stands, and so refused a quote for the decimal places of its neighbour.
-        """
-        if self.market.rules_version >= 2:
-            while exponent < 0 and mantissa and mantissa % 10 == 0:
-                mantissa //= 10
-                exponent += 1
-        return mantissa, exponent
-
     def moves_clock(self, event: ClockTicked) -> bool:
         """Say whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
-        return self.sources.is_new_of_feed(event.source, event.source_seq) and self._clock_refusal(event) is None
+        return self.sources.is_new_of_feed(event.source, event.source_seq) and isinstance(validation.clock(event, 0, self.market), Clocked)
 
     def take(self, *, market_digest: bool = False) -> list[Batch]:
         """Return what was routed since the last time, to the folds of the whole store and to each partition; start anew.
@@ -243,7 +202,7 @@ class IntakeFold:
         digest = self.market.digest() if market_digest else b""
         self._whole += [Received(*run) for run in self._received.values()]
         self._received.clear()
-        batches = [Batch(self._previous, self.position, sorted(self._whole, key=_position))]
+        batches = [Batch(self._previous, self.position, sorted(self._whole, key=lambda item: item.position))]
         batches += [Batch(self._previous, self.position, items, digest) for items in self._routed]
         self._previous, self._whole = self.position, []
         self._routed = [[] for _ in range(self.partitions)]
@@ -260,199 +219,84 @@ class IntakeFold:
             number, event_time_ns = max(number, before[2]), max(event_time_ns, before[3])
         self._received[source] = (self.position, source, number, event_time_ns, self.market.clock_ns)
 
-    # ---- validation and routing -----------------------------------------------------------------------------------
+    # ---- routing --------------------------------------------------------------------------------------------------
 
-    def _refuse(self, event: AnyInput, reason: Reason) -> Verdict:
-        self._refuse_identity(event.source, event.source_seq, reason)
-        return REFUSED
-
-    def _refuse_identity(self, source: str, sequence: int, reason: Reason) -> None:
+    def _refuse(self, reason: Reason, **identity: Any) -> Verdict:
         self.refused += 1
         self.last_refusal = reason
-        self._emit(effects.INTAKE_GROUP, effects.InputRefused, reason=reason[0].value, source=source, source_seq=sequence)
+        self._emit(effects.INTAKE_GROUP, effects.InputRefused, reason=reason[0].value, **identity)
+        return REFUSED
 
     def _book_event(self, event: AnyInput) -> Reason | None:
+        position, market, accounts = self.position, self.market, self.accounts
         match event:
             case PositionChanged():
-                return self._trade(event)
+                entry = accounts.entries.get(event.account)
+                return self._to_account(entry, validation.trade(event, position, market, entry))
             case CollateralMoved():
-                return self._move(event)
+                entry = accounts.entries.get(event.account)
+                return self._to_account(entry, validation.move(event, position, market, entry))
             case FundingPaid():
-                return self._fund(event)
+                return self._to_all(validation.funding(event, position, market))
             case AccountOpened():
-                return self._open(event)
+                opened = validation.opening(event, position, market, accounts)
+                if isinstance(opened, Opened):
+                    accounts.admit(event.account, opened.base, event.profile)
+                return self._to_account(accounts.entries.get(event.account), opened)
             case AccountChanged():
-                return self._change(event)
+                changed = validation.change(event, position, accounts)
+                if isinstance(changed, Changed) and event.profile is not None:
+                    accounts.admit(event.account, accounts.entries[event.account].base, event.profile)
+                return self._to_account(accounts.entries.get(event.account), changed)
             case InstrumentListed():
-                return self._list(event)
+                reason = market.directory.refusal(event)
+                if reason is None:
+                    market.enlist(event)
+                return self._to_all(reason or Listed(position, event))
             case ProfileActivated():
                 return self._activate(event)
             case EngineActivated():
-                return self._engine(event)
+                moved = validation.rules(event, position, market)
+                if isinstance(moved, EngineMoved):
+                    if moved.version == market.rules_version:
+                        return None
+                    market.rules_version = moved.version
+                    accounts.adopt(moved.version)
+                return self._to_all(moved)
             case PriceTicked() | ClockTicked() | EffectAnswered():
                 raise AssertionError("not of a book")
             case _:
                 assert_never(event)
 
-    def _answer(self, event: EffectAnswered) -> Reason | None:
-        if event.source[0] != "@" or event.source_seq < 1:
-            return Refusal.ANSWER_INVALID, f"source: {event.source}#{event.source_seq} is no answer of an outbox"
-        if self.market.clock_ns == 0:
-            return _CLOCK_REQUIRED
-        group = effects.group_of(event.effect)
-        entry = self.accounts.entries.get(group)
-        if entry is None and group[0] != "@":
-            return Refusal.ACCOUNT_UNKNOWN, f"effect: account {group!r} is not open"
-        routed = self._whole if entry is None else self._routed[entry.partition]
-        routed.append(Answered(self.position, event.source, event.effect, event.source_seq, event.outcome, event.detail))
+    def _to_account(self, entry: Entry | None, item: AnyRouted | Reason) -> Reason | None:
+        """Route an item to the partition of its account; of no account, it is for the folds of the whole store. A reason is given back."""
+        if isinstance(item, tuple):
+            return item
+        (self._whole if entry is None else self._routed[entry.partition]).append(item)
         return None
 
-    def _trade(self, event: PositionChanged) -> Reason | None:
-        market = self.market
-        if market.clock_ns == 0:
-            return _CLOCK_REQUIRED
-        instrument = market.directory.instrument_by_name.get(event.instrument)
-        if instrument is None:
-            if event.instrument in market.directory.asset_by_name:
-                return Refusal.NOT_TRADABLE, f"instrument: {event.instrument} is a currency"
-            return Refusal.INSTRUMENT_UNKNOWN, f"instrument: {event.instrument!r} is not listed"
-        entry = self.accounts.entries.get(event.account)
-        if entry is None:
-            return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
-        reason = self._margin_refusal(event, instrument, entry)
-        if reason is not None:
-            return reason
-        quantity = scaled(event.quantity_delta, instrument.quantity_scale)
-        if quantity is None:
-            return Refusal.WRONG_SCALE, f"quantity_delta: {instrument.name} has {instrument.quantity_scale} decimal places"
-        price = scaled(event.price, instrument.price_scale)
-        if price is None:
-            return Refusal.WRONG_SCALE, f"price: {instrument.name} has {instrument.price_scale} decimal places"
-        fee = scaled(event.fee, instrument.currency.scale)
-        if fee is None:
-            return Refusal.WRONG_SCALE, f"fee: {instrument.currency.name} has {instrument.currency.scale} decimal places"
-        margin = scaled(event.pocket_margin_delta, instrument.currency.scale)
-        if margin is None:
-            return Refusal.WRONG_SCALE, f"pocket_margin_delta: {instrument.currency.name} has {instrument.currency.scale} decimal places"
-        if not 0 <= price < PRICE_LIMIT:
-            return Refusal.OUT_OF_RANGE, "price: from 0 up to 2**62 units of the price scale"
-        if not (-AMOUNT_LIMIT < quantity < AMOUNT_LIMIT and -AMOUNT_LIMIT < fee < AMOUNT_LIMIT):
-            return Refusal.OUT_OF_RANGE, "quantity_delta, fee: within 2**96 units of their scale"
-        if not -AMOUNT_LIMIT < margin < AMOUNT_LIMIT:
-            return Refusal.OUT_OF_RANGE, "pocket_margin_delta: within 2**96 units of its scale"
-        self._routed[entry.partition].append(
-            Traded(
-                self.position,
-                event.account,
-                instrument.number,
-                _wire(quantity),
-                price,
-                _wire(fee),
-                event.pocket,
-                SIDES.index(event.position_side),
-                _wire(margin),
-                event.leverage,
-            )
-        )
-        return None
-
-    def _margin_refusal(self, event: PositionChanged, instrument: Instrument, entry: Entry) -> Reason | None:
-        """Return why a trade does not fit the account's profile as it is in force, or None."""
-        if self.market.rules_version < 2:
-            return None
-        profile = self.market.profiles.get(entry.profile)
-        why = "" if profile is None else profile.terms.refuses(instrument)
-        if profile is not None and why:
-            return (
-                Refusal.INSTRUMENT_NOT_MARGINED,
-                f"instrument: {instrument.name}: {why} (profile {profile.name}, version {profile.version})",
-            )
-        if not instrument.perpetual and (event.pocket or event.position_side != "both" or event.pocket_margin_delta[0] or event.leverage):
-            return Refusal.POCKET_INVALID, f"pocket, position_side, pocket_margin_delta, leverage: {instrument.name} is no perpetual"
-        if event.pocket_margin_delta[0] and not event.pocket:
-            return Refusal.POCKET_INVALID, "pocket_margin_delta: names no pocket"
-        if event.pocket and profile is not None and not profile.terms.pockets:
-            return Refusal.POCKET_INVALID, f"pocket: profile {profile.name} has no isolated pockets"
-        return None
-
-    def _move(self, event: CollateralMoved) -> Reason | None:
-        if self.market.clock_ns == 0:
-            return _CLOCK_REQUIRED
-        asset = self.market.directory.asset_by_name.get(event.asset)
-        if asset is None:
-            return Refusal.ASSET_UNKNOWN, f"asset: {event.asset!r} is not listed"
-        entry = self.accounts.entries.get(event.account)
-        if entry is None:
-            return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
-        if event.pocket or event.from_pocket is not None:
-            profile = self.market.profiles.get(entry.profile)
-            if profile is not None and not profile.terms.pockets:
-                return Refusal.POCKET_INVALID, f"pocket, from_pocket: profile {profile.name} has no isolated pockets"
-            if event.pocket == event.from_pocket:
-                return Refusal.POCKET_INVALID, "from_pocket: the pocket itself"
-        amount = scaled(event.amount_delta, asset.scale)
-        if amount is None:
-            return Refusal.WRONG_SCALE, f"amount_delta: {asset.name} has {asset.scale} decimal places"
-        if not -AMOUNT_LIMIT < amount < AMOUNT_LIMIT:
-            return Refusal.OUT_OF_RANGE, "amount_delta: within 2**96 units of the asset's scale"
-        if event.from_pocket is not None and amount <= 0:
-            return Refusal.OUT_OF_RANGE, "amount_delta: a transfer between pockets is positive"
-        self._routed[entry.partition].append(
-            Moved(self.position, event.account, asset.number, _wire(amount), event.call, event.pocket, event.from_pocket)
-        )
-        return None
-
-    def _fund(self, event: FundingPaid) -> Reason | None:
-        market = self.market
-        if market.clock_ns == 0:
-            return _CLOCK_REQUIRED
-        instrument = market.directory.instrument_by_name.get(event.instrument)
-        if instrument is None:
-            return Refusal.INSTRUMENT_UNKNOWN, f"instrument: {event.instrument!r} is not listed"
-        if not instrument.perpetual:
-            return Refusal.NOT_TRADABLE, f"instrument: {event.instrument} is no perpetual"
-        rate = scaled(event.rate, FUNDING_SCALE)
-        if rate is None:
-            return Refusal.WRONG_SCALE, f"rate: at most {FUNDING_SCALE} decimal places"
-        price = market.prices[instrument.number] if event.price is None else scaled(event.price, instrument.price_scale)
-        if price is None:
-            return Refusal.WRONG_SCALE, f"price: {instrument.name} has {instrument.price_scale} decimal places"
-        if not -POWERS_OF_TEN[FUNDING_SCALE] < rate < POWERS_OF_TEN[FUNDING_SCALE]:
-            return Refusal.OUT_OF_RANGE, "rate: between -1 and 1"
-        if not 0 <= price < PRICE_LIMIT:
-            return Refusal.OUT_OF_RANGE, "price: from 0 up to 2**62 units of the price scale"
-        if event.price is None and price == 0:
-            return Refusal.MARK_REQUIRED, f"price: {instrument.name} has no mark yet"
-        self._route_to_all(Funded(self.position, instrument.number, rate, price))
-        return None
-
-    def _route_to_all(self, item: AnyRouted) -> None:
+    def _to_all(self, item: AnyRouted | Reason) -> Reason | None:
+        """Route an item to every partition and to the folds of the whole store. A reason is given back."""
+        if isinstance(item, tuple):
+            return item
         self._whole.append(item)
         for routed in self._routed:
             routed.append(item)
+        return None
 
-    def _tick_event(self, event: PriceTicked) -> Reason | None:
-        return self._tick(event.source, event.instrument, event.price, event.bid, event.ask)
+    def _activate(self, event: ProfileActivated) -> Reason | None:
+        if isinstance(profile := validation.activation(event, self.market, self.accounts), tuple):
+            return profile
+        self.accounts.profiles[event.profile] = (profile.terms.base, event.version)
+        self.market.waiting.append(event)
+        return self._to_all(Activated(self.position, event))
+
+    # ---- quotes and the clock -------------------------------------------------------------------------------------
 
     def _tick(self, source: str, name: str, price: DecimalPair, bid: DecimalPair | None, ask: DecimalPair | None) -> Reason | None:
-        if self.market.clock_ns == 0:
-            return _CLOCK_REQUIRED
-        instrument = self.market.directory.instrument_by_name.get(name)
-        if instrument is None:
-            if name in self.market.directory.asset_by_name:
-                return Refusal.NOT_TRADABLE, f"instrument: {name} is a currency"
-            return Refusal.INSTRUMENT_UNKNOWN, f"instrument: {name!r} is not listed"
-        units: list[int] = []
-        for field, pair in (("price", price), ("bid", bid), ("ask", ask)):
-            if pair is not None:
-                amount = scaled(pair, instrument.price_scale)
-                if amount is None:
-                    return Refusal.WRONG_SCALE, f"{field}: {name} has {instrument.price_scale} decimal places"
-                if not -PRICE_LIMIT < amount < PRICE_LIMIT:
-                    return Refusal.OUT_OF_RANGE, f"{field}: within 2**62 units of the price scale"
-                units.append(amount)
-        crossed = bid is not None and ask is not None and units[1] > units[2]
-        self._quote(instrument, units[0], source, crossed=crossed)
+        if isinstance(quoted := validation.tick(name, price, bid, ask, self.market), tuple):
+            return quoted
+        self._quote(quoted.instrument, quoted.price, source, crossed=quoted.crossed)
         return None
 
     def _quote(self, instrument: Instrument, price: int, source: str, *, crossed: bool) -> None:
@@ -476,21 +320,10 @@ class IntakeFold:
         for routed in self._routed:
             routed.append(item)
 
-    def _clock_refusal(self, event: ClockTicked) -> Reason | None:
-        clock_ns = self.market.clock_ns
-        if event.time < clock_ns:
-            return Refusal.CLOCK_BACKWARDS, "time: before the clock"
-        if clock_ns and event.time - clock_ns > CLOCK_JUMP_LIMIT_NS and not event.confirmed_by:
-            return Refusal.CLOCK_JUMP_UNCONFIRMED, "time: more than 8 days past the clock"
-        if event.time == 0:
-            return Refusal.OUT_OF_RANGE, "time: past 1970-01-01T00:00:00Z"
-        return None
-
     def _clock(self, event: ClockTicked) -> Reason | None:
         market = self.market
-        reason = self._clock_refusal(event)
-        if reason is not None:
-            return reason
+        if isinstance(clocked := validation.clock(event, self.position, market), tuple):
+            return clocked
         activated, gone_stale = market.tick_clock(event.time)
         for profile in activated:
             self._emit(effects.MARKET_GROUP, effects.ProfileTookEffect, profile=profile.name, version=profile.version)
@@ -504,80 +337,7 @@ class IntakeFold:
                 mark=format_scaled(market.prices[number], instrument.price_scale),
                 marked_at_ns=market.marked_at_ns[number],
             )
-        self._route_to_all(Clocked(self.position, event.time))
-        return None
-
-    def _list(self, event: InstrumentListed) -> Reason | None:
-        reason = self.market.directory.refusal(event)
-        if reason is not None:
-            return reason
-        self.market.enlist(event)
-        self._route_to_all(Listed(self.position, event))
-        return None
-
-    def _activate(self, event: ProfileActivated) -> Reason | None:
-        try:
-            profile = profile_of(event, self.market.directory, self.market.rules_version)
-        except ParameterError as error:
-            return Refusal.PROFILE_INVALID, str(error)
-        known = self.accounts.profiles.get(event.profile)
-        if known is not None:
-            if event.version <= known[1]:
-                return Refusal.PROFILE_VERSION_NOT_NEWER, f"version: {event.profile} has version {known[1]} already"
-            if profile.terms.base != known[0]:
-                return Refusal.PROFILE_INVALID, "parameters.base_currency: never changes"
-        self.accounts.profiles[event.profile] = (profile.terms.base, event.version)
-        self.market.waiting.append(event)
-        self._route_to_all(Activated(self.position, event))
-        return None
-
-    def _engine(self, event: EngineActivated) -> Reason | None:
-        now = self.market.rules_version
-        if not now <= event.version <= LATEST:
-            return Refusal.ENGINE_UNKNOWN, f"version: {event.version}; in force is {now}, the latest is {LATEST}"
-        if event.version > now:
-            self.market.rules_version = event.version
-            self.accounts.adopt(event.version)
-            self._route_to_all(EngineMoved(self.position, event.version))
-        return None
-
-    def _open(self, event: AccountOpened) -> Reason | None:
-        name = event.account
-        if not 1 <= len(name) <= 64 or not ACCOUNT_CHARACTERS.issuperset(name):
-            return Refusal.ACCOUNT_INVALID, f"account: {name[:80]!r}"
-        if event.margin_group not in ("", name):
-            return Refusal.ACCOUNT_INVALID, "margin_group: the account itself"
-        if name in self.accounts.entries:
-            return Refusal.ACCOUNT_OPENED_ALREADY, f"account: {name} is open"
-        base = self.market.directory.asset_by_name.get(event.base_currency)
-        if base is None:
-            return Refusal.ASSET_UNKNOWN, f"base_currency: {event.base_currency!r} is not listed"
-        reason = self._profile_refusal(event.profile, base.number)
-        if reason is not None:
-            return reason
-        entry = self.accounts.admit(name, base.number, event.profile)
-        self._routed[entry.partition].append(Opened(self.position, name, base.number, event.profile, event.desk, event.contacts))
-        return None
-
-    def _profile_refusal(self, name: str, base: int) -> Reason | None:
-        known = self.accounts.profiles.get(name)
-        if known is None:
-            return Refusal.PROFILE_UNKNOWN, f"profile: {name!r} was never activated"
-        if known[0] != base:
-            return Refusal.ACCOUNT_INVALID, f"profile: {name} has another base currency"
-        return None
-
-    def _change(self, event: AccountChanged) -> Reason | None:
-        entry = self.accounts.entries.get(event.account)
-        if entry is None:
-            return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
-        if event.profile is not None:
-            reason = self._profile_refusal(event.profile, entry.base)
-            if reason is not None:
-                return reason
-            self.accounts.admit(event.account, entry.base, event.profile)
-        self._routed[entry.partition].append(Changed(self.position, event.account, event.profile, event.desk, event.contacts))
-        return None
+        return self._to_all(clocked)
 
     # ---- effects, digest, checkpoint ------------------------------------------------------------------------------
 
@@ -625,39 +385,13 @@ class IntakeFold:
         Raises:
             msgspec.DecodeError, KeyError, ValueError: the rows are not what ``rows`` yields.
         """
-        meta = b""
-        accounts: list[tuple[bytes, bytes]] = []
-        identities: list[tuple[bytes, bytes]] = []
-        for key, value in rows:
-            if key.startswith(b"account/"):
-                accounts.append((key, value))
-            elif key == b"meta":
-                meta = value
-            else:
-                identities.append((key, value))
-        facts, market, versions = msgspec.msgpack.decode(meta)
+        rows = list(rows)
+        facts, market, profiles = msgspec.msgpack.decode(next((value for key, value in rows if key == b"meta"), b""))
         self.market = Market.unpacked(market)
         self.accounts = AccountIndex(self.partitions, self.market.rules_version)
-        self.accounts.restore(accounts, versions)
+        self.accounts.restore(rows, profiles)
         self.position, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
         check(self.position == position, "the intake stands where its marker says", expected=position, got=self.position)
         self._previous = position
-        self.sources.restore([feeds, books, undecodable, *answers], identities)
+        self.sources.restore([feeds, books, undecodable, *answers], rows)
         self.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}
-
-
-_CLOCK_REQUIRED: Reason = (Refusal.CLOCK_REQUIRED, "no clock_ticked came yet")
-
-
-def _position(item: AnyRouted) -> int:
-    return item.position
-
-
-def _wire(value: int) -> int | bytes:
-    """Return an integer that msgpack can carry, or its bytes."""
-    if -(2**63) <= value < 2**63:
-        return value
-    return value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
-
-
-__all__ = ["IntakeFold", "Verdict"]

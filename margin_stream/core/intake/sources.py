@@ -144,7 +144,7 @@ class Sources:
             book.changed.clear()
 
     def restore(self, facts: list[Any], rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Set the whole state from facts, and rows in order of key.
+        """Set the whole state from facts and from what is its own among the rows, in order of key.
 
         Raises:
             ValueError: the rows are not what ``rows`` yields.
