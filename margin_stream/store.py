@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from margin_stream.core.admission import Counts
-from margin_stream.core.intake import Verdict
+from margin_stream.core.intake.admission import Counts
+from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.system import Digests
 from margin_stream.host.embedded import CHECKPOINT_ITEMS, Host, Recovery
 from replay import views

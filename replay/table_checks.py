@@ -137,7 +137,7 @@ class _Attempt:
         return None
 
     def _check_identities(self, path: Path) -> None:
-        for name, book in sorted(self._system.intake.books.items()):
+        for name, book in sorted(self._system.intake.sources.books.items()):
             total = book.recomputed_total()
             if total is not None and total != book.total:
                 self._say(path, f"the identities of {name} do not have their recorded sum")

@@ -25,7 +25,7 @@ from margin_stream.kafka.names import KafkaAddress, parse_address
 from margin_stream.settings import child_environment, without_secret
 
 if TYPE_CHECKING:
-    from margin_stream.core.admission import Counts
+    from margin_stream.core.intake.admission import Counts
     from margin_stream.core.system import Digests
     from margin_stream.kafka.client import Client
     from margin_stream.kafka.reader import KafkaReader
@@ -273,7 +273,7 @@ def ingest(
     progress: Callable[[], None],
 ) -> Ingested | None:
     """Send lines to the journal, and wait until they are folded by workers, or fold them here where none runs. None without waiting."""
-    from margin_stream.core.admission import Counts
+    from margin_stream.core.intake.admission import Counts
     from margin_stream.kafka import making, producing
 
     with connected(common) as (client, address):
@@ -303,7 +303,7 @@ def ingest(
 
 
 def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingested:
-    from margin_stream.core.admission import Counts
+    from margin_stream.core.intake.admission import Counts
     from margin_stream.core.system import System
     from margin_stream.kafka.reader import KafkaReader
 

@@ -12,7 +12,7 @@ from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.feed_monitor import FeedMonitor
 from margin_stream.core.fold import Fold, FoldSet
-from margin_stream.core.intake import IntakeFold
+from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.watching import Watch
 
 STORE_FOLDS: tuple[Callable[[EffectBook], Fold], ...] = (FeedMonitor,)

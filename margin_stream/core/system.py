@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from margin_stream.core import models as _models  # noqa: F401  (importing it registers the margin models)
 from margin_stream.core.account_fold import AccountFold
-from margin_stream.core.admission import Admission
 from margin_stream.core.digests import combined, merged
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.folds import accounts_of, partition_folds, store_folds
-from margin_stream.core.intake import IntakeFold
+from margin_stream.core.intake.admission import Admission
+from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.watching import Watch
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from margin_stream.core.admission import COUNT_OF, Admission, Counts
 from margin_stream.core.effect_book import Emitted
-from margin_stream.core.intake import Verdict
+from margin_stream.core.intake.admission import COUNT_OF, Admission, Counts
+from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.system import Digests
 from margin_stream.engine import DEFAULT, EngineName
 from margin_stream.engine.choosing import drive_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from margin_stream.core.admission import Counts
 from margin_stream.core.digests import combined, merged, unpack_sums
+from margin_stream.core.intake.admission import Counts
 from margin_stream.core.system import Digests
 from margin_stream.kafka.wire import DigestPart
 

@@ -16,13 +16,13 @@ import msgspec
 import orjson
 
 from margin_stream.core.account_fold import AccountFold
-from margin_stream.core.admission import Admission
 from margin_stream.core.checks import check
 from margin_stream.core.digests import merged, pack_sums
 from margin_stream.core.effect_book import EffectBook, Emitted
 from margin_stream.core.fold import FoldSet
 from margin_stream.core.folds import accounts_of, partition_folds, store_folds
-from margin_stream.core.intake import IntakeFold
+from margin_stream.core.intake.admission import Admission
+from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.routed import AnyRouted, Batch
 from margin_stream.kafka import wire
 from margin_stream.kafka.batch_messages import batch_messages, effect_messages

@@ -1,7 +1,7 @@
 """An outbox: reads recorded effects in order, hands each to what acts on it, and brings what comes of it back into the journal.
 
 Effects come by (sequence number, group, number), whatever partition decided them, at least once: the cursor is saved behind what was handled and
-answered, so after a crash the last ones come again. That does no harm: an answer is known by the effect and its number (``core/answers.py``), and
+answered, so after a crash the last ones come again. That does no harm: an answer is known by the effect and its number (``core/intake/answers.py``), and
 the first one stands; what acts on an effect uses its id to do nothing twice. A question that nobody answers is closed by its time limit, which is
 in the journal (``core/questions.py``).
 

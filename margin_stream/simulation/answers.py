@@ -92,7 +92,7 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
                     source_seq=next(numbers),
                     event_time=now,
                     account=account,
-                    asset=market.directory.assets[system.intake.accounts[account].base].name,
+                    asset=market.directory.assets[system.intake.accounts.entries[account].base].name,
                     amount_delta=canonical(*parse_decimal(amount)),
                     reason="answer",
                     call=call if named else "",

@@ -12,8 +12,10 @@ import pytest
 from margin_stream.core import lifecycle, valuation
 from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.checks import Fault
-from margin_stream.core.identity import BookSource
-from margin_stream.core.intake import IntakeFold
+from margin_stream.core.intake import validation
+from margin_stream.core.intake.fold import IntakeFold
+from margin_stream.core.intake.identity import BookSource
+from margin_stream.core.intake.sources import Sources
 from margin_stream.core.market import Market
 from margin_stream.core.quotes import QuoteGuard
 from margin_stream.core.system import System
@@ -43,7 +45,7 @@ class Edit(NamedTuple):
         monkeypatch.setattr(self.owner, self.name, made[self.name])
 
 
-CLOCK, BOOK, FEED = (IntakeFold, "_clock_refusal"), (BookSource, "look"), (IntakeFold, "_feed")
+CLOCK, BOOK, FEED = (validation, "clock"), (BookSource, "look"), (Sources, "feed")
 JUDGE, STALE, TIMERS = (QuoteGuard, "judge"), (Market, "tick_clock"), (lifecycle, "run_timers")
 
 MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
@@ -61,7 +63,7 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         {"reordered"},
     ),
     "a refused quote leaves its number free": (
-        [Edit(IntakeFold, "_refuse", "self._refuse_identity(", "self.feeds.pop(event.source, None); self._refuse_identity(")],
+        [Edit(IntakeFold, "_refuse", "self.refused += 1", "self.refused += 1; self.sources.feeds.pop(identity.get('source', ''), None)")],
         {"duplicates"},
     ),
     "the clock goes back": ([Edit(*CLOCK, "event.time < clock_ns", "event.time < 0")], {"clock_jumps", "two_clocks"}),
@@ -76,9 +78,9 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         [
             Edit(
                 IntakeFold,
-                "_tick_event",
-                "return ",
-                "self._clock(ClockTicked(source=event.source, source_seq=0, event_time=event.event_time, time=event.event_time)); return ",
+                "offer",
+                "self._tick(",
+                "self._clock(ClockTicked(source=event.source, source_seq=0, event_time=0, time=event.event_time)) and False or self._tick(",
             )
         ],
         {"clock_stuck"},

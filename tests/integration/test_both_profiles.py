@@ -11,7 +11,7 @@ import pytest
 
 from margin_stream.core import models as _models  # noqa: F401  (importing it registers the margin models)
 from margin_stream.core.folds import partition_folds
-from margin_stream.core.intake import IntakeFold, Verdict
+from margin_stream.core.intake.fold import IntakeFold, Verdict
 from margin_stream.engine.vectors import VectorWatch
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.day import Accounts, day_events

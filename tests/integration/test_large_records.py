@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from margin_stream import Store
-from margin_stream.core.intake import Verdict
+from margin_stream.core.intake.fold import Verdict
 from margin_stream.host import payloads
 from margin_stream.host.embedded import Host
 from margin_stream.journal import log as logs

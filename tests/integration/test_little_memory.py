@@ -14,7 +14,7 @@ from margin_stream.cli import __main__ as starting
 from margin_stream.cli import error_output
 from margin_stream.cli import main as commands
 from margin_stream.cli.error_output import diagnose
-from margin_stream.core.admission import Admission
+from margin_stream.core.intake.admission import Admission
 from margin_stream.host import embedded
 from margin_stream.host.embedded import Host
 from margin_stream.host.payloads import PayloadBuilder

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.core.intake import Verdict
+from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
 from margin_stream.kafka.names import MESSAGE_LIMIT, Topics

@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 from margin_stream import Store
-from margin_stream.core.intake import Verdict
+from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.system import Digests
 from margin_stream.engine import ENGINES
 from margin_stream.host.embedded import Host

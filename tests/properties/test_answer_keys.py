@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from margin_stream.core.answers import AnswerKeys
+from margin_stream.core.intake.answers import AnswerKeys
 
 Key = tuple[str, str, int]
 

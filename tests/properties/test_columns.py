@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.admission import COUNT_OF, Counts
-from margin_stream.core.intake import Verdict
+from margin_stream.core.intake.admission import COUNT_OF, Counts
+from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.system import System
 from schemas.binary import canonical_bytes, encode
 from schemas.columns import ABSENT, TickColumns, columns_of, pack, ticks_of
@@ -200,8 +200,8 @@ def test_foreign_items_are_taken_raw_and_those_that_are_none_are_known_by_their_
         (b"\xc1", Counts(0, 1, 0)),
     ):
         assert system.admission.item(b"M" + body) == expected
-    assert system.intake.is_known_undecodable(b"\xc1")
-    assert len(system.intake.new_undecodable) == 1
+    assert system.intake.sources.is_known_undecodable(b"\xc1")
+    assert len(system.intake.sources.new_undecodable) == 1
 
 
 def test_counts_add_up() -> None:

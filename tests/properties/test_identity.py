@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core import identity
-from margin_stream.core.identity import HASH_BYTES, BookSource, Seen, content_hash
-from margin_stream.core.intake import IntakeFold
+from margin_stream.core.intake import identity
+from margin_stream.core.intake.fold import IntakeFold
+from margin_stream.core.intake.identity import HASH_BYTES, BookSource, Seen, content_hash
 from margin_stream.core.system import System
 from schemas.engines import LATEST
 from tests.counts import TIMES
@@ -96,7 +96,7 @@ def test_a_checkpoint_after_a_closed_gap_can_be_restored() -> None:
     day.clock()
     day.account("A")
     system = System(1, rules_version=LATEST)
-    system.intake.window = window
+    system.intake.sources.window = window
     rows: dict[bytes, bytes] = {}
 
     def checkpoint() -> None:
@@ -136,10 +136,10 @@ def test_a_quote_of_a_book_under_a_forgotten_number_is_a_duplicate_however_often
     for _ in range(60):
         day.money("A", "1")
     system = System(1, rules_version=LATEST)
-    system.intake.window = 16
+    system.intake.sources.window = 16
     assert [system.admission.line(line).value for line in day.lines].count("refused") == 1
     position = system.position
     assert [system.admission.line(quote).value for _ in range(3)] == ["duplicate"] * 3
-    assert system.intake.not_compared == 3
+    assert system.intake.sources.not_compared == 3
     assert {system.admission.line(line).value for line in day.lines} == {"duplicate"}
     assert system.position == position

@@ -12,7 +12,7 @@ import pytest
 
 from margin_stream.core import digests
 from margin_stream.core.account_fold import AccountFold
-from margin_stream.core.intake import IntakeFold
+from margin_stream.core.intake.sources import Sources
 from margin_stream.core.positions import Position
 from margin_stream.host.embedded import Host
 from margin_stream.journal import log as logs
@@ -125,7 +125,7 @@ def test_mutant_accepting_a_record_without_its_checksum_is_caught(tmp_path: Path
 
 @pytest.mark.plain_core
 def test_mutant_forgetting_identities_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from margin_stream.core.identity import Seen
+    from margin_stream.core.intake.identity import Seen
 
-    monkeypatch.setattr(IntakeFold, "_book", lambda self, source, sequence, canonical: Seen.NEW)
+    monkeypatch.setattr(Sources, "book", lambda self, source, sequence, canonical: Seen.NEW)
     assert fold([*LINES, *LINES[50:60]])[0] != REFERENCE[0]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from margin_stream.core.admission import Admission
 from margin_stream.core.checks import Fault
-from margin_stream.core.identity import IDENTITY_WINDOW, content_hash
-from margin_stream.core.intake import IntakeFold, Verdict
+from margin_stream.core.intake.admission import Admission
+from margin_stream.core.intake.fold import IntakeFold, Verdict
+from margin_stream.core.intake.identity import IDENTITY_WINDOW, content_hash
 from margin_stream.core.routed import Batch, Changed, Marked, Moved, Traded
 from margin_stream.core.system import System
 from schemas.columns import TickColumns, pack
@@ -65,7 +65,7 @@ def test_a_change_of_an_account_hands_on_what_it_names_and_nothing_else() -> Non
         Changed(position - 1, "A", "binance-usdm", None, None),
         Changed(position, "A", None, None, None),
     ]
-    assert system.intake.accounts["A"].profile == "binance-usdm"
+    assert system.intake.accounts.entries["A"].profile == "binance-usdm"
 
 
 @pytest.mark.parametrize("units", [0, 1, -1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 2**70, -(2**95) + 1, 2**96 - 1])
@@ -117,16 +117,16 @@ def test_columns_before_the_first_clock_are_refused_one_by_one() -> None:
 
 def test_duplicates_too_old_to_be_compared_are_counted() -> None:
     _, system = prepared()
-    system.intake.window = 16
+    system.intake.sources.window = 16
     for seq in range(1, 41):
         assert said_of(system, "collateral_moved", source="b", seq=seq, account="A", asset="USDT", amount_delta="1") is None
     event = CollateralMoved(source="b", source_seq=1, event_time=0, account="A", asset="USDT", amount_delta=(5, 0))
     for n in range(1, 4):
         assert system.intake.offer(event, b"whatever") is Verdict.DUPLICATE
-        assert system.intake.not_compared == n
+        assert system.intake.sources.not_compared == n
     fresh = CollateralMoved(source="b", source_seq=40, event_time=0, account="A", asset="USDT", amount_delta=(5, 0))
     assert system.intake.offer(fresh, b"whatever") is Verdict.REFUSED
-    assert system.intake.not_compared == 3
+    assert system.intake.sources.not_compared == 3
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------------------
@@ -156,8 +156,8 @@ def test_rows_are_kept_by_account_book_and_hash() -> None:
     assert said_of(system, "collateral_moved", seq=3000, account="B", asset="USDT", amount_delta="2") is not None
     system.admission.line(b"nonsense")
     rows = rows_of(system)
-    undecodable = b"undecodable/" + next(iter(system.intake.undecodable))
-    book = system.intake.books["more"]
+    undecodable = b"undecodable/" + next(iter(system.intake.sources.undecodable))
+    book = system.intake.sources.books["more"]
     assert list(rows)[-1] == b"meta"
     assert {key: value for key, value in rows.items() if key not in (b"meta", b"identity/book\0" + bytes(8))} == {
         b"account/A": bytes(4) + b"prime",
@@ -170,13 +170,15 @@ def test_rows_are_kept_by_account_book_and_hash() -> None:
     again = restored(rows, system.position, 5000)
     again.book = system.intake.book
     assert again.digest() == system.intake.digest()
-    assert again.accounts == system.intake.accounts
-    assert again.is_known_undecodable(b"nonsense")
-    assert again.undecodable == system.intake.undecodable
-    assert again.books["more"].others == book.others
-    assert (again.window, {found.window for found in again.books.values()}) == (5000, {5000})
-    assert {name: found.name for name, found in {**again.books, **again.feeds}.items()} == {name: name for name in ("book", "more", "feed")}
-    assert {name: found.name for name, found in {**system.intake.books, **system.intake.feeds}.items()} == {
+    assert again.accounts.entries == system.intake.accounts.entries
+    assert again.sources.is_known_undecodable(b"nonsense")
+    assert again.sources.undecodable == system.intake.sources.undecodable
+    assert again.sources.books["more"].others == book.others
+    assert (again.sources.window, {found.window for found in again.sources.books.values()}) == (5000, {5000})
+    assert {name: found.name for name, found in {**again.sources.books, **again.sources.feeds}.items()} == {
+        name: name for name in ("book", "more", "feed")
+    }
+    assert {name: found.name for name, found in {**system.intake.sources.books, **system.intake.sources.feeds}.items()} == {
         name: name for name in ("book", "more", "feed")
     }
     system.intake.mark_stored()
@@ -187,7 +189,7 @@ def test_rows_are_kept_by_account_book_and_hash() -> None:
         assert intake.offer(event, b"nine") is Verdict.REFUSED
         assert intake.offer(event, b"nine") is Verdict.DUPLICATE
     assert again.facts()[:-1] == system.intake.facts()[:-1]
-    assert again.books["more"].others[3000][-1] == content_hash(b"nine")
+    assert again.sources.books["more"].others[3000][-1] == content_hash(b"nine")
 
 
 def restored(rows: dict[bytes, bytes], position: int = 0, window: int = IDENTITY_WINDOW) -> IntakeFold:
@@ -211,4 +213,4 @@ def test_rows_that_are_not_the_intakes_are_an_error_with_its_reason() -> None:
         restored(rows, system.position + 1)
     with pytest.raises(msgspec.DecodeError):
         restored({name: value for name, value in rows.items() if name != b"meta"}, system.position)
-    assert restored({**rows, b"account/A": bytes(4) + b"p"}, system.position).accounts["A"].profile == "p"
+    assert restored({**rows, b"account/A": bytes(4) + b"p"}, system.position).accounts.entries["A"].profile == "p"

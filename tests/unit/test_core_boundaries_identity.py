@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from margin_stream.core import identity
-from margin_stream.core.identity import BLOCK, HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
+from margin_stream.core.intake import identity
+from margin_stream.core.intake.identity import BLOCK, HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
 
 Run = list[int]
 """Start, count, and how many of the last hashes are held."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.intake import AMOUNT_LIMIT, PRICE_LIMIT, IntakeFold, Verdict
+from margin_stream.core.intake.fold import IntakeFold, Verdict
+from margin_stream.core.intake.validation import AMOUNT_LIMIT, PRICE_LIMIT
 from margin_stream.core.system import System
 from schemas.engines import LATEST
 from schemas.inputs import AccountOpened, ClockTicked, CollateralMoved, FundingPaid, PositionChanged, PriceTicked
@@ -300,7 +301,7 @@ def test_the_first_rules_version_knows_no_pockets_and_no_perpetual_model() -> No
     again = System(2, rules_version=2)
     for line in day.lines:
         again.admission.line(line)
-    assert again.intake.accounts_sum == system.intake.accounts_sum
+    assert again.intake.accounts.facts() == system.intake.accounts.facts()
 
 
 # ---- at the edge of what the binary form can carry --------------------------------------------------------------------
@@ -397,7 +398,7 @@ def test_a_number_of_a_book_with_another_content_is_refused_once() -> None:
     assert intake.offer(first, b"two") is Verdict.REFUSED
     assert intake.last_refusal == ("identity_reused", "source_seq: b2#7 came before with another content")
     assert intake.offer(first, b"two") is Verdict.DUPLICATE
-    assert intake.not_compared == 0
+    assert intake.sources.not_compared == 0
 
 
 def test_a_clock_is_known_to_move_before_it_is_offered() -> None:
@@ -407,7 +408,7 @@ def test_a_clock_is_known_to_move_before_it_is_offered() -> None:
     def clock(seconds: int, seq: int = 10**6, source: str = "feed", by: str = "") -> ClockTicked:
         return ClockTicked(source=source, source_seq=seq, event_time=0, time=intake.market.clock_ns + seconds * 10**9, confirmed_by=by)
 
-    highest = intake.feeds["feed"].highest
+    highest = intake.sources.feeds["feed"].highest
     cases = [
         (clock(0), True),
         (clock(-1), False),
@@ -428,13 +429,13 @@ def test_a_clock_is_known_to_move_before_it_is_offered() -> None:
 def test_what_could_not_be_decoded_is_known_by_its_bytes_for_ever() -> None:
     _, system = prepared()
     intake = system.intake
-    assert not intake.is_known_undecodable(b"nonsense")
+    assert not intake.sources.is_known_undecodable(b"nonsense")
     assert system.admission.line(b"nonsense") is Verdict.REFUSED
-    assert intake.is_known_undecodable(b"nonsense")
-    assert not intake.is_known_undecodable(b"nonsens")
+    assert intake.sources.is_known_undecodable(b"nonsense")
+    assert not intake.sources.is_known_undecodable(b"nonsens")
     assert system.admission.line(b"nonsense") is Verdict.DUPLICATE
     assert intake.refused == 1
-    assert len(intake.undecodable) == 1
+    assert len(intake.sources.undecodable) == 1
 
 
 def test_a_fresh_intake_counts_nothing() -> None:

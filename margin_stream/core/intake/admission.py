@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from margin_stream.core.intake import IntakeFold, Verdict
+from margin_stream.core.intake.fold import IntakeFold, Verdict
 from schemas.binary import JournalItem, canonical_bytes, encode
 from schemas.columns import TickColumns, ticks_of
 from schemas.inputs import AnyInput, PriceTicked
@@ -65,7 +65,7 @@ class Admission:
         """Admit one line of NDJSON, without its line end."""
         line = clipped(line)
         intake = self.intake
-        if intake.undecodable and intake.is_known_undecodable(line):
+        if intake.sources.is_known_undecodable(line):
             return DUPLICATE
         try:
             event = decode_line(line, intake.market.rules_version)
@@ -88,7 +88,7 @@ class Admission:
 
     def _raw(self, raw: bytes) -> Counts:
         body = raw[1:]
-        if self.intake.is_known_undecodable(body):
+        if self.intake.sources.is_known_undecodable(body):
             return COUNT_OF[DUPLICATE]
         try:
             item = decode_raw(raw, self.intake.market.rules_version)

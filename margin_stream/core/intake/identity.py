@@ -26,6 +26,8 @@ class Seen(Enum):
     DUPLICATE = 2
     NOT_COMPARED = 3
     REUSED = 4
+    MIXED = 5
+    """Its source is no book."""
 
 
 class FeedSource:

@@ -1,0 +1,1 @@
+"""The intake: the only way in, and the one order."""

@@ -1,0 +1,88 @@
+"""The accounts that the intake knows, and the profiles that they may name: where an account's items go, and whether they may.
+
+Of a profile only its base currency and latest version are kept here; what is in force is the market's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from margin_stream.core.digests import MODULUS, leaf, partition_of, slot_of
+
+_ACCOUNT = b"account/"
+
+
+class Entry(NamedTuple):
+    """What the intake knows of an account."""
+
+    partition: int
+    base: int
+    """Asset number of the base currency."""
+    profile: str
+
+
+class AccountIndex:
+    """Every account that is open."""
+
+    def __init__(self, partitions: int, rules_version: int) -> None:
+        self._partitions = partitions
+        self._rules_version = rules_version
+        self.entries: dict[str, Entry] = {}
+        """Equal entries are one object."""
+        self.profiles: dict[str, tuple[int, int]] = {}
+        """Base currency and latest version of each profile that was ever accepted."""
+        self._shared: dict[Entry, Entry] = {}
+        self._total = 0
+        """The sum modulo 2**256 of what every account adds to the digest."""
+        self._changed: dict[str, None] = {}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def admit(self, name: str, base: int, profile: str) -> Entry:
+        """Open an account, or give an open one another profile; return its entry."""
+        if name in self.entries:
+            self._total -= self._leaf(name)
+        entry = Entry(partition_of(slot_of(name), self._partitions), base, profile)
+        self.entries[name] = entry = self._shared.setdefault(entry, entry)
+        self._total = (self._total + self._leaf(name)) % MODULUS
+        self._changed[name] = None
+        return entry
+
+    def adopt(self, rules_version: int) -> None:
+        """Take a later rules version into use."""
+        self._rules_version = rules_version
+        self._total = sum(self._leaf(name) for name in self.entries) % MODULUS
+
+    def _leaf(self, name: str) -> int:
+        """Return what an account adds to the digest of the intake; rules version 1 did not look at its profile."""
+        entry = self.entries[name]
+        profile = "" if self._rules_version < 2 else f"\0{entry.profile}"
+        return leaf(f"{name}\0{entry.base}{profile}".encode())
+
+    def facts(self) -> list[Any]:
+        """Return what is digested: how many accounts there are, and their sum."""
+        return [len(self.entries), self._total.to_bytes(32, "big")]
+
+    def profile_rows(self) -> list[list[Any]]:
+        """Return name, base currency and version of each profile, as ``restore`` takes them."""
+        return [[name, *self.profiles[name]] for name in sorted(self.profiles)]
+
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows that changed since the last ``mark_stored``, in the order of their first change."""
+        for name in self._changed:
+            entry = self.entries[name]
+            yield _ACCOUNT + name.encode(), entry.base.to_bytes(4, "big") + entry.profile.encode()
+
+    def mark_stored(self) -> None:
+        """Take the changed rows for stored."""
+        self._changed.clear()
+
+    def restore(self, rows: Iterable[tuple[bytes, bytes]], profiles: Iterable[tuple[str, int, int]]) -> None:
+        """Set the whole state from the accounts among the rows, and from ``profile_rows``."""
+        for key, value in rows:
+            if key.startswith(_ACCOUNT):
+                self.admit(key[len(_ACCOUNT) :].decode(), int.from_bytes(value[:4], "big"), value[4:].decode())
+        self._changed.clear()
+        self.profiles = {name: (base, version) for name, base, version in profiles}

@@ -1,0 +1,397 @@
+"""The intake fold: the one order. Drops duplicates, refuses what is not valid, numbers the rest, turns quotes into marks, routes by group.
+
+A position is the number of an item after duplicates are dropped. It is given here and nowhere else, so it is the same however often
+inputs were sent and however records were cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import Enum
+from hashlib import sha256
+from typing import Any, assert_never
+
+import msgspec
+
+from margin_stream.core.checks import check
+from margin_stream.core.directory import Instrument
+from margin_stream.core.effect_book import EffectBook
+from margin_stream.core.intake import validation
+from margin_stream.core.intake.account_index import AccountIndex, Entry
+from margin_stream.core.intake.identity import IDENTITY_WINDOW, FeedSource, Seen
+from margin_stream.core.intake.sources import MIXED, Sources
+from margin_stream.core.intake.validation import PRICE_LIMIT, Reason, column_pair
+from margin_stream.core.market import Market
+from margin_stream.core.quotes import Quote, QuoteGuard
+from margin_stream.core.routed import Activated, AnyRouted, Batch, Changed, Clocked, EngineMoved, Listed, Marked, Opened, Received
+from schemas import effects
+from schemas.binary import encode
+from schemas.columns import ABSENT, TickColumns, unpack
+from schemas.decimals import DecimalPair, format_scaled
+from schemas.inputs import (
+    AccountChanged,
+    AccountOpened,
+    AnyInput,
+    ClockTicked,
+    CollateralMoved,
+    EffectAnswered,
+    EngineActivated,
+    FundingPaid,
+    InstrumentListed,
+    PositionChanged,
+    PriceTicked,
+    ProfileActivated,
+)
+from schemas.refusals import Refusal
+
+
+class Verdict(Enum):
+    """What became of an item."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    REFUSED = "refused"
+
+
+ACCEPTED, DUPLICATE, REFUSED = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REFUSED
+
+
+class IntakeFold:
+    """The intake of one store."""
+
+    name = "intake"
+
+    def __init__(self, partitions: int, *, rules_version: int, window: int = IDENTITY_WINDOW) -> None:
+        self.partitions = partitions
+        self.sources = Sources(window)
+        self.market = Market(rules_version)
+        self.book = EffectBook()
+        """Shared with the folds of the whole store."""
+        self.position = 0
+        self.accepted = 0
+        self.refused = 0
+        self.last_refusal: Reason | None = None
+        """Reason and detail of the last refusal, for the caller; not a fact."""
+        self.guard = QuoteGuard()
+        self.accounts = AccountIndex(partitions, rules_version)
+        self._previous = 0
+        self._routed: list[list[AnyRouted]] = [[] for _ in range(partitions)]
+        self._whole: list[AnyRouted] = []
+        """For the folds of the whole store."""
+        self._received: dict[str, tuple[int, str, int, int, int]] = {}
+        """Source -> the fields of its ``Received`` since the last ``take``."""
+
+    # ---- offering items -------------------------------------------------------------------------------------------
+
+    def offer(self, event: AnyInput, content: bytes) -> Verdict:
+        """Take one event.
+
+        Args:
+            event: decoded.
+            content: its canonical bytes (``schemas.binary.canonical_bytes``); read for events of books alone.
+        """
+        source, sequence = event.source, event.source_seq
+        reason: Reason | None
+        if type(event) is PriceTicked or type(event) is ClockTicked:
+            feed = self.sources.feed(source, sequence, self.market.rules_version)
+            if feed is None:
+                return DUPLICATE
+            self._number(event)
+            if feed is MIXED:
+                reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a book")
+            elif isinstance(event, PriceTicked):
+                reason = self._tick(source, event.instrument, event.price, event.bid, event.ask)
+            else:
+                reason = self._clock(event)
+        elif type(event) is EffectAnswered:
+            if not self.sources.answer(source, event.effect, sequence):
+                return DUPLICATE
+            self.position += 1
+            entry = self.accounts.entries.get(effects.group_of(event.effect))
+            reason = self._to_account(entry, validation.answer(event, self.position, self.market, entry))
+        else:
+            seen = self.sources.book(source, sequence, content)
+            if seen is Seen.DUPLICATE:
+                return DUPLICATE
+            self._number(event)
+            if seen is Seen.REUSED:
+                reason = (Refusal.IDENTITY_REUSED, f"source_seq: {source}#{sequence} came before with another content")
+            elif seen is Seen.MIXED:
+                reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a feed")
+            else:
+                reason = self._book_event(event)
+        if reason is not None:
+            return self._refuse(reason, source=source, source_seq=sequence)
+        self.accepted += 1
+        return ACCEPTED
+
+    def offer_undecodable(self, raw: bytes, refusal: Refusal, detail: str) -> Verdict:
+        """Take an input that could not be decoded."""
+        if (digest := self.sources.raw(raw)) is None:
+            return DUPLICATE
+        self.position += 1
+        return self._refuse((refusal, detail), digest=digest.hex())
+
+    def offer_columns(self, columns: TickColumns) -> tuple[int, int, int]:
+        """Take ticks in columns, item by item; return how many were accepted, duplicate, refused."""
+        duplicates = refused = accepted = 0
+        source = columns.source
+        names, exponents = columns.instruments, columns.exponents
+        version = self.market.rules_version
+        found = validation.column_scales(names, exponents, self.market)
+        bids = unpack("q", columns.bid) if columns.bid else None
+        asks = unpack("q", columns.ask) if columns.ask else None
+        rows = zip(unpack("H", columns.index), unpack("q", columns.sequence), unpack("q", columns.price), strict=True)
+        times = unpack("q", columns.time)
+        newest_ns, highest = 0, -1
+        feed: FeedSource | None = None
+        for n, (place, sequence, mantissa) in enumerate(rows):
+            if feed is not None and feed is not MIXED:
+                if sequence <= feed.highest:
+                    duplicates += 1
+                    continue
+                feed.highest = sequence
+            else:
+                feed = self.sources.feed(source, sequence, version)
+                if feed is None:
+                    duplicates += 1
+                    continue
+            self.position += 1
+            if sequence > highest:
+                highest = sequence
+            if times[n] > newest_ns:
+                newest_ns = times[n]
+            bid = None if bids is None or bids[n] == ABSENT else bids[n]
+            ask = None if asks is None or asks[n] == ABSENT else asks[n]
+            known = found[place]
+            reason: Reason | None
+            if feed is MIXED:
+                reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a book")
+            elif known is None or bid is not None or ask is not None or not -PRICE_LIMIT < mantissa * known[1] < PRICE_LIMIT:
+                exponent = exponents[place]
+                reason = self._tick(
+                    source,
+                    names[place],
+                    column_pair(mantissa, exponent, version),
+                    None if bid is None else column_pair(bid, exponent, version),
+                    None if ask is None else column_pair(ask, exponent, version),
+                )
+            else:
+                reason = None
+                self._quote(known[0], mantissa * known[1], source, crossed=False)
+            if reason is None:
+                accepted += 1
+            else:
+                refused += 1
+                self._refuse(reason, source=source, source_seq=sequence)
+        self.accepted += accepted
+        if accepted + refused:
+            self._receive(source, highest, newest_ns)
+        return accepted, duplicates, refused
+
+    def moves_clock(self, event: ClockTicked) -> bool:
+        """Say whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
+        return self.sources.is_new_of_feed(event.source, event.source_seq) and isinstance(validation.clock(event, 0, self.market), Clocked)
+
+    def take(self, *, market_digest: bool = False) -> list[Batch]:
+        """Return what was routed since the last time, to the folds of the whole store and to each partition; start anew.
+
+        Args:
+            market_digest: let the partitions compare their copy of the market.
+        """
+        digest = self.market.digest() if market_digest else b""
+        self._whole += [Received(*run) for run in self._received.values()]
+        self._received.clear()
+        batches = [Batch(self._previous, self.position, sorted(self._whole, key=lambda item: item.position))]
+        batches += [Batch(self._previous, self.position, items, digest) for items in self._routed]
+        self._previous, self._whole = self.position, []
+        self._routed = [[] for _ in range(self.partitions)]
+        return batches
+
+    def _number(self, event: AnyInput) -> None:
+        self.position += 1
+        self._receive(event.source, event.source_seq, event.event_time)
+
+    def _receive(self, source: str, number: int, event_time_ns: int) -> None:
+        """Note for the folds of the whole store that an input of a source has this position."""
+        before = self._received.get(source)
+        if before is not None:
+            number, event_time_ns = max(number, before[2]), max(event_time_ns, before[3])
+        self._received[source] = (self.position, source, number, event_time_ns, self.market.clock_ns)
+
+    # ---- routing --------------------------------------------------------------------------------------------------
+
+    def _refuse(self, reason: Reason, **identity: Any) -> Verdict:
+        self.refused += 1
+        self.last_refusal = reason
+        self._emit(effects.INTAKE_GROUP, effects.InputRefused, reason=reason[0].value, **identity)
+        return REFUSED
+
+    def _book_event(self, event: AnyInput) -> Reason | None:
+        position, market, accounts = self.position, self.market, self.accounts
+        match event:
+            case PositionChanged():
+                entry = accounts.entries.get(event.account)
+                return self._to_account(entry, validation.trade(event, position, market, entry))
+            case CollateralMoved():
+                entry = accounts.entries.get(event.account)
+                return self._to_account(entry, validation.move(event, position, market, entry))
+            case FundingPaid():
+                return self._to_all(validation.funding(event, position, market))
+            case AccountOpened():
+                opened = validation.opening(event, position, market, accounts)
+                if isinstance(opened, Opened):
+                    accounts.admit(event.account, opened.base, event.profile)
+                return self._to_account(accounts.entries.get(event.account), opened)
+            case AccountChanged():
+                changed = validation.change(event, position, accounts)
+                if isinstance(changed, Changed) and event.profile is not None:
+                    accounts.admit(event.account, accounts.entries[event.account].base, event.profile)
+                return self._to_account(accounts.entries.get(event.account), changed)
+            case InstrumentListed():
+                reason = market.directory.refusal(event)
+                if reason is None:
+                    market.enlist(event)
+                return self._to_all(reason or Listed(position, event))
+            case ProfileActivated():
+                return self._activate(event)
+            case EngineActivated():
+                moved = validation.rules(event, position, market)
+                if isinstance(moved, EngineMoved):
+                    if moved.version == market.rules_version:
+                        return None
+                    market.rules_version = moved.version
+                    accounts.adopt(moved.version)
+                return self._to_all(moved)
+            case PriceTicked() | ClockTicked() | EffectAnswered():
+                raise AssertionError("not of a book")
+            case _:
+                assert_never(event)
+
+    def _to_account(self, entry: Entry | None, item: AnyRouted | Reason) -> Reason | None:
+        """Route an item to the partition of its account; of no account, it is for the folds of the whole store. A reason is given back."""
+        if isinstance(item, tuple):
+            return item
+        (self._whole if entry is None else self._routed[entry.partition]).append(item)
+        return None
+
+    def _to_all(self, item: AnyRouted | Reason) -> Reason | None:
+        """Route an item to every partition and to the folds of the whole store. A reason is given back."""
+        if isinstance(item, tuple):
+            return item
+        self._whole.append(item)
+        for routed in self._routed:
+            routed.append(item)
+        return None
+
+    def _activate(self, event: ProfileActivated) -> Reason | None:
+        if isinstance(profile := validation.activation(event, self.market, self.accounts), tuple):
+            return profile
+        self.accounts.profiles[event.profile] = (profile.terms.base, event.version)
+        self.market.waiting.append(event)
+        return self._to_all(Activated(self.position, event))
+
+    # ---- quotes and the clock -------------------------------------------------------------------------------------
+
+    def _tick(self, source: str, name: str, price: DecimalPair, bid: DecimalPair | None, ask: DecimalPair | None) -> Reason | None:
+        if isinstance(quoted := validation.tick(name, price, bid, ask, self.market), tuple):
+            return quoted
+        self._quote(quoted.instrument, quoted.price, source, crossed=quoted.crossed)
+        return None
+
+    def _quote(self, instrument: Instrument, price: int, source: str, *, crossed: bool) -> None:
+        market = self.market
+        judged = Quote.CROSSED if crossed else self.guard.judge(instrument, price, source, market)
+        number = instrument.number
+        if judged is not Quote.ACCEPTED:
+            kind = effects.MarkReanchored if judged.marks else effects.MarkRefused
+            self._emit(
+                effects.MARKET_GROUP,
+                kind,
+                instrument=instrument.name,
+                price=format_scaled(price, instrument.price_scale),
+                mark=format_scaled(market.prices[number], instrument.price_scale),
+                reason=judged.value,
+            )
+            if not judged.marks:
+                return
+        market.mark(number, price)
+        item = Marked(self.position, number, price)
+        for routed in self._routed:
+            routed.append(item)
+
+    def _clock(self, event: ClockTicked) -> Reason | None:
+        market = self.market
+        if isinstance(clocked := validation.clock(event, self.position, market), tuple):
+            return clocked
+        activated, gone_stale = market.tick_clock(event.time)
+        for profile in activated:
+            self._emit(effects.MARKET_GROUP, effects.ProfileTookEffect, profile=profile.name, version=profile.version)
+        for number in gone_stale:
+            instrument = market.directory.instruments[number]
+            assert instrument is not None
+            self._emit(
+                effects.MARKET_GROUP,
+                effects.FeedWentStale,
+                instrument=instrument.name,
+                mark=format_scaled(market.prices[number], instrument.price_scale),
+                marked_at_ns=market.marked_at_ns[number],
+            )
+        return self._to_all(clocked)
+
+    # ---- effects, digest, checkpoint ------------------------------------------------------------------------------
+
+    def _emit(self, group: str, kind: type[effects.Effect], **fields: Any) -> None:
+        number = self.book.next_number(group)
+        effect = kind(id=f"{group}/{number}", position=self.position, at_ns=self.market.clock_ns, **fields)
+        self.book.emit(self.position, group, encode(effect))
+
+    def facts(self) -> list[Any]:
+        """Return everything that is digested, large sets by their sums."""
+        feeds, books, undecodable, *answers = self.sources.facts()
+        return [
+            self.position,
+            self.market.digest(),
+            self.accepted,
+            self.refused,
+            feeds,
+            books,
+            self.accounts.facts(),
+            undecodable,
+            [[number, quotes] for number, quotes in sorted(self.guard.refused.items())],
+            self.book.head(effects.MARKET_GROUP)[0],
+            self.book.head(effects.INTAKE_GROUP)[0],
+            *answers,
+        ]
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the facts."""
+        return sha256(encode(self.facts())).digest()
+
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows that changed since the last ``mark_stored``: key and value; the row ``meta`` comes last."""
+        yield from self.accounts.rows()
+        yield from self.sources.rows()
+        yield b"meta", encode([self.facts(), self.market.packed(), self.accounts.profile_rows()])
+
+    def mark_stored(self) -> None:
+        """Take the changed rows for stored."""
+        self.accounts.mark_stored()
+        self.sources.mark_stored()
+
+    def restore(self, position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set the whole state from its rows, in order of key. Compare the digest before using it.
+
+        Raises:
+            msgspec.DecodeError, KeyError, ValueError: the rows are not what ``rows`` yields.
+        """
+        rows = list(rows)
+        facts, market, profiles = msgspec.msgpack.decode(next((value for key, value in rows if key == b"meta"), b""))
+        self.market = Market.unpacked(market)
+        self.accounts = AccountIndex(self.partitions, self.market.rules_version)
+        self.accounts.restore(rows, profiles)
+        self.position, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
+        check(self.position == position, "the intake stands where its marker says", expected=position, got=self.position)
+        self._previous = position
+        self.sources.restore([feeds, books, undecodable, *answers], rows)
+        self.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}

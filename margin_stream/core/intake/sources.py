@@ -1,0 +1,177 @@
+"""Identity over all sources: feeds, books, answers, and bytes that could not be decoded. Whether an input is new is asked here and nowhere else.
+
+A source is a feed or a book by its first item, for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from typing import Any
+
+from margin_stream.core.digests import MODULUS
+from margin_stream.core.intake.answers import AnswerKeys
+from margin_stream.core.intake.identity import HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
+
+MIXED = FeedSource("")
+"""Stands for the feed of a quote whose source is a book."""
+_IDENTITY, _UNDECODABLE, _ANSWER = b"identity/", b"undecodable/", b"answer/"
+
+
+class Sources:
+    """What every source sent so far."""
+
+    def __init__(self, window: int = IDENTITY_WINDOW) -> None:
+        self.window = window
+        """Identities of a book that keep their content hash."""
+        self.feeds: dict[str, FeedSource] = {}
+        self.books: dict[str, BookSource] = {}
+        self.answers = AnswerKeys()
+        self.undecodable: dict[bytes, None] = {}
+        """SHA-256 of every input that could not be decoded."""
+        self.not_compared = 0
+        """Duplicates too old to be compared; not a fact."""
+        self.new_undecodable: list[bytes] = []
+        self._undecodable_sum = 0
+
+    # ---- what is new ----------------------------------------------------------------------------------------------
+
+    def feed(self, source: str, sequence: int, rules_version: int) -> FeedSource | None:
+        """Take a quote or clock: return the feed of a new one, None for a duplicate, MIXED where the source is a book."""
+        feed = self.feeds.get(source)
+        if feed is None:
+            book = self.books.get(source)
+            if book is not None:
+                content = content_hash(f"quote {sequence}".encode())
+                seen = book.look(sequence, content)
+                if seen is Seen.NOT_COMPARED and rules_version >= 2:
+                    # Version 1 refused it anew each time that it came.
+                    self.not_compared += 1
+                    return None
+                if seen is Seen.DUPLICATE:
+                    return None
+                book.take(sequence, content)
+                return MIXED
+            feed = self.feeds[source] = FeedSource(source)
+        elif sequence <= feed.highest:
+            return None
+        feed.highest = sequence
+        return feed
+
+    def is_new_of_feed(self, source: str, sequence: int) -> bool:
+        """Say whether ``feed`` would return a feed; nothing is taken."""
+        feed = self.feeds.get(source)
+        return source not in self.books and (feed is None or sequence > feed.highest)
+
+    def book(self, source: str, sequence: int, spelled: bytes) -> Seen:
+        """Take an item of a book with its canonical bytes: NEW, DUPLICATE, REUSED, or MIXED where the source is a feed."""
+        book = self.books.get(source)
+        if book is None:
+            feed = self.feeds.get(source)
+            if feed is not None:
+                if sequence <= feed.highest:
+                    return Seen.DUPLICATE
+                feed.highest = sequence
+                return Seen.MIXED
+            book = self.books[source] = BookSource(source, self.window)
+        content = content_hash(spelled)
+        seen = book.look(sequence, content)
+        if seen is Seen.NOT_COMPARED:
+            self.not_compared += 1
+            return Seen.DUPLICATE
+        if seen is not Seen.DUPLICATE:
+            book.take(sequence, content)
+        return seen
+
+    def answer(self, outbox: str, effect: str, number: int) -> bool:
+        """Take an answer to an effect; return whether it is new."""
+        if self.answers.knows(outbox, effect, number):
+            return False
+        self.answers.take(outbox, effect, number)
+        return True
+
+    def raw(self, raw: bytes) -> bytes | None:
+        """Take an input that could not be decoded: return the SHA-256 of its bytes, which is its identity for ever; None for a duplicate."""
+        digest = sha256(raw).digest()
+        if digest in self.undecodable:
+            return None
+        self._add_undecodable(digest)
+        self.new_undecodable.append(digest)
+        return digest
+
+    def is_known_undecodable(self, raw: bytes) -> bool:
+        """Say whether these bytes were refused as undecodable before (and so stay refused, whatever a later version could read)."""
+        return bool(self.undecodable) and sha256(raw).digest() in self.undecodable
+
+    def _add_undecodable(self, digest: bytes) -> None:
+        self.undecodable[digest] = None
+        self._undecodable_sum = (self._undecodable_sum + int.from_bytes(digest, "big")) % MODULUS
+
+    # ---- digest, checkpoint ---------------------------------------------------------------------------------------
+
+    def facts(self) -> list[Any]:
+        """Return what is digested: feeds, books, undecodable inputs, then the facts of the answers."""
+        return [
+            [[name, self.feeds[name].highest] for name in sorted(self.feeds)],
+            [
+                [
+                    name,
+                    book.intervals(),
+                    (book.total % MODULUS).to_bytes(32, "big"),
+                    [[sequence, book.others[sequence]] for sequence in sorted(book.others)],
+                ]
+                for name, book in sorted(self.books.items())
+            ],
+            [len(self.undecodable), self._undecodable_sum.to_bytes(32, "big")],
+            *self.answers.facts(),
+        ]
+
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows that changed since the last ``mark_stored``: key and value."""
+        for digest in self.new_undecodable:
+            yield _UNDECODABLE + digest, b""
+        for name, book in sorted(self.books.items()):
+            for block in sorted(book.changed):
+                yield _IDENTITY + name.encode() + b"\0" + block.to_bytes(8, "big"), book.block(block)
+        for key, value in self.answers.rows():
+            yield _ANSWER + key, value
+
+    def mark_stored(self) -> None:
+        """Take the changed rows for stored."""
+        self.new_undecodable.clear()
+        self.answers.mark_stored()
+        for book in self.books.values():
+            book.changed.clear()
+
+    def restore(self, facts: list[Any], rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Set the whole state from facts and from what is its own among the rows, in order of key.
+
+        Raises:
+            ValueError: the rows are not what ``rows`` yields.
+        """
+        hashes: dict[str, list[bytes]] = {}
+        answers: list[tuple[bytes, bytes]] = []
+        for key, value in rows:
+            if key.startswith(_IDENTITY):
+                source, _, _ = key[len(_IDENTITY) :].partition(b"\0")
+                hashes.setdefault(source.decode(), []).append(value)
+            elif key.startswith(_UNDECODABLE):
+                self._add_undecodable(key[len(_UNDECODABLE) :])
+            elif key.startswith(_ANSWER):
+                answers.append((key[len(_ANSWER) :], value))
+        feeds, books, _, *answered = facts
+        self.answers.restore(answered, answers)
+        for name, highest in feeds:
+            self.feeds[name] = FeedSource(name, highest)
+        for name, intervals, total, others in books:
+            book = self.books[name] = BookSource(name, self.window)
+            whole = b"".join(hashes.get(name, ()))
+            held = sum(count for _, _, count in intervals)
+            if len(whole) != held * HASH_BYTES:
+                raise ValueError(f"identities of {name}: {len(whole) // HASH_BYTES} rows, {held} expected")
+            book.restore(
+                [(start, count, kept) for start, count, kept in intervals],
+                whole,
+                {sequence: list(contents) for sequence, contents in others},
+                int.from_bytes(total, "big"),
+            )
