@@ -3,6 +3,9 @@
 Accounts live as packed rows; those that were touched last are also kept unpacked. Ticks are driven through price boxes
 (``margin_stream.core.boxes``); the *plain* way, which values every holder at every tick, is kept as the reference: both give the same
 effects and facts, item for item.
+
+It is one file of more than 400 lines because booking, holders, timers and evaluation share the accounts that are kept unpacked and what is dirty of
+them; they part once an account has subaccounts that can be handed about on their own.
 """
 
 from __future__ import annotations
