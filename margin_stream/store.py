@@ -147,6 +147,14 @@ class Store:
         """Return margin calls by deadline."""
         return views.calls(self.path, account=account, open_only=open_only, until=_until(at))
 
+    def facts(self, fold: str, at: str | int | None = None) -> list[dict[str, Any]]:
+        """Return what a fold of the whole store knows, row by row; ``feeds`` has what came of each source, and when.
+
+        Raises:
+            FoldUnknown: there is no such fold.
+        """
+        return views.facts(self.path, fold, _until(at))
+
     def close(self) -> Digests:
         """Commit, write a checkpoint, and let the next writer in."""
         return self._host.close()

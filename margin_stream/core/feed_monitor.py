@@ -47,7 +47,7 @@ class FeedMonitor(FoldBase):
         """Yield the sources by name."""
         for source in sorted(self._sources):
             highest, newest_ns, clock_ns, position = self._sources[source]
-            yield {"source": source, "highest": highest, "newest_event_time_ns": newest_ns, "clock_ns": clock_ns, "position": position}
+            yield {"source": source, "highest": highest, "newest_event_time_ns": newest_ns, "clock_ns": clock_ns, "sequence": position}
 
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the sources that had inputs since the last ``mark_stored``."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agents.metrics import measured
+from margin_stream import Store
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
 from margin_stream.kafka.names import parse_address
@@ -53,7 +54,7 @@ def plain(lines: list[bytes]) -> list[dict[str, Any]]:
             "highest": row["highest"],
             "newest_event_time": format_time(row["newest"]),
             "clock": format_time(row["clock"]) if row["clock"] else None,
-            "position": row["position"],
+            "sequence": row["position"],
         }
         for source, row in sorted(found.items())
     ]
@@ -109,6 +110,9 @@ def test_a_prefix_has_what_was_known_then(lines: list[bytes], tmp_path: Path) ->
         counted.admission.line(line)
         prefix.append(line)
     assert facts(tmp_path / "s", "feeds", Until(position=sequence)) == plain(prefix)
+    with Store.open(tmp_path / "s") as store:
+        assert store.facts("feeds", at=sequence) == plain(prefix)
+        assert store.facts("feeds") == plain(lines)
 
 
 def test_a_fold_that_is_not_there_is_an_error_that_names_those_that_are(tmp_path: Path) -> None:
