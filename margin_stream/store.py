@@ -19,7 +19,6 @@ from replay.reader import EVERYTHING, Until
 from replay.replaying import replay
 from replay.verifying import Verified, verify
 from schemas.inputs import AnyInput, Input
-from schemas.ndjson import encode_line
 from schemas.times import parse_time
 
 OneInput = bytes | str | Mapping[str, Any] | AnyInput
@@ -117,7 +116,7 @@ class Store:
 
     def ingest(self, inputs: Iterable[OneInput]) -> Counts:
         """Append many inputs; returns once all are durable."""
-        return self._host.ingest(_line(given) for given in inputs)
+        return self._host.ingest(given if isinstance(given, Input) else _line(given) for given in inputs)
 
     def digests(self) -> Digests:
         """Return the digests at the last position."""
@@ -166,9 +165,7 @@ class Store:
         self._host.__exit__(kind, *rest)
 
 
-def _line(given: OneInput) -> bytes:
-    if isinstance(given, Input):
-        return encode_line(given).rstrip()
+def _line(given: bytes | str | Mapping[str, Any]) -> bytes:
     if isinstance(given, Mapping):
         return orjson.dumps(given)
     return given.encode() if isinstance(given, str) else given

@@ -6,16 +6,17 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from margin_stream.core.intake.admission import line_of
 from margin_stream.core.system import System
 from margin_stream.errors import Error
-from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, singles_of, source_of
+from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
 from replay.views import describe_effect
 from schemas.binary import JournalItem
 from schemas.columns import TickColumns, ticks_of
 from schemas.effects import AnyEffect, decode_effect
-from schemas.inputs import Input, name_of
-from schemas.ndjson import encode_line, to_mapping
-from schemas.records import LINE, readable
+from schemas.inputs import Input, PriceTicked, name_of
+from schemas.ndjson import to_mapping
+from schemas.records import readable
 from schemas.refusals import ADVICE, Refusal
 
 POLL_S = 0.2
@@ -48,16 +49,14 @@ def numbered_items(
     intake = numbering or System(1, rules_version=reader.rules_version)
     for record in reader.items(after_record):
         for item in record.items:
-            for single in singles_of(item, intake.intake.market.rules_version, lines=True):
-                before = intake.position
+            for event, single in intake.admission.singles(item):
                 counts = intake.admission.item(single)
-                if intake.position == before:
-                    continue
-                if counts.refused and isinstance(single, Input):
-                    # Kept as the bytes that came.
-                    single = item if isinstance(item, bytes) and item[:1] == LINE else LINE + encode_line(single).rstrip()
-                yield intake.position, record.number, single
+                if counts.accepted and event is not None:
+                    yield intake.position, record.number, event
+                elif counts.refused:
+                    yield intake.position, record.number, line_of(single) if isinstance(single, PriceTicked) else single
         intake.intake.take()
+        intake.intake.book.drain()
 
 
 def describe_item(position: int, item: JournalItem) -> dict[str, Any]:

@@ -18,10 +18,7 @@ from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted
 from margin_stream.tables.rocks import Table, TableError
 from schemas.binary import JournalItem, decode_payload
-from schemas.columns import TickColumns, ticks_of
-from schemas.inputs import ClockTicked
-from schemas.records import ITEM, decode_raw
-from schemas.refusals import RefusedInput
+from schemas.inputs import AnyInput, ClockTicked
 
 _effects = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _recorded = msgspec.msgpack.Decoder(RecordedDigest)
@@ -33,8 +30,8 @@ class Until(NamedTuple):
     position: int | None = None
     time_ns: int | None = None
 
-    def before(self, item: JournalItem, system: System) -> bool:
-        """Say whether an item moves the clock past the moment, so that the prefix ends before it."""
+    def before(self, item: AnyInput | None, system: System) -> bool:
+        """Return whether an item moves the clock past the moment, so that the prefix ends before it."""
         return self.time_ns is not None and isinstance(item, ClockTicked) and item.time > self.time_ns and system.intake.moves_clock(item)
 
 
@@ -76,8 +73,8 @@ class Source(Protocol):
         """Yield the recorded effects of one log as they lie, each time with the mark behind them; from a mark, or from the start."""
 
     @property
-    def lineage(self) -> str:
-        """The record of effects that it reads: marks of another mean nothing here."""
+    def lineage(self) -> tuple[str, str]:
+        """The store's id, and the generation of its record of effects: marks of another mean nothing here."""
 
     def from_checkpoint(self) -> tuple[System, int] | None:
         """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none to be trusted."""
@@ -161,9 +158,9 @@ class StoreReader:
             yield from effects
 
     @property
-    def lineage(self) -> str:
-        """The record of effects that it reads."""
-        return self.manifest.store_id
+    def lineage(self) -> tuple[str, str]:
+        """The store's id; a folder has one record of effects."""
+        return self.manifest.store_id, self.manifest.store_id
 
     def effects_behind(self, log: int, mark: Sequence[Any] = ()) -> Iterator[tuple[Cut, list[bytes]]]:
         """Yield the recorded effects of one log behind a cut, record by record, with the cut where each record ends."""
@@ -209,8 +206,8 @@ def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Itera
             if until == EVERYTHING:
                 system.admission.item(item)
                 continue
-            for single in singles_of(item, system.intake.market.rules_version, lines=True):
-                if until.before(single, system) or (until.position is not None and system.position >= until.position):
+            for event, single in system.admission.singles(item):
+                if until.before(event, system) or (until.position is not None and system.position >= until.position):
                     ended = True
                     break
                 system.admission.item(single)
@@ -219,19 +216,3 @@ def fold_prefix(system: System, records: Iterable[Items], until: Until) -> Itera
         yield system.fold()
         if ended or (until.position is not None and system.position >= until.position):
             return
-
-
-def singles_of(item: JournalItem, rules_version: int, *, lines: bool = False) -> list[JournalItem]:
-    """Return an item as single ones: ticks in columns one by one, a raw msgpack item decoded where it can be.
-
-    Args:
-        item: of a journal.
-        rules_version: that reads it.
-        lines: decode raw lines too (in a store's folder, these are inputs that were refused).
-    """
-    if isinstance(item, bytes) and (lines or item[:1] == ITEM):
-        try:
-            item = decode_raw(item, rules_version)
-        except RefusedInput:
-            return [item]
-    return list(ticks_of(item)) if isinstance(item, TickColumns) else [item]

@@ -49,6 +49,8 @@ def replay(
         comparison.compare_digests(checkpoints.get(system.position))
         if progress is not None:
             progress(done, reader.last_record - after)
+    if until == EVERYTHING and system.position < recorded_until and comparison.difference is None:
+        comparison.difference = f"position {recorded_until}: digests are recorded there, the journal folds to {system.position}"
     comparison.end(min(system.position, recorded_until))
     at_end = next((entry for entry in reader.recorded if entry.position == system.position), None)
     recorded_effects: str | None = None

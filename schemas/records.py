@@ -20,6 +20,7 @@ from schemas.engines import LATEST
 from schemas.inputs import INPUT_TYPES, AnyInput, Input, tag_of
 from schemas.mapping import SHAPES
 from schemas.ndjson import clipped, decode_line, encode_line, read_lines
+from schemas.refusals import RefusedInput
 
 LINE = b"L"
 """Mark of an NDJSON line."""
@@ -69,6 +70,15 @@ def _clipped_item(data: bytes) -> bytes:
     return data if len(data) <= ITEM_LIMIT else data[: ITEM_LIMIT + 1]
 
 
+def count_of(raw: bytes) -> int:
+    """Return how many items a raw item is: ticks in columns are as many as they have."""
+    try:
+        columns = _quick.decode(raw[1:]) if raw[:1] == ITEM else None
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        columns = None
+    return len(columns) if isinstance(columns, TickColumns) and _sound(columns) else 1
+
+
 def decode_raw(raw: bytes, rules_version: int) -> AnyInput | TickColumns:
     """Return the event, or the ticks in columns, of a raw item, as a rules version reads it.
 
@@ -98,19 +108,21 @@ def decode_raw(raw: bytes, rules_version: int) -> AnyInput | TickColumns:
     return decode_foreign_item(data, rules_version)
 
 
-def readable(raw: bytes) -> dict[str, str]:
-    """Return the bytes of a raw item as a JSON object shows them: ``raw`` where they are text, else ``raw_base64``.
+def line_form(raw: bytes) -> bytes | None:
+    """Return the line that a raw item is, or, in canonical form, stands for byte for byte (``compact``); None for another item of msgpack."""
+    if raw[:1] == LINE:
+        return raw[1:]
+    try:
+        event = decode_raw(raw, LATEST)
+    except RefusedInput:
+        return None
+    return encode_line(event)[:-1] if isinstance(event, Input) and canonical_bytes(event) == raw[1:] else None
 
-    An item in canonical form stands for a line, byte for byte (``compact``): it is shown as that line.
-    """
-    data = raw[1:]
-    if raw[:1] == ITEM:
-        try:
-            event = _quick.decode(data)
-            if isinstance(event, Input) and canonical_bytes(event) == data:
-                return {"raw": encode_line(event).rstrip().decode()}
-        except (msgspec.DecodeError, RecursionError, ValueError):
-            pass
+
+def readable(raw: bytes) -> dict[str, str]:
+    """Return the bytes of a raw item as a JSON object shows them: ``raw`` where they are text, or stand for a line; else ``raw_base64``."""
+    line = line_form(raw)
+    data = raw[1:] if line is None else line
     try:
         return {"raw": data.decode()}
     except UnicodeDecodeError:

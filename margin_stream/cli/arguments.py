@@ -11,7 +11,7 @@ from cyclopts import App
 from cyclopts.argument import ArgumentCollection, Token
 from cyclopts.utils import UNSET
 
-from margin_stream.cli.usage import OptionsConflict
+from margin_stream.cli.usage import OptionsConflict, UsageError
 from margin_stream.files import STDIN
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ def in_order(app: App, words: Sequence[str]) -> list[str]:
             general.append(word)
         else:
             rest.append(word)
+    for option in general:
+        if option.partition("=")[0] in GENERAL[2:] and not option.partition("=")[2]:
+            raise UsageError(f"{option.partition('=')[0]}: name one", option=option.partition("=")[0])
     path, apps, _ = app.parse_commands(rest)
     return [*path, *(dict.fromkeys(general) if apps[-1].default_command else ()), *rest[len(path) :], *words[end:]]
 

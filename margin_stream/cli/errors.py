@@ -312,6 +312,12 @@ ENTRIES = (
         "Remove the named file: the outbox begins at the first effect again, and receivers know by the ids what they have.",
     ),
     Entry(
+        "cursor_differs",
+        CORRUPT,
+        "An outbox's cursor is of another store, or of a later state of this one.",
+        "Give the outbox the cursor of this store; or remove it, and receivers know by the ids what they have.",
+    ),
+    Entry(
         "fold_unknown",
         USAGE,
         "The store has no fold of that name.",

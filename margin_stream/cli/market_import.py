@@ -16,7 +16,6 @@ from margin_stream.cli.output import Common, say
 from margin_stream.cli.simulate import check_accounts, print_inputs, tables_for
 from margin_stream.cli.usage import OptionsConflict, UsageError
 from margin_stream.files import STDIN
-from schemas.records import LINE
 
 if TYPE_CHECKING:
     from margin_stream.importers.market import RowLeftOut
@@ -103,8 +102,10 @@ def import_market(
 
 
 def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
-    from replay.reader import singles_of, source_of
+    from replay.browsing import numbered_items
+    from replay.reader import source_of
     from schemas.ndjson import encode_line
+    from schemas.records import line_form
 
     if len(paths) != 1:
         raise OptionsConflict("import segments: name one store's folder")
@@ -112,17 +113,12 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
         return copy_journal(common, str(paths[0]), into, None)
     write = sys.stdout.buffer.write
     left_out = 0
-    source = source_of(paths[0])
-    for record in source.items():
-        for item in record.items:
-            for single in singles_of(item, source.rules_version):
-                if isinstance(single, bytes):
-                    if single[:1] == LINE:
-                        write(single[1:] + b"\n")
-                    else:
-                        left_out += 1
-                else:
-                    write(encode_line(single))  # type: ignore[arg-type]
+    for _, _, item in numbered_items(source_of(paths[0])):
+        line = line_form(item) if isinstance(item, bytes) else encode_line(item)[:-1]  # type: ignore[arg-type]
+        if line is None:
+            left_out += 1
+        else:
+            write(line + b"\n")
     sys.stdout.buffer.flush()
     if left_out:
         report(failure("items_not_printable", f"{left_out} refused msgpack items cannot be printed as lines"), as_json=common.json)

@@ -70,6 +70,9 @@ def init(
     *,
     partitions: Annotated[int, Parameter(help="Partitions of accounts: as many workers can share the work.")] = 4,
     replicas: Annotated[int, Parameter(help="Copies of every topic; 0 for as many as there are brokers, at most 3.")] = 0,
+    rules_version: Annotated[
+        int | None, Parameter(help="That the store begins with; for a copy, that of the store it is copied from.")
+    ] = None,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
     """Make the topics of a store. Safe to run again.
@@ -78,9 +81,12 @@ def init(
       margin-stream kafka init --store kafka://localhost:9092/demo --partitions 4
     """
     from margin_stream.kafka import making
+    from schemas.engines import LATEST
 
     with connected(common) as (client, address):
-        manifest = making.init(client, address, partitions, replicas)
+        if rules_version is not None and not 1 <= rules_version <= LATEST:
+            raise UsageError(f"--rules-version {rules_version}: from 1 to {LATEST}", option="--rules-version")
+        manifest = making.init(client, address, partitions, replicas, rules_version=rules_version)
     show(common, {"store": address.url, "store_id": manifest.store_id, "partitions": manifest.partitions, "journal": address.topics.inputs})
     return DONE
 

@@ -59,7 +59,7 @@ class AccountFold(FoldBase):
     """One partition's accounts."""
 
     name = "accounts"
-    reads: ClassVar[tuple[type, ...]] = (Marked, Traded, Moved, Clocked, Opened, Changed, Listed, Activated, Funded, EngineMoved)
+    reads: ClassVar[tuple[type, ...]] = AccountItem.__args__
 
     def __init__(
         self, book: EffectBook, *, rules_version: int, boxes: bool = True, only: str | None = None, watch: Watch | None = None

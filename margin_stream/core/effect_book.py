@@ -93,8 +93,9 @@ class EffectBook:
         return self._sums
 
     def top(self) -> bytes:
-        """Return the head of the effects digest: counts and chains of ``@intake`` and ``@market``."""
-        return encode([*self.head(INTAKE_GROUP), *self.head(MARKET_GROUP)])
+        """Return the head of the effects digest: counts and chains of ``@intake``, ``@market`` and, by name, of other groups without a slot."""
+        others = sorted(group for group in self._heads if group[0] == "@" and group not in (INTAKE_GROUP, MARKET_GROUP))
+        return encode([*self.head(INTAKE_GROUP), *self.head(MARKET_GROUP), *([group, *self._heads[group]] for group in others)])
 
     def hexdigest(self) -> str:
         """Return the effects digest over all groups."""

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any, ClassVar, Protocol
 
 from margin_stream.core.checks import check
+from margin_stream.core.digests import merged
 from margin_stream.core.effect_book import EffectBook, Emitted
 from margin_stream.core.routed import AnyRouted, Batch
 
@@ -101,11 +102,12 @@ class FoldBase:
 class FoldSet:
     """Folds that stand at one sequence number and share a book; driven, stored and restored as one."""
 
-    def __init__(self, folds: Sequence[Fold], book: EffectBook, source: Rows | None = None) -> None:
+    def __init__(self, folds: Sequence[Fold], book: EffectBook, given: Sequence[type] = (), source: Rows | None = None) -> None:
         """
         Args:
             folds: in the order in which they run at one number.
             book: that they emit into.
+            given: the kinds of items that the set is given.
             source: where the items come from, if it is stored with them and emits into the same book.
         """
         self.position = 0
@@ -116,6 +118,7 @@ class FoldSet:
         self._takers: dict[type, list[Callable[[Any], None]]] = {}
         for fold in folds:
             for kind in fold.reads:
+                check(kind in given, "a fold reads what its set is given", fold=fold.name, kind=kind.__name__)
                 self._takers.setdefault(kind, []).append(fold.apply)
         self._followed = any(fold.reads_effects for fold in folds)
 
@@ -175,6 +178,10 @@ class FoldSet:
                 fold.apply(item)
             for effect in before:
                 fold.follow(effect)
+
+    def state_sums(self) -> dict[int, int]:
+        """Return the slot sums of all folds together."""
+        return merged(fold.sums() for fold in self.folds)
 
     # ---- as a checkpoint stores it --------------------------------------------------------------------------------
 

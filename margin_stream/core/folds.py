@@ -1,4 +1,4 @@
-"""The folds of a store, by name: a fold is added here and nowhere else.
+"""The folds of a store: a fold is added here and nowhere else.
 
 A fold is a file of its own with a class that keeps ``margin_stream.core.fold.Fold``; its place in a tuple is its place in the order of one
 sequence number.
@@ -13,6 +13,7 @@ from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.feed_monitor import FeedMonitor
 from margin_stream.core.fold import Fold, FoldSet
 from margin_stream.core.intake.fold import IntakeFold
+from margin_stream.core.routed import PARTITION_ITEMS, STORE_ITEMS
 from margin_stream.core.watching import Watch
 
 STORE_FOLDS: tuple[Callable[[EffectBook], Fold], ...] = (FeedMonitor,)
@@ -23,7 +24,7 @@ PARTITION_FOLDS: tuple[Callable[[EffectBook], Fold], ...] = ()
 
 def store_folds(intake: IntakeFold) -> FoldSet:
     """Return the intake's set: what one store has one of."""
-    return FoldSet([make(intake.book) for make in STORE_FOLDS], intake.book, intake)
+    return FoldSet([make(intake.book) for make in STORE_FOLDS], intake.book, STORE_ITEMS, intake)
 
 
 def registered() -> list[str]:
@@ -35,7 +36,7 @@ def partition_folds(*, rules_version: int, boxes: bool = True, only: str | None 
     """Return the set of one partition; its accounts come first. See ``AccountFold`` for the arguments."""
     book = EffectBook()
     accounts = AccountFold(book, rules_version=rules_version, boxes=boxes, only=only, watch=watch)
-    return FoldSet([accounts, *(make(book) for make in PARTITION_FOLDS)], book)
+    return FoldSet([accounts, *(make(book) for make in PARTITION_FOLDS)], book, PARTITION_ITEMS)
 
 
 def accounts_of(folds: FoldSet) -> AccountFold:

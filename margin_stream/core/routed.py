@@ -133,6 +133,10 @@ FUNDING_SCALE = 12
 
 AccountItem = Marked | Clocked | Traded | Moved | Opened | Changed | Listed | Activated | Funded | EngineMoved
 """What the accounts read."""
+PARTITION_ITEMS: tuple[type, ...] = (*AccountItem.__args__, Answered)
+"""What the folds of a partition are given."""
+STORE_ITEMS: tuple[type, ...] = (Clocked, Listed, Activated, Funded, EngineMoved, Received, Answered)
+"""What the folds of the whole store are given; answers to effects of no margin group."""
 AnyRouted = AccountItem | Received | Answered
 
 

@@ -70,7 +70,7 @@ class System:
 
     def digests(self) -> Digests:
         """Return the digests at the current position."""
-        state = combined(self.intake.digest(), merged(fold.sums() for folds in self.sets for fold in folds.folds))
+        state = combined(self.intake.digest(), merged(folds.state_sums() for folds in self.sets))
         effects = combined(self.intake.book.top(), merged(folds.book.sums() for folds in self.sets))
         return Digests(self.intake.position, state, effects)
 

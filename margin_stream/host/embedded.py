@@ -221,13 +221,13 @@ class Host:
 
     def ingest(
         self,
-        lines: Iterable[bytes],
+        lines: Iterable[bytes | AnyInput],
         *,
         progress: Callable[[int], None] | None = None,
         stop: Callable[[], bool] | None = None,
         refused: Callable[[Refusal, str], bool] | None = None,
     ) -> Counts:
-        """Admit NDJSON lines and commit them in groups.
+        """Admit NDJSON lines, or typed events, and commit them in groups.
 
         Args:
             lines: without line ends.

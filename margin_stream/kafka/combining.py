@@ -70,7 +70,7 @@ def combine(parts: Iterable[DigestPart]) -> Said:
     """Return the digests of the store from the parts of the intake and of all partitions at one position."""
     ordered = sorted(parts, key=lambda part: part.shard)
     intake, partitions = ordered[0], ordered[1:]
-    state = combined(intake.head, merged(unpack_sums(part.state_sums) for part in partitions))
+    state = combined(intake.head, merged(unpack_sums(part.state_sums) for part in ordered))
     effects = combined(intake.effects_head, merged(unpack_sums(part.effect_sums) for part in partitions))
     accepted, duplicate, refused, own = intake.counts
     return Said(

@@ -10,7 +10,7 @@ from margin_stream.host.embedded import Host
 from margin_stream.host.payloads import payloads
 from margin_stream.journal.layout import StoreError
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.making import read_manifest
+from margin_stream.kafka.making import StoreDiffers, read_manifest
 from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.producing import produce
 from replay.reader import Source
@@ -52,9 +52,15 @@ def to_topic(source: Source, client: Client, address: KafkaAddress, progress: Pr
     """Copy a journal into the topic of a store on Kafka that has none yet; return how many records it has then.
 
     Raises:
-        StoreMissing, StoreError: there is no such store, or its journal is not empty.
+        StoreMissing, StoreError: there is no such store, its journal is not empty, or it began with another rules version.
     """
-    read_manifest(client, address)
+    manifest = read_manifest(client, address)
+    if manifest.rules_version != source.rules_version:
+        raise StoreDiffers(
+            f"{address.url}: it began with rules version {manifest.rules_version}, the journal with {source.rules_version}: "
+            f"make it with `kafka init --rules-version {source.rules_version}`",
+            store=address.url,
+        )
     topic = address.topics.inputs
     if client.end(topic):
         raise TargetTaken(f"{address.url}: its journal holds {client.end(topic)} records already", store=address.url)

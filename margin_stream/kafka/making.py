@@ -39,12 +39,13 @@ def _settings(topics: Topics, names: Iterable[str]) -> dict[str, dict[str, str]]
     return {name: A_WEEK if name == topics.digests else FOR_EVER for name in names}
 
 
-def init(client: Client, address: KafkaAddress, partitions: int, replicas: int = 0) -> StoreManifest:
+def init(client: Client, address: KafkaAddress, partitions: int, replicas: int = 0, *, rules_version: int | None = None) -> StoreManifest:
     """Make a store's topics. Run again after an interruption it goes on.
 
     Args:
         partitions: of accounts.
         replicas: of every topic; 0 for as many as there are brokers, at most 3.
+        rules_version: that a new store begins with; the latest if left out.
 
     Raises:
         StoreError: there is a store of that name with other partitions, or the number is out of range.
@@ -64,7 +65,7 @@ def init(client: Client, address: KafkaAddress, partitions: int, replicas: int =
             generation=secrets.token_hex(8),
             partitions=partitions,
             slots=SLOTS,
-            rules_version=LATEST,
+            rules_version=rules_version or LATEST,
         )
     wanted = {topics.manifest: 1, topics.inputs: 1, **topics.partitions(partitions)}
     client.create_topics(wanted, _settings(topics, wanted), replicas)

@@ -60,9 +60,9 @@ class KafkaReader:
             yield from effects
 
     @property
-    def lineage(self) -> str:
-        """The record of effects that it reads: derived topics that were made anew are another."""
-        return self.manifest.generation
+    def lineage(self) -> tuple[str, str]:
+        """The store's id, and the generation of its derived topics."""
+        return self.manifest.store_id, self.manifest.generation
 
     def effects_behind(self, log: int, mark: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], list[bytes]]]:
         """Yield the effects of one shard message by message, each effect once; a mark is the next offset and the place reached.

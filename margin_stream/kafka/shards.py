@@ -17,7 +17,7 @@ import orjson
 
 from margin_stream.core.account_fold import AccountFold
 from margin_stream.core.checks import check
-from margin_stream.core.digests import merged, pack_sums
+from margin_stream.core.digests import pack_sums
 from margin_stream.core.effect_book import EffectBook, Emitted
 from margin_stream.core.fold import FoldSet
 from margin_stream.core.folds import accounts_of, partition_folds, store_folds
@@ -184,7 +184,7 @@ class IntakeShard(Shard):
         self.sent = [0] * (partitions + 1)
         self.asked_at = -1
         """The offset at which digests were last asked for."""
-        self._admission = Admission(self.intake)
+        self._admission = Admission(self.intake, refused=self._note)
         self._ask = False
         self._refused: dict[int, tuple[bytes, str]] = {}
         """Position -> raw item and detail, of refusals to be sent to quarantine."""
@@ -198,8 +198,9 @@ class IntakeShard(Shard):
             counts = self._admission.item(raw)
             self.duplicates += counts.duplicate
             self.unsent += sum(counts)
-            if counts.refused and self.intake.last_refusal is not None:
-                self._refused[self.intake.position] = (raw, self.intake.last_refusal[1])
+
+    def _note(self, position: int, raw: bytes, reason: tuple[Refusal, str]) -> None:
+        self._refused[position] = (raw, reason[1])
 
     def ask_digests(self) -> None:
         """Let every shard give its digest at the position of the next ``drain``."""
@@ -230,7 +231,9 @@ class IntakeShard(Shard):
     def _digest_part(self) -> Send:
         intake, book = self.intake, self.folds.book
         counts = [intake.accepted, self.duplicates, intake.refused, book.total]
-        part = DigestPart(self.generation, 0, intake.position, self.offset, intake.digest(), book.top(), b"", b"", counts)
+        part = DigestPart(
+            self.generation, 0, intake.position, self.offset, intake.digest(), book.top(), pack_sums(self.folds.state_sums()), b"", counts
+        )
         return Send(self.topics.digests, 0, b"0", wire.encode(part))
 
     def _quarantine(self, own: list[Emitted]) -> Iterator[Send]:
@@ -282,8 +285,7 @@ class AccountsShard(Shard):
             self._parts.append(self._digest_part())
 
     def _digest_part(self) -> Send:
-        state = merged(fold.sums() for fold in self.folds.folds)
-        sums = pack_sums(state), pack_sums(self.folds.book.sums())
+        sums = pack_sums(self.folds.state_sums()), pack_sums(self.folds.book.sums())
         counts = [self.accounts.account_count, self.folds.book.total]
         part = DigestPart(self.generation, self.number, self.position, self.offset, b"", b"", *sums, counts)
         return Send(self.topics.digests, 0, str(self.number).encode(), wire.encode(part))

@@ -14,11 +14,9 @@ from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shard_table import MARKER
 from margin_stream.kafka.shards import Marker, Unusable, shard_of
 from margin_stream.kafka.wire import Place
-from replay.reader import singles_of
 from replay.verifying import Problem, Verified, refold
-from schemas.binary import item_count
 from schemas.effects import decode_effect
-from schemas.records import raw_items
+from schemas.records import count_of, raw_items
 
 NO_CHAIN = bytes(32)
 
@@ -78,7 +76,7 @@ class _Inspector:
                 expected = record.offset
             expected += 1
             value = record.value
-            self.items += item_count([single for raw in raw_items(value) for single in singles_of(raw, self._reader.rules_version)])
+            self.items += sum(count_of(raw) for raw in raw_items(value))
             length = -1 if value is None else len(value)
             self.chain = sha256(self.chain + length.to_bytes(8, "big", signed=True) + (value or b"")).digest()
         if expected < self._reader.last_record:

@@ -23,14 +23,20 @@ class CursorDamaged(Error, code="cursor_damaged"):
     """What is kept of an outbox's progress cannot be read."""
 
 
+class CursorDiffers(Error, code="cursor_differs"):
+    """The cursor is of another store, or of a later state of this one."""
+
+
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
     """Everything up to a place was handled."""
 
     sequence: int = 0
     group: str = ""
     number: int = 0
-    lineage: str = ""
-    """The record of effects to which the marks belong."""
+    store: str = ""
+    """The id of the store."""
+    generation: str = ""
+    """Of its record of effects, to which the marks belong."""
     marks: list[list[Any]] = []
     """Of each log: behind which record to read on. They save reading; the place decides."""
 

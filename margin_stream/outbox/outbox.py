@@ -10,20 +10,23 @@ Only effects up to a number that is complete in every log are read, so that none
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from margin_stream.host.embedded import Host
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.producing import produce
 from margin_stream.kafka.reader import KafkaReader
-from margin_stream.outbox.cursors import Cursor, CursorStore
+from margin_stream.outbox.cursors import Cursor, CursorDiffers, CursorStore
 from replay.reader import Source, StoreReader
 from schemas.binary import canonical_bytes, encode_payload
 from schemas.effects import AnyEffect, decode_effect
-from schemas.inputs import EffectAnswered
+from schemas.inputs import EffectAnswered, tag_of
 
 STEP_LIMIT = 256
 """So many effects are handled between two saved cursors, at most."""
@@ -79,10 +82,12 @@ class Outbox:
     def __init__(self, name: str, cursors: CursorStore, handle: Handler) -> None:
         """
         Args:
-            name: its answers come from the source ``@name``.
+            name: its answers come from the source ``@name``; lower-case letters, digits, ``_``, ``-``.
             cursors: keeps how far it is.
             handle: acts on each effect; returns no answer for those that are not its own.
         """
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
+            raise ValueError(f"{name[:80]!r} is no name of an outbox: a-z, then up to 62 of a-z 0-9 _ -")
         self.name = name
         self._cursors = cursors
         self._handle = handle
@@ -101,9 +106,15 @@ class Outbox:
             source: the store, opened for reading after ``upto`` was known.
             upto: the sequence number up to which effects are recorded in every log.
             send: brings answers into the journal; returns once they are durable.
+
+        Raises:
+            CursorDiffers: the cursor is of another store.
         """
-        if self._cursor.lineage != source.lineage or len(self._tails) != source.partitions + 1:
-            same = self._cursor.lineage == source.lineage and len(self._cursor.marks) == source.partitions + 1
+        store, generation = source.lineage
+        if self._cursor.store not in ("", store):
+            raise CursorDiffers(f"outbox {self.name}: its cursor is of store {self._cursor.store}, not of {store}", outbox=self.name)
+        if self._cursor.generation != generation or len(self._tails) != source.partitions + 1:
+            same = self._cursor.generation == generation and len(self._cursor.marks) == source.partitions + 1
             self._tails = [_Tail(mark) for mark in (self._cursor.marks if same else [()] * (source.partitions + 1))]
         for log, tail in enumerate(self._tails):
             tail.fill(source, log, self._cursor.place)
@@ -124,19 +135,19 @@ class Outbox:
         except Unavailable:
             pass
         if handled:
-            self._cursor = Cursor(*place, source.lineage, [list(tail.handled) for tail in self._tails])
+            self._cursor = Cursor(*place, store, generation, [list(tail.handled) for tail in self._tails])
             self._cursors.save(self._cursor)
         return handled
 
     def _answered(self, effect: AnyEffect, answer: Answer) -> EffectAnswered:
-        return EffectAnswered(
-            source=f"@{self.name}",
-            source_seq=answer.number,
-            event_time=answer.at_ns,
-            effect=effect.id,
-            outcome=answer.outcome,
-            detail=answer.detail,
-        )
+        """Return an answer as the input that it is.
+
+        Raises:
+            msgspec.ValidationError: a field is not what the schema has; nothing of it was journalled.
+        """
+        fields = {"source": f"@{self.name}", "source_seq": answer.number, "event_time": answer.at_ns, "effect": effect.id}
+        fields |= {"type": tag_of(EffectAnswered), "outcome": answer.outcome, "detail": answer.detail}
+        return msgspec.convert(fields, EffectAnswered)
 
 
 def _place(effect: AnyEffect) -> tuple[int, str, int]:
@@ -145,7 +156,11 @@ def _place(effect: AnyEffect) -> tuple[int, str, int]:
 
 
 def step_on_folder(outbox: Outbox, host: Host) -> int:
-    """Handle what a host has recorded; return how many effects."""
+    """Handle what a host has recorded; return how many effects.
+
+    Raises:
+        CursorDiffers: the cursor is of another store, or of a later state of this one (an older copy was put back).
+    """
 
     def send(answers: Sequence[EffectAnswered]) -> None:
         for answer in answers:
@@ -153,6 +168,9 @@ def step_on_folder(outbox: Outbox, host: Host) -> int:
         host.commit()
 
     upto = host.publish_effects()
+    if outbox.cursor.sequence > upto:
+        what = f"its cursor stands at {outbox.cursor.sequence}, the store ends at {upto}: it is of a later state, which was lost"
+        raise CursorDiffers(f"outbox {outbox.name}: {what}", outbox=outbox.name, store=host.layout.root)
     return outbox.step(StoreReader(host.layout.root), upto, send)
 
 

@@ -78,13 +78,13 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
         clock = isinstance(event, ClockTicked)
         if clock:
             listen(system.fold())
-        system.admission.event(event)
+        system.admission.item(event)
         if clock:
             listen(system.fold())
             now = market.clock_ns
             for trade in venue.act(system.accounts[0], now) if venue is not None else ():
                 yield trade
-                system.admission.event(trade)
+                system.admission.item(trade)
             while waiting and waiting[0][0] <= now:
                 _, call, _, account, amount, named = heapq.heappop(waiting)
                 answer = CollateralMoved(
@@ -98,4 +98,4 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
                     call=call if named else "",
                 )
                 yield answer
-                system.admission.event(answer)
+                system.admission.item(answer)

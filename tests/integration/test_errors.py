@@ -38,7 +38,8 @@ from margin_stream.journal import highwater
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import FORMAT, Layout, new_manifest, read_manifest, write_manifest
 from margin_stream.journal.records import HEADER, NO_CHAIN, Cut, chained, record_bytes, segment_header, segment_name
-from margin_stream.outbox.cursors import FileCursor
+from margin_stream.outbox.cursors import Cursor, FileCursor
+from margin_stream.outbox.outbox import Outbox, step_on_folder
 from margin_stream.settings import use
 from margin_stream.simulation.broker import Broker, free_port
 from margin_stream.tables import rocks
@@ -307,6 +308,14 @@ reproduces("account_unknown")(lambda folder: said("state", "--account", "nobody"
 reproduces("call_unknown")(lambda folder: said("call", "A0/call/99", "--store", store(folder)))
 
 
+@reproduces("cursor_differs")
+def _(folder: Path) -> Said:
+    cursors = FileCursor(folder / "cursor")
+    cursors.save(Cursor(1, "A", 1, "another"))
+    with Host(folder / "s") as host:
+        return caught(lambda: step_on_folder(Outbox("mail", cursors, lambda effect: ()), host))
+
+
 @reproduces("cursor_damaged")
 def _(folder: Path) -> Said:
     (folder / "cursor").write_bytes(b"not a cursor")
@@ -391,6 +400,7 @@ FIELDS = {
     "broker_unreachable": {"servers"},
     "call_unknown": {"account", "call"},
     "cursor_damaged": {"file", "offset"},
+    "cursor_differs": {"outbox", "store"},
     "damage_found": {"file", "offset", "store"},
     "fault": {"expected", "got"},
     "fold_unknown": {"fold"},

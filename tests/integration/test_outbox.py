@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from margin_stream.core import folds
+from margin_stream.core.checks import Fault
+from margin_stream.core.effect_book import EffectBook
+from margin_stream.core.fold import FoldBase
+from margin_stream.core.routed import Clocked, Opened
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
 from margin_stream.journal.disk import Disk
@@ -18,12 +24,13 @@ from margin_stream.kafka.names import parse_address
 from margin_stream.kafka.producing import records_of
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shards import Shard, shard_of
-from margin_stream.outbox.cursors import Cursor, CursorDamaged, FileCursor, TopicCursor
+from margin_stream.outbox.cursors import Cursor, CursorDamaged, CursorDiffers, FileCursor, TopicCursor
 from margin_stream.outbox.outbox import Answer, Outbox, Unavailable, step_on_folder, step_on_topics
 from replay.browsing import effects, events
 from replay.reader import StoreReader
 from replay.replaying import replay
-from schemas.effects import AnswerRequested, AnyEffect
+from schemas.binary import encode
+from schemas.effects import AnswerExpired, AnswerRequested, AnyEffect
 from schemas.engines import LATEST
 from tests.days import Day, random_day
 from tests.kafka.simulated import Log, Topical
@@ -339,7 +346,7 @@ def test_effects_are_followed_in_order_of_group_and_number_and_only_those_of_ear
 def test_a_cursor_that_is_damaged_is_an_error_and_one_of_another_record_of_effects_keeps_its_place(tmp_path: Path) -> None:
     store = FileCursor(tmp_path / "c")
     assert store.load() == Cursor()
-    cursor = Cursor(5, "A", 2, "x", [[1, 1, 30, b"chain"], []])
+    cursor = Cursor(5, "A", 2, "s", "x", [[1, 1, 30, b"chain"], []])
     store.save(cursor)
     assert FileCursor(tmp_path / "c").load() == cursor
     data = (tmp_path / "c").read_bytes()
@@ -358,7 +365,7 @@ def test_a_cursor_that_is_damaged_is_an_error_and_one_of_another_record_of_effec
         host.publish_effects()
         rows = list(effects(tmp_path / "s"))
         middle = places_of(rows)[len(rows) // 2]
-        store.save(Cursor(*middle, "another record", [[9, 9, 9, b"x"]] * 2))
+        store.save(Cursor(*middle, host.manifest.store_id, "another generation", [[9, 9, 9, b"x"]] * 2))
         outbox = Outbox("mail", store, handle)
         while step_on_folder(outbox, host):
             pass
@@ -381,3 +388,137 @@ def test_nothing_is_handled_beyond_the_number_up_to_which_every_log_is_complete(
             while outbox.step(StoreReader(tmp_path / "s"), upto, lambda answers: None):
                 pass
             assert handled == [position for position in positions if position <= upto]
+
+
+def test_a_cursor_of_another_store_or_of_a_later_state_is_an_error(tmp_path: Path) -> None:
+    with Host(tmp_path / "s") as host:
+        host.ingest(LINES[:20])
+    shutil.copytree(tmp_path / "s", tmp_path / "older")
+    for name in ("s", "other"):
+        with Host(tmp_path / name) as host:
+            host.ingest(LINES)
+            outbox = Outbox("mail", FileCursor(tmp_path / f"{name}.cursor"), lambda effect: ())
+            while step_on_folder(outbox, host):
+                pass
+    for name, cursor, what in (("other", "s", "is of store"), ("older", "s", "a later state, which was lost")):
+        with Host(tmp_path / name) as host, pytest.raises(CursorDiffers, match=what):
+            step_on_folder(Outbox("mail", FileCursor(tmp_path / f"{cursor}.cursor"), lambda effect: ()), host)
+
+
+class Breaker(FoldBase):
+    """A fold of the whole store with effects and facts: one a clock."""
+
+    name = "breaker"
+    reads = (Clocked,)
+
+    def __init__(self, book: EffectBook) -> None:
+        self._book, self._clocks = book, 0
+
+    def apply(self, item: Clocked) -> None:
+        self._clocks += 1
+        group = "@breaker"
+        effect = AnswerExpired(id=f"{group}/{self._book.next_number(group)}", position=item.position, at_ns=item.now_ns, question="x/1")
+        self._book.emit(item.position, group, encode(effect))
+
+    def sums(self) -> Mapping[int, int]:
+        return {7: self._clocks}
+
+    def rows(self) -> Iterator[tuple[bytes, bytes]]:
+        yield b"clocks", encode(self._clocks)
+
+    def mark_stored(self) -> None:
+        pass
+
+    def restore(self, _position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        for _, value in rows:
+            self._clocks = msgspec.msgpack.decode(value)
+
+    def digest(self) -> bytes:
+        return encode(self._clocks)
+
+
+def test_a_fold_of_the_whole_store_is_in_the_digests_of_both_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = System(2, rules_version=LATEST)
+    monkeypatch.setattr(folds, "STORE_FOLDS", (*folds.STORE_FOLDS, Breaker))
+    for system in (without, whole := System(2, rules_version=LATEST)):
+        for line in LINES:
+            system.admission.line(line)
+        system.fold()
+    assert whole.digests().state != without.digests().state
+    assert whole.digests().effects != without.digests().effects
+    with Host(tmp_path / "s", partitions=3, checkpoint_items=20, group_items=7) as host:
+        host.ingest(LINES)
+    assert replay(tmp_path / "s").equal
+    with Host(tmp_path / "s") as host:
+        assert host.recovery.folded == 0
+        assert host.system.digests() == whole.digests()
+    workers = Workers(Log(), 2)
+    workers.client.send("s.inputs", list(records_of(LINES, LATEST)))
+    for _ in range(2):
+        workers.follow()
+    found = replay(KafkaReader(workers.client, ADDRESS))  # type: ignore[arg-type]
+    assert found.equal
+    assert (found.state_digest, found.effects_digest) == whole.digests()[1:]
+    assert (found.recorded_state_digest, found.recorded_effects_digest) == whole.digests()[1:]
+
+
+def test_a_fold_that_reads_what_its_set_is_not_given_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Breaker, "reads", (Clocked, Opened))
+    monkeypatch.setattr(folds, "STORE_FOLDS", (Breaker,))
+    with pytest.raises(Fault, match=r"a fold reads what its set is given \(fold=breaker, kind=Opened\)"):
+        System(1, rules_version=LATEST)
+
+
+def test_a_fold_that_was_registered_later_is_folded_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Host(tmp_path / "s", partitions=2) as host:
+        host.ingest(LINES)
+    monkeypatch.setattr(folds, "STORE_FOLDS", (*folds.STORE_FOLDS, Breaker))
+    shutil.copytree(tmp_path / "s", tmp_path / "t")
+    with pytest.raises(Fault, match=r"was recorded otherwise|not recomputed"):
+        # Its effects are not in the record.
+        Host(tmp_path / "s")
+    monkeypatch.setattr(folds, "STORE_FOLDS", (*folds.STORE_FOLDS[:-1], Quiet))
+    with Host(tmp_path / "t") as host:
+        assert host.recovery.from_position == 0
+        assert [note for note in host.recovery.notes if "tables are rebuilt from the journal" in note]
+        assert host.system.sets[0].folds[-1].digest() != encode(0)
+
+
+class Quiet(Breaker):
+    """The same, without effects."""
+
+    def apply(self, item: Clocked) -> None:
+        self._clocks += 1
+
+    def sums(self) -> Mapping[int, int]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer("sent", 1.5), Answer("sent", -5), Answer("", 1), Answer("x" * 65, 1), Answer("x", 1, "d" * 513), Answer("x", 2**63)]
+)  # type: ignore[arg-type]
+def test_an_answer_that_does_not_keep_the_schema_is_an_exception_and_never_journalled(answer: Answer, tmp_path: Path) -> None:
+    with Host(tmp_path / "s") as host:
+        host.ingest(LINES)
+        before = host.checkpoint()
+        outbox = Outbox("mail", FileCursor(tmp_path / "cursor"), lambda effect: [answer])
+        with pytest.raises(msgspec.ValidationError):
+            step_on_folder(outbox, host)
+        assert host.checkpoint() == before
+    assert replay(tmp_path / "s").equal
+    with pytest.raises(ValueError, match="is no name of an outbox"):
+        Outbox("@mail", FileCursor(tmp_path / "cursor"), lambda effect: ())
+
+
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "outbox.md"
+    code = page.read_text().partition("```python\n")[2].partition("```")[0]
+    with Host(tmp_path / "margin-store") as host:
+        host.ingest(LINES)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert "A/call/1 " in capsys.readouterr().out
+    answers = [row for row in events(tmp_path / "margin-store") if row["type"] == "effect_answered"]
+    calls = [row for row in effects(tmp_path / "margin-store") if row["type"] == "margin_call_issued"]
+    assert [row["effect"] for row in answers] == [row["id"] for row in calls]
+    assert replay(tmp_path / "margin-store").equal

@@ -8,19 +8,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from margin_stream.core.intake.answers import AnswerKeys
 from margin_stream.core.system import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.journal.layout import Layout, read_manifest
 from margin_stream.kafka.copying import to_folder, to_topic
+from margin_stream.kafka.making import StoreDiffers
 from margin_stream.kafka.names import Topics, parse_address
 from margin_stream.kafka.producing import records_of
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shards import IntakeShard
-from replay.browsing import quarantine
-from replay.reader import StoreReader
+from replay.browsing import numbered_items, quarantine
+from replay.reader import StoreReader, Until
 from replay.replaying import replay
+from schemas.binary import canonical_bytes
+from schemas.engines import LATEST
+from schemas.inputs import EffectAnswered
 from schemas.ndjson import clipped, decode_line, encode_line
 from schemas.records import compact
 from schemas.refusals import RefusedInput
@@ -145,3 +151,87 @@ def test_what_is_sent_compact_can_be_given_back_byte_for_byte() -> None:
         (ours.replace(b"USDT", b"US\\u0044T"), False),
     ):
         assert (compact(line, 2) is not None) is sent
+
+
+def test_typed_events_have_the_fate_of_their_lines(tmp_path: Path) -> None:
+    """What the rules version does not know is refused, decimals are compared by value, and a bad field is a refusal, not a failure of the writer."""
+    pocket = decode_line(next(line for line in LINES if b'"pocket"' in line), 2)
+    with Host(tmp_path / "s", rules_version=1) as host:
+        host.ingest(LINES[:20])
+        assert host.offer(pocket).value == "refused"
+        assert host.offer(pocket).value == "duplicate"
+        assert host.offer(EffectAnswered(source="", source_seq=1, event_time=0, effect="A/1", outcome="x")).value == "refused"
+        money = decode_line(next(line for line in LINES if b"collateral_moved" in line), 2)
+        assert host.offer(msgspec.structs.replace(money, amount_delta=(100_000, 0))).value == "duplicate"
+        expected = host.checkpoint()
+    log = Log()
+    target = Topical(log, 2, rules_version=1)
+    to_topic(StoreReader(tmp_path / "s"), target, ADDRESS)  # type: ignore[arg-type]
+    again = replay(KafkaReader(target, ADDRESS))  # type: ignore[arg-type]
+    assert (again.position, again.state_digest, again.effects_digest) == expected
+
+
+def test_a_journal_is_not_copied_into_a_topic_of_another_rules_version(tmp_path: Path) -> None:
+    folder(tmp_path / "s", 1)
+    with pytest.raises(StoreDiffers, match="--rules-version 1"):
+        to_topic(StoreReader(tmp_path / "s"), Topical(Log(), 1, rules_version=2), ADDRESS)  # type: ignore[arg-type]
+
+
+def test_what_was_undecodable_stays_refused_in_every_reading_of_a_topic_though_a_later_version_reads_it(tmp_path: Path) -> None:
+    day = Day().opened()
+    day.account("A")
+    day.money("A", "100000")
+    late = b'{"type":"position_changed","source":"book","source_seq":500,"event_time":"2021-05-19T00:00:00Z","account":"A","instrument":"BTCUSDT"'
+    late += b',"quantity_delta":"0.5","price":"40000","leverage":0,"pocket":""}'
+    day.lines.append(late)
+    day.book("engine_activated", version=2, approved_by="x")
+    day.lines += [late, late]
+    day.money("A", "1")
+    log = Log()
+    log.values["s.inputs", 0].extend(day.lines)
+    reader = KafkaReader(Topical(log, 2, rules_version=1), ADDRESS)  # type: ignore[arg-type]
+    whole = replay(reader)
+    prefix = replay(reader, until=Until(position=whole.position))
+    assert (prefix.position, prefix.state_digest) == (whole.position, whole.state_digest)
+    numbered = list(numbered_items(reader))
+    assert [position for position, _, _ in numbered] == list(range(1, whole.position + 1))
+    assert [item for _, _, item in numbered].count(b"L" + late) == 1
+
+
+def test_refused_ticks_in_columns_are_kept_one_by_one_with_their_reasons() -> None:
+    day = Day().opened()
+    for price in ("1", "2", "3"):
+        day.tick("NOPE", price)
+    day.tick("ETHUSDT", "3000.125")
+    shard = IntakeShard(Topics("s"), GENERATION, 1, rules_version=LATEST)
+    for offset, record in enumerate(records_of([*day.lines, *day.lines], LATEST)):
+        shard.accept(offset, record)
+    rows = [json.loads(send.value or b"") for send in shard.drain() if send.topic == "s.quarantine"]
+    assert [row["raw"].encode() for row in rows] == day.lines[-4:]
+    assert [row["detail"].partition(":")[0] for row in rows] == ["instrument"] * 3 + ["price"]
+
+
+def test_an_item_that_nobody_can_write_as_a_line_is_shown_as_its_bytes(tmp_path: Path) -> None:
+    """A decimal exponent beyond every scale, in canonical form: it killed whoever wanted to show it."""
+    tick = decode_line(next(line for line in LINES if b"price_ticked" in line), 2)
+    bad = canonical_bytes(msgspec.structs.replace(tick, source_seq=10**6, price=(1, 100)))
+    shard = IntakeShard(Topics("s"), GENERATION, 2, rules_version=LATEST)
+    shard.accept(0, bad)
+    (row,) = [json.loads(send.value or b"") for send in shard.drain() if send.topic == "s.quarantine"]
+    assert b64decode(row["raw_base64"]) == bad
+    log = Log()
+    log.values["s.inputs", 0].append(bad)
+    to_folder(KafkaReader(Topical(log, 1), ADDRESS), tmp_path / "s", 1)  # type: ignore[arg-type]
+    assert [raw_of(row) for row in quarantine(tmp_path / "s")] == [bad]
+
+
+def test_a_source_with_the_separator_of_keys_in_its_name_is_a_source(tmp_path: Path) -> None:
+    lines = [line.replace(b'"source":"book"', b'"source":"bo\\u0000ok"') for line in Day().opened().lines]
+    for _ in range(2):
+        with Host(tmp_path / "s") as host:
+            assert host.recovery.notes == ()
+            host.ingest([*Day().opened().lines, *lines])
+    keys = AnswerKeys(1)
+    for number in (1, 2, 3):
+        keys.take("@o\0z", f"A/{number}", 1)
+    assert keys.knows("@o\0z", "A/2", 1)

@@ -11,14 +11,17 @@ every copy of a journal come this way, so an input has one fate wherever it come
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from margin_stream.core.intake.fold import IntakeFold, Verdict
+from margin_stream.core.intake.validation import Reason
 from schemas.binary import JournalItem, canonical_bytes, encode
 from schemas.columns import TickColumns, ticks_of
 from schemas.inputs import AnyInput, PriceTicked
 from schemas.ndjson import clipped, decode_line, encode_line
-from schemas.records import LINE, decode_raw
+from schemas.records import ITEM, LINE, decode_raw
 from schemas.refusals import RefusedInput
 
 ACCEPTED, DUPLICATE, REFUSED = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REFUSED
@@ -49,17 +52,23 @@ class Record(Protocol):
         """Add a tick, which may be laid in columns with its neighbours."""
 
 
+Refused = Callable[[int, bytes, Reason], None]
+"""Told of a refusal: its sequence number, the raw item that came, reason and detail."""
+
+
 class Admission:
     """Admits inputs to one intake."""
 
-    def __init__(self, intake: IntakeFold, record: Record | None = None) -> None:
+    def __init__(self, intake: IntakeFold, record: Record | None = None, refused: Refused | None = None) -> None:
         """
         Args:
             intake: that decides.
             record: takes what is accepted or refused; None where the inputs lie in a journal already.
+            refused: told of each raw item that is refused.
         """
         self.intake = intake
         self._record = record
+        self._refused = refused
 
     def line(self, line: bytes) -> Verdict:
         """Admit one line of NDJSON, without its line end."""
@@ -75,8 +84,19 @@ class Admission:
         return self._offer(event, line, LINE)
 
     def event(self, event: AnyInput) -> Verdict:
-        """Admit one typed event."""
-        return self._offer(event, b"", b"")
+        """Admit one typed event: its canonical bytes, read as anybody's are."""
+        counts = self._raw(ITEM + canonical_bytes(event))
+        return ACCEPTED if counts.accepted else REFUSED if counts.refused else DUPLICATE
+
+    def singles(self, item: JournalItem) -> list[tuple[AnyInput | None, JournalItem]]:
+        """Return an item of a journal as single ones, each with the event that it is, None where it stays undecodable; nothing is admitted."""
+        event: AnyInput | TickColumns | None = item if not isinstance(item, bytes) else None
+        if isinstance(item, bytes) and not self.intake.sources.is_known_undecodable(item[1:]):
+            with contextlib.suppress(RefusedInput):
+                event = decode_raw(item, self.intake.market.rules_version)
+        if isinstance(event, TickColumns):
+            return [(tick, tick) for tick in ticks_of(event)]
+        return [(event, item)]
 
     def item(self, item: JournalItem) -> Counts:
         """Admit one item of a journal: an event, ticks in columns, or a raw item."""
@@ -100,15 +120,19 @@ class Admission:
 
     def _columns(self, columns: TickColumns) -> Counts:
         if self._record is None:
-            return Counts(*self.intake.offer_columns(columns))
+            found = Counts(*self.intake.offer_columns(columns))
+            if found.refused and self._refused is not None:
+                ticks = list(ticks_of(columns))
+                for position, place, reason in self.intake.refused_ticks:
+                    self._refused(position, line_of(ticks[place]), reason)
+            return found
         counts = Counts()
         for tick in ticks_of(columns):
             verdict = self.intake.offer(tick, b"")
             if verdict is ACCEPTED:
                 self._record.add_tick(tick)
             elif verdict is REFUSED:
-                # It stands for its line.
-                self._record.add(encode(LINE + encode_line(tick)[:-1]))
+                self._record.add(encode(line_of(tick)))
             counts = counts.plus(COUNT_OF[verdict])
         return counts
 
@@ -117,6 +141,8 @@ class Admission:
         record = self._record
         if type(event) is PriceTicked:
             verdict = self.intake.offer(event, b"")
+            if verdict is REFUSED:
+                self._tell(mark + body)
             if record is not None:
                 if verdict is ACCEPTED:
                     record.add_tick(event)
@@ -125,12 +151,26 @@ class Admission:
             return verdict
         content = canonical_bytes(event)
         verdict = self.intake.offer(event, content)
+        if verdict is REFUSED:
+            self._tell(mark + body)
         if record is not None and verdict is not DUPLICATE:
             record.add(encode(mark + body) if mark and verdict is REFUSED else content)
         return verdict
 
     def _undecodable(self, raw: bytes, refused: RefusedInput) -> Verdict:
         verdict = self.intake.offer_undecodable(raw[1:], refused.refusal, refused.detail)
-        if self._record is not None and verdict is REFUSED:
-            self._record.add(encode(raw))
+        if verdict is REFUSED:
+            self._tell(raw)
+            if self._record is not None:
+                self._record.add(encode(raw))
         return verdict
+
+    def _tell(self, raw: bytes) -> None:
+        reason = self.intake.last_refusal
+        if self._refused is not None and reason is not None:
+            self._refused(self.intake.position, raw, reason)
+
+
+def line_of(tick: PriceTicked) -> bytes:
+    """Return the raw item that a tick in columns stands for: its line."""
+    return LINE + encode_line(tick)[:-1]

@@ -7,6 +7,7 @@ whatever it says. So the first answer stands.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ class AnswerKeys:
         """Answers taken since ever."""
         self._sum = 0
         """Of the keys that are held, modulo 2**256."""
-        self._held: dict[str, int] = {}
+        self._held: OrderedDict[str, int] = OrderedDict()
         """Key -> the number of its arrival, oldest first."""
         self._floors: dict[str, int] = {}
         """Outbox and group -> the highest number of an effect whose key was let go of."""
@@ -49,10 +50,9 @@ class AnswerKeys:
         self.total += 1
         self._sum = (self._sum + leaf(key.encode())) % MODULUS
         if len(self._held) > self.window:
-            oldest = next(iter(self._held))
-            del self._held[oldest]
+            oldest, _ = self._held.popitem(last=False)
             self._sum = (self._sum - leaf(oldest.encode())) % MODULUS
-            old_outbox, old_effect, _ = oldest.split("\0")
+            old_outbox, old_effect, _ = oldest.rsplit("\0", 2)
             group, _, count = old_effect.rpartition("/")
             floor = _floor(old_outbox, group)
             self._floors[floor] = max(int(count), self._floors.get(floor, 0))
@@ -82,11 +82,15 @@ class AnswerKeys:
         arrivals: dict[int, str] = {}
         for key, value in rows:
             if key.startswith(_ARRIVAL):
-                arrivals[int.from_bytes(value[:8], "big")] = value[8:].decode()
+                arrival = int.from_bytes(value[:8], "big")
+                if key != _ARRIVAL + (arrival % self.window).to_bytes(8, "big"):
+                    raise ValueError("a key of an answer is in another's place")
+                arrivals[arrival] = value[8:].decode()
             else:
                 self._floors[key[len(_FLOOR) :].decode()] = int.from_bytes(value, "big")
-        self._held = {arrivals[arrival]: arrival for arrival in sorted(arrivals)}
-        if sum(leaf(key.encode()) for key in self._held) % MODULUS != self._sum:
+        self._held = OrderedDict((arrivals[arrival], arrival) for arrival in sorted(arrivals))
+        whole = sorted(arrivals) == list(range(self.total - len(arrivals), self.total)) and len(arrivals) == min(self.total, self.window)
+        if not whole or sum(leaf(key.encode()) for key in self._held) % MODULUS != self._sum:
             raise ValueError("keys of answers are missing, or are others")
 
 

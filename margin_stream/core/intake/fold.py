@@ -72,6 +72,8 @@ class IntakeFold:
         self.refused = 0
         self.last_refusal: Reason | None = None
         """Reason and detail of the last refusal, for the caller; not a fact."""
+        self.refused_ticks: list[tuple[int, int, Reason]] = []
+        """Position, place and reason of what the last ``offer_columns`` refused, for the caller; not a fact."""
         self.guard = QuoteGuard()
         self.accounts = AccountIndex(partitions, rules_version)
         self._previous = 0
@@ -135,6 +137,7 @@ class IntakeFold:
     def offer_columns(self, columns: TickColumns) -> tuple[int, int, int]:
         """Take ticks in columns, item by item; return how many were accepted, duplicate, refused."""
         duplicates = refused = accepted = 0
+        self.refused_ticks.clear()
         source = columns.source
         names, exponents = columns.instruments, columns.exponents
         version = self.market.rules_version
@@ -183,6 +186,7 @@ class IntakeFold:
                 accepted += 1
             else:
                 refused += 1
+                self.refused_ticks.append((self.position, n, reason))
                 self._refuse(reason, source=source, source_seq=sequence)
         self.accepted += accepted
         if accepted + refused:
@@ -190,7 +194,7 @@ class IntakeFold:
         return accepted, duplicates, refused
 
     def moves_clock(self, event: ClockTicked) -> bool:
-        """Say whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
+        """Return whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
         return self.sources.is_new_of_feed(event.source, event.source_seq) and isinstance(validation.clock(event, 0, self.market), Clocked)
 
     def take(self, *, market_digest: bool = False) -> list[Batch]:

@@ -153,7 +153,7 @@ class Sources:
         answers: list[tuple[bytes, bytes]] = []
         for key, value in rows:
             if key.startswith(_IDENTITY):
-                source, _, _ = key[len(_IDENTITY) :].partition(b"\0")
+                source = key[len(_IDENTITY) : -9]
                 hashes.setdefault(source.decode(), []).append(value)
             elif key.startswith(_UNDECODABLE):
                 self._add_undecodable(key[len(_UNDECODABLE) :])
