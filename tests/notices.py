@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from margin_stream.core.effect_book import EffectBook, Emitted
-from margin_stream.core.fold import FoldBase
 from margin_stream.core.questions import Questions
 from margin_stream.core.routed import Answered, Clocked
 from schemas.binary import encode
@@ -15,7 +14,27 @@ from schemas.effects import AnswerExpired, AnswerRequested, Effect, MarginCallIs
 LIMIT_NS = 3600 * 1_000_000_000
 
 
-class Notices(FoldBase):
+class PlainFold:
+    """What ``FoldBase`` has, in plain Python: a class that is not compiled cannot inherit from one that is."""
+
+    reads: tuple[type, ...] = ()
+    reads_effects = False
+    measures: Mapping[str, str] = {}
+
+    def follow(self, effect: Emitted) -> None:
+        pass
+
+    def market_digest(self) -> bytes:
+        return b""
+
+    def sums(self) -> Mapping[int, int]:
+        return {}
+
+    def facts(self) -> Iterator[dict[str, Any]]:
+        return iter(())
+
+
+class Notices(PlainFold):
     name = "notices"
     reads = (Clocked, Answered)
     reads_effects = True

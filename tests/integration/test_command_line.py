@@ -237,6 +237,7 @@ def semantic() -> dict[Refusal, bytes]:
         (Refusal.INSTRUMENT_NOT_MARGINED, "position_changed", {**PERPETUAL_TRADE, "account": "A0"}),
         (Refusal.POCKET_INVALID, "collateral_moved", {"account": "A0", "asset": "USDT", "amount_delta": "1", "pocket": "P"}),
         (Refusal.MARK_REQUIRED, "funding_paid", {"instrument": "BTCUSDT-PERP", "rate": "0.0001"}),
+        (Refusal.ANSWER_INVALID, "effect_answered", {"effect": "A0/1", "outcome": "sent"}),
     ):
         day = fresh()
         day.book(type_, **fields)

@@ -14,7 +14,6 @@ import pytest
 from margin_stream.core import folds
 from margin_stream.core.checks import Fault
 from margin_stream.core.effect_book import EffectBook
-from margin_stream.core.fold import FoldBase
 from margin_stream.core.routed import Clocked, Opened
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
@@ -34,7 +33,7 @@ from schemas.effects import AnswerExpired, AnswerRequested, AnyEffect
 from schemas.engines import LATEST
 from tests.days import Day, random_day
 from tests.kafka.simulated import Log, Topical
-from tests.notices import Notices
+from tests.notices import Notices, PlainFold
 
 ADDRESS = parse_address("kafka://h:1/s")
 Place = tuple[int, str, int]
@@ -405,7 +404,7 @@ def test_a_cursor_of_another_store_or_of_a_later_state_is_an_error(tmp_path: Pat
             step_on_folder(Outbox("mail", FileCursor(tmp_path / f"{cursor}.cursor"), lambda effect: ()), host)
 
 
-class Breaker(FoldBase):
+class Breaker(PlainFold):
     """A fold of the whole store with effects and facts: one a clock."""
 
     name = "breaker"

@@ -79,7 +79,7 @@ class AccountIndex:
         """Take the changed rows for stored."""
         self._changed.clear()
 
-    def restore(self, rows: Iterable[tuple[bytes, bytes]], profiles: Iterable[tuple[str, int, int]]) -> None:
+    def restore(self, rows: Iterable[tuple[bytes, bytes]], profiles: Iterable[Any]) -> None:
         """Set the whole state from the accounts among the rows, and from ``profile_rows``."""
         for key, value in rows:
             if key.startswith(_ACCOUNT):
