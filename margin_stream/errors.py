@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Error(Exception):
-    """An error of ours. Its class has the code under which ``margin_stream.cli.errors`` says what it means and what to do."""
+    """An error of ours. Its class has the code under which ``margin_stream.cli.errors`` has what it means and what to do."""
 
     code = "internal_error"
     """Stable: never renamed, never used again for something else. A class without one has that of its ancestor."""

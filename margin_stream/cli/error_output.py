@@ -1,4 +1,4 @@
-"""How errors are said: for people a line with the code and one with what to do; with ``--json`` one JSON line. Always on stderr."""
+"""How errors are written out: for people a line with the code and one with what to do; with ``--json`` one JSON line. Always on stderr."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class Failure(NamedTuple):
 
 
 def failure(code: str, message: str, /, **where: Any) -> Failure:
-    """Return an error of the catalogue that no exception told of."""
+    """Return an error of the catalogue that no exception stands for."""
     entry = BY_CODE[code]
     return Failure(code, message, where or None, filled(entry.next, where), entry.exit)
 
 
 def diagnose(error: BaseException) -> Failure:
     """Return an exception as it is shown."""
-    code, message, where = _said(error)
+    code, message, where = _parts(error)
     return failure(code, message, **where)
 
 
@@ -82,7 +82,7 @@ def filled(text: str, where: Where) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: str(where.get(found.group(1), found.group(1).upper())), text)
 
 
-def _said(error: BaseException) -> tuple[str, str, Where]:
+def _parts(error: BaseException) -> tuple[str, str, Where]:
     """Return code, message and fields of an exception: its own, or what is known of one of Python's or of a library's."""
     code, text = code_of(error), str(error).strip()
     if isinstance(error, Error):

@@ -187,7 +187,7 @@ class FoldSet:
 
     @property
     def names(self) -> list[str]:
-        """What it holds; a checkpoint of other folds says nothing of these."""
+        """What it holds; a checkpoint of other folds is not one of these."""
         return [part.name for part in self.parts]
 
     def rows(self) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Checkpoints: the rows of folds that stand together and a marker that says where they stand, written as one batch, used only if the digest confirms them.
+"""Checkpoints: the rows of folds that stand together and a marker of where they stand, written as one batch, used only if the digest confirms them.
 
 It is the same for every fold (``margin_stream.core.fold``): rows under the fold's name, and one marker for the whole set.
 """

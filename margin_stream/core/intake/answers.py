@@ -2,7 +2,7 @@
 
 An answer has no number of its source's own: it is known by the outbox, the effect that it answers, and its number among the answers to that
 effect. The last million such keys are held; a held key, and one to an effect below the highest that was let go of in its group, is a duplicate,
-whatever it says. So the first answer stands.
+whatever is in it. So the first answer stands.
 """
 
 from __future__ import annotations
