@@ -31,7 +31,8 @@ def written(path: Path, key: bytes, value: bytes) -> None:
     ("table", "key", "value", "why"),
     [
         ("intake", b"account/A0", bytes(4), f"rows of 'account', {OLD}"),
-        ("intake", b"intake/identity/\xff", b"", "utf-8"),
+        ("intake", b"intake/identity/\xff" + bytes(9), b"", "utf-8"),
+        ("intake", b"intake/identity/none" + bytes(9), bytes(16), "identities of none, which are no books"),
         ("intake", MARKER, b"\x01", ""),
         ("intake", b"intake/undecodable/" + bytes(32), b"", "the rows do not have the digest of the marker"),
         ("p0000", b"a/x", b"older", f"rows of 'a', {OLD}"),

@@ -153,8 +153,8 @@ class Sources:
         answers: list[tuple[bytes, bytes]] = []
         for key, value in rows:
             if key.startswith(_IDENTITY):
-                source = key[len(_IDENTITY) : -9]
-                hashes.setdefault(source.decode(), []).append(value)
+                # Behind the name a separator and eight bytes; the name itself may hold the separator.
+                hashes.setdefault(key[len(_IDENTITY) : -9].decode(), []).append(value)
             elif key.startswith(_UNDECODABLE):
                 self._add_undecodable(key[len(_UNDECODABLE) :])
             elif key.startswith(_ANSWER):
@@ -165,7 +165,7 @@ class Sources:
             self.feeds[name] = FeedSource(name, highest)
         for name, intervals, total, others in books:
             book = self.books[name] = BookSource(name, self.window)
-            whole = b"".join(hashes.get(name, ()))
+            whole = b"".join(hashes.pop(name, ()))
             held = sum(count for _, _, count in intervals)
             if len(whole) != held * HASH_BYTES:
                 raise ValueError(f"identities of {name}: {len(whole) // HASH_BYTES} rows, {held} expected")
@@ -175,3 +175,5 @@ class Sources:
                 {sequence: list(contents) for sequence, contents in others},
                 int.from_bytes(total, "big"),
             )
+        if hashes:
+            raise ValueError(f"identities of {', '.join(sorted(hashes))}, which are no books")
