@@ -37,10 +37,11 @@ def in_order(app: App, words: Sequence[str]) -> list[str]:
             general.append(word)
         else:
             rest.append(word)
-    for option in general:
-        if option.partition("=")[0] in GENERAL[2:] and not option.partition("=")[2]:
-            raise UsageError(f"{option.partition('=')[0]}: name one", option=option.partition("=")[0])
     path, apps, _ = app.parse_commands(rest)
+    for option in general:
+        # Behind a command's name the parser misses the word by itself.
+        if option.endswith("=") or (option in GENERAL[2:] and not path):
+            raise UsageError(f"{option.rstrip('=')}: name one", option=option.rstrip("="))
     return [*path, *(dict.fromkeys(general) if apps[-1].default_command else ()), *rest[len(path) :], *words[end:]]
 
 

@@ -83,6 +83,8 @@ def test_a_store_that_is_given_twice_is_given_once(words: tuple[str, ...], store
         (("--json", "digest", "--store", "none"), "store_missing"),
         (("--json", "digest", "--store"), "missing_argument"),
         (("--store", "--json", "digest"), "missing_argument"),
+        (("--json", "--store"), "option_invalid"),
+        (("--json", "digest", "--store="), "option_invalid"),
         (("--json", "digest", "--stor", "s"), "unknown_option"),
         (("--json", "--store", "x", "margin"), "unknown_option"),
     ],
