@@ -15,6 +15,7 @@ from margin_stream.kafka.making import FOR_EVER
 from margin_stream.kafka.names import MESSAGE_LIMIT, parse_address
 from margin_stream.simulation.broker import Broker
 from replay.reader import Items
+from schemas.engines import LATEST
 from schemas.records import LINE, raw_items
 from tests.journals import Journal, MemoryJournal, SegmentJournal, TopicJournal
 from tests.kafka.simulated import Log, Topical
@@ -45,7 +46,7 @@ def test_a_record_of_very_many_short_lines_is_copied_in_several() -> None:
     lines = [LINE + b"%d" % (n % 10) for n in range(MESSAGE_LIMIT // 2)]
     log = Log()
     log.values["t.inputs", 0] = []
-    source = SimpleNamespace(items=lambda: [Items(1, lines)], last_record=1)
+    source = SimpleNamespace(items=lambda: [Items(1, lines)], last_record=1, rules_version=LATEST)
     count = to_topic(source, Topical(log, 1, "t"), parse_address("kafka://h:1/t"))  # type: ignore[arg-type]
     values = log.values["t.inputs", 0]
     assert count == len(values) > 1

@@ -143,7 +143,7 @@ def reference(journal: list[bytes | None]) -> tuple[int, str, str, dict[str, lis
     groups: dict[str, list[bytes]] = {}
     for value in journal:
         for raw in raw_items(value):
-            system.admission.line(raw)
+            system.admission.item(raw)
         for part in system.fold():
             for emitted in part:
                 groups.setdefault(emitted.group, []).append(emitted.data)
