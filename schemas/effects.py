@@ -197,7 +197,7 @@ class ProfileTookEffect(Effect, frozen=True, tag="profile_took_effect.v1"):
 
 
 class AnswerRequested(Effect, frozen=True, tag="answer_requested.v1"):
-    """The outside is asked for something; what comes of it returns as ``effect_answered``."""
+    """The outside is asked for something; the result returns as ``effect_answered``."""
 
     outbox: str
     """That is to act on it, without its ``@``."""

@@ -208,9 +208,6 @@ INPUT_TYPES: tuple[type[Input], ...] = (
     EffectAnswered,
 )
 
-FEED_TYPES = (PriceTicked, ClockTicked)
-"""Inputs of a feed source; every other input is of a book source."""
-
 
 def split_tag(tag: str) -> tuple[str, int]:
     """Return name and version of a tag: ``"account_opened.v2"`` -> ``("account_opened", 2)``."""

@@ -1,4 +1,4 @@
-"""Settings for the command line: what no option says comes from the settings in force."""
+"""Settings for the command line: what no option gives comes from the settings in force."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GENERAL = ("--json", "--quiet", "--store", "--config")
 def in_order(app: App, words: Sequence[str]) -> list[str]:
     """Return a command line as its parser wants it: what every command takes, once, behind the command's name; the file that ``-`` stands for.
 
-    Where a command's name is missing or wrong, that is what is to be said, so nothing stands in its way.
+    Where a command's name is missing or wrong, the error is about that, so nothing stands in its way.
     """
     words = [re.sub(r"^(--[a-z-]+=)?-$", rf"\1{STDIN}", word) for word in words]
     # Behind two hyphens there are no options; a shell that asks what could follow is answered by what stands there.
@@ -74,7 +74,7 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
         effective = load(flags, config=config)
     except SettingsError:
         if commands[:1] == ("doctor",):
-            # It says itself what is wrong with the settings.
+            # It reports itself what is wrong with the settings.
             return
         raise
     use(effective)
