@@ -10,6 +10,8 @@ WORKERS ?= $(shell nproc)
 # uv trusts the certificates that this machine trusts.
 export UV_NATIVE_TLS := 1
 export UV_SYSTEM_CERTS := 1
+# Bytecode is kept, so that the second run does not compile every module and test anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 MODULE ?=
 
@@ -65,7 +67,7 @@ lint: $(VENV)/.ready
 	$(BIN)/python -m tests.purity
 
 check: lint
-	MARGIN_STREAM_COMPILED=0 $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	MARGIN_STREAM_COMPILED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"
 
 inputs: $(VENV)/.ready
 	TIMES=$(N) $(BIN)/python -m pytest -n $(WORKERS) tests/properties/test_duplicates_and_order.py tests/properties/test_identity.py \

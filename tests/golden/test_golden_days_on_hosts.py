@@ -47,7 +47,7 @@ def test_a_store_that_crashed_says_the_same(name: str, tmp_path: Path) -> None:
         assert replay(tmp_path / "s", engine=engine).equal
 
 
-@pytest.mark.slow_after(1, reason="every golden day goes through a host")
+@pytest.mark.slow(reason="every golden day goes through a host")
 @every_day
 def test_the_shards_of_the_kafka_host_say_the_same(name: str, tmp_path: Path) -> None:
     """Records of any size and form, doubled, with kills, wiped disks and zombies between them."""

@@ -38,6 +38,7 @@ def crash_hours(accounts: int) -> list[bytes]:
     return [encode_line(event).rstrip() for event in day_events(market, Accounts(accounts, 5, profiles), tables)]
 
 
+@pytest.mark.slow(reason="folds three recorded hours three times")
 def test_the_crash_with_both_profiles_is_the_same_for_partitions_and_engines() -> None:
     lines = crash_hours(150)
     reference = fold(lines)
@@ -49,6 +50,7 @@ def test_the_crash_with_both_profiles_is_the_same_for_partitions_and_engines() -
     assert fold(lines, 2, watch=VectorWatch) == reference
 
 
+@pytest.mark.slow(reason="imports a recorded day and replays it")
 def test_a_day_is_imported_with_its_tables_and_replays(tmp_path: Path) -> None:
     bars = [str(recorded_data("binance_2021-05-19_1m", name)) for name in BARS]
     tiers = str(recorded_data("binance_leverage_tiers", "binance_leverage_tiers.json.gz"))

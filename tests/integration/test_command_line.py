@@ -393,6 +393,7 @@ def test_klines_are_read_by_file_name(tmp_path: Path) -> None:
     assert found[-1]["event_time"] == "2021-05-19T00:00:59.999Z"
 
 
+@pytest.mark.slow(reason="imports recorded bars of several formats")
 def test_equity_bars_are_labelled_by_their_close_in_local_time() -> None:
     path = recorded_data("us_equities_2019-02_1m", "eqker_1min.csv.gz")
     from margin_stream.importers.files import read_market

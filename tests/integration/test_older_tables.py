@@ -25,7 +25,7 @@ def written(path: Path, key: bytes, value: bytes) -> None:
     table.close()
 
 
-@pytest.mark.slow_after(2, reason="opens a store five times for each case")
+@pytest.mark.slow_after(1, reason="opens a store five times for each case")
 @pytest.mark.parametrize("partitions", [1, 4])
 @pytest.mark.parametrize(
     ("table", "key", "value", "why"),

@@ -65,6 +65,7 @@ def test_tables_of_another_store_are_rebuilt_not_believed(tmp_path: Path) -> Non
     assert verify(tmp_path / "s").ok
 
 
+@pytest.mark.slow(reason="opens many damaged stores")
 def test_tables_that_are_ahead_of_a_journal_that_was_rolled_back_are_named_by_verify_and_refused_by_the_writer(tmp_path: Path) -> None:
     make(tmp_path / "s", LINES[:200])
     shutil.copytree(tmp_path / "s", tmp_path / "backup")
@@ -92,6 +93,7 @@ def test_a_stale_checkpoint_is_a_start_like_any_other(tmp_path: Path) -> None:
     assert verify(tmp_path / "s").ok
 
 
+@pytest.mark.slow(reason="opens many damaged stores")
 def test_a_whole_segment_that_is_not_part_of_the_log_is_named_and_never_deleted(tmp_path: Path) -> None:
     make(tmp_path / "s", segment_limit=4000)
     firsts = segments(tmp_path / "s" / "journal")

@@ -309,6 +309,7 @@ def test_a_question_without_an_answer_is_closed_by_its_limit_and_a_late_answer_c
             assert host.system.intake.last_refusal[0].value == reason
 
 
+@pytest.mark.slow(reason="folds whole days with partitions, cuts and checkpoints of every kind")
 @pytest.mark.parametrize("lines", [LINES, random_day(5, accounts=9, steps=200)])
 def test_a_fold_behind_the_accounts_gives_the_same_for_any_partitions_cuts_and_checkpoints(lines: list[bytes], tmp_path: Path) -> None:
     digests = set()

@@ -205,7 +205,7 @@ def damage_slot(store: Path, log: str) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.slow_after(1, reason="makes, damages and mends many stores")
+@pytest.mark.slow(reason="makes, damages and mends many stores")
 @pytest.mark.parametrize("log", ["journal", "digests", "effects/intake"])
 def test_one_damaged_slot_is_written_anew(store: Path, log: str) -> None:
     damage_slot(store, log)

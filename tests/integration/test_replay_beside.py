@@ -51,7 +51,7 @@ def written_beside(path: Path, lines: list[bytes], cuts: Random, partitions: int
             host.abandon()
 
 
-@pytest.mark.slow_after(1, reason="replays a store in a second process")
+@pytest.mark.slow(reason="replays a store in a second process")
 @pytest.mark.parametrize("seed", range(6))
 def test_it_finds_what_a_replay_afterwards_finds(tmp_path: Path, seed: int) -> None:
     lines = random_usdm_day(seed) if seed % 2 else random_day(seed, noisy=True)
@@ -86,7 +86,7 @@ def otherwise(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     monkeypatch.setattr(StoreReader, "effects_behind", read)
 
 
-@pytest.mark.slow_after(1, reason="replays a store in a second process")
+@pytest.mark.slow(reason="replays a store in a second process")
 @pytest.mark.parametrize(
     ("change", "text"),
     [

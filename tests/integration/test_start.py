@@ -27,6 +27,7 @@ def loaded(*words: str) -> set[str]:
     return {".".join(name.split(".")[: n + 1]) for name in names for n in range(name.count(".") + 1)}
 
 
+@pytest.mark.slow_after(1, reason="starts the command for each case")
 @pytest.mark.parametrize(
     ("words", "more"),
     [

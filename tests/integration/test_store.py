@@ -223,6 +223,7 @@ def test_a_crash_at_every_call_to_the_disk_loses_nothing(tmp_path: Path) -> None
         shutil.rmtree(path)
 
 
+@pytest.mark.slow(reason="fills many segments")
 def test_segments_follow_each_other(tmp_path: Path) -> None:
     with Host(tmp_path / "s", group_items=10, segment_limit=1500) as host:
         host.ingest(LINES)

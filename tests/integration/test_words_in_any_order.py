@@ -55,6 +55,7 @@ def test_a_group_takes_them_anywhere(words: tuple[str, ...], store: str) -> None
     assert [json.loads(line)["reason"] for line in out.splitlines()] == ["not_json"]
 
 
+@pytest.mark.slow(reason="starts the command for each case")
 def test_the_real_command_takes_them_before_its_name(store: str) -> None:
     assert rows(run("--json", "--store", store, "digest")) == rows(run("digest", "--store", store, "--json"))
 

@@ -60,6 +60,7 @@ def plain(lines: list[bytes]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow_after(1, reason="folds whole days")
 @pytest.mark.parametrize("lines", DAYS)
 def test_it_equals_a_plain_count_on_a_folder_and_on_topics(lines: list[bytes], tmp_path: Path) -> None:
     expected = plain(lines)
@@ -76,6 +77,7 @@ def test_it_equals_a_plain_count_on_a_folder_and_on_topics(lines: list[bytes], t
     assert facts(KafkaReader(Topical(log, 2), parse_address("kafka://h:1/s")), "feeds") == expected  # type: ignore[arg-type]
 
 
+@pytest.mark.slow_after(1, reason="folds whole days")
 @pytest.mark.parametrize("lines", DAYS)
 def test_any_cut_of_batches_and_checkpoints_gives_the_same(lines: list[bytes]) -> None:
     whole = System(1, rules_version=LATEST)
@@ -97,6 +99,7 @@ def test_any_cut_of_batches_and_checkpoints_gives_the_same(lines: list[bytes]) -
         assert list(system.sets[0].folds[0].facts()) == list(whole.sets[0].folds[0].facts())
 
 
+@pytest.mark.slow_after(1, reason="folds whole days")
 @pytest.mark.parametrize("lines", DAYS)
 def test_a_prefix_has_what_was_known_then(lines: list[bytes], tmp_path: Path) -> None:
     with Host(tmp_path / "s") as host:

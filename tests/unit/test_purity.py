@@ -170,6 +170,7 @@ def test_a_set_that_is_walked_is_caught_in_every_fold_and_nowhere_else(name: str
     assert found(SHELL, source) == []
 
 
+@pytest.mark.slow(reason="reads the whole tree, as `make lint` does too")
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_set_whose_order_cannot_show_is_let_through(name: str) -> None:
     assert found(FOLD, HEAD + HARMLESS[name]) == []
