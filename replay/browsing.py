@@ -13,7 +13,7 @@ from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_
 from replay.views import describe_effect
 from schemas.binary import JournalItem
 from schemas.columns import TickColumns, ticks_of
-from schemas.effects import AnyEffect, decode_effect
+from schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
 from schemas.inputs import Input, PriceTicked, name_of
 from schemas.ndjson import to_mapping
 from schemas.records import readable
@@ -100,15 +100,15 @@ def effects(place: Place, *, account: str | None = None, kind: str | None = None
     else:
         recorded = (decode_effect(data) for log in range(reader.partitions + 1) for data in reader.effects(log))
         found = (effect for effect in recorded if effect.position <= recorded_position)
-    rows: list[tuple[int, str, int, dict[str, Any]]] = []
+    rows: list[tuple[EffectPlace, dict[str, Any]]] = []
     for effect in found:
-        group, _, number = effect.id.rpartition("/")
-        if effect.position > after and (account is None or group == account):
+        here = place_of(effect)
+        if here.position > after and (account is None or here.group == account):
             described = describe_effect(effect)
             if kind is None or described["type"] == kind:
-                rows.append((effect.position, group, int(number), described))
-    for row in sorted(rows, key=lambda row: row[:3]):
-        yield row[3]
+                rows.append((here, described))
+    for _, described in sorted(rows, key=lambda row: row[0]):
+        yield described
 
 
 def quarantine(place: Place) -> Iterator[dict[str, Any]]:

@@ -18,9 +18,9 @@ from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted
 from margin_stream.tables.rocks import Table, TableError
 from schemas.binary import JournalItem, decode_payload
+from schemas.effects import recorded_effects
 from schemas.inputs import AnyInput, ClockTicked
 
-_effects = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _recorded = msgspec.msgpack.Decoder(RecordedDigest)
 
 
@@ -166,7 +166,7 @@ class StoreReader:
         """Yield the recorded effects of one log behind a cut, record by record, with the cut where each record ends."""
         folder = self.layout.effects_logs(self.manifest.partitions)[log]
         for record in logs.read(folder, self.manifest.identity, Cut(*mark) if mark else logs.START):
-            yield record.cut, [bytes(raw) for raw in _decoded(_effects.decode, folder, record)]
+            yield record.cut, _decoded(recorded_effects, folder, record)
 
     def from_checkpoint(self) -> tuple[System, int] | None:
         """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none that can be trusted.

@@ -18,7 +18,7 @@ from replay.reader import Place
 from replay.replaying import replay
 from replay.table_checks import check_tables
 from schemas.binary import decode_payload, item_count
-from schemas.effects import decode_effect, group_of
+from schemas.effects import recorded_effects
 
 ATTEMPTS = 3
 """What a writer changes under a reader's eyes is read again so often before it counts as damage."""
@@ -216,11 +216,9 @@ class _Inspector:
         for folder in self._layout.effects_logs(self._manifest.partitions):
             for record in self._records(folder):
                 try:
-                    for raw in msgspec.msgpack.decode(record.payload, type=list[msgspec.Raw]):
-                        effect = decode_effect(bytes(raw))
-                        self.effect_count += 1
-                        if upto is not None and effect.position <= upto.position:
-                            whole.add(group_of(effect.id), bytes(raw))
+                    found = recorded_effects(record.payload)
+                    whole.read(found, upto.position if upto else 0)
+                    self.effect_count += len(found)
                 except msgspec.DecodeError as error:
                     path = folder / segment_name(record.cut.segment)
                     self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")

@@ -18,7 +18,7 @@ from margin_stream.core.system import System
 from margin_stream.errors import Error
 from replay.reader import EVERYTHING, Place, Until, fold_prefix, source_of
 from schemas.decimals import format_scaled
-from schemas.effects import AnyEffect, Effect, decode_effect, group_of
+from schemas.effects import AnyEffect, Effect, decode_effect, group_of, split_id
 from schemas.times import format_time, parse_time
 
 
@@ -203,7 +203,7 @@ def calls_of(fold: AccountFold, *, account: str | None = None, open_only: bool =
 
 def by_deadline(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return calls by deadline, account and number."""
-    return sorted(rows, key=lambda row: (parse_time(row["due_at"]), row["account"], int(row["call"].rpartition("/")[2])))
+    return sorted(rows, key=lambda row: (parse_time(row["due_at"]), row["account"], split_id(row["call"])))
 
 
 def calls(place: Place, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING) -> list[dict[str, Any]]:
@@ -236,7 +236,7 @@ def account_effects(place: Place, account: str) -> list[AnyEffect]:
         effect = decode_effect(data)
         if group_of(effect.id) == account:
             found.setdefault(effect.id, effect)
-    return sorted(found.values(), key=lambda effect: int(effect.id.rpartition("/")[2]))
+    return sorted(found.values(), key=lambda effect: split_id(effect.id))
 
 
 def facts(place: Place, name: str, until: Until = EVERYTHING) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ numbers count the group's effects. Amounts are decimal texts with all decimal pl
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 MARKET_GROUP = "@market"
@@ -239,6 +241,7 @@ AnyEffect = (
 EFFECT_TYPES: tuple[type[Effect], ...] = AnyEffect.__args__
 
 _decoder = msgspec.msgpack.Decoder(AnyEffect)
+_raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
 def decode_effect(data: bytes) -> AnyEffect:
@@ -251,6 +254,39 @@ def decode_effect(data: bytes) -> AnyEffect:
     return effect
 
 
-def group_of(effect_id: str) -> str:
+def recorded_effects(payload: bytes) -> list[bytes]:
+    """Return the canonical bytes of each effect of a record of effects.
+
+    Raises:
+        msgspec.DecodeError: it is no record of effects.
+    """
+    return [bytes(raw) for raw in _raws.decode(payload)]
+
+
+def effect_id(group: str, number: int) -> str:
+    """Return the id of a group's effect of this number."""
+    return f"{group}/{number}"
+
+
+def split_id(effect: str) -> tuple[str, int]:
+    """Return group and number of an effect id."""
+    group, _, number = effect.rpartition("/")
+    return group, int(number)
+
+
+def group_of(effect: str) -> str:
     """Return the group of an effect id."""
-    return effect_id.rpartition("/")[0]
+    return effect.rpartition("/")[0]
+
+
+class EffectPlace(NamedTuple):
+    """Where an effect stands among all: this is the order of effects, whatever partition decided them."""
+
+    position: int
+    group: str
+    number: int
+
+
+def place_of(effect: Effect) -> EffectPlace:
+    """Return where an effect stands."""
+    return EffectPlace(effect.position, *split_id(effect.id))

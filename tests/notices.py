@@ -8,8 +8,7 @@ from typing import Any
 from margin_stream.core.effect_book import EffectBook, Emitted
 from margin_stream.core.questions import Questions
 from margin_stream.core.routed import Answered, Clocked
-from schemas.binary import encode
-from schemas.effects import AnswerExpired, AnswerRequested, Effect, MarginCallIssued, decode_effect
+from schemas.effects import AnswerExpired, AnswerRequested, MarginCallIssued, decode_effect, group_of
 
 LIMIT_NS = 3600 * 1_000_000_000
 
@@ -50,22 +49,16 @@ class Notices(PlainFold):
             self.questions.close(item.effect)
             return
         for question in self.questions.expired(item.now_ns):
-            self._emit(item.position, question.rpartition("/")[0], item.now_ns, AnswerExpired, question=question)
+            self._book.emit(AnswerExpired, item.position, item.now_ns, group_of(question), question=question)
 
     def follow(self, effect: Emitted) -> None:
         self.seen.append((effect.position, effect.group, effect.number))
         found = decode_effect(effect.data)
         if isinstance(found, MarginCallIssued):
             limit = found.at_ns + LIMIT_NS
-            asked = self._emit(
-                effect.position, effect.group, found.at_ns, AnswerRequested, outbox="mail", subject=found.call, expires_at_ns=limit
-            )
+            fields = {"outbox": "mail", "subject": found.call, "expires_at_ns": limit}
+            asked = self._book.emit(AnswerRequested, effect.position, found.at_ns, effect.group, **fields)
             self.questions.ask(asked, limit)
-
-    def _emit(self, position: int, group: str, at_ns: int, kind: type[Effect], **fields: Any) -> str:
-        identifier = f"{group}/{self._book.next_number(group)}"
-        self._book.emit(position, group, encode(kind(id=identifier, position=position, at_ns=at_ns, **fields)))
-        return identifier
 
     def sums(self) -> Mapping[int, int]:
         return self.questions.sums()

@@ -43,7 +43,6 @@ from margin_stream.core.routed import (
 from margin_stream.core.valuation import Banded, Corners, Exact, truths, value
 from margin_stream.core.watching import BoxWatch, Watch, Watched
 from schemas import effects
-from schemas.binary import encode
 from schemas.decimals import format_scaled
 from schemas.effects import AccountEffect
 
@@ -530,15 +529,8 @@ class AccountFold(FoldBase):
 
     def _emit(self, account: Account, kind: type[AccountEffect], **fields: Any) -> None:
         account.effect_count += 1
-        effect = kind(
-            id=f"{account.id}/{self.book.next_number(account.id)}",
-            position=self.position,
-            at_ns=self.market.clock_ns,
-            account=account.id,
-            currency=self.market.directory.assets[account.base].name,
-            **fields,
-        )
-        self.book.emit(self.position, account.id, encode(effect))
+        currency = self.market.directory.assets[account.base].name
+        self.book.emit(kind, self.position, self.market.clock_ns, account.id, account=account.id, currency=currency, **fields)
         self._dirty.add(self._number[account.id])
 
     def _pack(self, number: int) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, combined, effect_leaf, pack_sums, slot_of
 from schemas.binary import encode
-from schemas.effects import INTAKE_GROUP, MARKET_GROUP
+from schemas.effects import INTAKE_GROUP, MARKET_GROUP, Effect, decode_effect, effect_id, group_of
 
 Head = tuple[int, bytes]
 """How many effects a group has, and their chain."""
@@ -58,13 +58,20 @@ class EffectBook:
         """The groups that have effects, in the order of their first."""
         return self._heads.keys()
 
-    def next_number(self, group: str) -> int:
-        """Return the number of a group's next effect, from 1."""
-        return self._heads.get(group, NO_HEAD)[0] + 1
+    def emit(self, kind: type[Effect], position: int, at_ns: int, group: str, **fields: Any) -> str:
+        """Take an effect of a fold, the group's next; return its id.
 
-    def emit(self, position: int, group: str, data: bytes) -> None:
-        """Take an effect of a fold: the group's next."""
+        Args:
+            kind: of the effect.
+            position: the sequence number of the item that caused it.
+            at_ns: the clock in force.
+            group: whose effect it is.
+            fields: what the kind has beside these.
+        """
+        identifier = effect_id(group, self.head(group)[0] + 1)
+        data = encode(kind(id=identifier, position=position, at_ns=at_ns, **fields))
         self.out.append(Emitted(position, group, self.add(group, data), data))
+        return identifier
 
     def add(self, group: str, data: bytes) -> int:
         """Take a group's next effect from a record of effects; return its number."""
@@ -75,6 +82,17 @@ class EffectBook:
         self._heads[group] = (number, chained(before[1], data))
         self.total += 1
         return number
+
+    def read(self, recorded: Iterable[bytes], upto: int) -> None:
+        """Take recorded effects, in order, those up to a sequence number.
+
+        Raises:
+            msgspec.DecodeError: one is no effect.
+        """
+        for data in recorded:
+            effect = decode_effect(data)
+            if effect.position <= upto:
+                self.add(group_of(effect.id), data)
 
     def drain(self) -> list[Emitted]:
         """Return what was emitted since the last time."""

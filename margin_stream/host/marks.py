@@ -22,7 +22,7 @@ from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, Manifest, RecordedDigest
 from margin_stream.journal.records import CorruptLog, Record, walk
 from replay.table_checks import check_tables
-from schemas.effects import decode_effect, group_of
+from schemas.effects import recorded_effects
 
 JOURNAL_REASON = (
     "the high-water file is the only record of how far the journal was acknowledged: without it a lost tail cannot be told from a short one"
@@ -79,9 +79,6 @@ def _prove_effects(layout: Layout, manifest: Manifest, recorded: list[RecordedDi
     whole = EffectBook()
     for folder in layout.effects_logs(manifest.partitions):
         for record in _records(folder, manifest.identity, ends):
-            for raw in msgspec.msgpack.decode(record.payload, type=list[msgspec.Raw]):
-                effect = decode_effect(bytes(raw))
-                if effect.position <= last.position:
-                    whole.add(group_of(effect.id), bytes(raw))
+            whole.read(recorded_effects(record.payload), last.position)
     if whole.hexdigest() != last.effects:
         raise NotProven(f"the effects that are there do not have the digest recorded at position {last.position}: some are missing")

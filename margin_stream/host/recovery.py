@@ -38,6 +38,7 @@ from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
 from margin_stream.tables.rocks import Table
 from schemas.binary import decode_payload
+from schemas.effects import recorded_effects
 
 
 class Recovery(NamedTuple):
@@ -54,7 +55,6 @@ class Recovery(NamedTuple):
 
 _FROM_NOTHING = Marker(0, logs.START, logs.START, b"", [])
 """Stands for a checkpoint where there is none to be trusted."""
-_raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
 class OpenStore:
@@ -225,4 +225,4 @@ class OpenStore:
     def _recorded_after(self, writer: LogWriter, marker: Marker) -> list[bytes]:
         """Return the recorded effects behind a checkpoint, last first."""
         records = logs.read(writer.folder, self.manifest.identity, marker.effects, upto=writer.end.number)
-        return [bytes(raw) for record in records for raw in _raws.decode(record.payload)][::-1]
+        return [data for record in records for data in recorded_effects(record.payload)][::-1]

@@ -29,7 +29,7 @@ from margin_stream.kafka.batch_messages import batch_messages, effect_messages
 from margin_stream.kafka.names import Topics
 from margin_stream.kafka.wire import DigestPart, Place, StoreManifest
 from replay.views import describe_effect
-from schemas.effects import InputRefused, decode_effect, group_of
+from schemas.effects import InputRefused, decode_effect, effect_id, group_of
 from schemas.records import raw_items, readable
 from schemas.refusals import ADVICE, Refusal
 
@@ -356,7 +356,13 @@ class EffectsShard(Shard):
         effect = decode_effect(data)
         group = group_of(effect.id)
         number = self.book.add(group, data)
-        check(effect.id == f"{group}/{number}", "effects of a group are numbered without gaps", group=group, expected=number, got=effect.id)
+        check(
+            effect.id == effect_id(group, number),
+            "effects of a group are numbered without gaps",
+            group=group,
+            expected=number,
+            got=effect.id,
+        )
         row = describe_effect(effect)
         if row["type"] in ALERTS:
             message = orjson.dumps({"id": effect.id, "type": row["type"], "timestamp": row.get("at"), "data": row})

@@ -25,7 +25,7 @@ from margin_stream.kafka.reader import KafkaReader
 from margin_stream.outbox.cursors import Cursor, CursorDiffers, CursorStore
 from replay.reader import Source, StoreReader
 from schemas.binary import canonical_bytes, encode_payload
-from schemas.effects import AnyEffect, decode_effect
+from schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
 from schemas.inputs import EffectAnswered, tag_of
 
 STEP_LIMIT = 256
@@ -56,7 +56,7 @@ class _Tail:
 
     def __init__(self, mark: Sequence[Any]) -> None:
         self.read = self.handled = mark
-        self.waiting: deque[tuple[tuple[int, str, int], AnyEffect, Sequence[Any] | None]] = deque()
+        self.waiting: deque[tuple[EffectPlace, AnyEffect, Sequence[Any] | None]] = deque()
         """Place, effect, and, with the last effect of a record, the mark behind it."""
 
     def fill(self, source: Source, log: int, after: tuple[int, str, int]) -> None:
@@ -66,7 +66,7 @@ class _Tail:
         for mark, datas in source.effects_behind(log, self.read):
             self.read = mark
             effects = [decode_effect(data) for data in datas]
-            fresh = [(_place(effect), effect, None) for effect in effects if _place(effect) > after]
+            fresh = [(place_of(effect), effect, None) for effect in effects if place_of(effect) > after]
             if fresh:
                 self.waiting.extend(fresh[:-1])
                 self.waiting.append((fresh[-1][0], fresh[-1][1], mark))
@@ -148,11 +148,6 @@ class Outbox:
         fields = {"source": f"@{self.name}", "source_seq": answer.number, "event_time": answer.at_ns, "effect": effect.id}
         fields |= {"type": tag_of(EffectAnswered), "outcome": answer.outcome, "detail": answer.detail}
         return msgspec.convert(fields, EffectAnswered)
-
-
-def _place(effect: AnyEffect) -> tuple[int, str, int]:
-    group, _, number = effect.id.rpartition("/")
-    return effect.position, group, int(number)
 
 
 def step_on_folder(outbox: Outbox, host: Host) -> int:

@@ -416,9 +416,7 @@ class Breaker(PlainFold):
 
     def apply(self, item: Clocked) -> None:
         self._clocks += 1
-        group = "@breaker"
-        effect = AnswerExpired(id=f"{group}/{self._book.next_number(group)}", position=item.position, at_ns=item.now_ns, question="x/1")
-        self._book.emit(item.position, group, encode(effect))
+        self._book.emit(AnswerExpired, item.position, item.now_ns, "@breaker", question="x/1")
 
     def sums(self) -> Mapping[int, int]:
         return {7: self._clocks}

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from margin_stream.core.digests import MODULUS, leaf
+from schemas.effects import split_id
 
 ANSWER_WINDOW = 1_000_000
 _ARRIVAL, _FLOOR = b"key/", b"floor/"
@@ -39,8 +40,8 @@ class AnswerKeys:
         """Return whether an answer came before, or is too old to be told from one that did."""
         if _key(outbox, effect, number) in self._held:
             return True
-        group, _, count = effect.rpartition("/")
-        return bool(self._floors) and int(count) <= self._floors.get(_floor(outbox, group), 0)
+        group, count = split_id(effect)
+        return bool(self._floors) and count <= self._floors.get(_floor(outbox, group), 0)
 
     def take(self, outbox: str, effect: str, number: int) -> None:
         """Take the key of a new answer."""
@@ -53,9 +54,9 @@ class AnswerKeys:
             oldest, _ = self._held.popitem(last=False)
             self._sum = (self._sum - leaf(oldest.encode())) % MODULUS
             old_outbox, old_effect, _ = oldest.rsplit("\0", 2)
-            group, _, count = old_effect.rpartition("/")
+            group, count = split_id(old_effect)
             floor = _floor(old_outbox, group)
-            self._floors[floor] = max(int(count), self._floors.get(floor, 0))
+            self._floors[floor] = max(count, self._floors.get(floor, 0))
             self._moved[floor] = None
 
     def facts(self) -> list[Any]:

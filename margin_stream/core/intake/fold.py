@@ -346,9 +346,7 @@ class IntakeFold:
     # ---- effects, digest, checkpoint ------------------------------------------------------------------------------
 
     def _emit(self, group: str, kind: type[effects.Effect], **fields: Any) -> None:
-        number = self.book.next_number(group)
-        effect = kind(id=f"{group}/{number}", position=self.position, at_ns=self.market.clock_ns, **fields)
-        self.book.emit(self.position, group, encode(effect))
+        self.book.emit(kind, self.position, self.market.clock_ns, group, **fields)
 
     def facts(self) -> list[Any]:
         """Return everything that is digested, large sets by their sums."""
