@@ -14,9 +14,9 @@ from pathlib import Path
 import faust
 from aiokafka.errors import KafkaError
 
-from agents.app import build
-from agents.metrics import REBALANCES
-from agents.web import Web
+from margin_stream.agents.app import build
+from margin_stream.agents.metrics import REBALANCES
+from margin_stream.agents.web import Web
 from margin_stream.journal.layout import StoreError
 from margin_stream.kafka.client import Client, SecurityError, Unreachable
 from margin_stream.kafka.making import read_manifest

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.table import FoldTable
-from agents.topics import raw_topic
+from margin_stream.agents.table import FoldTable
+from margin_stream.agents.topics import raw_topic
 
 
 def wire(app: Any, table: FoldTable) -> None:

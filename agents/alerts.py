@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.metrics import count_alert
-from agents.topics import raw_topic
+from margin_stream.agents.metrics import count_alert
+from margin_stream.agents.topics import raw_topic
 
 
 def wire(app: Any) -> None:

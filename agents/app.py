@@ -15,12 +15,12 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from faust.types import TP
 
-from agents import accounts, alerts, effects, intake
-from agents.assignor import FoldAssignor
-from agents.consumer import FoldTransport
-from agents.crash import die
-from agents.follower import Follower
-from agents.table import OPEN_LIMIT_S, FoldTable
+from margin_stream.agents import accounts, alerts, effects, intake
+from margin_stream.agents.assignor import FoldAssignor
+from margin_stream.agents.consumer import FoldTransport
+from margin_stream.agents.crash import die
+from margin_stream.agents.follower import Follower
+from margin_stream.agents.table import OPEN_LIMIT_S, FoldTable
 from margin_stream.kafka.client import security
 from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress
 from margin_stream.kafka.wire import StoreManifest

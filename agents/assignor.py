@@ -8,7 +8,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 from faust.assignor.client_assignment import ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 
-from agents.crash import die
+from margin_stream.agents.crash import die
 
 
 class FoldAssignor(PartitionAssignor):

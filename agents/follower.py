@@ -10,7 +10,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from agents.crash import crash, die, due
+from margin_stream.agents.crash import crash, die, due
 from margin_stream.core.checks import Fault
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import Accepted, IntakeShard, Send, Shard, Unusable, shard_of

@@ -11,8 +11,8 @@ import faust
 from faust.stores import rocksdb
 from faust.types import TP, EventT
 
-from agents.crash import die
-from agents.follower import Follower
+from margin_stream.agents.crash import die
+from margin_stream.agents.follower import Follower
 from margin_stream.kafka.shard_table import ShardTable
 
 OPEN_LIMIT_S = 120

@@ -9,10 +9,10 @@ import orjson
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from agents.metrics import registry, shard_row
+from margin_stream.agents.metrics import registry, shard_row
 from margin_stream.core.digests import partition_of, slot_of
 from margin_stream.kafka.shards import AccountsShard
-from replay.views import calls_of, state_of
+from margin_stream.replay.views import calls_of, state_of
 
 
 def _json(row: Any, status: int = 200) -> web.Response:

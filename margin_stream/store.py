@@ -13,13 +13,13 @@ from margin_stream.core.intake.admission import Counts
 from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.system import Digests
 from margin_stream.host.embedded import CHECKPOINT_ITEMS, Host, Recovery
-from replay import views
-from replay.comparison import Replayed
-from replay.reader import EVERYTHING, Until
-from replay.replaying import replay
-from replay.verifying import Verified, verify
-from schemas.inputs import AnyInput, Input
-from schemas.times import parse_time
+from margin_stream.replay import views
+from margin_stream.replay.comparison import Replayed
+from margin_stream.replay.reader import EVERYTHING, Until
+from margin_stream.replay.replaying import replay
+from margin_stream.replay.verifying import Verified, verify
+from margin_stream.schemas.inputs import AnyInput, Input
+from margin_stream.schemas.times import parse_time
 
 OneInput = bytes | str | Mapping[str, Any] | AnyInput
 """An input: an NDJSON line, the same as a mapping, or a typed event."""

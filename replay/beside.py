@@ -16,8 +16,8 @@ from margin_stream.engine.choosing import drive_of
 from margin_stream.journal import log as logs
 from margin_stream.journal.layout import RecordedDigest
 from margin_stream.journal.records import Cut
-from replay.comparison import Comparison, Replayed
-from replay.reader import EVERYTHING, StoreReader, fold_prefix
+from margin_stream.replay.comparison import Comparison, Replayed
+from margin_stream.replay.reader import EVERYTHING, StoreReader, fold_prefix
 
 PAUSE_S = 0.05
 

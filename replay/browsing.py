@@ -9,15 +9,15 @@ from typing import Any
 from margin_stream.core.intake.admission import line_of
 from margin_stream.core.system import System
 from margin_stream.errors import Error
-from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
-from replay.views import describe_effect
-from schemas.binary import JournalItem
-from schemas.columns import TickColumns, ticks_of
-from schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
-from schemas.inputs import Input, PriceTicked, name_of
-from schemas.ndjson import to_mapping
-from schemas.records import readable
-from schemas.refusals import ADVICE, Refusal
+from margin_stream.replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
+from margin_stream.replay.views import describe_effect
+from margin_stream.schemas.binary import JournalItem
+from margin_stream.schemas.columns import TickColumns, ticks_of
+from margin_stream.schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
+from margin_stream.schemas.inputs import Input, PriceTicked, name_of
+from margin_stream.schemas.ndjson import to_mapping
+from margin_stream.schemas.records import readable
+from margin_stream.schemas.refusals import ADVICE, Refusal
 
 POLL_S = 0.2
 

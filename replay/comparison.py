@@ -10,7 +10,7 @@ import msgspec
 from margin_stream.core.effect_book import EffectBook, Emitted
 from margin_stream.core.system import System
 from margin_stream.journal.layout import RecordedDigest
-from schemas.effects import decode_effect
+from margin_stream.schemas.effects import decode_effect
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,12 +14,12 @@ from margin_stream.journal import log as logs
 from margin_stream.journal.ending import durable_cut
 from margin_stream.journal.layout import INTAKE_NAME, Layout, RecordedDigest, partition_name, read_manifest
 from margin_stream.journal.records import Cut, Record, UndecodableRecord, segment_name
+from margin_stream.schemas.binary import JournalItem, decode_payload
+from margin_stream.schemas.effects import recorded_effects
+from margin_stream.schemas.inputs import AnyInput, ClockTicked
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted
 from margin_stream.tables.rocks import Table, TableError
-from schemas.binary import JournalItem, decode_payload
-from schemas.effects import recorded_effects
-from schemas.inputs import AnyInput, ClockTicked
 
 _recorded = msgspec.msgpack.Decoder(RecordedDigest)
 

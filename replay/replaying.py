@@ -8,9 +8,9 @@ from functools import partial
 from margin_stream.core.system import System
 from margin_stream.engine import DEFAULT, EngineName
 from margin_stream.engine.choosing import drive_of
-from replay.comparison import Comparison, Replayed
-from replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
-from schemas.effects import decode_effect
+from margin_stream.replay.comparison import Comparison, Replayed
+from margin_stream.replay.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
+from margin_stream.schemas.effects import decode_effect
 
 
 def replay(

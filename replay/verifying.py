@@ -14,11 +14,11 @@ from margin_stream.journal import log as logs
 from margin_stream.journal.ending import durable_cut, find_end
 from margin_stream.journal.layout import CorruptManifest, Layout, Manifest, RecordedDigest, read_manifest
 from margin_stream.journal.records import HEADER, NO_CHAIN, CorruptLog, Cut, Record, read_head, read_header, segment_name, segments
-from replay.reader import Place
-from replay.replaying import replay
-from replay.table_checks import check_tables
-from schemas.binary import decode_payload, item_count
-from schemas.effects import recorded_effects
+from margin_stream.replay.reader import Place
+from margin_stream.replay.replaying import replay
+from margin_stream.replay.table_checks import check_tables
+from margin_stream.schemas.binary import decode_payload, item_count
+from margin_stream.schemas.effects import recorded_effects
 
 ATTEMPTS = 3
 """What a writer changes under a reader's eyes is read again so often before it counts as damage."""

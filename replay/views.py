@@ -16,10 +16,10 @@ from margin_stream.core.market import Market
 from margin_stream.core.positions import SIDES, notional, split_key
 from margin_stream.core.system import System
 from margin_stream.errors import Error
-from replay.reader import EVERYTHING, Place, Until, fold_prefix, source_of
-from schemas.decimals import format_scaled
-from schemas.effects import AnyEffect, Effect, decode_effect, group_of, split_id
-from schemas.times import format_time, parse_time
+from margin_stream.replay.reader import EVERYTHING, Place, Until, fold_prefix, source_of
+from margin_stream.schemas.decimals import format_scaled
+from margin_stream.schemas.effects import AnyEffect, Effect, decode_effect, group_of, split_id
+from margin_stream.schemas.times import format_time, parse_time
 
 
 class AccountUnknown(Error, code="account_unknown"):

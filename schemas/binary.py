@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from schemas.columns import TickColumns
-from schemas.engines import LATEST
-from schemas.inputs import AnyInput, Input
-from schemas.mapping import event_of
-from schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.columns import TickColumns
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import AnyInput, Input
+from margin_stream.schemas.mapping import event_of
+from margin_stream.schemas.refusals import Refusal, RefusedInput
 
 ITEM_LIMIT = 1 << 20
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from schemas.decimals import POWERS_OF_TEN, DecimalPair, canonical
-from schemas.inputs import PriceTicked, SourceName
+from margin_stream.schemas.decimals import POWERS_OF_TEN, DecimalPair, canonical
+from margin_stream.schemas.inputs import PriceTicked, SourceName
 
 ABSENT = -(2**63)
 """Stands for a bid or ask that was not quoted."""

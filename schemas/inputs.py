@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from schemas.decimals import DecimalPair
+from margin_stream.schemas.decimals import DecimalPair
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_./:@-]+\Z")]
 """An instrument, asset, profile or desk: 1-64 printable characters without spaces."""

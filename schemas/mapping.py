@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from schemas.decimals import DecimalError, DecimalPair, canonical, parse_decimal
-from schemas.engines import FIELDS_SINCE, LATEST, TYPES_SINCE, WORDS_SINCE
-from schemas.inputs import (
+from margin_stream.schemas.decimals import DecimalError, DecimalPair, canonical, parse_decimal
+from margin_stream.schemas.engines import FIELDS_SINCE, LATEST, TYPES_SINCE, WORDS_SINCE
+from margin_stream.schemas.inputs import (
     INPUT_TYPES,
     AccountChanged,
     AccountOpened,
@@ -25,9 +25,9 @@ from schemas.inputs import (
     name_of,
     tag_of,
 )
-from schemas.refusals import Refusal, RefusedInput
-from schemas.times import TimeError, parse_time
-from schemas.upcast import UPCASTERS, upcast
+from margin_stream.schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.times import TimeError, parse_time
+from margin_stream.schemas.upcast import UPCASTERS, upcast
 
 
 class OversizedNumber:

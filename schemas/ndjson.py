@@ -13,12 +13,12 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 import orjson
 
-from schemas.decimals import format_decimal, parse_decimal
-from schemas.engines import LATEST
-from schemas.inputs import INPUT_TYPES, AnyInput, Input, name_of
-from schemas.mapping import SHAPES, OversizedNumber, event_of
-from schemas.refusals import Refusal, RefusedInput
-from schemas.times import format_time, parse_time
+from margin_stream.schemas.decimals import format_decimal, parse_decimal
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import INPUT_TYPES, AnyInput, Input, name_of
+from margin_stream.schemas.mapping import SHAPES, OversizedNumber, event_of
+from margin_stream.schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.times import format_time, parse_time
 
 LINE_LIMIT = 1 << 20
 """The longest line that is decoded, in bytes, its line end not counted."""

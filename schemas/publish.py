@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from schemas.decimals import DecimalPair
-from schemas.effects import EFFECT_TYPES, Effect
-from schemas.inputs import INPUT_TYPES, Input, Moment, name_of, tag_of
-from schemas.mapping import SHAPES
-from schemas.ndjson import encode_line
-from schemas.refusals import ADVICE, Refusal
+from margin_stream.schemas.decimals import DecimalPair
+from margin_stream.schemas.effects import EFFECT_TYPES, Effect
+from margin_stream.schemas.inputs import INPUT_TYPES, Input, Moment, name_of, tag_of
+from margin_stream.schemas.mapping import SHAPES
+from margin_stream.schemas.ndjson import encode_line
+from margin_stream.schemas.refusals import ADVICE, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent
 DECIMAL_SCHEMA = {"type": ["string", "integer"], "pattern": r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?$"}
@@ -40,7 +40,7 @@ def input_schema(kind: type[Input]) -> dict[str, Any]:
 
 
 def _text(pair: Any) -> str:
-    from schemas.decimals import format_decimal
+    from margin_stream.schemas.decimals import format_decimal
 
     return format_decimal((pair[0], pair[1]))
 
@@ -134,7 +134,7 @@ def _described(kind: type[msgspec.Struct], envelope: type[msgspec.Struct]) -> li
     lines = [" ".join((inspect.getdoc(kind) or "").split()), ""]
     notes: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        if base.__module__.startswith("schemas"):
+        if base.__module__.startswith("margin_stream.schemas"):
             notes |= _notes(base)
     rows = []
     for field in msgspec.structs.fields(kind):

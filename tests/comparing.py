@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from margin_stream.core.system import System
-from replay.views import describe_account
-from schemas.effects import InputRefused, decode_effect
-from schemas.engines import LATEST
+from margin_stream.replay.views import describe_account
+from margin_stream.schemas.effects import InputRefused, decode_effect
+from margin_stream.schemas.engines import LATEST
 from tests.oracle.usdm_oracle import Oracle, run_beside, said_by
 
 Said = tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, Any]]]

@@ -6,7 +6,7 @@ import json
 from random import Random
 from typing import Any
 
-from schemas.times import format_time
+from margin_stream.schemas.times import format_time
 
 SECOND_NS = 1_000_000_000
 START_NS = 1_621_382_400 * SECOND_NS

@@ -13,7 +13,7 @@ import pytest
 
 from margin_stream.core.system import Digests, System
 from margin_stream.core.watching import Watch
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 
 DATA = Path(os.environ.get("MARGIN_STREAM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 

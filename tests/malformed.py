@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from schemas.refusals import Refusal
+from margin_stream.schemas.refusals import Refusal
 
 R = Refusal
 Made = tuple[bytes, set[Refusal]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from margin_stream.core.system import System
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 
 
 class Rows:

@@ -16,9 +16,9 @@ from margin_stream.core.models.binance_usdm import UsdmTerms
 from margin_stream.core.models.brackets import UNIT
 from margin_stream.core.models.prime import PrimeTerms
 from margin_stream.core.pocket import Pocket
-from schemas.decimals import format_scaled
-from schemas.mapping import OversizedNumber
-from schemas.ndjson import LINE_LIMIT
+from margin_stream.schemas.decimals import format_scaled
+from margin_stream.schemas.mapping import OversizedNumber
+from margin_stream.schemas.ndjson import LINE_LIMIT
 
 DIGITS = 28
 """Significant digits of what is not rounded."""

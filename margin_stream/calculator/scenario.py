@@ -21,10 +21,10 @@ from margin_stream.core.models.brackets import bracket_of, faults_of
 from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.core.pocket import Pocket
 from margin_stream.core.positions import SIDES, Position, notional, position_key
-from schemas.decimals import DecimalPair, scaled
-from schemas.inputs import InstrumentListed
-from schemas.mapping import decimal_field
-from schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.decimals import DecimalPair, scaled
+from margin_stream.schemas.inputs import InstrumentListed
+from margin_stream.schemas.mapping import decimal_field
+from margin_stream.schemas.refusals import Refusal, RefusedInput
 
 MONEY_SCALES = {"USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "JPY": 0}
 """Decimal places of currencies that the scenario does not define; of any other, COIN_SCALE."""

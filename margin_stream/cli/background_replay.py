@@ -12,8 +12,8 @@ import msgspec
 
 from margin_stream.engine import EngineName
 from margin_stream.errors import Error
-from replay.beside import replay_beside
-from replay.comparison import Replayed
+from margin_stream.replay.beside import replay_beside
+from margin_stream.replay.comparison import Replayed
 
 
 class BesideFailed(Error, code="verification_ended"):

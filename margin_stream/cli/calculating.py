@@ -33,7 +33,7 @@ def margin(
       echo '{"id":"x","profile":"prime","prices":{"BTCUSDT":"40000"},"collateral":[{"asset":"BTC","amount":"1"}]}' | margin-stream margin
     """
     from margin_stream.calculator import margin_line
-    from schemas.ndjson import read_lines
+    from margin_stream.schemas.ndjson import read_lines
 
     failed = False
     try:

@@ -25,8 +25,8 @@ def scenario_names(_: CompletionContext) -> list[str]:
 
 def event_types(_: CompletionContext) -> list[str]:
     """Return the types of inputs and effects."""
-    from schemas.effects import EFFECT_TYPES
-    from schemas.inputs import INPUT_TYPES, name_of
+    from margin_stream.schemas.effects import EFFECT_TYPES
+    from margin_stream.schemas.inputs import INPUT_TYPES, name_of
 
     return sorted({name_of(kind) for kind in (*INPUT_TYPES, *EFFECT_TYPES)})
 

@@ -22,7 +22,7 @@ from margin_stream.cli.usage import UsageError
 from margin_stream.simulation import DEFAULT_PROFILES
 
 if TYPE_CHECKING:
-    from schemas.inputs import AnyInput
+    from margin_stream.schemas.inputs import AnyInput
 
 
 class Steps:
@@ -131,10 +131,10 @@ class _Day(NamedTuple):
 
 def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) -> int:
     from margin_stream.cli.demo_report import Inputs, by_profile, explain, explanation_lines, largest_isolated, profile_lines
-    from replay import browsing, views
-    from replay.replaying import replay
-    from replay.verifying import verify
-    from schemas.ndjson import encode_line
+    from margin_stream.replay import browsing, views
+    from margin_stream.replay.replaying import replay
+    from margin_stream.replay.verifying import verify
+    from margin_stream.schemas.ndjson import encode_line
 
     day = folder / "day.ndjson"
     steps.doing("making the inputs")

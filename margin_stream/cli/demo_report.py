@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from replay import views
-from replay.reader import Until
-from schemas.decimals import format_scaled
-from schemas.inputs import AccountOpened, AnyInput, PositionChanged, ProfileActivated
-from schemas.times import format_time
+from margin_stream.replay import views
+from margin_stream.replay.reader import Until
+from margin_stream.schemas.decimals import format_scaled
+from margin_stream.schemas.inputs import AccountOpened, AnyInput, PositionChanged, ProfileActivated
+from margin_stream.schemas.times import format_time
 
 LOWERED = "liquidation_due_lowered"
 ISOLATED = "liquidation_due_isolated"

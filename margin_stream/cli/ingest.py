@@ -19,7 +19,7 @@ from margin_stream.cli.reading import ENGINE_HELP
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict
 from margin_stream.engine import DEFAULT, EngineName
 from margin_stream.files import STDIN, opened
-from schemas.refusals import ADVICE, Refusal, RefusedInput
+from margin_stream.schemas.refusals import ADVICE, Refusal, RefusedInput
 
 if TYPE_CHECKING:
     from margin_stream.core.system import Digests
@@ -39,7 +39,7 @@ class _Inputs:
         self.total = sum(path.stat().st_size for path in files if path != STDIN)
 
     def __iter__(self) -> Iterator[bytes]:
-        from schemas.ndjson import read_lines
+        from margin_stream.schemas.ndjson import read_lines
 
         for path in self._files:
             self.file, self.line = "stdin" if path == STDIN else str(path), 0

@@ -20,9 +20,9 @@ from margin_stream.kafka import asking, making
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import parse_address
 from margin_stream.kafka.producing import DigestReader, await_folded, produce, records_of
+from margin_stream.schemas.ndjson import encode_line
 from margin_stream.simulation.broker import Broker, BrokerError
 from margin_stream.simulation.scenarios import MIXED_PROFILES, simulate
-from schemas.ndjson import encode_line
 
 ACCOUNTS = 1000
 PARTITIONS = 4

@@ -102,10 +102,10 @@ def import_market(
 
 
 def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
-    from replay.browsing import numbered_items
-    from replay.reader import source_of
-    from schemas.ndjson import encode_line
-    from schemas.records import line_form
+    from margin_stream.replay.browsing import numbered_items
+    from margin_stream.replay.reader import source_of
+    from margin_stream.schemas.ndjson import encode_line
+    from margin_stream.schemas.records import line_form
 
     if len(paths) != 1:
         raise OptionsConflict("import segments: name one store's folder")
@@ -126,7 +126,7 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
 
 
 def _thousandths(option: str, text: str) -> int:
-    from schemas.decimals import DecimalError, parse_decimal, scaled
+    from margin_stream.schemas.decimals import DecimalError, parse_decimal, scaled
 
     try:
         amount = scaled(parse_decimal(text), 3)

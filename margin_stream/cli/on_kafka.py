@@ -81,7 +81,7 @@ def init(
       margin-stream kafka init --store kafka://localhost:9092/demo --partitions 4
     """
     from margin_stream.kafka import making
-    from schemas.engines import LATEST
+    from margin_stream.schemas.engines import LATEST
 
     with connected(common) as (client, address):
         if rules_version is not None and not 1 <= rules_version <= LATEST:
@@ -193,7 +193,7 @@ def worker(
         port = int(port_text) or _free_port(host)
         url = advertise or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         label = name or "w-" + hashlib.sha256(f"{socket.gethostname()}:{data.resolve()}".encode()).hexdigest()[:12]
-        command = [sys.executable, "-m", "agents", "--store", address.url, "--data", str(data.absolute()), "--worker", label]
+        command = [sys.executable, "-m", "margin_stream.agents", "--store", address.url, "--data", str(data.absolute()), "--worker", label]
         command += ["--host", host, "--port", str(port), "--url", url]
         command += ["--checkpoint-s", str(checkpoint_s), "--session-s", str(session_s), *(["--verbose"] if verbose else [])]
         say(common, f"worker {label}: {url}")

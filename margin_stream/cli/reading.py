@@ -16,7 +16,7 @@ from margin_stream.cli.usage import OptionsConflict
 from margin_stream.engine import DEFAULT, EngineName
 
 if TYPE_CHECKING:
-    from replay.reader import Place
+    from margin_stream.replay.reader import Place
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def replay_store(
     """
     import msgspec
 
-    from replay.replaying import replay
+    from margin_stream.replay.replaying import replay
 
     if until is not None and day is not None:
         raise OptionsConflict("--until and --day: give one of them", option="--day")
@@ -96,7 +96,7 @@ def verify_store(
         with on_kafka.connected(common) as (client, address):
             found = verify_topics(client, address, fold=not quick)
     else:
-        from replay.verifying import verify
+        from margin_stream.replay.verifying import verify
 
         found = verify(common.path, fold=not quick)
     row = msgspec.to_builtins(found)
@@ -116,7 +116,7 @@ def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B0
       margin-stream digest
       margin-stream digest --until 2021-05-19T13:00:00Z
     """
-    from replay import views
+    from margin_stream.replay import views
 
     with place_of(common) as place:
         system, _ = views.system_at(place, parse_until(until))
@@ -143,7 +143,7 @@ def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  
       margin-stream state --account A-000017 --at 2021-05-19T12:30:00Z --json
       margin-stream state --account A-000017 --at '#52000'
     """
-    from replay import views
+    from margin_stream.replay import views
 
     view: dict[str, Any] | None = None
     if common.on_kafka and at is None:
@@ -186,7 +186,7 @@ def calls(
       margin-stream calls --account A-000017 --at 2021-05-19T13:00:00Z --json
     """
     from margin_stream.cli import on_kafka
-    from replay import views
+    from margin_stream.replay import views
 
     rows = on_kafka.ask_calls(common, account, open) if common.on_kafka and at is None else None
     if rows is None:
@@ -210,7 +210,7 @@ def facts(
       margin-stream facts feeds
       margin-stream facts feeds --at 2021-05-19T13:00:00Z --json
     """
-    from replay import views
+    from margin_stream.replay import views
 
     with place_of(common) as place:
         rows = views.facts(place, fold, parse_until(at))
@@ -224,7 +224,7 @@ def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnSto
     Try:
       margin-stream call A-000017/call/1
     """
-    from replay import views
+    from margin_stream.replay import views
 
     with place_of(common) as place:
         view = views.call_history(place, call_id)
@@ -259,7 +259,7 @@ def events(
       margin-stream events --effects --type margin_call_issued
       margin-stream events --follow
     """
-    from replay import browsing
+    from margin_stream.replay import browsing
 
     if effects and follow:
         raise OptionsConflict("--effects and --follow: give one of them", option="--follow")
@@ -280,7 +280,7 @@ def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (froze
     Try:
       margin-stream quarantine list
     """
-    from replay import browsing
+    from margin_stream.replay import browsing
 
     with place_of(common) as place:
         show_rows(common, browsing.quarantine(place), ("id", "reason", "source", "source_seq", "advice"), empty="nothing was refused")
@@ -293,7 +293,7 @@ def quarantine_show(identifier: Annotated[str, Parameter(name="ID", allow_leadin
     Try:
       margin-stream quarantine show '#17'
     """
-    from replay import browsing
+    from margin_stream.replay import browsing
 
     with place_of(common) as place:
         show(common, browsing.quarantined(place, identifier))

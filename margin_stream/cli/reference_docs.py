@@ -7,9 +7,9 @@ from typing import Any
 
 from margin_stream.cli.error_output import filled
 from margin_stream.cli.errors import ENTRIES
+from margin_stream.schemas.refusals import ADVICE, Refusal
 from margin_stream.settings import SETTINGS
 from margin_stream.settings.shape import EVERYWHERE
-from schemas.refusals import ADVICE, Refusal
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,8 +18,8 @@ from margin_stream.simulation import DEFAULT_PROFILES
 
 if TYPE_CHECKING:
     from margin_stream.importers.market import Pair
+    from margin_stream.schemas.inputs import AnyInput
     from margin_stream.simulation.perpetual_books import Tables
-    from schemas.inputs import AnyInput
 
 
 def simulate_day(
@@ -82,7 +82,7 @@ def print_inputs(common: Common, events: Iterable[AnyInput], expected: float | N
     Args:
         expected: about how many there will be, where that is known.
     """
-    from schemas.ndjson import encode_line
+    from margin_stream.schemas.ndjson import encode_line
 
     progress, count = Progress(common, "inputs"), 0
     for count, event in enumerate(events, start=1):

@@ -42,9 +42,9 @@ from margin_stream.core.routed import (
 )
 from margin_stream.core.valuation import Banded, Corners, Exact, truths, value
 from margin_stream.core.watching import BoxWatch, Watch, Watched
-from schemas import effects
-from schemas.decimals import format_scaled
-from schemas.effects import AccountEffect
+from margin_stream.schemas import effects
+from margin_stream.schemas.decimals import format_scaled
+from margin_stream.schemas.effects import AccountEffect
 
 UNPACKED_LIMIT = 8192
 """So many accounts are kept unpacked; the oldest quarter is packed when there are more."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from schemas.decimals import DecimalPair
-from schemas.inputs import InstrumentListed
-from schemas.refusals import Refusal
+from margin_stream.schemas.decimals import DecimalPair
+from margin_stream.schemas.inputs import InstrumentListed
+from margin_stream.schemas.refusals import Refusal
 
 UNIT = 0
 """The number of the instrument that stands for "no conversion": its price is always 1."""

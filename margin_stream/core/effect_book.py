@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from margin_stream.core.digests import MODULUS, NO_CHAIN, chained, combined, effect_leaf, pack_sums, slot_of
-from schemas.binary import encode
-from schemas.effects import INTAKE_GROUP, MARKET_GROUP, Effect, decode_effect, effect_id, group_of
+from margin_stream.schemas.binary import encode
+from margin_stream.schemas.effects import INTAKE_GROUP, MARKET_GROUP, Effect, decode_effect, effect_id, group_of
 
 Head = tuple[int, bytes]
 """How many effects a group has, and their chain."""

@@ -14,7 +14,7 @@ from margin_stream.core.calls import Call, CallEvent, Deadline, Outcome
 from margin_stream.core.checks import check
 from margin_stream.core.model import CallPolicy, Figures, Guard, Profile, Truth
 from margin_stream.core.pocket import NEVER, Level, Pocket
-from schemas import effects
+from margin_stream.schemas import effects
 
 Emit = Callable[..., None]
 """``emit(account, EffectType, **fields)``: the fold adds the envelope."""

@@ -12,7 +12,7 @@ import msgspec
 
 from margin_stream.core.directory import PPM, Directory
 from margin_stream.core.model import Profile, profile_of
-from schemas.inputs import InstrumentListed, ProfileActivated
+from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
 
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 

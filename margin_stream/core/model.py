@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 
 from margin_stream.core.directory import Directory, Instrument
 from margin_stream.core.positions import Position
-from schemas.inputs import ProfileActivated
+from margin_stream.schemas.inputs import ProfileActivated
 
 NO_LIMIT = 1 << 40
 """As a reach: no guard can flip that way."""

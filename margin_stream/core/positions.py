@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from schemas.decimals import POWERS_OF_TEN
+from margin_stream.schemas.decimals import POWERS_OF_TEN
 
 SIDES: tuple[Literal["both", "long", "short"], ...] = ("both", "long", "short")
 

@@ -13,8 +13,8 @@ from hashlib import sha256
 import msgspec
 
 from margin_stream.core.digests import leaf, pack_sums, slot_of
-from schemas.binary import encode
-from schemas.effects import group_of
+from margin_stream.schemas.binary import encode
+from margin_stream.schemas.effects import group_of
 
 _slot = msgspec.msgpack.Decoder(list[tuple[str, int]])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from schemas.inputs import InstrumentListed, ProfileActivated
+from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
 
 
 class RoutedItem(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -23,8 +23,8 @@ from margin_stream.journal.layout import (
     read_manifest,
 )
 from margin_stream.journal.records import CorruptLog, segments
+from margin_stream.replay.verifying import Verified, verify
 from margin_stream.tables.rocks import SEAL
-from replay.verifying import Verified, verify
 
 SHOWN = 3
 

@@ -25,11 +25,11 @@ from margin_stream.host.recovery import OpenStore, Recovery
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import Layout, MemoryShort, RecordedDigest, StoreError
+from margin_stream.schemas.binary import JournalItem, encode
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import AnyInput
+from margin_stream.schemas.refusals import Refusal
 from margin_stream.tables import checkpoints
-from schemas.binary import JournalItem, encode
-from schemas.engines import LATEST
-from schemas.inputs import AnyInput
-from schemas.refusals import Refusal
 
 GROUP_ITEMS = 2000
 GROUP_BYTES = 256 << 10

@@ -21,8 +21,8 @@ from margin_stream.journal.ending import Ending, find_end
 from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, Manifest, RecordedDigest
 from margin_stream.journal.records import CorruptLog, Record, walk
-from replay.table_checks import check_tables
-from schemas.effects import recorded_effects
+from margin_stream.replay.table_checks import check_tables
+from margin_stream.schemas.effects import recorded_effects
 
 JOURNAL_REASON = (
     "the high-water file is the only record of how far the journal was acknowledged: without it a lost tail cannot be told from a short one"

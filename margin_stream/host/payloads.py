@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from schemas.binary import encode, encode_payload
-from schemas.columns import columns_of
-from schemas.inputs import PriceTicked
+from margin_stream.schemas.binary import encode, encode_payload
+from margin_stream.schemas.columns import columns_of
+from margin_stream.schemas.inputs import PriceTicked
 
 TICKS_LIMIT = 4096
 RECORD_BYTES = 4 << 20

@@ -34,11 +34,11 @@ from margin_stream.journal.layout import (
 )
 from margin_stream.journal.log import LogWriter
 from margin_stream.journal.records import Cut
+from margin_stream.schemas.binary import decode_payload
+from margin_stream.schemas.effects import recorded_effects
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
 from margin_stream.tables.rocks import Table
-from schemas.binary import decode_payload
-from schemas.effects import recorded_effects
 
 
 class Recovery(NamedTuple):

@@ -25,7 +25,7 @@ from margin_stream.journal.ending import Loose, find_end
 from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, Manifest, StoreMissing, read_manifest
 from margin_stream.journal.records import CorruptLog, segment_name, segments
-from replay.verifying import Problem, Verified, refold, verify
+from margin_stream.replay.verifying import Problem, Verified, refold, verify
 
 COPIES = "repaired"
 """The folder, within the store, of what repairs changed."""

@@ -11,9 +11,9 @@ import msgspec
 
 from margin_stream import profiles
 from margin_stream.importers.market import MarketFile, Pair, base_currency_of, listings, market_events
+from margin_stream.schemas.inputs import AnyInput, ClockTicked, PriceTicked
 from margin_stream.simulation import books, perpetual_books
 from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, USDM, Tables, perpetual_name
-from schemas.inputs import AnyInput, ClockTicked, PriceTicked
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from margin_stream.files import content
 from margin_stream.importers.market import MINUTE_NS, Bar, ImportFault, MarketFile, RowLeftOut, ZoneUnknown
-from schemas.decimals import DecimalError, parse_decimal
-from schemas.times import LATEST_NS
+from margin_stream.schemas.decimals import DecimalError, parse_decimal
+from margin_stream.schemas.times import LATEST_NS
 
 Complain = Callable[[RowLeftOut], None]
 """Told of each row that is left out."""

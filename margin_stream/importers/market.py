@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from margin_stream.errors import Error
-from schemas.decimals import DecimalPair, parse_decimal
-from schemas.inputs import AnyInput, ClockTicked, InstrumentListed, PriceTicked
+from margin_stream.schemas.decimals import DecimalPair, parse_decimal
+from margin_stream.schemas.inputs import AnyInput, ClockTicked, InstrumentListed, PriceTicked
 
 QUOTES = ("USDT", "BUSD", "USDC", "TUSD", "FDUSD", "DAI", "BTC", "ETH", "BNB", "EUR", "TRY", "USD")
 """Currencies that a pair without a separator may end in, tried in this order."""

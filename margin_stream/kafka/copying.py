@@ -13,10 +13,10 @@ from margin_stream.kafka.client import Client
 from margin_stream.kafka.making import StoreDiffers, read_manifest
 from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.producing import produce
-from replay.reader import Source
-from schemas.binary import canonical_bytes, encode
-from schemas.columns import TickColumns
-from schemas.inputs import Input
+from margin_stream.replay.reader import Source
+from margin_stream.schemas.binary import canonical_bytes, encode
+from margin_stream.schemas.columns import TickColumns
+from margin_stream.schemas.inputs import Input
 
 
 class TargetTaken(StoreError, code="target_taken"):

@@ -12,7 +12,7 @@ from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange,
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress, Topics
 from margin_stream.kafka.wire import StoreManifest, decode_manifest
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 
 
 class TopicsMissing(StoreMissing, code="topics_missing"):

@@ -10,11 +10,11 @@ from margin_stream.kafka.client import Client
 from margin_stream.kafka.combining import Said, Statements
 from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.wire import StoreManifest, decode_digest_part
-from schemas.binary import canonical_bytes, encode, encode_payload
-from schemas.inputs import PriceTicked
-from schemas.ndjson import clipped
-from schemas.records import LINE, compact
-from schemas.refusals import RefusedInput
+from margin_stream.schemas.binary import canonical_bytes, encode, encode_payload
+from margin_stream.schemas.inputs import PriceTicked
+from margin_stream.schemas.ndjson import clipped
+from margin_stream.schemas.records import LINE, compact
+from margin_stream.schemas.refusals import RefusedInput
 
 RECORD_ITEMS = 500
 RECORD_BYTES = 128 << 10

@@ -12,8 +12,8 @@ from margin_stream.kafka.combining import Statements
 from margin_stream.kafka.making import read_manifest
 from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.wire import Place, decode_digest_part, decode_effects
-from replay.reader import Items
-from schemas.records import raw_items
+from margin_stream.replay.reader import Items
+from margin_stream.schemas.records import raw_items
 
 
 class KafkaReader:

@@ -28,10 +28,10 @@ from margin_stream.kafka import wire
 from margin_stream.kafka.batch_messages import batch_messages, effect_messages
 from margin_stream.kafka.names import Topics
 from margin_stream.kafka.wire import DigestPart, Place, StoreManifest
-from replay.views import describe_effect
-from schemas.effects import InputRefused, decode_effect, effect_id, group_of
-from schemas.records import raw_items, readable
-from schemas.refusals import ADVICE, Refusal
+from margin_stream.replay.views import describe_effect
+from margin_stream.schemas.effects import InputRefused, decode_effect, effect_id, group_of
+from margin_stream.schemas.records import raw_items, readable
+from margin_stream.schemas.refusals import ADVICE, Refusal
 
 
 class Accepted(Enum):

@@ -14,9 +14,9 @@ from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shard_table import MARKER
 from margin_stream.kafka.shards import Marker, Unusable, shard_of
 from margin_stream.kafka.wire import Place
-from replay.verifying import Problem, Verified, refold
-from schemas.effects import decode_effect
-from schemas.records import count_of, raw_items
+from margin_stream.replay.verifying import Problem, Verified, refold
+from margin_stream.schemas.effects import decode_effect
+from margin_stream.schemas.records import count_of, raw_items
 
 NO_CHAIN = bytes(32)
 

@@ -47,8 +47,7 @@ def key_of(package: Path = PACKAGE) -> str:
     import hashlib
 
     digest = hashlib.sha256(f"{sys.implementation.cache_tag} {sys.version} {EXTENSION_SUFFIXES[0]}".encode())
-    schemas = package.parent / "schemas"
-    for path in [*sorted((package / "core").rglob("*.py")), *sorted((package / "engine").rglob("*.py")), *sorted(schemas.glob("*.py"))]:
+    for path in [found for name in ("core", "engine", "schemas") for found in sorted((package / name).rglob("*.py"))]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(package.parent).as_posix()} {len(content)}\n".encode())
         digest.update(content)

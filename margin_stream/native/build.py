@@ -99,9 +99,8 @@ def _copy(package: Path, work: Path) -> None:
     target.mkdir()
     # Without what it does at import: the translation needs the types alone.
     (target / "__init__.py").write_text("")
-    for name in ("core", "engine"):
+    for name in ("core", "engine", "schemas"):
         shutil.copytree(package / name, target / name, ignore=ignored)
-    shutil.copytree(package.parent / "schemas", work / "schemas", ignore=ignored)
 
 
 def _made(built: Path) -> Path:

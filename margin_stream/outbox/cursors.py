@@ -13,7 +13,7 @@ from margin_stream.journal.disk import Disk
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.making import FOR_EVER
 from margin_stream.kafka.names import KafkaAddress
-from schemas.binary import encode
+from margin_stream.schemas.binary import encode
 
 SETTINGS = {**FOR_EVER, "retention.bytes": str(1 << 20), "segment.bytes": str(1 << 20)}
 """Of a cursor's topic: only its end counts."""

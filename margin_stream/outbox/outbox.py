@@ -23,10 +23,10 @@ from margin_stream.kafka.names import KafkaAddress
 from margin_stream.kafka.producing import produce
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.outbox.cursors import Cursor, CursorDiffers, CursorStore
-from replay.reader import Source, StoreReader
-from schemas.binary import canonical_bytes, encode_payload
-from schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
-from schemas.inputs import EffectAnswered, tag_of
+from margin_stream.replay.reader import Source, StoreReader
+from margin_stream.schemas.binary import canonical_bytes, encode_payload
+from margin_stream.schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
+from margin_stream.schemas.inputs import EffectAnswered, tag_of
 
 STEP_LIMIT = 256
 """So many effects are handled between two saved cursors, at most."""

@@ -12,11 +12,11 @@ from itertools import count
 
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.system import System
+from margin_stream.schemas.decimals import canonical, parse_decimal
+from margin_stream.schemas.effects import MarginCallIssued, decode_effect
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import AnyInput, ClockTicked, CollateralMoved
 from margin_stream.simulation.venue import Venue
-from schemas.decimals import canonical, parse_decimal
-from schemas.effects import MarginCallIssued, decode_effect
-from schemas.engines import LATEST
-from schemas.inputs import AnyInput, ClockTicked, CollateralMoved
 
 MINUTE_NS = 60_000_000_000
 

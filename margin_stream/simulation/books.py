@@ -10,8 +10,8 @@ import msgspec
 
 from margin_stream.importers.market import CURRENCY_SCALES, Pair, routes
 from margin_stream.profiles import ProfileData
-from schemas.decimals import canonical, parse_decimal
-from schemas.inputs import AccountOpened, AnyInput, CollateralMoved, PositionChanged, ProfileActivated
+from margin_stream.schemas.decimals import canonical, parse_decimal
+from margin_stream.schemas.inputs import AccountOpened, AnyInput, CollateralMoved, PositionChanged, ProfileActivated
 
 
 @dataclass(frozen=True, slots=True)

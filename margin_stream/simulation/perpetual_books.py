@@ -9,10 +9,10 @@ from random import Random
 from margin_stream import profiles
 from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.importers.market import Pair
+from margin_stream.schemas.decimals import canonical, parse_decimal
+from margin_stream.schemas.inputs import AnyInput, FundingPaid, InstrumentListed, PositionChanged, ProfileActivated
+from margin_stream.schemas.times import DAY_NS
 from margin_stream.simulation.books import deposit, log_uniform, numbered
-from schemas.decimals import canonical, parse_decimal
-from schemas.inputs import AnyInput, FundingPaid, InstrumentListed, PositionChanged, ProfileActivated
-from schemas.times import DAY_NS
 
 USDM = "binance-usdm"
 """The profile whose accounts hold perpetuals."""

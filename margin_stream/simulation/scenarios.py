@@ -18,13 +18,13 @@ import msgspec
 
 from margin_stream import profiles
 from margin_stream.importers.market import CURRENCY_SCALES, Pair
+from margin_stream.schemas.decimals import canonical, format_scaled
+from margin_stream.schemas.inputs import AnyInput, ClockTicked, CollateralMoved, InstrumentListed, PositionChanged, PriceTicked
+from margin_stream.schemas.times import parse_time
 from margin_stream.simulation import DEFAULT_PROFILES, answers, books, perpetual_books
 from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, SUFFIX, USDM, Perpetual, Tables
 from margin_stream.simulation.synthetic_brackets import synthetic_brackets
 from margin_stream.simulation.venue import Venue
-from schemas.decimals import canonical, format_scaled
-from schemas.inputs import AnyInput, ClockTicked, CollateralMoved, InstrumentListed, PositionChanged, PriceTicked
-from schemas.times import parse_time
 
 SECOND_NS = 1_000_000_000
 STEP_S = 20

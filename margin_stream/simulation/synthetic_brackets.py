@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from random import Random
 
 from margin_stream.core.models.parameters import BracketParameters
-from schemas.decimals import format_scaled
+from margin_stream.schemas.decimals import format_scaled
 
 LADDER = (125, 100, 50, 25, 20, 10, 5, 4, 2, 1)
 """Largest leverages, a bracket each; the maintenance rate is half of the initial margin, 1 / (2 * leverage), in every one of them a finite decimal."""

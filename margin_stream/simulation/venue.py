@@ -17,10 +17,10 @@ from margin_stream.core.model import Profile
 from margin_stream.core.models.binance_usdm import UsdmTerms
 from margin_stream.core.models.brackets import UNIT
 from margin_stream.core.positions import SIDES, Position, notional, split_key
+from margin_stream.schemas.decimals import canonical
+from margin_stream.schemas.effects import AnyEffect, LiquidationDue
+from margin_stream.schemas.inputs import PositionChanged
 from margin_stream.simulation.perpetual_books import LEVERAGES, USDM
-from schemas.decimals import canonical
-from schemas.effects import AnyEffect, LiquidationDue
-from schemas.inputs import PositionChanged
 
 TRADE_FEE = 4
 LIQUIDATION_FEE = 5

@@ -21,8 +21,8 @@ from margin_stream import Store
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
 from margin_stream.native import SWITCH, form
-from schemas.decimals import format_scaled
-from schemas.engines import LATEST
+from margin_stream.schemas.decimals import format_scaled
+from margin_stream.schemas.engines import LATEST
 from tests.days import INSTRUMENTS, Day, random_day
 
 RUNS = 5
@@ -96,7 +96,7 @@ def bench_ingest() -> dict[str, Any]:
 
 
 def bench_replay() -> dict[str, Any]:
-    from replay.replaying import replay
+    from margin_stream.replay.replaying import replay
 
     lines = book_day(1000, 120_000)
     path = folder()
@@ -111,8 +111,8 @@ def bench_replay() -> dict[str, Any]:
 
     def peer() -> float:
         """Only reading and decoding the same journal."""
-        from replay.reader import StoreReader
-        from schemas.binary import decode_payload, item_count
+        from margin_stream.replay.reader import StoreReader
+        from margin_stream.schemas.binary import decode_payload, item_count
 
         started = time.perf_counter()
         count = sum(item_count(decode_payload(record.payload)) for record in StoreReader(path / "s").records())

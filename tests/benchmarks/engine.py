@@ -24,8 +24,8 @@ from margin_stream.core.positions import Position, position_key
 from margin_stream.core.routed import Batch, Marked
 from margin_stream.core.watching import BoxWatch, Watch
 from margin_stream.engine.vectors import VectorWatch
-from schemas.engines import LATEST
-from schemas.inputs import InstrumentListed, ProfileActivated
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
 from tests.days import PARAMETERS
 from tests.usdm_days import USDM_PARAMETERS
 

@@ -27,10 +27,10 @@ from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import KafkaAddress, parse_address
 from margin_stream.kafka.producing import records_of
 from margin_stream.kafka.wire import decode_effects
+from margin_stream.schemas.binary import canonical_bytes, encode_payload
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.ndjson import decode_line
 from margin_stream.simulation.broker import Broker
-from schemas.binary import canonical_bytes, encode_payload
-from schemas.engines import LATEST
-from schemas.ndjson import decode_line
 from tests.benchmarks.__main__ import book_day
 from tests.days import Day
 from tests.kafka.test_plain_faust import counted, start

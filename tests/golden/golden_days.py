@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from margin_stream.core.system import System
-from replay.views import describe_account
-from schemas.engines import LATEST
+from margin_stream.replay.views import describe_account
+from margin_stream.schemas.engines import LATEST
 
 FOLDER = Path(__file__).parent / "days"
 NAMES = sorted(path.name.removesuffix(".ndjson") for path in FOLDER.glob("*.ndjson"))

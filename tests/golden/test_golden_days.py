@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from margin_stream.core.system import Digests, System
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 from tests.folding import fold, of_groups
 from tests.golden.golden_days import FOLDER, NAMES, GoldenDay, accounts_of, digests, load
 from tests.oracle.prime_oracle import Oracle

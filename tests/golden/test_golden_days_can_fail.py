@@ -20,8 +20,8 @@ from margin_stream.core.market import Market
 from margin_stream.core.quotes import QuoteGuard
 from margin_stream.core.system import System
 from margin_stream.core.valuation import Banded
-from schemas import times
-from schemas.engines import LATEST
+from margin_stream.schemas import times
+from margin_stream.schemas.engines import LATEST
 from tests.folding import fold
 from tests.golden.golden_days import NAMES, GoldenDay, accounts_of, load
 
@@ -171,8 +171,8 @@ def test_a_leap_second_that_is_read_is_found_out(monkeypatch: pytest.MonkeyPatch
     Edit(times, "parse_time", "seconds, fraction = match.groups()", "seconds, fraction = match.group(1).replace(':60', ':59'), None").apply(
         monkeypatch
     )
-    monkeypatch.setattr("schemas.ndjson.parse_time", times.parse_time)
-    monkeypatch.setattr("schemas.mapping.parse_time", times.parse_time)
+    monkeypatch.setattr("margin_stream.schemas.ndjson.parse_time", times.parse_time)
+    monkeypatch.setattr("margin_stream.schemas.mapping.parse_time", times.parse_time)
     assert "leap_second" in found_out()
 
 
@@ -180,7 +180,7 @@ def test_an_offset_that_is_passed_over_is_found_out(monkeypatch: pytest.MonkeyPa
     """Mutant: local time is taken for UTC."""
     monkeypatch.setattr(times, "_TIME", re.compile(times._TIME.pattern.replace(r"\+00:00", r"[+-][0-9]{2}:[0-9]{2}")))
     # Not through the cache, which others read.
-    for module in ("schemas.ndjson", "schemas.mapping"):
+    for module in ("margin_stream.schemas.ndjson", "margin_stream.schemas.mapping"):
         monkeypatch.setattr(f"{module}.parse_time", inspect.unwrap(times.parse_time))
     assert "daylight_saving" in found_out()
 

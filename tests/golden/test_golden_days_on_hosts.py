@@ -11,11 +11,11 @@ import pytest
 from margin_stream.core.system import Digests
 from margin_stream.engine import ENGINES
 from margin_stream.host.embedded import Host
-from replay.replaying import replay
-from schemas.binary import encode, encode_payload
-from schemas.engines import LATEST
-from schemas.ndjson import decode_line
-from schemas.refusals import RefusedInput
+from margin_stream.replay.replaying import replay
+from margin_stream.schemas.binary import encode, encode_payload
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.ndjson import decode_line
+from margin_stream.schemas.refusals import RefusedInput
 from tests.folding import fold, readable
 from tests.golden.golden_days import NAMES, load
 from tests.kafka.simulated import recorded_effects, run, statements

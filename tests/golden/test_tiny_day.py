@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from margin_stream.core.system import System
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 from tests.folding import fold, of_groups
 from tests.golden.golden_days import accounts_of
 

@@ -11,10 +11,10 @@ import pytest
 
 from margin_stream.host.embedded import Host
 from margin_stream.journal import highwater
+from margin_stream.replay import table_checks
+from margin_stream.replay.replaying import replay
+from margin_stream.replay.verifying import verify
 from margin_stream.tables.rocks import Table, TableError
-from replay import table_checks
-from replay.replaying import replay
-from replay.verifying import verify
 from tests.days import random_day
 
 WRITER = """

@@ -16,11 +16,11 @@ from margin_stream.engine.vectors import VectorWatch
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
-from replay.replaying import replay
-from schemas.binary import canonical_bytes
-from schemas.engines import LATEST
-from schemas.ndjson import encode_line
-from schemas.times import parse_time
+from margin_stream.replay.replaying import replay
+from margin_stream.schemas.binary import canonical_bytes
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.ndjson import encode_line
+from margin_stream.schemas.times import parse_time
 from tests.folding import fold, recorded_data
 from tests.integration.test_command_line import run
 

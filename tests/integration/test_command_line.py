@@ -16,8 +16,8 @@ import pytest
 
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
-from schemas.engines import LATEST
-from schemas.refusals import ADVICE, Refusal
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.refusals import ADVICE, Refusal
 from tests.days import Day, random_day
 from tests.folding import fold, recorded_data
 
@@ -125,7 +125,7 @@ def test_exit_codes(tmp_path: Path, store: str) -> None:
 def test_a_recomputed_effect_that_differs_exits_3(tmp_path: Path) -> None:
     """A journal and effects that are each whole, and do not belong together."""
     from margin_stream.journal.records import NO_CHAIN, record_bytes, segment_header, segments
-    from schemas.binary import encode_payload
+    from margin_stream.schemas.binary import encode_payload
 
     with Host(tmp_path / "s", group_items=10_000) as host:
         host.ingest(LINES)
@@ -399,6 +399,6 @@ def test_equity_bars_are_labelled_by_their_close_in_local_time() -> None:
     from margin_stream.importers.files import read_market
 
     market = read_market("bars", [path], zone="America/New_York", label=None, complain=lambda _: None)
-    from schemas.times import format_time
+    from margin_stream.schemas.times import format_time
 
     assert format_time(market.started_ns) == "2019-02-11T14:30:00Z"

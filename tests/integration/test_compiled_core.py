@@ -54,8 +54,7 @@ def copied(tmp_path: Path) -> Path:
     """Copy what the finder looks at, with a compiled form of it that cannot be loaded."""
     root = tmp_path / "copy"
     ignored = shutil.ignore_patterns("__pycache__", "built")
-    for name in ("margin_stream", "schemas"):
-        shutil.copytree(ROOT / name, root / name, ignore=ignored)
+    shutil.copytree(ROOT / "margin_stream", root / "margin_stream", ignore=ignored)
     folder = root / "margin_stream" / "native" / "built" / native.key_of(root / "margin_stream")
     folder.mkdir(parents=True)
     for name in native.compiled_sources():
@@ -74,7 +73,12 @@ def test_what_is_loaded_is_of_these_very_sources(tmp_path: Path) -> None:
     assert "ImportError" in python("-c", LOADED, root=root, **{SWITCH: ""}).stderr
     switched = python("-c", LOADED, root=root, **{SWITCH: "0"}).stdout
     assert switched == f"{root}/margin_stream/core/lifecycle.py False {SWITCH}=0\n"
-    for name in ("margin_stream/core/calls.py", "margin_stream/core/routed.py", "margin_stream/engine/forms.py", "schemas/effects.py"):
+    for name in (
+        "margin_stream/core/calls.py",
+        "margin_stream/core/routed.py",
+        "margin_stream/engine/forms.py",
+        "margin_stream/schemas/effects.py",
+    ):
         path = root / name
         written = path.read_text()
         path.write_text(written + "\n")

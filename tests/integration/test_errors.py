@@ -20,8 +20,8 @@ import msgspec
 import pytest
 
 import margin_stream
-import replay
-import schemas
+import margin_stream.replay
+import margin_stream.schemas
 from margin_stream.cli.background_replay import Beside
 from margin_stream.cli.error_output import FOREIGN, Failure, code_of, diagnose, report, report_exception
 from margin_stream.cli.errors import BY_CODE, ENTRIES
@@ -40,13 +40,13 @@ from margin_stream.journal.layout import FORMAT, Layout, new_manifest, read_mani
 from margin_stream.journal.records import HEADER, NO_CHAIN, Cut, chained, record_bytes, segment_header, segment_name
 from margin_stream.outbox.cursors import Cursor, FileCursor
 from margin_stream.outbox.outbox import Outbox, step_on_folder
+from margin_stream.schemas.binary import encode_payload
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.refusals import ADVICE, Refusal, RefusedInput
 from margin_stream.settings import use
 from margin_stream.simulation.broker import Broker, free_port
 from margin_stream.tables import rocks
 from margin_stream.tables.rocks import Table
-from schemas.binary import encode_payload
-from schemas.engines import LATEST
-from schemas.refusals import ADVICE, Refusal, RefusedInput
 from tests.days import Day, random_day
 from tests.integration.test_command_line import BAD, LISTED, SEMANTIC
 
@@ -604,7 +604,7 @@ def coded(kind: type) -> set[str]:
 
 def test_every_exception_of_ours_has_a_code_or_never_gets_out() -> None:
     missing = []
-    for package in (margin_stream, replay, schemas):
+    for package in (margin_stream, margin_stream.replay, margin_stream.schemas):
         assert package.__file__ is not None
         root = Path(package.__file__).parent
         for path in sorted(root.rglob("*.py")):

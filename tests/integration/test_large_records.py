@@ -15,10 +15,10 @@ from margin_stream.host import payloads
 from margin_stream.host.embedded import Host
 from margin_stream.journal import log as logs
 from margin_stream.journal.records import PAYLOAD_LIMIT, Record, RecordTooLarge, record_bytes, segment_name, walk
-from replay.replaying import replay
-from replay.verifying import verify
-from schemas.binary import decode_payload, encode
-from schemas.ndjson import LINE_LIMIT
+from margin_stream.replay.replaying import replay
+from margin_stream.replay.verifying import verify
+from margin_stream.schemas.binary import decode_payload, encode
+from margin_stream.schemas.ndjson import LINE_LIMIT
 from tests.days import Day, random_day
 from tests.folding import fold
 

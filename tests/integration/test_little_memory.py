@@ -19,9 +19,9 @@ from margin_stream.host import embedded
 from margin_stream.host.embedded import Host
 from margin_stream.host.payloads import PayloadBuilder
 from margin_stream.journal.layout import MemoryShort, StoreError
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.ndjson import decode_line
 from margin_stream.tables import checkpoints, rocks
-from schemas.engines import LATEST
-from schemas.ndjson import decode_line
 from tests.days import random_day
 from tests.folding import fold
 from tests.simulation import checker, memory

@@ -21,13 +21,13 @@ from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
 from margin_stream.kafka.names import MESSAGE_LIMIT, Topics
 from margin_stream.kafka.shards import IntakeShard
-from replay.browsing import quarantine
-from replay.reader import StoreReader
-from schemas.binary import encode, encode_payload
-from schemas.engines import LATEST
-from schemas.ndjson import LINE_LIMIT
-from schemas.records import raw_items
-from schemas.refusals import Refusal
+from margin_stream.replay.browsing import quarantine
+from margin_stream.replay.reader import StoreReader
+from margin_stream.schemas.binary import encode, encode_payload
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.ndjson import LINE_LIMIT
+from margin_stream.schemas.records import raw_items
+from margin_stream.schemas.refusals import Refusal
 from tests.counts import TIMES
 from tests.days import Day, random_day
 from tests.folding import fold, of_groups

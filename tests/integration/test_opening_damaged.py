@@ -15,7 +15,7 @@ from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import CorruptManifest, StoreLocked
 from margin_stream.journal.records import HEADER, CorruptLog, segment_header, segment_name, segments
-from replay.verifying import verify
+from margin_stream.replay.verifying import verify
 from tests.days import random_day
 from tests.folding import fold
 

@@ -25,12 +25,12 @@ from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shards import Shard, shard_of
 from margin_stream.outbox.cursors import Cursor, CursorDamaged, CursorDiffers, FileCursor, TopicCursor
 from margin_stream.outbox.outbox import Answer, Outbox, Unavailable, step_on_folder, step_on_topics
-from replay.browsing import effects, events
-from replay.reader import StoreReader
-from replay.replaying import replay
-from schemas.binary import encode
-from schemas.effects import AnswerExpired, AnswerRequested, AnyEffect
-from schemas.engines import LATEST
+from margin_stream.replay.browsing import effects, events
+from margin_stream.replay.reader import StoreReader
+from margin_stream.replay.replaying import replay
+from margin_stream.schemas.binary import encode
+from margin_stream.schemas.effects import AnswerExpired, AnswerRequested, AnyEffect
+from margin_stream.schemas.engines import LATEST
 from tests.days import Day, random_day
 from tests.kafka.simulated import Log, Topical
 from tests.notices import Notices, PlainFold

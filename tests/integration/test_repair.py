@@ -17,7 +17,7 @@ from margin_stream.journal import highwater
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import Layout, read_manifest
 from margin_stream.journal.records import record_bytes, segment_name
-from replay.verifying import Verified, verify
+from margin_stream.replay.verifying import Verified, verify
 from tests.days import random_day
 from tests.faults import FaultyDisk, Stopped
 from tests.folding import fold

@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from margin_stream.engine.vectors import VectorWatch
+from margin_stream.schemas.ndjson import encode_line
 from margin_stream.simulation.scenarios import simulate
 from margin_stream.simulation.synthetic_brackets import synthetic_brackets
-from schemas.ndjson import encode_line
 from tests.folding import fold
 from tests.integration.test_command_line import run
 

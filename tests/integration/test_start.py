@@ -14,7 +14,7 @@ from margin_stream.cli.main import app, run
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"aiokafka", "faust", "msgspec", "numba", "numpy", "rich", "rocksdict"}
-FOLDS = {"margin_stream.core", "margin_stream.host", "replay"}
+FOLDS = {"margin_stream.core", "margin_stream.host", "margin_stream.replay"}
 
 
 def loaded(*words: str) -> set[str]:

@@ -22,9 +22,9 @@ from margin_stream.host.embedded import Host
 from margin_stream.journal import highwater
 from margin_stream.journal.layout import CorruptManifest, StoreError, StoreLocked
 from margin_stream.journal.records import HEADER, CorruptLog
-from replay.reader import Until
-from replay.replaying import replay
-from replay.verifying import verify
+from margin_stream.replay.reader import Until
+from margin_stream.replay.replaying import replay
+from margin_stream.replay.verifying import verify
 from tests.days import random_day
 from tests.faults import ForgetfulDisk, Stopped, StoppingDisk
 from tests.folding import fold

@@ -21,9 +21,9 @@ from margin_stream.kafka.combining import Statements
 from margin_stream.kafka.names import Topics
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Send, Shard, Unusable
-from schemas.binary import encode
-from schemas.effects import decode_effect
-from schemas.engines import LATEST
+from margin_stream.schemas.binary import encode
+from margin_stream.schemas.effects import decode_effect
+from margin_stream.schemas.engines import LATEST
 
 GENERATION = "0123456789abcdef"
 

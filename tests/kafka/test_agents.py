@@ -12,15 +12,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from agents import assignor as assigning
-from agents import follower as following
-from agents.assignor import FoldAssignor
-from agents.follower import Follower
-from agents.web import Web
+from margin_stream.agents import assignor as assigning
+from margin_stream.agents import follower as following
+from margin_stream.agents.assignor import FoldAssignor
+from margin_stream.agents.follower import Follower
+from margin_stream.agents.web import Web
 from margin_stream.kafka import wire
 from margin_stream.kafka.names import Topics
+from margin_stream.schemas.engines import LATEST
 from margin_stream.simulation.broker import free_port
-from schemas.engines import LATEST
 from tests.days import random_day
 from tests.folding import fold
 

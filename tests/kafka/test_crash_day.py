@@ -17,9 +17,9 @@ from margin_stream.kafka import making
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.names import parse_address
 from margin_stream.kafka.producing import records_of
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.ndjson import read_lines
 from margin_stream.simulation.broker import Broker
-from schemas.engines import LATEST
-from schemas.ndjson import read_lines
 from tests.folding import DATA
 from tests.integration.test_both_profiles import crash_hours
 from tests.kafka.running import run, summary, workers

@@ -16,8 +16,8 @@ from margin_stream.kafka.names import parse_address
 from margin_stream.kafka.producing import DigestReader, await_folded
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.verifying import verify
+from margin_stream.schemas.engines import LATEST
 from margin_stream.simulation.broker import Broker
-from schemas.engines import LATEST
 from tests.golden.golden_days import FOLDER, NAMES, load
 from tests.golden.test_golden_days_on_hosts import in_order, records
 from tests.kafka.running import workers

@@ -13,10 +13,10 @@ from margin_stream.kafka.client import Client
 from margin_stream.kafka.copying import to_topic
 from margin_stream.kafka.making import FOR_EVER
 from margin_stream.kafka.names import MESSAGE_LIMIT, parse_address
+from margin_stream.replay.reader import Items
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.records import LINE, raw_items
 from margin_stream.simulation.broker import Broker
-from replay.reader import Items
-from schemas.engines import LATEST
-from schemas.records import LINE, raw_items
 from tests.journals import Journal, MemoryJournal, SegmentJournal, TopicJournal
 from tests.kafka.simulated import Log, Topical
 

@@ -21,15 +21,15 @@ from margin_stream.kafka.names import Topics, parse_address
 from margin_stream.kafka.producing import records_of
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shards import IntakeShard
-from replay.browsing import numbered_items, quarantine
-from replay.reader import StoreReader, Until
-from replay.replaying import replay
-from schemas.binary import canonical_bytes
-from schemas.engines import LATEST
-from schemas.inputs import EffectAnswered
-from schemas.ndjson import clipped, decode_line, encode_line
-from schemas.records import compact
-from schemas.refusals import RefusedInput
+from margin_stream.replay.browsing import numbered_items, quarantine
+from margin_stream.replay.reader import StoreReader, Until
+from margin_stream.replay.replaying import replay
+from margin_stream.schemas.binary import canonical_bytes
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import EffectAnswered
+from margin_stream.schemas.ndjson import clipped, decode_line, encode_line
+from margin_stream.schemas.records import compact
+from margin_stream.schemas.refusals import RefusedInput
 from tests.days import Day
 from tests.kafka.simulated import GENERATION, Log, Topical
 

@@ -11,10 +11,10 @@ import pytest
 from margin_stream.core.system import Digests
 from margin_stream.kafka import batch_messages, shards, wire
 from margin_stream.kafka.names import Topics
-from schemas.binary import encode, encode_payload
-from schemas.engines import LATEST
-from schemas.ndjson import decode_line
-from schemas.refusals import RefusedInput
+from margin_stream.schemas.binary import encode, encode_payload
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.ndjson import decode_line
+from margin_stream.schemas.refusals import RefusedInput
 from tests.days import random_day
 from tests.folding import fold
 from tests.kafka.simulated import Log, followed_effects, recorded_effects, run, statements

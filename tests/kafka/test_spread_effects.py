@@ -24,9 +24,9 @@ from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Snapshot, Unusable
 from margin_stream.kafka.verifying import verify
 from margin_stream.kafka.wire import EffectsRecord, Place
+from margin_stream.replay.verifying import Verified
+from margin_stream.schemas.engines import LATEST
 from margin_stream.simulation.broker import Broker
-from replay.verifying import Verified
-from schemas.engines import LATEST
 from tests.days import PARAMETERS, Day
 from tests.folding import fold
 from tests.kafka import checker

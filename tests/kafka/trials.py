@@ -23,12 +23,12 @@ from margin_stream.core.system import System
 from margin_stream.kafka import making
 from margin_stream.kafka.client import Client, Unreachable
 from margin_stream.kafka.names import parse_address
+from margin_stream.schemas.binary import encode, encode_payload
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.ndjson import decode_line
+from margin_stream.schemas.records import raw_items
+from margin_stream.schemas.refusals import RefusedInput
 from margin_stream.simulation.broker import Broker
-from schemas.binary import encode, encode_payload
-from schemas.engines import LATEST
-from schemas.ndjson import decode_line
-from schemas.records import raw_items
-from schemas.refusals import RefusedInput
 from tests.days import random_day
 from tests.kafka import checker
 from tests.usdm_days import random_usdm_day

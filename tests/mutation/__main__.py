@@ -35,13 +35,13 @@ LIBRARIES = (
     "secrets",
     "tomllib",
     "zoneinfo",
-    "schemas.binary",
-    "schemas.columns",
-    "schemas.effects",
-    "schemas.engines",
-    "schemas.ndjson",
-    "schemas.records",
-    "schemas.times",
+    "margin_stream.schemas.binary",
+    "margin_stream.schemas.columns",
+    "margin_stream.schemas.effects",
+    "margin_stream.schemas.engines",
+    "margin_stream.schemas.ndjson",
+    "margin_stream.schemas.records",
+    "margin_stream.schemas.times",
 )
 """Imported once, before forking."""
 

@@ -196,7 +196,9 @@ def attempt(module: str, path: Path, source: str, tests: Sequence[tuple[str, flo
         compile(source, str(path), "exec")
     except (SyntaxError, ValueError):
         return {"status": "invalid"}
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("margin_stream", "replay", "tests")]:
+    for name in [
+        name for name in sys.modules if name.startswith(("margin_stream.", "tests.")) and not name.startswith("margin_stream.schemas")
+    ]:
         del sys.modules[name]
     sys.meta_path.insert(0, Mutated(module, path, source))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from margin_stream.core.intake.admission import COUNT_OF, Counts
 from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.system import System
-from schemas.binary import canonical_bytes, encode
-from schemas.columns import ABSENT, TickColumns, columns_of, pack, ticks_of
-from schemas.decimals import canonical
-from schemas.engines import LATEST
-from schemas.inputs import PriceTicked
-from schemas.ndjson import decode_line
+from margin_stream.schemas.binary import canonical_bytes, encode
+from margin_stream.schemas.columns import ABSENT, TickColumns, columns_of, pack, ticks_of
+from margin_stream.schemas.decimals import canonical
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import PriceTicked
+from margin_stream.schemas.ndjson import decode_line
 from tests.days import Day, random_day
 
 NAMES = ("BTCUSDT", "ETHUSDT", "XMRBTC", "USDT", "NOPE")

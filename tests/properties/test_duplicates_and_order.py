@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from margin_stream.core.system import System
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 from tests.counts import TIMES
 from tests.days import INSTRUMENTS, Day, random_day, text
 from tests.folding import fold, of_groups

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
-from agents.metrics import measured
 from margin_stream import Store
+from margin_stream.agents.metrics import measured
 from margin_stream.core.system import System
 from margin_stream.host.embedded import Host
 from margin_stream.kafka.names import parse_address
 from margin_stream.kafka.producing import records_of
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shards import IntakeShard
-from replay.reader import StoreReader, Until
-from replay.views import FoldUnknown, facts
-from schemas.engines import LATEST
-from schemas.times import format_time, parse_time
+from margin_stream.replay.reader import StoreReader, Until
+from margin_stream.replay.views import FoldUnknown, facts
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.times import format_time, parse_time
 from tests.days import Day, random_day
 from tests.kafka.simulated import GENERATION, Log, Topical
 from tests.restoring import Rows

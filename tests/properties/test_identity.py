@@ -10,7 +10,7 @@ from margin_stream.core.intake import identity
 from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.intake.identity import HASH_BYTES, BookSource, Seen, content_hash
 from margin_stream.core.system import System
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 from tests.counts import TIMES
 from tests.days import Day
 

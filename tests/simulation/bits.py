@@ -24,9 +24,9 @@ from margin_stream.journal import log as logs
 from margin_stream.journal.ending import durable_cut, find_end
 from margin_stream.journal.layout import CorruptManifest, Layout, read_manifest
 from margin_stream.journal.records import CorruptLog, Cut, Record, segment_name
+from margin_stream.replay.verifying import verify
 from margin_stream.tables import rocks
 from margin_stream.tables.rocks import TableError
-from replay.verifying import verify
 from tests.days import random_day
 from tests.simulation import checker, damage
 from tests.simulation.damage import Damage

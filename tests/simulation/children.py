@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from margin_stream.core.system import Digests
-from replay.verifying import verify
+from margin_stream.replay.verifying import verify
 from tests.simulation import checker
 from tests.simulation.workloads import Workload, workload
 

@@ -15,8 +15,8 @@ from margin_stream.core.system import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import StoreError
+from margin_stream.replay.verifying import verify
 from margin_stream.tables.rocks import Table
-from replay.verifying import verify
 from tests.faults import FaultyDisk, Stopped
 from tests.simulation import checker
 from tests.simulation.workloads import Workload, workload

@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 from margin_stream.core.system import Digests
 from margin_stream.journal.layout import StoreError
+from margin_stream.replay.verifying import verify
+from margin_stream.schemas.ndjson import encode_line
 from margin_stream.simulation.scenarios import simulate
-from replay.verifying import verify
-from schemas.ndjson import encode_line
 from tests.simulation import checker
 from tests.simulation.children import FINISHED, ROOT, Counter, Ended, Fault, die_with_parent, write
 from tests.simulation.workloads import Workload

@@ -19,8 +19,8 @@ from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, read_manifest
 from margin_stream.journal.log import LogWriter
 from margin_stream.journal.records import NO_CHAIN, Cut, chained, record_bytes, segment_header, segment_name
-from replay import verifying
-from replay.table_checks import TableChecks
+from margin_stream.replay import verifying
+from margin_stream.replay.table_checks import TableChecks
 from tests.faults import FaultyDisk
 from tests.simulation import bits, checker, damage, io_calls, machine, memory, stops, torn
 from tests.simulation.checker import Lost
@@ -233,7 +233,7 @@ def test_mutant_checksums_and_chain_switched_off_are_caught_by_flips(monkeypatch
 def test_mutant_a_verify_that_does_not_look_is_caught_by_flips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifying._Inspector, "journal", lambda self: None)
     monkeypatch.setattr(verifying._Inspector, "compare_counts", lambda self: None)
-    monkeypatch.setattr("replay.verifying.check_tables", lambda *_: TableChecks(0, []))
+    monkeypatch.setattr("margin_stream.replay.verifying.check_tables", lambda *_: TableChecks(0, []))
     with pytest.raises(AssertionError, match="noticed nothing"):
         flipped(2)
 

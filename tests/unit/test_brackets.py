@@ -18,7 +18,7 @@ from margin_stream.core.models.brackets import BracketTable, bracket_of, faults_
 from margin_stream.core.models.parameters import BracketParameters
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.market import ImportFault
-from schemas.inputs import InstrumentListed
+from margin_stream.schemas.inputs import InstrumentListed
 from tests.folding import recorded_data
 from tests.usdm_days import TABLES
 

@@ -11,9 +11,9 @@ from margin_stream.core.intake.fold import IntakeFold, Verdict
 from margin_stream.core.intake.identity import IDENTITY_WINDOW, content_hash
 from margin_stream.core.routed import Batch, Changed, Marked, Moved, Traded
 from margin_stream.core.system import System
-from schemas.columns import TickColumns, pack
-from schemas.engines import LATEST
-from schemas.inputs import CollateralMoved, PositionChanged
+from margin_stream.schemas.columns import TickColumns, pack
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import CollateralMoved, PositionChanged
 from tests.days import Day, random_day
 from tests.folding import readable
 from tests.unit.test_core_boundaries_intake import prepared, said_of

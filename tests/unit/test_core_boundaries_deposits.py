@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from margin_stream.core.system import System
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 from tests.days import Day
 
 

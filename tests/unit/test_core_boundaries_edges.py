@@ -9,7 +9,7 @@ import pytest
 from margin_stream.core.directory import Directory
 from margin_stream.core.model import MODELS, Guard, Ratio, SaleLeg, Truth
 from margin_stream.core.system import System
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 from tests.days import PARAMETERS, Day
 from tests.properties.test_model_twins import ASSET, DIRECTORY, NUMBER, PRIME, Book
 from tests.unit.test_core_boundaries_profiles import compiled, listed

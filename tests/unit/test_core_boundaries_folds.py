@@ -16,7 +16,7 @@ from margin_stream.core.model import Truth
 from margin_stream.core.routed import Batch, Clocked
 from margin_stream.core.system import System
 from margin_stream.core.valuation import Banded, Corners, Exact, truths, value
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 from tests.days import Day, random_day
 from tests.folding import fold, readable
 from tests.restoring import Rows

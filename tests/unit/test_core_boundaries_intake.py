@@ -10,8 +10,8 @@ import pytest
 from margin_stream.core.intake.fold import IntakeFold, Verdict
 from margin_stream.core.intake.validation import AMOUNT_LIMIT, PRICE_LIMIT
 from margin_stream.core.system import System
-from schemas.engines import LATEST
-from schemas.inputs import AccountOpened, ClockTicked, CollateralMoved, FundingPaid, PositionChanged, PriceTicked
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import AccountOpened, ClockTicked, CollateralMoved, FundingPaid, PositionChanged, PriceTicked
 from tests.days import Day
 from tests.usdm_days import UsdmDay
 

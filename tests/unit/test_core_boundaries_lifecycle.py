@@ -14,8 +14,8 @@ from margin_stream.core.lifecycle import Case, credit, demand_sale, guards_of, n
 from margin_stream.core.model import CallPolicy, Figures, Guard, Profile, Ratio, Truth
 from margin_stream.core.pocket import NEVER, Level
 from margin_stream.core.valuation import Exact
-from schemas import effects
-from schemas.inputs import ProfileActivated
+from margin_stream.schemas import effects
+from margin_stream.schemas.inputs import ProfileActivated
 
 POLICY = CallPolicy(
     warn=Guard(Ratio(140, 100), 0, inclusive=False),

@@ -13,7 +13,7 @@ from margin_stream.core.models.binance_usdm import BinanceUsdm
 from margin_stream.core.models.brackets import UNIT, Bracket, BracketTable, bracket_of, faults_of
 from margin_stream.core.models.collateral import AssetTerms, amount, asset_terms, less, per_billion, ratio
 from margin_stream.core.models.parameters import AssetParameters, BracketParameters
-from schemas.inputs import InstrumentListed
+from margin_stream.schemas.inputs import InstrumentListed
 from tests.days import INSTRUMENTS, PARAMETERS
 from tests.usdm_days import PERPETUALS, USDM_PARAMETERS
 

@@ -6,7 +6,7 @@ import pytest
 
 from margin_stream.core.digests import slot_of
 from margin_stream.core.system import System
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 from tests.days import Day
 from tests.folding import fold, readable
 from tests.restoring import Rows

@@ -19,7 +19,7 @@ from margin_stream.core.market import Market
 from margin_stream.core.model import Figures, Guard, Ratio, Truth, truth_of
 from margin_stream.core.pocket import NEVER, Level, Pocket
 from margin_stream.core.positions import Position
-from schemas.inputs import InstrumentListed, ProfileActivated
+from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
 from tests.days import PARAMETERS
 from tests.unit.test_core_boundaries_profiles import DIRECTORY, listed
 

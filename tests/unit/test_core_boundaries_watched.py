@@ -12,7 +12,7 @@ from margin_stream.core.market import Market
 from margin_stream.core.model import Profile
 from margin_stream.core.system import System
 from margin_stream.core.watching import Watched
-from schemas.engines import LATEST
+from margin_stream.schemas.engines import LATEST
 from tests.days import Day, random_day
 from tests.folding import fold, readable
 from tests.restoring import Rows

@@ -12,7 +12,7 @@ from margin_stream.core.market import Market
 from margin_stream.core.model import NO_BOUND, NO_LIMIT, CallPolicy, Figures, Guard, Profile, Ratio, Span, Truth
 from margin_stream.core.pocket import Pocket
 from margin_stream.core.watching import BoxWatch, Watched
-from schemas.inputs import ProfileActivated
+from margin_stream.schemas.inputs import ProfileActivated
 
 PRICE = 1_000
 """Below 2**13 each price is a cell of its own, so edges are exact."""

@@ -7,11 +7,11 @@ from io import BytesIO
 import pytest
 
 from margin_stream.core.system import System
-from schemas.binary import ITEM_LIMIT, encode, encode_payload
-from schemas.engines import LATEST
-from schemas.ndjson import LINE_LIMIT, clipped, decode_line, read_lines
-from schemas.records import decode_raw, raw_items
-from schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.binary import ITEM_LIMIT, encode, encode_payload
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.ndjson import LINE_LIMIT, clipped, decode_line, read_lines
+from margin_stream.schemas.records import decode_raw, raw_items
+from margin_stream.schemas.refusals import Refusal, RefusedInput
 from tests.days import Day
 
 GOOD = Day().opened().lines[-1]

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import publish
-from schemas.binary import canonical_bytes, decode_foreign_item, decode_payload, encode, encode_payload
-from schemas.columns import columns_of, ticks_of
-from schemas.decimals import DecimalError, canonical, format_decimal, parse_decimal, scaled
-from schemas.engines import LATEST
-from schemas.inputs import AccountOpened, PriceTicked
-from schemas.ndjson import decode_line, encode_line
-from schemas.refusals import Refusal, RefusedInput
-from schemas.times import TimeError, format_time, parse_time
-from schemas.upcast import upcast
+from margin_stream.schemas import publish
+from margin_stream.schemas.binary import canonical_bytes, decode_foreign_item, decode_payload, encode, encode_payload
+from margin_stream.schemas.columns import columns_of, ticks_of
+from margin_stream.schemas.decimals import DecimalError, canonical, format_decimal, parse_decimal, scaled
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import AccountOpened, PriceTicked
+from margin_stream.schemas.ndjson import decode_line, encode_line
+from margin_stream.schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.times import TimeError, format_time, parse_time
+from margin_stream.schemas.upcast import upcast
 from tests.days import random_day
 
 

@@ -12,11 +12,8 @@ from itertools import count, islice
 import pytest
 
 from margin_stream.core.models.brackets import bracket_of, faults_of
-from margin_stream.simulation.perpetual_books import LEVERAGES, USED_SHARE, Perpetual, Tables, opening_books
-from margin_stream.simulation.scenarios import COINS, DEFAULT_PROFILES, MIXED_PROFILES, UnknownScenario, simulate
-from margin_stream.simulation.synthetic_brackets import synthetic_brackets
-from schemas.decimals import DecimalPair
-from schemas.inputs import (
+from margin_stream.schemas.decimals import DecimalPair
+from margin_stream.schemas.inputs import (
     AccountOpened,
     AnyInput,
     ClockTicked,
@@ -27,7 +24,10 @@ from schemas.inputs import (
     PriceTicked,
     ProfileActivated,
 )
-from schemas.ndjson import encode_line
+from margin_stream.schemas.ndjson import encode_line
+from margin_stream.simulation.perpetual_books import LEVERAGES, USED_SHARE, Perpetual, Tables, opening_books
+from margin_stream.simulation.scenarios import COINS, DEFAULT_PROFILES, MIXED_PROFILES, UnknownScenario, simulate
+from margin_stream.simulation.synthetic_brackets import synthetic_brackets
 
 PAIRS = {f"{coin.base}USDT": coin.illiquid for coin in COINS}
 BOTH = ("prime", "binance-usdm")

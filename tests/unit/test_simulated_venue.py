@@ -9,12 +9,12 @@ import pytest
 
 from margin_stream.core.account import Account, Level
 from margin_stream.core.system import System
+from margin_stream.schemas.binary import canonical_bytes
+from margin_stream.schemas.decimals import DecimalPair
+from margin_stream.schemas.effects import decode_effect
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import PositionChanged
 from margin_stream.simulation.venue import Venue
-from schemas.binary import canonical_bytes
-from schemas.decimals import DecimalPair
-from schemas.effects import decode_effect
-from schemas.engines import LATEST
-from schemas.inputs import PositionChanged
 from tests.usdm_days import UsdmDay
 
 BTC = "BTCUSDT-PERP"

@@ -17,12 +17,12 @@ from typing import NamedTuple, Protocol
 
 from margin_stream.core.intake.fold import IntakeFold, Verdict
 from margin_stream.core.intake.validation import Reason
-from schemas.binary import JournalItem, canonical_bytes, encode
-from schemas.columns import TickColumns, ticks_of
-from schemas.inputs import AnyInput, PriceTicked
-from schemas.ndjson import clipped, decode_line, encode_line
-from schemas.records import ITEM, LINE, decode_raw
-from schemas.refusals import RefusedInput
+from margin_stream.schemas.binary import JournalItem, canonical_bytes, encode
+from margin_stream.schemas.columns import TickColumns, ticks_of
+from margin_stream.schemas.inputs import AnyInput, PriceTicked
+from margin_stream.schemas.ndjson import clipped, decode_line, encode_line
+from margin_stream.schemas.records import ITEM, LINE, decode_raw
+from margin_stream.schemas.refusals import RefusedInput
 
 ACCEPTED, DUPLICATE, REFUSED = Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REFUSED
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from margin_stream.core.digests import MODULUS, leaf
-from schemas.effects import split_id
+from margin_stream.schemas.effects import split_id
 
 ANSWER_WINDOW = 1_000_000
 _ARRIVAL, _FLOOR = b"key/", b"floor/"

@@ -24,11 +24,11 @@ from margin_stream.core.intake.validation import PRICE_LIMIT, Reason, column_pai
 from margin_stream.core.market import Market
 from margin_stream.core.quotes import Quote, QuoteGuard
 from margin_stream.core.routed import Activated, AnyRouted, Batch, Changed, Clocked, EngineMoved, Listed, Marked, Opened, Received
-from schemas import effects
-from schemas.binary import encode
-from schemas.columns import ABSENT, TickColumns, unpack
-from schemas.decimals import DecimalPair, format_scaled
-from schemas.inputs import (
+from margin_stream.schemas import effects
+from margin_stream.schemas.binary import encode
+from margin_stream.schemas.columns import ABSENT, TickColumns, unpack
+from margin_stream.schemas.decimals import DecimalPair, format_scaled
+from margin_stream.schemas.inputs import (
     AccountChanged,
     AccountOpened,
     AnyInput,
@@ -42,7 +42,7 @@ from schemas.inputs import (
     PriceTicked,
     ProfileActivated,
 )
-from schemas.refusals import Refusal
+from margin_stream.schemas.refusals import Refusal
 
 
 class Verdict(Enum):

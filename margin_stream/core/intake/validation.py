@@ -14,10 +14,10 @@ from margin_stream.core.market import Market
 from margin_stream.core.model import ParameterError, Profile, profile_of
 from margin_stream.core.positions import SIDES
 from margin_stream.core.routed import FUNDING_SCALE, Answered, Changed, Clocked, EngineMoved, Funded, Moved, Opened, Traded
-from schemas.decimals import POWERS_OF_TEN, DecimalPair, scaled
-from schemas.effects import group_of
-from schemas.engines import LATEST
-from schemas.inputs import (
+from margin_stream.schemas.decimals import POWERS_OF_TEN, DecimalPair, scaled
+from margin_stream.schemas.effects import group_of
+from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.inputs import (
     AccountChanged,
     AccountOpened,
     ClockTicked,
@@ -28,7 +28,7 @@ from schemas.inputs import (
     PositionChanged,
     ProfileActivated,
 )
-from schemas.refusals import Refusal
+from margin_stream.schemas.refusals import Refusal
 
 CLOCK_JUMP_LIMIT_NS = 8 * 86_400_000_000_000
 PRICE_LIMIT = 2**62

@@ -19,7 +19,7 @@ from margin_stream.core.directory import Instrument
 from margin_stream.core.model import ParameterError
 from margin_stream.core.models.collateral import ratio
 from margin_stream.core.models.parameters import BracketParameters
-from schemas.decimals import POWERS_OF_TEN, format_scaled
+from margin_stream.schemas.decimals import POWERS_OF_TEN, format_scaled
 
 PLACES = 18
 UNIT: int = 10**PLACES

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from margin_stream.core.directory import UNIT, Directory
 from margin_stream.core.model import ParameterError, Ratio
 from margin_stream.core.models.parameters import AssetParameters
-from schemas.decimals import DecimalError, parse_decimal
+from margin_stream.schemas.decimals import DecimalError, parse_decimal
 
 LEGS_LIMIT = 3
 
