@@ -18,9 +18,9 @@ from margin_stream.agents.app import build
 from margin_stream.agents.metrics import REBALANCES
 from margin_stream.agents.web import Web
 from margin_stream.journal.layout import StoreError
+from margin_stream.kafka.address import parse_address
 from margin_stream.kafka.client import Client, SecurityError, Unreachable
-from margin_stream.kafka.making import read_manifest
-from margin_stream.kafka.names import parse_address
+from margin_stream.kafka.topics_admin import read_manifest
 
 UNREACHABLE, FAILED = 5, 1
 

@@ -21,9 +21,9 @@ from margin_stream.agents.consumer import FoldTransport
 from margin_stream.agents.crash import die
 from margin_stream.agents.follower import Follower
 from margin_stream.agents.table import OPEN_LIMIT_S, FoldTable
+from margin_stream.kafka.address import MESSAGE_LIMIT, KafkaAddress
 from margin_stream.kafka.client import security
-from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress
-from margin_stream.kafka.wire import StoreManifest
+from margin_stream.kafka.messages import StoreManifest
 
 log = logging.getLogger("margin_stream.agents")
 

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from margin_stream.agents.metrics import registry, shard_row
 from margin_stream.core.digests import partition_of, slot_of
 from margin_stream.kafka.shards import AccountsShard
-from margin_stream.replay.views import calls_of, state_of
+from margin_stream.views.accounts import calls_of, state_of
 
 
 def _json(row: Any, status: int = 200) -> web.Response:

@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from margin_stream import views
 from margin_stream.core.intake.admission import Counts
 from margin_stream.core.intake.fold import Verdict
-from margin_stream.core.system import Digests
+from margin_stream.core.store_fold import Digests
 from margin_stream.host.embedded import CHECKPOINT_ITEMS, Host, Recovery
-from margin_stream.replay import views
 from margin_stream.replay.comparison import Replayed
-from margin_stream.replay.reader import EVERYTHING, Until
-from margin_stream.replay.replaying import replay
-from margin_stream.replay.verifying import Verified, verify
+from margin_stream.replay.replay import replay
+from margin_stream.replay.verification import Verified, verify
 from margin_stream.schemas.inputs import AnyInput, Input
 from margin_stream.schemas.times import parse_time
+from margin_stream.views.reader import EVERYTHING, Until
 
 OneInput = bytes | str | Mapping[str, Any] | AnyInput
 """An input: an NDJSON line, the same as a mapping, or a typed event."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from margin_stream.core.effect_book import EffectBook, Emitted
-from margin_stream.core.system import System
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.journal.layout import RecordedDigest
 from margin_stream.schemas.effects import decode_effect
 
@@ -35,7 +35,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 class Comparison:
     """Compares while a store is folded anew; the first difference stands, and ends the comparing."""
 
-    def __init__(self, system: System, recorded: Sequence[Callable[[], bytes | None]], *, live: bool = False) -> None:
+    def __init__(self, system: StoreFold, recorded: Sequence[Callable[[], bytes | None]], *, live: bool = False) -> None:
         """
         Args:
             system: that folds anew.

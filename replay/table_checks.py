@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from margin_stream.core.system import System
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.journal import highwater
-from margin_stream.journal.ending import NotInLog, find_end
 from margin_stream.journal.layout import INTAKE_NAME, Layout, Manifest, RecordedDigest, partition_name
+from margin_stream.journal.log_end import NotInLog, find_end
 from margin_stream.journal.records import CorruptLog, Cut
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
@@ -63,7 +63,7 @@ class _Attempt:
         self._manifest = manifest
         self._recorded = recorded
         self._problems: list[tuple[Path, str]] = []
-        self._system = System(manifest.partitions, rules_version=manifest.rules_version)
+        self._system = StoreFold(manifest.partitions, rules_version=manifest.rules_version)
         self._compared: dict[tuple[Path, Cut], CorruptLog | None] = {}
 
     def check(self) -> TableChecks:

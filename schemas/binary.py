@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from margin_stream.schemas.columns import TickColumns
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import AnyInput, Input
-from margin_stream.schemas.mapping import event_of
+from margin_stream.schemas.objects import event_of
 from margin_stream.schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
 
 ITEM_LIMIT = 1 << 20
 

@@ -14,10 +14,10 @@ import msgspec
 import orjson
 
 from margin_stream.schemas.decimals import format_decimal, parse_decimal
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import INPUT_TYPES, AnyInput, Input, name_of
-from margin_stream.schemas.mapping import SHAPES, OversizedNumber, event_of
+from margin_stream.schemas.objects import SHAPES, OversizedNumber, event_of
 from margin_stream.schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.schemas.times import format_time, parse_time
 
 LINE_LIMIT = 1 << 20

@@ -14,8 +14,8 @@ import msgspec
 from margin_stream.schemas.decimals import DecimalPair
 from margin_stream.schemas.effects import EFFECT_TYPES, Effect
 from margin_stream.schemas.inputs import INPUT_TYPES, Input, Moment, name_of, tag_of
-from margin_stream.schemas.mapping import SHAPES
 from margin_stream.schemas.ndjson import encode_line
+from margin_stream.schemas.objects import SHAPES
 from margin_stream.schemas.refusals import ADVICE, Refusal
 
 ROOT = Path(__file__).resolve().parent.parent

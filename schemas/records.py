@@ -16,11 +16,11 @@ import msgspec
 from margin_stream.schemas.binary import ITEM_LIMIT, canonical_bytes, decode_foreign_item
 from margin_stream.schemas.columns import TickColumns, unpack
 from margin_stream.schemas.decimals import EXPONENT_LIMIT, DecimalError, canonical
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import INPUT_TYPES, AnyInput, Input, tag_of
-from margin_stream.schemas.mapping import SHAPES
 from margin_stream.schemas.ndjson import clipped, decode_line, encode_line, read_lines
+from margin_stream.schemas.objects import SHAPES
 from margin_stream.schemas.refusals import RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
 
 LINE = b"L"
 """Mark of an NDJSON line."""

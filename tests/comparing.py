@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from margin_stream.core.system import System
-from margin_stream.replay.views import describe_account
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.effects import InputRefused, decode_effect
-from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.views.accounts import describe_account
 from tests.oracle.usdm_oracle import Oracle, run_beside, said_by
 
 Said = tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, Any]]]
@@ -19,7 +19,7 @@ Said = tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, An
 
 def engine_says(lines: list[bytes]) -> Said:
     """Return effects without intake, refusals as (position, reason), and facts as the oracle writes them."""
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in lines:
         system.admission.line(line)
     decoded = [decode_effect(row[3]) for row in sorted((row for part in system.fold() for row in part), key=lambda row: row[:3])]

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.core.system import Digests, System
-from margin_stream.core.watching import Watch
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.revaluation.filter import Watch
+from margin_stream.core.store_fold import Digests, StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 
 DATA = Path(os.environ.get("MARGIN_STREAM_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
@@ -42,7 +42,7 @@ def fold(
         watch: makes another watch than price boxes.
         extra: at random places every account is evaluated once more, which must say nothing.
     """
-    system = System(partitions, boxes=boxes, watch=watch, rules_version=LATEST)
+    system = StoreFold(partitions, boxes=boxes, watch=watch, rules_version=LATEST)
     rows: list[tuple[int, str, int, bytes]] = []
 
     def take() -> None:

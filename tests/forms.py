@@ -12,8 +12,8 @@ from random import Random
 
 import msgspec
 
-from margin_stream.engine.vectors import VectorWatch
 from margin_stream.native import form
+from margin_stream.revaluation.vectors import VectorWatch
 from tests.days import random_day
 from tests.folding import fold
 from tests.golden import golden_days
@@ -26,10 +26,10 @@ SEEDS = range(12)
 def main(arguments: list[str]) -> int:
     """Fold, and print."""
     if "--mutant" in arguments:
-        from margin_stream.core import booking
+        from margin_stream.core.accounts import postings
 
-        truly = booking.notional
-        booking.notional = lambda product, shift: -truly(-product, shift)  # type: ignore[attr-defined]
+        truly = postings.notional
+        postings.notional = lambda product, shift: -truly(-product, shift)  # type: ignore[attr-defined]
     days = {f"golden {name}": golden_days.load(name).lines for name in golden_days.NAMES}
     for seed in SEEDS:
         days[f"spot {seed}"] = random_day(seed, noisy=seed % 2 == 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from margin_stream.core.effect_book import EffectBook, Emitted
 from margin_stream.core.questions import Questions
-from margin_stream.core.routed import Answered, Clocked
+from margin_stream.core.sequenced import Answered, Clocked
 from margin_stream.schemas.effects import AnswerExpired, AnswerRequested, MarginCallIssued, decode_effect, group_of
 
 LIMIT_NS = 3600 * 1_000_000_000

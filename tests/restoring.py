@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 
 
 class Rows:
@@ -13,16 +13,16 @@ class Rows:
         self._tables: list[dict[bytes, bytes]] = [{} for _ in range(partitions + 1)]
         self._position = 0
 
-    def write(self, system: System) -> None:
+    def write(self, system: StoreFold) -> None:
         """Take what has changed since the last time; everything that was admitted is folded."""
         self._position = system.position
         for table, folds in zip(self._tables, system.sets, strict=True):
             table.update(folds.rows())
             folds.mark_stored()
 
-    def restored(self, *, boxes: bool = True) -> System:
+    def restored(self, *, boxes: bool = True) -> StoreFold:
         """Return a system of the rows."""
-        system = System(len(self._tables) - 1, boxes=boxes, rules_version=LATEST)
+        system = StoreFold(len(self._tables) - 1, boxes=boxes, rules_version=LATEST)
         for table, folds in zip(self._tables, system.sets, strict=True):
             folds.restore(self._position, iter(sorted(table.items())))
         return system

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from margin_stream.core.model import Guard, Portfolio, Terms
-from margin_stream.core.models.binance_usdm import UsdmTerms
-from margin_stream.core.models.brackets import BracketTable
-from margin_stream.core.models.collateral import AssetTerms
-from margin_stream.core.models.prime import PrimeTerms
+from margin_stream.core.margin.model import Guard, Portfolio, Terms
+from margin_stream.core.margin.models.binance_usdm import UsdmTerms
+from margin_stream.core.margin.models.brackets import BracketTable
+from margin_stream.core.margin.models.collateral import AssetTerms
+from margin_stream.core.margin.models.prime import PrimeTerms
 
 
 class Line(NamedTuple):

@@ -12,18 +12,18 @@ from typing import Any
 import msgspec
 
 from margin_stream import profiles
-from margin_stream.core.account import Account
-from margin_stream.core.booking import price_shift
-from margin_stream.core.directory import Directory, Instrument
-from margin_stream.core.model import MODELS, CallPolicy, ParameterError, Terms
-from margin_stream.core.models.binance_usdm import BinanceUsdm, UsdmTerms
-from margin_stream.core.models.brackets import bracket_of, faults_of
-from margin_stream.core.models.parameters import BracketParameters
-from margin_stream.core.pocket import Pocket
-from margin_stream.core.positions import SIDES, Position, notional, position_key
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.position import SIDES, Position, notional, position_key
+from margin_stream.core.accounts.postings import price_shift
+from margin_stream.core.accounts.subaccount import Pocket
+from margin_stream.core.margin.model import MODELS, CallPolicy, ParameterError, Terms
+from margin_stream.core.margin.models.binance_usdm import BinanceUsdm, UsdmTerms
+from margin_stream.core.margin.models.brackets import bracket_of, faults_of
+from margin_stream.core.margin.models.parameters import BracketParameters
+from margin_stream.core.market.directory import Directory, Instrument
 from margin_stream.schemas.decimals import DecimalPair, scaled
 from margin_stream.schemas.inputs import InstrumentListed
-from margin_stream.schemas.mapping import decimal_field
+from margin_stream.schemas.objects import decimal_field
 from margin_stream.schemas.refusals import Refusal, RefusedInput
 
 MONEY_SCALES = {"USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "JPY": 0}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from margin_stream.engine import EngineName
 from margin_stream.errors import Error
-from margin_stream.replay.beside import replay_beside
+from margin_stream.replay.background import replay_beside
 from margin_stream.replay.comparison import Replayed
+from margin_stream.revaluation import RevaluationName
 
 
 class BesideFailed(Error, code="verification_ended"):
@@ -23,7 +23,7 @@ class BesideFailed(Error, code="verification_ended"):
 class Beside:
     """A replay in a process of its own. It ends by itself where this process does."""
 
-    def __init__(self, path: Path, engine: EngineName) -> None:
+    def __init__(self, path: Path, engine: RevaluationName) -> None:
         """Start it.
 
         Args:
@@ -64,7 +64,7 @@ class Beside:
         self._process.join()
 
 
-def _run(pipe: Connection, path: Path, engine: EngineName) -> None:
+def _run(pipe: Connection, path: Path, engine: RevaluationName) -> None:
     # A signal to the terminal's processes is the writer's to answer; this one goes on until the store is closed.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

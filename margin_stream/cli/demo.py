@@ -105,9 +105,9 @@ class _Day(NamedTuple):
 
     def events(self, common: Common) -> tuple[str, Iterator[AnyInput]]:
         """Return a title, and the inputs."""
-        from margin_stream.importers.day import Accounts, day_events
         from margin_stream.importers.files import read_market
         from margin_stream.simulation.answers import with_answers
+        from margin_stream.simulation.day import Accounts, day_events
         from margin_stream.simulation.scenarios import MIXED_PROFILES, pairs, simulate
         from margin_stream.simulation.venue import Venue
 
@@ -130,10 +130,10 @@ class _Day(NamedTuple):
 
 
 def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) -> int:
+    from margin_stream import views
     from margin_stream.cli.demo_report import Inputs, by_profile, explain, explanation_lines, largest_isolated, profile_lines
-    from margin_stream.replay import browsing, views
-    from margin_stream.replay.replaying import replay
-    from margin_stream.replay.verifying import verify
+    from margin_stream.replay.replay import replay
+    from margin_stream.replay.verification import verify
     from margin_stream.schemas.ndjson import encode_line
 
     day = folder / "day.ndjson"
@@ -164,7 +164,7 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
     text = f"run again: recovered, {summary['duplicate']:,} inputs were there already, {summary['accepted']:,} came new"
     steps.done("recovered", text, **summary)
 
-    effects = list(browsing.effects(store))
+    effects = list(views.effects(store))
     counts = by_profile(inputs, effects)
     steps.done("effects", f"{len(effects):,} effects, among them:", **Counter(row["type"] for row in effects), by_profile=counts)
     if not common.json:

@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from margin_stream.replay import views
-from margin_stream.replay.reader import Until
+from margin_stream import views
 from margin_stream.schemas.decimals import format_scaled
 from margin_stream.schemas.inputs import AccountOpened, AnyInput, PositionChanged, ProfileActivated
 from margin_stream.schemas.times import format_time
+from margin_stream.views.reader import Until
 
 LOWERED = "liquidation_due_lowered"
 ISOLATED = "liquidation_due_isolated"

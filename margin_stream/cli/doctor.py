@@ -9,7 +9,7 @@ import msgspec
 
 from margin_stream.cli.errors import DONE, FAILED, UNREACHABLE
 from margin_stream.cli.output import OnStore, plain, print_json, say
-from margin_stream.doctor.finding import Finding, ok, problem, warning
+from margin_stream.doctor.findings import Finding, ok, problem, warning
 from margin_stream.settings import Effective, SettingsError, current, defaults, load, unknown_variables, use, without_secret
 
 MARKS = {"ok": "ok     ", "warning": "WARNING", "problem": "PROBLEM", "skipped": "skipped"}
@@ -90,8 +90,8 @@ def _secrets(effective: Effective) -> Iterator[Finding]:
 def _broker(common: OnStore, effective: Effective) -> Iterator[Finding]:
     from margin_stream.cli import on_kafka
     from margin_stream.doctor.brokers import broker
+    from margin_stream.kafka.address import AddressError, parse_address
     from margin_stream.kafka.client import KafkaError, SecurityError, Unreachable
-    from margin_stream.kafka.names import AddressError, parse_address
 
     try:
         address = parse_address(common.store)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from margin_stream.cli import on_kafka
 from margin_stream.cli.errors import DONE
 from margin_stream.cli.output import Common, OnStore, Progress, show
-from margin_stream.cli.reading import place_of
+from margin_stream.cli.queries import place_of
 
 
 def export(
@@ -31,8 +31,8 @@ def export(
 
 def copy_journal(common: Common, source: str, to: str, partitions: int | None) -> int:
     """Copy a journal from one store to another, and say what there is now."""
-    from margin_stream.kafka.copying import to_folder, to_topic
-    from margin_stream.replay.reader import source_of
+    from margin_stream.kafka.copies import to_folder, to_topic
+    from margin_stream.views.reader import source_of
 
     progress = Progress(common, "records")
 

@@ -15,14 +15,14 @@ from margin_stream.cli import on_kafka
 from margin_stream.cli.error_output import Failure, failure, report
 from margin_stream.cli.errors import CORRUPT, DONE, INTERRUPTED, MISMATCH, TERMINATED
 from margin_stream.cli.output import Common, OnStore, Progress, say, show
-from margin_stream.cli.reading import ENGINE_HELP
+from margin_stream.cli.queries import REVALUATION_HELP
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict
-from margin_stream.engine import DEFAULT, EngineName
 from margin_stream.files import STDIN, opened
+from margin_stream.revaluation import DEFAULT, RevaluationName
 from margin_stream.schemas.refusals import ADVICE, Refusal, RefusedInput
 
 if TYPE_CHECKING:
-    from margin_stream.core.system import Digests
+    from margin_stream.core.store_fold import Digests
     from margin_stream.host.embedded import Host
 
 SHOWN_LIMIT = 10
@@ -103,7 +103,7 @@ def ingest(
     partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
     strict: Annotated[bool, Parameter(negative="", help="Stop at the first refused input with exit 4.")] = False,
     no_wait: Annotated[bool, Parameter(negative="", help="On Kafka: return once the broker has the inputs.")] = False,
-    engine: Annotated[EngineName, Parameter(help=ENGINE_HELP)] = DEFAULT,
+    engine: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
     verify: Annotated[
         bool, Parameter(negative="", help="A second process replays the journal meanwhile and compares; exit 3 where it differs.")
     ] = False,

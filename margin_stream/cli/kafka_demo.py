@@ -16,10 +16,10 @@ from margin_stream.cli.demo import Steps
 from margin_stream.cli.error_output import diagnose, report
 from margin_stream.cli.output import Common
 from margin_stream.host.embedded import Host
-from margin_stream.kafka import asking, making
+from margin_stream.kafka import topics_admin, worker_client
+from margin_stream.kafka.address import parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import parse_address
-from margin_stream.kafka.producing import DigestReader, await_folded, produce, records_of
+from margin_stream.kafka.producer import DigestReader, await_folded, produce, records_of
 from margin_stream.schemas.ndjson import encode_line
 from margin_stream.simulation.broker import Broker, BrokerError
 from margin_stream.simulation.scenarios import MIXED_PROFILES, simulate
@@ -71,7 +71,7 @@ def main() -> int:
         steps.done("broker", f"Apache Kafka runs at {broker.server}")
         address = parse_address(f"kafka://{broker.server}/demo")
         with Client(address.servers) as client:
-            manifest = making.init(client, address, PARTITIONS)
+            manifest = topics_admin.init(client, address, PARTITIONS)
         workers = Workers(address.url, folder)
         lines = [encode_line(event).rstrip() for event in simulate("crash", ACCOUNTS, 1, MIXED_PROFILES)]
         steps.done(
@@ -109,7 +109,7 @@ def main() -> int:
             )
             print(f"   state   {said.digests.state}\n   effects {said.digests.effects}")
             print(f"   {'EQUAL to the embedded host, byte for byte' if same else f'DIFFERENT: {expected}'}\n")
-            rows = [row for worker in asking.workers(client, address) for row in asking.ask_shards(worker) or []]
+            rows = [row for worker in worker_client.workers(client, address) for row in worker_client.ask_shards(worker) or []]
             restores, trimmed = (sum(row[key] for row in rows) for key in ("restores", "trimmed"))
         steps.done(
             "shards", f"{len(rows)} shards: restored {restores} times since the last start of their worker, {trimmed:,} positions trimmed"

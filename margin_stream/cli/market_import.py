@@ -63,8 +63,8 @@ def import_market(
       margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
       margin-stream import segments ./margin-store --into kafka://localhost:9092/demo
     """
-    from margin_stream.importers.day import Accounts, day_events
     from margin_stream.importers.files import read_market
+    from margin_stream.simulation.day import Accounts, day_events
     from margin_stream.simulation.perpetual_books import USDM
 
     if not paths:
@@ -102,10 +102,10 @@ def import_market(
 
 
 def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) -> int:
-    from margin_stream.replay.browsing import numbered_items
-    from margin_stream.replay.reader import source_of
     from margin_stream.schemas.ndjson import encode_line
     from margin_stream.schemas.records import line_form
+    from margin_stream.views.journal import numbered_items
+    from margin_stream.views.reader import source_of
 
     if len(paths) != 1:
         raise OptionsConflict("import segments: name one store's folder")

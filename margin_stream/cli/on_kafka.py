@@ -21,12 +21,12 @@ from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.errors import DONE
 from margin_stream.cli.output import Common, OnStore, say, show, show_rows
 from margin_stream.cli.usage import UsageError, WrongKindOfStore
-from margin_stream.kafka.names import KafkaAddress, parse_address
+from margin_stream.kafka.address import KafkaAddress, parse_address
 from margin_stream.settings import child_environment, without_secret
 
 if TYPE_CHECKING:
     from margin_stream.core.intake.admission import Counts
-    from margin_stream.core.system import Digests
+    from margin_stream.core.store_fold import Digests
     from margin_stream.kafka.client import Client
     from margin_stream.kafka.reader import KafkaReader
 
@@ -80,13 +80,13 @@ def init(
     Try:
       margin-stream kafka init --store kafka://localhost:9092/demo --partitions 4
     """
-    from margin_stream.kafka import making
-    from margin_stream.schemas.engines import LATEST
+    from margin_stream.kafka import topics_admin
+    from margin_stream.schemas.rules_versions import LATEST
 
     with connected(common) as (client, address):
         if rules_version is not None and not 1 <= rules_version <= LATEST:
             raise UsageError(f"--rules-version {rules_version}: from 1 to {LATEST}", option="--rules-version")
-        manifest = making.init(client, address, partitions, replicas, rules_version=rules_version)
+        manifest = topics_admin.init(client, address, partitions, replicas, rules_version=rules_version)
     show(common, {"store": address.url, "store_id": manifest.store_id, "partitions": manifest.partitions, "journal": address.topics.inputs})
     return DONE
 
@@ -104,10 +104,10 @@ def repartition(
     Try:
       margin-stream kafka repartition --store kafka://localhost:9092/demo --partitions 8
     """
-    from margin_stream.kafka import making
+    from margin_stream.kafka import topics_admin
 
     with connected(common) as (client, address):
-        manifest = making.repartition(client, address, partitions, replicas)
+        manifest = topics_admin.repartition(client, address, partitions, replicas)
     say(common, "start the workers again: they fold the journal from the start")
     show(common, {"store": address.url, "partitions": manifest.partitions, "generation": manifest.generation})
     return DONE
@@ -119,17 +119,17 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     Try:
       margin-stream kafka status --store kafka://localhost:9092/demo
     """
-    from margin_stream.kafka import asking, making, producing
+    from margin_stream.kafka import producer, topics_admin, worker_client
 
     with connected(common) as (client, address):
-        manifest = making.read_manifest(client, address)
-        said = producing.DigestReader(client, address, manifest).poll()
-        found = asking.workers(client, address)
+        manifest = topics_admin.read_manifest(client, address)
+        said = producer.DigestReader(client, address, manifest).poll()
+        found = worker_client.workers(client, address)
         ends = {0: client.end(address.topics.inputs)}
     rows: list[dict[str, Any]] = []
     silent = []
     for worker in found:
-        shards = asking.ask_shards(worker)
+        shards = worker_client.ask_shards(worker)
         if shards is None:
             silent.append(worker.name)
         else:
@@ -280,25 +280,25 @@ def ingest(
 ) -> Ingested | None:
     """Send lines to the journal, and wait until they are folded by workers, or fold them here where none runs. None without waiting."""
     from margin_stream.core.intake.admission import Counts
-    from margin_stream.kafka import making, producing
+    from margin_stream.kafka import producer, topics_admin
 
     with connected(common) as (client, address):
-        manifest = making.read_manifest(client, address)
+        manifest = topics_admin.read_manifest(client, address)
         before_end = client.end(address.topics.inputs)
-        reader = producing.DigestReader(client, address, manifest)
+        reader = producer.DigestReader(client, address, manifest)
 
         def alive() -> bool:
             return bool(client.members(address.group))
 
         before = None
         if wait and alive():
-            before = producing.await_folded(reader, before_end - 1, alive) if before_end else None
-        producing.produce(client, address, producing.records_of(lines, manifest.rules_version, refused), sent=progress, stop=stop)
+            before = producer.await_folded(reader, before_end - 1, alive) if before_end else None
+        producer.produce(client, address, producer.records_of(lines, manifest.rules_version, refused), sent=progress, stop=stop)
         if not wait:
             return None
         end = client.end(address.topics.inputs)
         if end and alive():
-            after = producing.await_folded(reader, end - 1, alive)
+            after = producer.await_folded(reader, end - 1, alive)
             if after is not None and (before is not None or not before_end):
                 counts, effects = after.counts, after.effects
                 if before is not None:
@@ -310,11 +310,11 @@ def ingest(
 
 def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingested:
     from margin_stream.core.intake.admission import Counts
-    from margin_stream.core.system import System
+    from margin_stream.core.store_fold import StoreFold
     from margin_stream.kafka.reader import KafkaReader
 
     reader = KafkaReader(client, address)
-    system = System(reader.partitions, rules_version=reader.rules_version)
+    system = StoreFold(reader.partitions, rules_version=reader.rules_version)
     counts = Counts()
     effects = 0
     for record in reader.items():
@@ -341,11 +341,11 @@ def opened(common: OnStore) -> Iterator[KafkaReader]:
 
 def ask_state(common: OnStore, account: str) -> tuple[bool, dict[str, Any] | None]:
     """Ask the workers for an account; return whether one answered, and its state."""
-    from margin_stream.kafka import asking, making
+    from margin_stream.kafka import topics_admin, worker_client
 
     with connected(common) as (client, address):
-        making.read_manifest(client, address)
-        answer = asking.ask_account(asking.workers(client, address), account)
+        topics_admin.read_manifest(client, address)
+        answer = worker_client.ask_account(worker_client.workers(client, address), account)
     if answer is None:
         say(common, "no worker answers for it: folded here, from the journal")
         return False, None
@@ -355,12 +355,12 @@ def ask_state(common: OnStore, account: str) -> tuple[bool, dict[str, Any] | Non
 
 def ask_calls(common: OnStore, account: str | None, open_only: bool) -> list[dict[str, Any]] | None:
     """Ask the workers for margin calls; None where not every partition is with one that answers."""
-    from margin_stream.kafka import asking, making
+    from margin_stream.kafka import topics_admin, worker_client
 
     with connected(common) as (client, address):
-        manifest = making.read_manifest(client, address)
-        found = asking.workers(client, address)
-        rows = asking.ask_calls(found, manifest.partitions, account, open_only) if found else None
+        manifest = topics_admin.read_manifest(client, address)
+        found = worker_client.workers(client, address)
+        rows = worker_client.ask_calls(found, manifest.partitions, account, open_only) if found else None
     say(
         common,
         "folded here, from the journal: not every partition is with a worker that answers" if rows is None else "answered by the workers",

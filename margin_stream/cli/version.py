@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from margin_stream.journal import FORMAT
-from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.rules_versions import LATEST
 
 
 def version_line() -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.fold import FoldBase
-from margin_stream.core.routed import Received
+from margin_stream.core.sequenced import Received
 from margin_stream.schemas.binary import encode
 
 _row = msgspec.msgpack.Decoder(tuple[int, int, int, int])

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from margin_stream.core.checks import check
 from margin_stream.core.digests import merged
 from margin_stream.core.effect_book import EffectBook, Emitted
-from margin_stream.core.routed import AnyRouted, Batch
+from margin_stream.core.sequenced import AnySequenced, Batch
 
 Row = tuple[bytes, bytes]
 """Key and value."""
@@ -169,7 +169,7 @@ class FoldSet:
                 self._step(None, start)
             out[start:] = sorted(out[start:], key=_by_group)
 
-    def _step(self, item: AnyRouted | None, start: int) -> None:
+    def _step(self, item: AnySequenced | None, start: int) -> None:
         """Run every fold at one number; the effects of this number begin at ``start``."""
         out = self.book.out
         for fold in self.folds:

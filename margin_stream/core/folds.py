@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.feed_monitor import FeedMonitor
 from margin_stream.core.fold import Fold, FoldSet
 from margin_stream.core.intake.fold import IntakeFold
-from margin_stream.core.routed import PARTITION_ITEMS, STORE_ITEMS
-from margin_stream.core.watching import Watch
+from margin_stream.core.revaluation.filter import Watch
+from margin_stream.core.sequenced import PARTITION_ITEMS, STORE_ITEMS
 
 STORE_FOLDS: tuple[Callable[[EffectBook], Fold], ...] = (FeedMonitor,)
 """One of each in a store: what spans margin groups. They stand with the intake."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from margin_stream.doctor.finding import Finding, ok, problem, skipped, warning
+from margin_stream.doctor.findings import Finding, ok, problem, skipped, warning
 from margin_stream.journal.layout import StoreError
+from margin_stream.kafka.address import MESSAGE_LIMIT, KafkaAddress
+from margin_stream.kafka.broker_info import Topic, describe_brokers, describe_topics
 from margin_stream.kafka.client import Client, KafkaError
-from margin_stream.kafka.describing import Topic, describe_brokers, describe_topics
-from margin_stream.kafka.making import TopicsIncomplete, TopicsMissing, read_manifest
-from margin_stream.kafka.names import MESSAGE_LIMIT, KafkaAddress
+from margin_stream.kafka.topics_admin import TopicsIncomplete, TopicsMissing, read_manifest
 
 TESTED = "4.3"
 

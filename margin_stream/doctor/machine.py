@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from margin_stream.doctor.finding import Finding, ok, problem, skipped, warning
+from margin_stream.doctor.findings import Finding, ok, problem, skipped, warning
 from margin_stream.native import Form, form
 from margin_stream.tables.rocks import Table, TableError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from margin_stream.doctor.finding import Finding, ok, problem, skipped, warning
+from margin_stream.doctor.findings import Finding, ok, problem, skipped, warning
 from margin_stream.journal import FORMAT, highwater
 from margin_stream.journal.layout import (
     INTAKE_NAME,
@@ -23,7 +23,7 @@ from margin_stream.journal.layout import (
     read_manifest,
 )
 from margin_stream.journal.records import CorruptLog, segments
-from margin_stream.replay.verifying import Verified, verify
+from margin_stream.replay.verification import Verified, verify
 from margin_stream.tables.rocks import SEAL
 
 SHOWN = 3

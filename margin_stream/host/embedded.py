@@ -16,19 +16,19 @@ from pathlib import Path
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.intake.admission import COUNT_OF, Admission, Counts
 from margin_stream.core.intake.fold import Verdict
-from margin_stream.core.system import Digests
-from margin_stream.engine import DEFAULT, EngineName
-from margin_stream.engine.choosing import drive_of
+from margin_stream.core.store_fold import Digests
 from margin_stream.host.lock import Lock
-from margin_stream.host.payloads import PayloadBuilder, payloads
 from margin_stream.host.recovery import OpenStore, Recovery
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import Layout, MemoryShort, RecordedDigest, StoreError
+from margin_stream.journal.record_builder import PayloadBuilder, payloads
+from margin_stream.revaluation import DEFAULT, RevaluationName
+from margin_stream.revaluation.choice import revaluation_of
 from margin_stream.schemas.binary import JournalItem, encode
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import AnyInput
 from margin_stream.schemas.refusals import Refusal
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.tables import checkpoints
 
 GROUP_ITEMS = 2000
@@ -51,7 +51,7 @@ class Host:
         checkpoint_items: int = CHECKPOINT_ITEMS,
         group_items: int = GROUP_ITEMS,
         segment_limit: int = logs.SEGMENT_LIMIT,
-        engine: EngineName = DEFAULT,
+        engine: RevaluationName = DEFAULT,
         lock: Lock | None = None,
     ) -> None:
         """Open a store, or make one.
@@ -76,7 +76,7 @@ class Host:
         self._group_items = group_items
         self._spare = mmap.mmap(-1, SPARE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         path.mkdir(parents=True, exist_ok=True)
-        self._store = OpenStore(self.layout, self._disk, drive_of(engine), segment_limit)
+        self._store = OpenStore(self.layout, self._disk, revaluation_of(engine), segment_limit)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._lock = lock or Lock(self.layout.lock)
         try:

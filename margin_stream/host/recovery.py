@@ -13,12 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from margin_stream.core.checks import Mismatch
-from margin_stream.core.system import System
-from margin_stream.engine.choosing import Drive
-from margin_stream.host.payloads import payloads
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.ending import NotInLog
 from margin_stream.journal.layout import (
     INTAKE_NAME,
     FolderTaken,
@@ -33,7 +30,10 @@ from margin_stream.journal.layout import (
     write_manifest,
 )
 from margin_stream.journal.log import LogWriter
+from margin_stream.journal.log_end import NotInLog
+from margin_stream.journal.record_builder import payloads
 from margin_stream.journal.records import Cut
+from margin_stream.revaluation.choice import Revaluation
 from margin_stream.schemas.binary import decode_payload
 from margin_stream.schemas.effects import recorded_effects
 from margin_stream.tables import checkpoints
@@ -60,7 +60,7 @@ _FROM_NOTHING = Marker(0, logs.START, logs.START, b"", [])
 class OpenStore:
     """The folds, tables and logs of a store that is open for writing."""
 
-    def __init__(self, layout: Layout, disk: Disk, drive: Drive, segment_limit: int) -> None:
+    def __init__(self, layout: Layout, disk: Disk, drive: Revaluation, segment_limit: int) -> None:
         self.layout = layout
         self._disk = disk
         self._drive = drive
@@ -124,8 +124,8 @@ class OpenStore:
         self._disk.sync_folder(layout.root)
         return manifest
 
-    def _system(self, manifest: Manifest) -> System:
-        return System(manifest.partitions, **self._drive._asdict(), rules_version=manifest.rules_version)
+    def _system(self, manifest: Manifest) -> StoreFold:
+        return StoreFold(manifest.partitions, **self._drive._asdict(), rules_version=manifest.rules_version)
 
     def _open_logs(self) -> None:
         layout, store_id, disk, markers = self.layout, self.manifest.identity, self._disk, self._markers

@@ -13,7 +13,7 @@ from margin_stream.core.digests import SLOTS
 from margin_stream.errors import Error
 from margin_stream.journal import FORMAT
 from margin_stream.journal.disk import Disk
-from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.rules_versions import LATEST
 
 INTAKE_NAME = "intake"
 PARTITIONS_LIMIT = 256

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from margin_stream.journal import highwater
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.ending import durable_cut, find_end
 from margin_stream.journal.highwater import HighWater
+from margin_stream.journal.log_end import durable_cut, find_end
 from margin_stream.journal.records import (
     HEADER,
     NO_CHAIN,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from margin_stream.core.routed import Batch
-from margin_stream.kafka import wire
-from margin_stream.kafka.wire import EffectsRecord, Place, Routed
+from margin_stream.core.sequenced import Batch
+from margin_stream.kafka import messages
+from margin_stream.kafka.messages import EffectsRecord, Place, SequencedBatch
 
 SPLIT_BYTES = 768 << 10
 """A message with more is split, where it has more than one item or effect."""
@@ -16,7 +16,7 @@ EFFECT_BYTES = 16
 
 def batch_messages(generation: str, previous: int, batch: Batch, asked: bool) -> Iterator[bytes]:
     """Yield the messages of a batch, cut at items where one would be too large."""
-    whole = wire.encode(Routed(generation, previous, batch.last, batch.items, batch.market_digest, asked))
+    whole = messages.encode(SequencedBatch(generation, previous, batch.last, batch.items, batch.market_digest, asked))
     if len(whole) <= SPLIT_BYTES or len(batch.items) < 2:
         yield whole
         return
@@ -38,7 +38,9 @@ def effect_messages(generation: str, shard: int, previous: int, last: int, rows:
             # A cut within a position has nothing else before it in its message.
             spread = rows[cut - 1][0] == rows[cut][0]
             end = Place(here, cut - first + (start.within if start.position == here else 0) if spread else 0)
-        yield wire.encode_effects(EffectsRecord(generation, shard, start.position, end.position, rows[first:cut], start.within, end.within))
+        yield messages.encode_effects(
+            EffectsRecord(generation, shard, start.position, end.position, rows[first:cut], start.within, end.within)
+        )
         if cut == len(rows):
             return
         start, first = end, cut

@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, KafkaConnectionError, KafkaError, KafkaTimeoutError
 
 from margin_stream.errors import Error
-from margin_stream.kafka.names import MESSAGE_LIMIT
+from margin_stream.kafka.address import MESSAGE_LIMIT
 from margin_stream.settings import SettingsError, current, load
 
 REQUEST_MS = 10_000

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from margin_stream.core.system import System
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.journal.layout import RecordedDigest
+from margin_stream.kafka.address import KafkaAddress
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.combining import Statements
-from margin_stream.kafka.making import read_manifest
-from margin_stream.kafka.names import KafkaAddress
-from margin_stream.kafka.wire import Place, decode_digest_part, decode_effects
-from margin_stream.replay.reader import Items
+from margin_stream.kafka.digest_quorum import Statements
+from margin_stream.kafka.messages import Place, decode_digest_part, decode_effects
+from margin_stream.kafka.topics_admin import read_manifest
 from margin_stream.schemas.records import raw_items
+from margin_stream.views.reader import Items
 
 
 class KafkaReader:
@@ -79,7 +79,7 @@ class KafkaReader:
                 here = max(here, record.end)
                 yield (message.offset + 1, *here), fresh
 
-    def from_checkpoint(self) -> tuple[System, int] | None:
+    def from_checkpoint(self) -> tuple[StoreFold, int] | None:
         """Return None: the tables are with the workers."""
         return None
 

@@ -15,9 +15,9 @@ from uuid import uuid4
 
 import msgspec
 
-from margin_stream.kafka import wire
+from margin_stream.kafka import messages
+from margin_stream.kafka.messages import Delta, Deltas
 from margin_stream.kafka.shards import Marker, Shard, Snapshot, Unusable
-from margin_stream.kafka.wire import Delta, Deltas
 from margin_stream.tables.rocks import Table, TableError
 
 MARKER = b"\0marker"
@@ -198,4 +198,4 @@ def _messages(generation: str, after: int, upto: int, rows: dict[bytes, bytes]) 
             chunks[-1].append((key, piece))
             size += len(key) + len(piece)
     for part, chunk in enumerate(chunks):
-        yield wire.encode(Delta(generation, nonce, after, upto, part, len(chunks), chunk))
+        yield messages.encode(Delta(generation, nonce, after, upto, part, len(chunks), chunk))

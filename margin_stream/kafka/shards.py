@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.checks import check
 from margin_stream.core.digests import pack_sums
 from margin_stream.core.effect_book import EffectBook, Emitted
@@ -23,15 +23,15 @@ from margin_stream.core.fold import FoldSet
 from margin_stream.core.folds import accounts_of, partition_folds, store_folds
 from margin_stream.core.intake.admission import Admission
 from margin_stream.core.intake.fold import IntakeFold
-from margin_stream.core.routed import AnyRouted, Batch
-from margin_stream.kafka import wire
+from margin_stream.core.sequenced import AnySequenced, Batch
+from margin_stream.kafka import messages
+from margin_stream.kafka.address import Topics
 from margin_stream.kafka.batch_messages import batch_messages, effect_messages
-from margin_stream.kafka.names import Topics
-from margin_stream.kafka.wire import DigestPart, Place, StoreManifest
-from margin_stream.replay.views import describe_effect
+from margin_stream.kafka.messages import DigestPart, Place, StoreManifest
 from margin_stream.schemas.effects import InputRefused, decode_effect, effect_id, group_of
 from margin_stream.schemas.records import raw_items, readable
 from margin_stream.schemas.refusals import ADVICE, Refusal
+from margin_stream.views.accounts import describe_effect
 
 
 class Accepted(Enum):
@@ -163,7 +163,7 @@ class Shard:
         self.duplicates, self.trimmed = marker.counts
 
     def _digest(self, sent: list[int], counts: list[int]) -> bytes:
-        return sha256(self.folds.digest() + wire.encode([sent, counts])).digest()
+        return sha256(self.folds.digest() + messages.encode([sent, counts])).digest()
 
     def _send_effects(self, emitted: Iterable[Emitted]) -> Iterator[Send]:
         """Yield the messages of effects up to the position."""
@@ -234,7 +234,7 @@ class IntakeShard(Shard):
         part = DigestPart(
             self.generation, 0, intake.position, self.offset, intake.digest(), book.top(), pack_sums(self.folds.state_sums()), b"", counts
         )
-        return Send(self.topics.digests, 0, b"0", wire.encode(part))
+        return Send(self.topics.digests, 0, b"0", messages.encode(part))
 
     def _quarantine(self, own: list[Emitted]) -> Iterator[Send]:
         for emitted in own:
@@ -261,7 +261,7 @@ class AccountsShard(Shard):
 
     def _fold(self, value: bytes | None) -> None:
         try:
-            record = wire.decode_routed(value or b"")
+            record = messages.decode_sequenced(value or b"")
         except msgspec.DecodeError:
             self.strange += 1
             return
@@ -273,7 +273,7 @@ class AccountsShard(Shard):
             self.holes += 1
             return
         if record.last > here:
-            items: list[AnyRouted] = record.items
+            items: list[AnySequenced] = record.items
             if record.previous < here:
                 items = [item for item in items if item.position > here]
                 self.trimmed += here - record.previous
@@ -288,7 +288,7 @@ class AccountsShard(Shard):
         sums = pack_sums(self.folds.state_sums()), pack_sums(self.folds.book.sums())
         counts = [self.accounts.account_count, self.folds.book.total]
         part = DigestPart(self.generation, self.number, self.position, self.offset, b"", b"", *sums, counts)
-        return Send(self.topics.digests, 0, str(self.number).encode(), wire.encode(part))
+        return Send(self.topics.digests, 0, str(self.number).encode(), messages.encode(part))
 
     def drain(self) -> list[Send]:
         self.unsent = 0
@@ -333,7 +333,7 @@ class EffectsShard(Shard):
 
     def _fold(self, value: bytes | None) -> None:
         try:
-            record = wire.decode_effects(value or b"")
+            record = messages.decode_effects(value or b"")
         except msgspec.DecodeError:
             self.strange += 1
             return

@@ -22,10 +22,10 @@ MARK = "complete"
 """A file that a folder has once everything is in it."""
 GROUP_SUFFIX = "__mypyc"
 """How the module that holds all of the code is named; the modules themselves only lead to it."""
-PLAIN = frozenset({"core/checks.py", "core/routed.py", "core/models/parameters.py"})
+PLAIN = frozenset({"core/checks.py", "core/sequenced.py", "core/margin/models/parameters.py"})
 """These stay plain Python: msgspec reads the annotations of two, which mypyc does not keep whole; the faults of ``checks`` have a base
 that is plain Python, which a compiled class may not have."""
-ALSO = ("engine/forms.py", "engine/vectors.py")
+ALSO = ("revaluation/forms.py", "revaluation/vectors.py")
 
 
 class Form(NamedTuple):
@@ -47,7 +47,7 @@ def key_of(package: Path = PACKAGE) -> str:
     import hashlib
 
     digest = hashlib.sha256(f"{sys.implementation.cache_tag} {sys.version} {EXTENSION_SUFFIXES[0]}".encode())
-    for path in [found for name in ("core", "engine", "schemas") for found in sorted((package / name).rglob("*.py"))]:
+    for path in [found for name in ("core", "revaluation", "schemas") for found in sorted((package / name).rglob("*.py"))]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(package.parent).as_posix()} {len(content)}\n".encode())
         digest.update(content)
@@ -67,7 +67,7 @@ class _Finder:
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """See ``importlib.abc.MetaPathFinder``."""
-        if not name.startswith(("margin_stream.core.", "margin_stream.engine.")) and not name.endswith(GROUP_SUFFIX):
+        if not name.startswith(("margin_stream.core.", "margin_stream.revaluation.")) and not name.endswith(GROUP_SUFFIX):
             return None
         where = self._modules.get(name)
         if where is None:

@@ -99,7 +99,7 @@ def _copy(package: Path, work: Path) -> None:
     target.mkdir()
     # Without what it does at import: the translation needs the types alone.
     (target / "__init__.py").write_text("")
-    for name in ("core", "engine", "schemas"):
+    for name in ("core", "revaluation", "schemas"):
         shutil.copytree(package / name, target / name, ignore=ignored)
 
 

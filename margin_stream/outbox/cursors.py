@@ -10,9 +10,9 @@ import msgspec
 
 from margin_stream.errors import Error
 from margin_stream.journal.disk import Disk
+from margin_stream.kafka.address import KafkaAddress
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.making import FOR_EVER
-from margin_stream.kafka.names import KafkaAddress
+from margin_stream.kafka.topics_admin import FOR_EVER
 from margin_stream.schemas.binary import encode
 
 SETTINGS = {**FOR_EVER, "retention.bytes": str(1 << 20), "segment.bytes": str(1 << 20)}

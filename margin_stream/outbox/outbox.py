@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from margin_stream.host.embedded import Host
+from margin_stream.kafka.address import KafkaAddress
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import KafkaAddress
-from margin_stream.kafka.producing import produce
+from margin_stream.kafka.producer import produce
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.outbox.cursors import Cursor, CursorDiffers, CursorStore
-from margin_stream.replay.reader import Source, StoreReader
 from margin_stream.schemas.binary import canonical_bytes, encode_payload
 from margin_stream.schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
 from margin_stream.schemas.inputs import EffectAnswered, tag_of
+from margin_stream.views.reader import Source, StoreReader
 
 STEP_LIMIT = 256
 """So many effects are handled between two saved cursors, at most."""

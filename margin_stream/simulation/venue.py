@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from random import Random
 
-from margin_stream.core.account import Account, Level, Pocket
-from margin_stream.core.account_fold import AccountFold
-from margin_stream.core.market import Market
-from margin_stream.core.model import Profile
-from margin_stream.core.models.binance_usdm import UsdmTerms
-from margin_stream.core.models.brackets import UNIT
-from margin_stream.core.positions import SIDES, Position, notional, split_key
+from margin_stream.core.accounts.account import Account, Level, Pocket
+from margin_stream.core.accounts.fold import AccountFold
+from margin_stream.core.accounts.position import SIDES, Position, notional, split_key
+from margin_stream.core.margin.model import Profile
+from margin_stream.core.margin.models.binance_usdm import UsdmTerms
+from margin_stream.core.margin.models.brackets import UNIT
+from margin_stream.core.market.market import Market
 from margin_stream.schemas.decimals import canonical
 from margin_stream.schemas.effects import AnyEffect, LiquidationDue
 from margin_stream.schemas.inputs import PositionChanged

@@ -18,11 +18,11 @@ from random import Random
 from typing import Any
 
 from margin_stream import Store
-from margin_stream.core.system import System
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.host.embedded import Host
 from margin_stream.native import SWITCH, form
 from margin_stream.schemas.decimals import format_scaled
-from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import INSTRUMENTS, Day, random_day
 
 RUNS = 5
@@ -96,7 +96,7 @@ def bench_ingest() -> dict[str, Any]:
 
 
 def bench_replay() -> dict[str, Any]:
-    from margin_stream.replay.replaying import replay
+    from margin_stream.replay.replay import replay
 
     lines = book_day(1000, 120_000)
     path = folder()
@@ -111,8 +111,8 @@ def bench_replay() -> dict[str, Any]:
 
     def peer() -> float:
         """Only reading and decoding the same journal."""
-        from margin_stream.replay.reader import StoreReader
         from margin_stream.schemas.binary import decode_payload, item_count
+        from margin_stream.views.reader import StoreReader
 
         started = time.perf_counter()
         count = sum(item_count(decode_payload(record.payload)) for record in StoreReader(path / "s").records())
@@ -188,7 +188,7 @@ def bench_ticks() -> dict[str, Any]:
         day.tick(instrument, format_scaled(prices[instrument], 2))
 
     def run(boxes: bool, ticks: int) -> float:
-        system = System(1, boxes=boxes, rules_version=LATEST)
+        system = StoreFold(1, boxes=boxes, rules_version=LATEST)
         for line in day.lines[:setup]:
             system.admission.line(line)
         system.fold()
@@ -293,7 +293,7 @@ def bench_profile() -> dict[str, Any]:
     import pstats
 
     lines = random_day(1, accounts=200, steps=20_000)
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
 
     def run() -> None:
         for line in lines:

@@ -15,17 +15,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from margin_stream.core import models as _models  # noqa: F401  (registers the models)
-from margin_stream.core.account import Account
-from margin_stream.core.account_fold import MARKET
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.fold import MARKET
+from margin_stream.core.accounts.position import Position, position_key
 from margin_stream.core.folds import accounts_of, partition_folds
-from margin_stream.core.market import Market
-from margin_stream.core.positions import Position, position_key
-from margin_stream.core.routed import Batch, Marked
-from margin_stream.core.watching import BoxWatch, Watch
-from margin_stream.engine.vectors import VectorWatch
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
+from margin_stream.core.market.market import Market
+from margin_stream.core.revaluation.filter import BoxWatch, Watch
+from margin_stream.core.sequenced import Batch, Marked
+from margin_stream.revaluation.vectors import VectorWatch
 from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import PARAMETERS
 from tests.usdm_days import USDM_PARAMETERS
 

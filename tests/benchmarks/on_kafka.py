@@ -22,14 +22,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from margin_stream.kafka import asking, making
+from margin_stream.kafka import topics_admin, worker_client
+from margin_stream.kafka.address import KafkaAddress, parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import KafkaAddress, parse_address
-from margin_stream.kafka.producing import records_of
-from margin_stream.kafka.wire import decode_effects
+from margin_stream.kafka.messages import decode_effects
+from margin_stream.kafka.producer import records_of
 from margin_stream.schemas.binary import canonical_bytes, encode_payload
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.ndjson import decode_line
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import Broker
 from tests.benchmarks.__main__ import book_day
 from tests.days import Day
@@ -57,7 +57,7 @@ def worker(store: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 def shards(client: Client, address: KafkaAddress) -> list[dict[str, Any]]:
     """Return what the worker says of its shards, once it does."""
     for _ in range(400):
-        found = [row for one in asking.workers(client, address) for row in asking.ask_shards(one) or []]
+        found = [row for one in worker_client.workers(client, address) for row in worker_client.ask_shards(one) or []]
         if found:
             return found
         time.sleep(0.05)
@@ -75,7 +75,7 @@ class Bench:
         self._number += 1
         address = parse_address(f"kafka://{self.broker.server}/bench{self._number}")
         with Client(address.servers) as client:
-            making.init(client, address, partitions)
+            topics_admin.init(client, address, partitions)
         return address
 
     def backlog(self, records: list[bytes], items: int) -> float:

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from margin_stream.core.system import System
-from margin_stream.replay.views import describe_account
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.views.accounts import describe_account
 
 FOLDER = Path(__file__).parent / "days"
 NAMES = sorted(path.name.removesuffix(".ndjson") for path in FOLDER.glob("*.ndjson"))
@@ -51,7 +51,7 @@ def load(name: str) -> GoldenDay:
     return GoldenDay(name, lines, frozenset(n - 1 for n in expected["duplicates"]), expected["effects"], expected["accounts"])
 
 
-def accounts_of(system: System) -> dict[str, Any]:
+def accounts_of(system: StoreFold) -> dict[str, Any]:
     """Return how accounts stand, as the golden files write it."""
     found = {}
     for part in system.accounts:
@@ -73,7 +73,7 @@ def digests(engine: int = LATEST) -> dict[str, list[Any]]:
     """Return position and digests of every day, as ``days/digests.v<engine>.json`` records them for an engine version."""
     found = {}
     for name in NAMES:
-        system = System(1, rules_version=engine)
+        system = StoreFold(1, rules_version=engine)
         for line in load(name).lines:
             system.admission.line(line)
         system.fold()

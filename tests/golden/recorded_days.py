@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from random import Random
 
-from margin_stream.core.system import Digests, System
+from margin_stream.core.store_fold import Digests, StoreFold
 from tests.days import random_day
 from tests.usdm_days import random_usdm_day
 
@@ -32,7 +32,7 @@ def prime_day(seed: int) -> list[bytes]:
 def folded(engine: int, lines: list[bytes], name: str) -> Digests:
     """Fold a day in two partitions, cut at random."""
     rng = Random(name)
-    system = System(2, rules_version=engine)
+    system = StoreFold(2, rules_version=engine)
     for line in lines:
         system.admission.line(line)
         if rng.randrange(20) == 0:

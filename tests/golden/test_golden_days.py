@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.system import Digests, System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import Digests, StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.folding import fold, of_groups
 from tests.golden.golden_days import FOLDER, NAMES, GoldenDay, accounts_of, digests, load
 from tests.oracle.prime_oracle import Oracle
@@ -35,7 +35,7 @@ def test_every_effect_is_the_one_on_paper(name: str) -> None:
 @every_day
 def test_every_line_meets_the_verdict_on_paper(name: str) -> None:
     day = load(name)
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     assert [system.admission.line(line).value for line in day.lines] == day.verdicts()
     assert system.position == day.positions()
 
@@ -45,7 +45,7 @@ def test_every_line_meets_the_verdict_on_paper(name: str) -> None:
 def test_every_account_ends_as_on_paper_in_any_partition_with_boxes_and_without(name: str, partitions: int) -> None:
     day = load(name)
     for boxes in (True, False):
-        system = System(partitions, boxes=boxes, rules_version=LATEST)
+        system = StoreFold(partitions, boxes=boxes, rules_version=LATEST)
         for line in day.lines:
             system.admission.line(line)
         system.fold(compare_markets=True)
@@ -63,7 +63,7 @@ def test_partitions_boxes_and_cuts_change_nothing(name: str) -> None:
 
 @every_day
 def test_one_item_a_batch_is_the_same_day(name: str) -> None:
-    system = System(2, rules_version=LATEST)
+    system = StoreFold(2, rules_version=LATEST)
     for line in load(name).lines:
         system.admission.line(line)
         system.fold(compare_markets=True)
@@ -73,7 +73,7 @@ def test_one_item_a_batch_is_the_same_day(name: str) -> None:
 @every_day
 def test_the_day_sent_again_changes_nothing(name: str) -> None:
     lines = load(name).lines
-    system = System(2, rules_version=LATEST)
+    system = StoreFold(2, rules_version=LATEST)
     for line in lines:
         system.admission.line(line)
     assert {system.admission.line(line).value for line in lines} == {"duplicate"}

@@ -9,19 +9,20 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from margin_stream.core import lifecycle, valuation
-from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.accounts.fold import AccountFold
+from margin_stream.core.calls import lifecycle
 from margin_stream.core.checks import Fault
 from margin_stream.core.intake import validation
 from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.intake.identity import BookSource
 from margin_stream.core.intake.sources import Sources
-from margin_stream.core.market import Market
-from margin_stream.core.quotes import QuoteGuard
-from margin_stream.core.system import System
-from margin_stream.core.valuation import Banded
+from margin_stream.core.margin import valuation
+from margin_stream.core.margin.valuation import Banded
+from margin_stream.core.market.market import Market
+from margin_stream.core.market.quote_guard import QuoteGuard
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas import times
-from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.rules_versions import LATEST
 from tests.folding import fold
 from tests.golden.golden_days import NAMES, GoldenDay, accounts_of, load
 
@@ -145,7 +146,7 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
 
 def notices(day: GoldenDay) -> bool:
     try:
-        system = System(2, rules_version=LATEST)
+        system = StoreFold(2, rules_version=LATEST)
         verdicts = [system.admission.line(line).value for line in day.lines]
         system.fold(compare_markets=True)
         return verdicts != day.verdicts() or accounts_of(system) != day.accounts or fold(day.lines)[1] != day.effects
@@ -172,7 +173,7 @@ def test_a_leap_second_that_is_read_is_found_out(monkeypatch: pytest.MonkeyPatch
         monkeypatch
     )
     monkeypatch.setattr("margin_stream.schemas.ndjson.parse_time", times.parse_time)
-    monkeypatch.setattr("margin_stream.schemas.mapping.parse_time", times.parse_time)
+    monkeypatch.setattr("margin_stream.schemas.objects.parse_time", times.parse_time)
     assert "leap_second" in found_out()
 
 
@@ -180,7 +181,7 @@ def test_an_offset_that_is_passed_over_is_found_out(monkeypatch: pytest.MonkeyPa
     """Mutant: local time is taken for UTC."""
     monkeypatch.setattr(times, "_TIME", re.compile(times._TIME.pattern.replace(r"\+00:00", r"[+-][0-9]{2}:[0-9]{2}")))
     # Not through the cache, which others read.
-    for module in ("margin_stream.schemas.ndjson", "margin_stream.schemas.mapping"):
+    for module in ("margin_stream.schemas.ndjson", "margin_stream.schemas.objects"):
         monkeypatch.setattr(f"{module}.parse_time", inspect.unwrap(times.parse_time))
     assert "daylight_saving" in found_out()
 

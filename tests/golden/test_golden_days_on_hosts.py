@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.system import Digests
-from margin_stream.engine import ENGINES
+from margin_stream.core.store_fold import Digests
 from margin_stream.host.embedded import Host
-from margin_stream.replay.replaying import replay
+from margin_stream.replay.replay import replay
+from margin_stream.revaluation import ENGINES
 from margin_stream.schemas.binary import encode, encode_payload
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.ndjson import decode_line
 from margin_stream.schemas.refusals import RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
 from tests.folding import fold, readable
 from tests.golden.golden_days import NAMES, load
 from tests.kafka.simulated import recorded_effects, run, statements

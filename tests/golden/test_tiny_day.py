@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.folding import fold, of_groups
 from tests.golden.golden_days import accounts_of
 
@@ -33,7 +33,7 @@ def test_every_account_ends_as_on_paper(partitions: int) -> None:
     for account in expected.values():
         # The paper also lists what came to nothing.
         account["balances"] = {asset: amount for asset, amount in account["balances"].items() if amount.strip("0.")}
-    system = System(partitions, rules_version=LATEST)
+    system = StoreFold(partitions, rules_version=LATEST)
     for line in LINES:
         system.admission.line(line)
     system.fold()

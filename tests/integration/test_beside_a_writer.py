@@ -12,8 +12,8 @@ import pytest
 from margin_stream.host.embedded import Host
 from margin_stream.journal import highwater
 from margin_stream.replay import table_checks
-from margin_stream.replay.replaying import replay
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.replay import replay
+from margin_stream.replay.verification import verify
 from margin_stream.tables.rocks import Table, TableError
 from tests.days import random_day
 

@@ -9,18 +9,18 @@ from random import Random
 
 import pytest
 
-from margin_stream.core import models as _models  # noqa: F401  (importing it registers the margin models)
 from margin_stream.core.folds import partition_folds
 from margin_stream.core.intake.fold import IntakeFold, Verdict
-from margin_stream.engine.vectors import VectorWatch
+from margin_stream.core.margin import models as _models  # noqa: F401  (importing it registers the margin models)
 from margin_stream.importers.brackets import read_brackets
-from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
-from margin_stream.replay.replaying import replay
+from margin_stream.replay.replay import replay
+from margin_stream.revaluation.vectors import VectorWatch
 from margin_stream.schemas.binary import canonical_bytes
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.ndjson import encode_line
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.schemas.times import parse_time
+from margin_stream.simulation.day import Accounts, day_events
 from tests.folding import fold, recorded_data
 from tests.integration.test_command_line import run
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.system import System
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.host.embedded import Host
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.refusals import ADVICE, Refusal
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day, random_day
 from tests.folding import fold, recorded_data
 
@@ -276,7 +276,7 @@ def test_every_refusal_can_be_reached_and_has_advice() -> None:
 def test_a_bad_input_is_refused_with_its_reason_and_nothing_else_is_lost(reason: Refusal) -> None:
     bad = {**BAD, **SEMANTIC}[reason]
     start = random_day(8, accounts=6, steps=0)
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     system.admission.line(start[0])
     system.admission.line(LISTED)
     for line in [*start[1:], bad]:
@@ -291,7 +291,7 @@ def test_a_bad_input_is_refused_with_its_reason_and_nothing_else_is_lost(reason:
 
 
 def test_before_the_first_clock_only_directory_items_are_accepted() -> None:
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     day = Day()
     day.directory()
     day.account("A")
@@ -345,7 +345,7 @@ def test_fuzzed_lines_never_show_a_traceback_and_lose_nothing(tmp_path: Path) ->
             if not line:
                 line = bytearray(b"x")
         mangled.append(bytes(line).replace(b"\n", b" "))
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     counts = {"accepted": 0, "duplicate": 0, "refused": 0}
     for line in mangled:
         counts[system.admission.line(line).value] += 1

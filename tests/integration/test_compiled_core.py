@@ -64,7 +64,7 @@ def copied(tmp_path: Path) -> Path:
     return root
 
 
-LOADED = "import margin_stream.core.lifecycle as m; from margin_stream.native import form; print(m.__file__, *form())"
+LOADED = "import margin_stream.core.calls.lifecycle as m; from margin_stream.native import form; print(m.__file__, *form())"
 
 
 @pytest.mark.slow(reason="runs the compiler")
@@ -72,18 +72,18 @@ def test_what_is_loaded_is_of_these_very_sources(tmp_path: Path) -> None:
     root = copied(tmp_path)
     assert "ImportError" in python("-c", LOADED, root=root, **{SWITCH: ""}).stderr
     switched = python("-c", LOADED, root=root, **{SWITCH: "0"}).stdout
-    assert switched == f"{root}/margin_stream/core/lifecycle.py False {SWITCH}=0\n"
+    assert switched == f"{root}/margin_stream/core/calls/lifecycle.py False {SWITCH}=0\n"
     for name in (
-        "margin_stream/core/calls.py",
-        "margin_stream/core/routed.py",
-        "margin_stream/engine/forms.py",
+        "margin_stream/core/calls/call.py",
+        "margin_stream/core/sequenced.py",
+        "margin_stream/revaluation/forms.py",
         "margin_stream/schemas/effects.py",
     ):
         path = root / name
         written = path.read_text()
         path.write_text(written + "\n")
         other = python("-c", LOADED, root=root, **{SWITCH: ""}).stdout
-        assert other.startswith(f"{root}/margin_stream/core/lifecycle.py False the sources, or Python, are not"), name
+        assert other.startswith(f"{root}/margin_stream/core/calls/lifecycle.py False the sources, or Python, are not"), name
         path.write_text(written)
     # Half of a compilation is none.
     next((root / "margin_stream" / "native" / "built").glob(f"*/{native.MARK}")).unlink()

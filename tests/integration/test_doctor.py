@@ -13,10 +13,10 @@ import msgspec
 import pytest
 
 from margin_stream.doctor import machine, stores
-from margin_stream.doctor.finding import Finding
+from margin_stream.doctor.findings import Finding
 from margin_stream.host.embedded import Host
 from margin_stream.journal.records import segment_name
-from margin_stream.replay.verifying import Problem, Verified, verify
+from margin_stream.replay.verification import Problem, Verified, verify
 from margin_stream.simulation.broker import free_port
 from tests.integration.test_errors import LINES, command, flipped, store
 

@@ -29,8 +29,8 @@ from margin_stream.cli.main import app, run
 from margin_stream.cli.output import Common
 from margin_stream.core.checks import Fault, check
 from margin_stream.core.folds import partition_folds
-from margin_stream.core.routed import Batch
-from margin_stream.core.system import System
+from margin_stream.core.sequenced import Batch
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.errors import Error
 from margin_stream.host.embedded import Host
 from margin_stream.importers.market import ImportFault
@@ -41,8 +41,8 @@ from margin_stream.journal.records import HEADER, NO_CHAIN, Cut, chained, record
 from margin_stream.outbox.cursors import Cursor, FileCursor
 from margin_stream.outbox.outbox import Outbox, step_on_folder
 from margin_stream.schemas.binary import encode_payload
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.refusals import ADVICE, Refusal, RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.settings import use
 from margin_stream.simulation.broker import Broker, free_port
 from margin_stream.tables import rocks
@@ -516,7 +516,7 @@ def test_every_refusal_is_reached_through_ingest_and_says_which_line(reason: Ref
 
 def test_an_item_that_is_no_msgpack_is_refused() -> None:
     """msgpack comes through Kafka alone; the fold that refuses is the same."""
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     system.admission.item(b"I\xc1")
     assert system.intake.last_refusal is not None
     assert system.intake.last_refusal[0] is Refusal.NOT_MSGPACK
@@ -626,7 +626,7 @@ def test_every_exception_of_ours_has_a_code_or_never_gets_out() -> None:
 
 WITH_NO_PLACE = {
     "margin_stream/cli/market_import.py": 2,  # no file is named, or too many
-    "margin_stream/kafka/wire.py": 2,  # a manifest's bytes
+    "margin_stream/kafka/messages.py": 2,  # a manifest's bytes
     "margin_stream/simulation/broker.py": 2,  # no Java; what Java says
     "margin_stream/host/embedded.py": 1,  # no memory for a thread: said anew with the store
 }

@@ -11,12 +11,12 @@ import pytest
 
 from margin_stream import Store
 from margin_stream.core.intake.fold import Verdict
-from margin_stream.host import payloads
 from margin_stream.host.embedded import Host
 from margin_stream.journal import log as logs
+from margin_stream.journal import record_builder
 from margin_stream.journal.records import PAYLOAD_LIMIT, Record, RecordTooLarge, record_bytes, segment_name, walk
-from margin_stream.replay.replaying import replay
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.replay import replay
+from margin_stream.replay.verification import verify
 from margin_stream.schemas.binary import decode_payload, encode
 from margin_stream.schemas.ndjson import LINE_LIMIT
 from tests.days import Day, random_day
@@ -51,7 +51,7 @@ async def test_many_callers_with_long_lines_at_once_leave_a_store_that_opens(tmp
 
 def test_effects_of_one_item_beyond_a_record_are_kept_in_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One tick can say something of every account of a partition."""
-    monkeypatch.setattr(payloads, "RECORD_BYTES", 1000)
+    monkeypatch.setattr(record_builder, "RECORD_BYTES", 1000)
     day = Day().opened()
     for n in range(60):
         day.account(f"A{n}")
@@ -77,7 +77,7 @@ def test_a_crash_between_two_records_of_the_effects_of_one_item_loses_and_double
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Effects are written behind the journal and not synced with it: a machine that dies may keep any part of them."""
-    monkeypatch.setattr(payloads, "RECORD_BYTES", 1000)
+    monkeypatch.setattr(record_builder, "RECORD_BYTES", 1000)
     day = Day().opened()
     for n in range(60):
         day.account(f"A{n}")
@@ -109,8 +109,8 @@ def test_a_record_that_no_reader_takes_is_not_written() -> None:
 
 
 def test_payloads_end_at_whole_items() -> None:
-    items = [bytes(n) for n in (3, payloads.RECORD_BYTES, 1, payloads.RECORD_BYTES - 1, 5, 6)]
-    made = list(payloads.payloads([encode(item) for item in items]))
+    items = [bytes(n) for n in (3, record_builder.RECORD_BYTES, 1, record_builder.RECORD_BYTES - 1, 5, 6)]
+    made = list(record_builder.payloads([encode(item) for item in items]))
     assert len(made) == 5
     assert [item for payload in made for item in decode_payload(payload)] == items
-    assert list(payloads.payloads([])) == []
+    assert list(record_builder.payloads([])) == []

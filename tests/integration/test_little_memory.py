@@ -17,10 +17,10 @@ from margin_stream.cli.error_output import diagnose
 from margin_stream.core.intake.admission import Admission
 from margin_stream.host import embedded
 from margin_stream.host.embedded import Host
-from margin_stream.host.payloads import PayloadBuilder
 from margin_stream.journal.layout import MemoryShort, StoreError
-from margin_stream.schemas.engines import LATEST
+from margin_stream.journal.record_builder import PayloadBuilder
 from margin_stream.schemas.ndjson import decode_line
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.tables import checkpoints, rocks
 from tests.days import random_day
 from tests.folding import fold

@@ -17,17 +17,17 @@ import msgspec
 import pytest
 
 from margin_stream.core.intake.fold import Verdict
-from margin_stream.core.system import System
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.host.embedded import Host
-from margin_stream.kafka.names import MESSAGE_LIMIT, Topics
+from margin_stream.kafka.address import MESSAGE_LIMIT, Topics
 from margin_stream.kafka.shards import IntakeShard
-from margin_stream.replay.browsing import quarantine
-from margin_stream.replay.reader import StoreReader
 from margin_stream.schemas.binary import encode, encode_payload
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.ndjson import LINE_LIMIT
 from margin_stream.schemas.records import raw_items
 from margin_stream.schemas.refusals import Refusal
+from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.views.journal import quarantine
+from margin_stream.views.reader import StoreReader
 from tests.counts import TIMES
 from tests.days import Day, random_day
 from tests.folding import fold, of_groups
@@ -61,7 +61,7 @@ def said_of_accounts(effects: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.mark.slow(reason="very large inputs")
 @pytest.mark.parametrize("turn", range(TIMES))
 def test_each_is_refused_for_its_reason_and_nothing_else_is_lost(turn: int) -> None:
-    system = System(3, rules_version=LATEST)
+    system = StoreFold(3, rules_version=LATEST)
     bad = malformed(Random(13 + turn), COUNT)
     lines = mixed(LINES, bad, turn)
     for line, reasons in lines:
@@ -159,7 +159,7 @@ def foreign(rng: Random) -> bytes:
 
 def test_msgpack_that_is_none_is_refused_and_the_records_around_it_are_not() -> None:
     rng = Random(5)
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in LINES[:40]:
         system.admission.line(line)
     offered = 0
@@ -241,13 +241,13 @@ def test_what_could_not_be_decoded_leaves_its_number_free() -> None:
     day.money("A", "5")
     good = day.lines[-1]
     bad = good.replace(b'"5"', b"5.5")
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     assert [system.admission.line(line).value for line in [*day.lines[:-1], bad, good, bad]][-3:] == ["refused", "accepted", "duplicate"]
 
 
 def test_packed_refusals_are_the_same_input_as_their_line() -> None:
     bad = BAD[0][0]
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     assert system.admission.line(bad) is Verdict.REFUSED
     assert system.admission.item(b"L" + bad).duplicate == 1
     assert system.admission.item(raw_items(msgspec.msgpack.encode([b"L" + bad]))[0]).duplicate == 1

@@ -10,7 +10,7 @@ import pytest
 from margin_stream.host.embedded import Host
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import Marker, Unusable
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.verification import verify
 from margin_stream.tables.checkpoints import MARKER
 from margin_stream.tables.rocks import Table, TableError
 from tests.days import random_day

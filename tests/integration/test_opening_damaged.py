@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from margin_stream.host.embedded import Host
-from margin_stream.journal import ending, highwater
+from margin_stream.journal import highwater, log_end
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import CorruptManifest, StoreLocked
 from margin_stream.journal.records import HEADER, CorruptLog, segment_header, segment_name, segments
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.verification import verify
 from tests.days import random_day
 from tests.folding import fold
 
@@ -199,7 +199,7 @@ def test_a_place_that_the_medium_cannot_read_is_named_and_never_cut(tmp_path: Pa
     original = Path.open
     monkeypatch.setattr(records.Path, "open", failing)
     with pytest.raises(CorruptLog, match="cannot be read"):
-        ending.find_end(
+        log_end.find_end(
             tmp_path / "s" / "journal",
             store_id(tmp_path / "s"),
             highwater.read(tmp_path / "s" / "journal" / "highwater", store_id(tmp_path / "s")),

@@ -14,23 +14,23 @@ import pytest
 from margin_stream.core import folds
 from margin_stream.core.checks import Fault
 from margin_stream.core.effect_book import EffectBook
-from margin_stream.core.routed import Clocked, Opened
-from margin_stream.core.system import System
+from margin_stream.core.sequenced import Clocked, Opened
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.host.embedded import Host
 from margin_stream.journal.disk import Disk
-from margin_stream.kafka.copying import to_topic
-from margin_stream.kafka.names import parse_address
-from margin_stream.kafka.producing import records_of
+from margin_stream.kafka.address import parse_address
+from margin_stream.kafka.copies import to_topic
+from margin_stream.kafka.producer import records_of
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shards import Shard, shard_of
 from margin_stream.outbox.cursors import Cursor, CursorDamaged, CursorDiffers, FileCursor, TopicCursor
 from margin_stream.outbox.outbox import Answer, Outbox, Unavailable, step_on_folder, step_on_topics
-from margin_stream.replay.browsing import effects, events
-from margin_stream.replay.reader import StoreReader
-from margin_stream.replay.replaying import replay
+from margin_stream.replay.replay import replay
 from margin_stream.schemas.binary import encode
 from margin_stream.schemas.effects import AnswerExpired, AnswerRequested, AnyEffect
-from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.views.journal import effects, events
+from margin_stream.views.reader import StoreReader
 from tests.days import Day, random_day
 from tests.kafka.simulated import Log, Topical
 from tests.notices import Notices, PlainFold
@@ -330,7 +330,7 @@ def test_a_fold_behind_the_accounts_gives_the_same_for_any_partitions_cuts_and_c
 
 
 def test_effects_are_followed_in_order_of_group_and_number_and_only_those_of_earlier_folds() -> None:
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in LINES:
         system.admission.line(line)
     _, out = system.fold()
@@ -436,9 +436,9 @@ class Breaker(PlainFold):
 
 
 def test_a_fold_of_the_whole_store_is_in_the_digests_of_both_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    without = System(2, rules_version=LATEST)
+    without = StoreFold(2, rules_version=LATEST)
     monkeypatch.setattr(folds, "STORE_FOLDS", (*folds.STORE_FOLDS, Breaker))
-    for system in (without, whole := System(2, rules_version=LATEST)):
+    for system in (without, whole := StoreFold(2, rules_version=LATEST)):
         for line in LINES:
             system.admission.line(line)
         system.fold()
@@ -464,7 +464,7 @@ def test_a_fold_that_reads_what_its_set_is_not_given_is_a_fault(monkeypatch: pyt
     monkeypatch.setattr(Breaker, "reads", (Clocked, Opened))
     monkeypatch.setattr(folds, "STORE_FOLDS", (Breaker,))
     with pytest.raises(Fault, match=r"a fold reads what its set is given \(fold=breaker, kind=Opened\)"):
-        System(1, rules_version=LATEST)
+        StoreFold(1, rules_version=LATEST)
 
 
 def test_a_fold_that_was_registered_later_is_folded_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from margin_stream import Store
 from margin_stream.cli import on_kafka
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.verification import verify
 from margin_stream.tables.rocks import SEAL, Table
 from tests.days import random_day
 from tests.integration.test_errors import command

@@ -12,12 +12,12 @@ import pytest
 
 from margin_stream.cli.main import run
 from margin_stream.host.embedded import Host
-from margin_stream.host.repair import Plan, Repair
 from margin_stream.journal import highwater
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import Layout, read_manifest
 from margin_stream.journal.records import record_bytes, segment_name
-from margin_stream.replay.verifying import Verified, verify
+from margin_stream.replay.repair import Plan, Repair
+from margin_stream.replay.verification import Verified, verify
 from tests.days import random_day
 from tests.faults import FaultyDisk, Stopped
 from tests.folding import fold

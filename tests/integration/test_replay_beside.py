@@ -15,10 +15,10 @@ from margin_stream.cli.background_replay import Beside, BesideFailed
 from margin_stream.cli.main import run as main_run
 from margin_stream.host.embedded import Host
 from margin_stream.journal.records import Cut
-from margin_stream.replay.beside import replay_beside
+from margin_stream.replay.background import replay_beside
 from margin_stream.replay.comparison import Replayed
-from margin_stream.replay.reader import StoreReader
-from margin_stream.replay.replaying import replay
+from margin_stream.replay.replay import replay
+from margin_stream.views.reader import StoreReader
 from tests.days import random_day
 from tests.folding import fold
 from tests.integration.test_command_line import rows, run

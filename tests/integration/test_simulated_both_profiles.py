@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.engine.vectors import VectorWatch
+from margin_stream.revaluation.vectors import VectorWatch
 from margin_stream.schemas.ndjson import encode_line
 from margin_stream.simulation.scenarios import simulate
 from margin_stream.simulation.synthetic_brackets import synthetic_brackets

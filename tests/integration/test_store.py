@@ -16,15 +16,15 @@ import pytest
 
 from margin_stream import Store
 from margin_stream.core.intake.fold import Verdict
-from margin_stream.core.system import Digests
-from margin_stream.engine import ENGINES
+from margin_stream.core.store_fold import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.journal import highwater
 from margin_stream.journal.layout import CorruptManifest, StoreError, StoreLocked
 from margin_stream.journal.records import HEADER, CorruptLog
-from margin_stream.replay.reader import Until
-from margin_stream.replay.replaying import replay
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.replay import replay
+from margin_stream.replay.verification import verify
+from margin_stream.revaluation import ENGINES
+from margin_stream.views.reader import Until
 from tests.days import random_day
 from tests.faults import ForgetfulDisk, Stopped, StoppingDisk
 from tests.folding import fold

@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from random import Random
 
-from margin_stream.kafka import making
+from margin_stream.kafka import topics_admin
+from margin_stream.kafka.address import parse_address
+from margin_stream.kafka.broker_info import describe_brokers
 from margin_stream.kafka.client import Client, KafkaError, Unreachable
-from margin_stream.kafka.describing import describe_brokers
-from margin_stream.kafka.names import parse_address
 from margin_stream.simulation.broker import Broker, free_port
 from tests.kafka import checker
 
@@ -50,7 +50,7 @@ def main() -> None:
         address = parse_address(f"kafka://{','.join(broker.server for broker in brokers.values())}/three")
         _ready(address.servers)
         with Client(address.servers) as client:
-            making.init(client, address, 2, replicas=3)
+            topics_admin.init(client, address, 2, replicas=3)
         topic = address.topics.inputs
         longest = 0.0
         number = 0

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from margin_stream.kafka.address import parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import parse_address
 
 COMMAND = [sys.executable, "-m", "margin_stream.cli"]
 

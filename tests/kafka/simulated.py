@@ -16,14 +16,14 @@ from unittest.mock import patch
 import msgspec
 
 from margin_stream.core.digests import NO_CHAIN, SLOTS, chained, combined, effect_leaf, slot_of
-from margin_stream.kafka import batch_messages, wire
-from margin_stream.kafka.combining import Statements
-from margin_stream.kafka.names import Topics
+from margin_stream.kafka import batch_messages, messages
+from margin_stream.kafka.address import Topics
+from margin_stream.kafka.digest_quorum import Statements
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Send, Shard, Unusable
 from margin_stream.schemas.binary import encode
 from margin_stream.schemas.effects import decode_effect
-from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.rules_versions import LATEST
 
 GENERATION = "0123456789abcdef"
 
@@ -47,7 +47,7 @@ class Topical:
 
     def __init__(self, log: Log, partitions: int, name: str = "s", rules_version: int = LATEST) -> None:
         self._log, self._name = log, name
-        manifest = wire.StoreManifest(
+        manifest = messages.StoreManifest(
             store_id="1" * 32, generation=GENERATION, partitions=partitions, slots=SLOTS, rules_version=rules_version
         )
         self._manifest = msgspec.json.encode(manifest)
@@ -253,7 +253,7 @@ def recorded_effects(log: Log, partitions: int) -> tuple[str, list[bytes]]:
     for shard in range(partitions + 1):
         here = (0, 0)
         for value in log.values[topics.effects, shard]:
-            record = wire.decode_effects(value or b"")
+            record = messages.decode_effects(value or b"")
             hole = (record.previous, record.after) > here
             numbers = {record.previous: record.after}
             for position, data in record.effects:
@@ -294,5 +294,5 @@ def followed_effects(log: Log, partitions: int) -> str:
 def statements(log: Log, partitions: int) -> Statements:
     found = Statements(GENERATION, partitions)
     for value in log.values[Topics("s").digests, 0]:
-        found.add(wire.decode_digest_part(value or b""))
+        found.add(messages.decode_digest_part(value or b""))
     return found

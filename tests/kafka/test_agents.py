@@ -17,9 +17,9 @@ from margin_stream.agents import follower as following
 from margin_stream.agents.assignor import FoldAssignor
 from margin_stream.agents.follower import Follower
 from margin_stream.agents.web import Web
-from margin_stream.kafka import wire
-from margin_stream.kafka.names import Topics
-from margin_stream.schemas.engines import LATEST
+from margin_stream.kafka import messages
+from margin_stream.kafka.address import Topics
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import free_port
 from tests.days import random_day
 from tests.folding import fold
@@ -119,10 +119,10 @@ async def test_records_close_together_share_messages(app: App, intake: Follower)
     await settle()
     routed = [value for topic, _, value in app.producer.sent if topic == "s.accounts"]
     assert 1 <= len(routed) < 30
-    first = wire.decode_routed(routed[0])
+    first = messages.decode_sequenced(routed[0])
     assert (first.generation, first.previous) == (GENERATION, 0)
     for before, after in itertools.pairwise(routed):
-        assert wire.decode_routed(after).previous == wire.decode_routed(before).last
+        assert messages.decode_sequenced(after).previous == messages.decode_sequenced(before).last
 
 
 async def test_a_missing_record_is_sought_once(app: App, intake: Follower) -> None:
@@ -181,10 +181,10 @@ async def test_a_table_of_another_generation_is_thrown_away(app: App, tmp_path: 
 
 async def test_a_fault_stops_one_shard_and_names_the_place(app: App, tmp_path: Path) -> None:
     accounts = await opened(app, tmp_path, "s.accounts")
-    accounts.accept(0, wire.encode(wire.Routed(GENERATION, 0, 5, [], b"\1" * 32)))
+    accounts.accept(0, messages.encode(messages.SequencedBatch(GENERATION, 0, 5, [], b"\1" * 32)))
     assert accounts.failed is not None
     assert "s.accounts-0: offset 0" in accounts.failed
-    accounts.accept(1, wire.encode(wire.Routed(GENERATION, 5, 6, [])))
+    accounts.accept(1, messages.encode(messages.SequencedBatch(GENERATION, 5, 6, [])))
     assert accounts.shard.position in (0, 5)
     await accounts.close()
 
@@ -195,7 +195,7 @@ async def test_digests_are_asked_for_when_nothing_comes(app: App, intake: Follow
     feed(intake, lines)
     await intake.beat()
     await settle()
-    part = wire.decode_digest_part(next(value for topic, _, value in app.producer.sent if topic == "s.digests"))
+    part = messages.decode_digest_part(next(value for topic, _, value in app.producer.sent if topic == "s.digests"))
     assert (part.shard, part.position, part.offset) == (0, fold(lines)[0].position, len(lines) - 1)
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.host.embedded import Host
-from margin_stream.kafka import making
+from margin_stream.kafka import topics_admin
+from margin_stream.kafka.address import parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import parse_address
-from margin_stream.kafka.producing import records_of
-from margin_stream.schemas.engines import LATEST
+from margin_stream.kafka.producer import records_of
 from margin_stream.schemas.ndjson import read_lines
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import Broker
 from tests.folding import DATA
 from tests.integration.test_both_profiles import crash_hours
@@ -80,7 +80,7 @@ def compare(broker: Broker, tmp_path: Path, lines: list[bytes], cases: list[tupl
         store = f"kafka://{broker.server}/{name}"
         address = parse_address(store)
         with Client(address.servers) as client:
-            making.init(client, address, partitions)
+            topics_admin.init(client, address, partitions)
             with workers(store, tmp_path / name):
                 for place in range(0, len(records), 50):
                     client.send(address.topics.inputs, records[place : place + 50])

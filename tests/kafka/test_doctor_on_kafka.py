@@ -11,8 +11,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from margin_stream.kafka.address import parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import parse_address
 from margin_stream.simulation.broker import Broker
 from tests.integration.test_errors import command
 

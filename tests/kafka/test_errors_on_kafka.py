@@ -9,8 +9,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from margin_stream.cli.errors import BY_CODE
+from margin_stream.kafka.address import KafkaAddress, parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import KafkaAddress, parse_address
 from margin_stream.simulation.broker import Broker
 from tests.integration.test_errors import Said, command, said
 

@@ -10,13 +10,13 @@ from random import Random
 
 import pytest
 
-from margin_stream.kafka import making
+from margin_stream.kafka import topics_admin
+from margin_stream.kafka.address import parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import parse_address
-from margin_stream.kafka.producing import DigestReader, await_folded
+from margin_stream.kafka.producer import DigestReader, await_folded
 from margin_stream.kafka.reader import KafkaReader
-from margin_stream.kafka.verifying import verify
-from margin_stream.schemas.engines import LATEST
+from margin_stream.replay.topic_verification import verify
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import Broker
 from tests.golden.golden_days import FOLDER, NAMES, load
 from tests.golden.test_golden_days_on_hosts import in_order, records
@@ -42,7 +42,7 @@ def one(broker: Broker, folder: Path, name: str, partitions: int, recorded: tupl
     store = f"kafka://{broker.server}/golden-{name}-{partitions}"
     address = parse_address(store)
     with Client(address.servers) as client:
-        manifest = making.init(client, address, partitions)
+        manifest = topics_admin.init(client, address, partitions)
         for _ in range(2):
             client.send(address.topics.inputs, records(day.lines, rng))
         with workers(store, folder / f"{name}-{partitions}"):

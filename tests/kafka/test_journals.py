@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from margin_stream.kafka.address import MESSAGE_LIMIT, parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.copying import to_topic
-from margin_stream.kafka.making import FOR_EVER
-from margin_stream.kafka.names import MESSAGE_LIMIT, parse_address
-from margin_stream.replay.reader import Items
-from margin_stream.schemas.engines import LATEST
+from margin_stream.kafka.copies import to_topic
+from margin_stream.kafka.topics_admin import FOR_EVER
 from margin_stream.schemas.records import LINE, raw_items
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import Broker
+from margin_stream.views.reader import Items
 from tests.journals import Journal, MemoryJournal, SegmentJournal, TopicJournal
 from tests.kafka.simulated import Log, Topical
 

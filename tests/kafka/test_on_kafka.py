@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from margin_stream.host.embedded import Host
+from margin_stream.kafka.address import AddressError, parse_address
 from margin_stream.kafka.client import Client, SecurityError, security
-from margin_stream.kafka.names import AddressError, parse_address
 from margin_stream.simulation.broker import Broker, Secure, free_port
 from tests.days import random_day
 from tests.kafka.running import complaint, run, summary, workers
@@ -172,16 +172,16 @@ def test_verify_names_what_is_wrong(broker: Broker, day: str, tmp_path: Path) ->
     run("kafka", "init", "--store", store, "--partitions", "1")
     with workers(store, tmp_path / "data", 1):
         run("ingest", day, "--store", store)
-    from margin_stream.kafka import wire
+    from margin_stream.kafka import messages
 
     with Client(parse_address(store).servers) as client:
         generation = json.loads(client.last("damaged.manifest").value)["generation"]  # type: ignore[union-attr]
-        record = wire.decode_effects(
-            next(r.value for r in client.read("damaged.effects", 1) if len(wire.decode_effects(r.value).effects) > 1)
+        record = messages.decode_effects(
+            next(r.value for r in client.read("damaged.effects", 1) if len(messages.decode_effects(r.value).effects) > 1)
         )
         other = [(position, data.replace(b"A", b"B", 1)) for position, data in record.effects]
-        forged = wire.EffectsRecord(generation, 1, record.previous, record.last, other)
-        client.send("damaged.effects", [wire.encode(forged)], partition=1)
+        forged = messages.EffectsRecord(generation, 1, record.previous, record.last, other)
+        client.send("damaged.effects", [messages.encode(forged)], partition=1)
     said = complaint("verify", "--store", store, code=4)
     assert "damaged.effects-1: offset" in said
 

@@ -12,24 +12,24 @@ import msgspec
 import pytest
 
 from margin_stream.core.intake.answers import AnswerKeys
-from margin_stream.core.system import Digests
+from margin_stream.core.store_fold import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.journal.layout import Layout, read_manifest
-from margin_stream.kafka.copying import to_folder, to_topic
-from margin_stream.kafka.making import StoreDiffers
-from margin_stream.kafka.names import Topics, parse_address
-from margin_stream.kafka.producing import records_of
+from margin_stream.kafka.address import Topics, parse_address
+from margin_stream.kafka.copies import to_folder, to_topic
+from margin_stream.kafka.producer import records_of
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shards import IntakeShard
-from margin_stream.replay.browsing import numbered_items, quarantine
-from margin_stream.replay.reader import StoreReader, Until
-from margin_stream.replay.replaying import replay
+from margin_stream.kafka.topics_admin import StoreDiffers
+from margin_stream.replay.replay import replay
 from margin_stream.schemas.binary import canonical_bytes
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import EffectAnswered
 from margin_stream.schemas.ndjson import clipped, decode_line, encode_line
 from margin_stream.schemas.records import compact
 from margin_stream.schemas.refusals import RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.views.journal import numbered_items, quarantine
+from margin_stream.views.reader import StoreReader, Until
 from tests.days import Day
 from tests.kafka.simulated import GENERATION, Log, Topical
 

@@ -8,13 +8,13 @@ from random import Random
 
 import pytest
 
-from margin_stream.core.system import Digests
-from margin_stream.kafka import batch_messages, shards, wire
-from margin_stream.kafka.names import Topics
+from margin_stream.core.store_fold import Digests
+from margin_stream.kafka import batch_messages, messages, shards
+from margin_stream.kafka.address import Topics
 from margin_stream.schemas.binary import encode, encode_payload
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.ndjson import decode_line
 from margin_stream.schemas.refusals import RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import random_day
 from tests.folding import fold
 from tests.kafka.simulated import Log, followed_effects, recorded_effects, run, statements
@@ -79,10 +79,10 @@ def test_the_checker_finds_an_effect_that_is_lost(tmp_path: Path) -> None:
     log, partitions, _ = run(3, values, tmp_path)
     topic = next(key for key in log.values if key[0].endswith(".effects") and key[1] > 0 and log.values[key])
     for n, value in enumerate(log.values[topic]):
-        record = wire.decode_effects(value or b"")
+        record = messages.decode_effects(value or b"")
         if record.effects:
-            log.values[topic][n] = wire.encode(
-                wire.EffectsRecord(record.generation, record.shard, record.previous, record.last, record.effects[1:])
+            log.values[topic][n] = messages.encode(
+                messages.EffectsRecord(record.generation, record.shard, record.previous, record.last, record.effects[1:])
             )
             break
     with pytest.raises(AssertionError):
@@ -94,7 +94,7 @@ def test_a_shard_that_trims_nothing_is_found_out(tmp_path: Path, monkeypatch: py
     """Mutant: repeated items are folded again."""
 
     def fold_all(self: shards.AccountsShard, value: bytes | None) -> None:
-        record = wire.decode_routed(value or b"")
+        record = messages.decode_sequenced(value or b"")
         self.folds.position = record.previous
         self._emitted.extend(self.folds.apply(shards.Batch(record.previous, record.last, record.items)))
         if record.asked:
@@ -146,7 +146,7 @@ def test_quarantine_names_reason_and_bytes(tmp_path: Path) -> None:
 @pytest.mark.slow(reason="many random runs of all shards")
 def test_records_of_duplicates_alone_move_what_was_said(tmp_path: Path) -> None:
     """The position stays, the offset moves: whoever waits for an offset must come to know."""
-    from margin_stream.kafka.combining import Statements
+    from margin_stream.kafka.digest_quorum import Statements
     from tests.kafka.simulated import GENERATION
 
     _, values = journal(2)
@@ -154,11 +154,11 @@ def test_records_of_duplicates_alone_move_what_was_said(tmp_path: Path) -> None:
     said = statements(log, partitions).last
     assert said is not None
     found = Statements(GENERATION, partitions)
-    parts = [wire.decode_digest_part(value or b"") for value in log.values["s.digests", 0]]
+    parts = [messages.decode_digest_part(value or b"") for value in log.values["s.digests", 0]]
     for part in parts:
         found.add(part)
     last = max((part for part in parts if part.shard == 0), key=lambda part: part.offset)
-    found.add(wire.DigestPart(*[getattr(last, name) if name != "offset" else last.offset + 3 for name in last.__struct_fields__]))
+    found.add(messages.DigestPart(*[getattr(last, name) if name != "offset" else last.offset + 3 for name in last.__struct_fields__]))
     assert found.last is not None
     assert found.last.offset == last.offset + 3
     assert found.last.digests == said.digests
@@ -289,7 +289,7 @@ def test_messages_of_another_generation_are_passed_over() -> None:
     found = _fold_all(log)
     assert found[0].strange > 2
     assert [shard.position for shard in found] == [found[0].position] * 2
-    effects = [value for value in log.values["s.effects", 1] if wire.decode_effects(value or b"").generation != "f" * 16]
+    effects = [value for value in log.values["s.effects", 1] if messages.decode_effects(value or b"").generation != "f" * 16]
     assert effects
 
 

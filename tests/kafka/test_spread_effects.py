@@ -14,18 +14,18 @@ import msgspec
 import pytest
 
 from margin_stream.core.checks import Fault
-from margin_stream.core.system import System
-from margin_stream.kafka import batch_messages, making, shard_table, shards, wire
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.kafka import batch_messages, messages, shard_table, shards, topics_admin
+from margin_stream.kafka.address import MESSAGE_LIMIT, Topics, parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.names import MESSAGE_LIMIT, Topics, parse_address
-from margin_stream.kafka.producing import DigestReader, await_folded, produce, records_of
+from margin_stream.kafka.messages import EffectsRecord, Place
+from margin_stream.kafka.producer import DigestReader, await_folded, produce, records_of
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Snapshot, Unusable
-from margin_stream.kafka.verifying import verify
-from margin_stream.kafka.wire import EffectsRecord, Place
-from margin_stream.replay.verifying import Verified
-from margin_stream.schemas.engines import LATEST
+from margin_stream.replay.topic_verification import verify
+from margin_stream.replay.verification import Verified
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import Broker
 from tests.days import PARAMETERS, Day
 from tests.folding import fold
@@ -69,7 +69,7 @@ def crowded_day(seed: int, accounts: int = 20, steps: int = 16) -> list[bytes]:
 def spread(log: Log, partitions: int) -> int:
     """How many messages end within a position."""
     values = (value for shard in range(partitions + 1) for value in log.values["s.effects", shard])
-    return sum(wire.decode_effects(value or b"").upto > 0 for value in values)
+    return sum(messages.decode_effects(value or b"").upto > 0 for value in values)
 
 
 def trial(seed: int, folder: Path) -> tuple[Log, int, dict[str, int]]:
@@ -132,10 +132,10 @@ def written_by_many(seed: int) -> None:
     last = position + rng.randrange(3)
     edges = [0, *(row[0] for row in rows), *range(0, last, 2)]
     writers = [written(rows, rng.choice((0, 0, rng.choice(edges))), last, rng) for _ in range(rng.randrange(2, 9))]
-    for messages in writers:
-        del messages[rng.randrange(len(messages) + 1) :]
-        if messages and rng.random() < 0.3:
-            del messages[rng.randrange(len(messages))]
+    for written_by in writers:
+        del written_by[rng.randrange(len(written_by) + 1) :]
+        if written_by and rng.random() < 0.3:
+            del written_by[rng.randrange(len(written_by))]
     writers.append(written(rows, 0, last, rng))
     values: list[bytes] = []
     while any(writers):
@@ -182,8 +182,8 @@ def _counted_from_nothing(generation: str, shard: int, previous: int, last: int,
     """Every message that goes on within a position says that it begins there."""
     found = []
     for message in _right_messages(generation, shard, previous, last, rows):
-        record = msgspec.structs.replace(wire.decode_effects(message), after=0)
-        found.append(wire.encode_effects(msgspec.structs.replace(record, upto=min(record.upto, len(record.effects)))))
+        record = msgspec.structs.replace(messages.decode_effects(message), after=0)
+        found.append(messages.encode_effects(msgspec.structs.replace(record, upto=min(record.upto, len(record.effects)))))
     return found
 
 
@@ -239,7 +239,7 @@ def five() -> list[tuple[int, bytes]]:
 def follow(*records: EffectsRecord) -> EffectsShard:
     shard = EffectsShard(Topics("s"), GENERATION, 1)
     for offset, record in enumerate(records):
-        assert shard.accept(offset, wire.encode_effects(record)) is Accepted.FOLDED
+        assert shard.accept(offset, messages.encode_effects(record)) is Accepted.FOLDED
     return shard
 
 
@@ -293,9 +293,9 @@ def test_a_message_that_has_not_what_it_says_is_a_fault(start: Place, end: Place
 def test_messages_without_spread_positions_are_those_of_before() -> None:
     """Five fields: what was written before is read, and what reads those still can."""
     old = msgspec.msgpack.encode([GENERATION, 1, 0, 9, five()])
-    assert wire.encode_effects(wire.decode_effects(old)) == old
-    assert follow(wire.decode_effects(old)).position == 9
-    spread_out = wire.encode_effects(record(Place(0), Place(7, 1), five()[:3]))
+    assert messages.encode_effects(messages.decode_effects(old)) == old
+    assert follow(messages.decode_effects(old)).position == 9
+    spread_out = messages.encode_effects(record(Place(0), Place(7, 1), five()[:3]))
     assert len(msgspec.msgpack.decode(spread_out)) == 7
 
 
@@ -321,7 +321,7 @@ def test_a_table_stands_within_a_position() -> None:
     kept, marker = shard.snapshot()
     again = EffectsShard(Topics("s"), GENERATION, 1)
     again.restore(sorted(kept), marker)
-    again.accept(1, wire.encode_effects(record(Place(0), Place(9), rows)))
+    again.accept(1, messages.encode_effects(record(Place(0), Place(9), rows)))
     assert (again.trimmed, sorted(again.book.groups)) == (4, list("abcde"))
 
 
@@ -389,7 +389,7 @@ def test_what_one_clock_says_of_very_many_accounts_fits_messages() -> None:
     for send in drained(accounts, routed):
         assert len(send.value) <= batch_messages.SPLIT_BYTES + 100
         log.send(send)
-    records = [wire.decode_effects(value or b"") for value in log.values["s.effects", 1]]
+    records = [messages.decode_effects(value or b"") for value in log.values["s.effects", 1]]
     at_one = [data for found in records for position, data in found.effects if position == accounts.position]
     assert sum(map(len, at_one)) > MESSAGE_LIMIT
     for send in drained(intake, []):
@@ -421,17 +421,17 @@ def test_more_than_a_message_at_one_position_goes_through_a_real_broker(broker: 
     lines = everyone_goes_down(17_000)
     store = f"kafka://{broker.server}/spread"
     address = parse_address(store)
-    expected = System(1, rules_version=LATEST)
+    expected = StoreFold(1, rules_version=LATEST)
     for line in lines:
         expected.admission.line(line)
     of_intake, own = expected.fold()
     assert sum(len(row.data) for row in own if row.position == expected.position) > MESSAGE_LIMIT
     with Client(address.servers) as client:
-        manifest = making.init(client, address, 1)
+        manifest = topics_admin.init(client, address, 1)
         with patch.object(batch_messages, "SPLIT_BYTES", 1_500_000):
             rows = [(row.position, row.data) for row in own]
             messages = list(shards.effect_messages(manifest.generation, 1, 0, expected.position, rows))
-        assert wire.decode_effects(messages[2]).upto > 0
+        assert messages.decode_effects(messages[2]).upto > 0
         client.send("spread.effects", messages[:3], partition=1)
         with workers(store, tmp_path):
             produce(client, address, records_of(lines, LATEST))
@@ -447,7 +447,7 @@ def test_more_than_a_message_at_one_position_goes_through_a_real_broker(broker: 
         assert (verified.problems, verified.folded, verified.effects) == ([], True, len(of_intake) + len(own))
         assert list(KafkaReader(client, address).effects(1)) == [row.data for row in own]
         values = [record.value for record in client.read("spread.effects", 1)]
-        assert sum(wire.decode_effects(value).upto > 0 for value in values) > 10
+        assert sum(messages.decode_effects(value).upto > 0 for value in values) > 10
         assert checker.effects_of({1: values}, manifest.generation)[1] > 5000
         alerts = {json.loads(record.value)["id"] for record in client.read("spread.alerts")}
     assert len(alerts) == len(own)

@@ -19,15 +19,15 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from margin_stream.core.system import System
-from margin_stream.kafka import making
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.kafka import topics_admin
+from margin_stream.kafka.address import parse_address
 from margin_stream.kafka.client import Client, Unreachable
-from margin_stream.kafka.names import parse_address
 from margin_stream.schemas.binary import encode, encode_payload
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.ndjson import decode_line
 from margin_stream.schemas.records import raw_items
 from margin_stream.schemas.refusals import RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import Broker
 from tests.days import random_day
 from tests.kafka import checker
@@ -139,7 +139,7 @@ def _packed(line: bytes) -> bytes:
 
 def reference(journal: list[bytes | None]) -> tuple[int, str, str, dict[str, list[bytes]]]:
     """Fold the journal uninterrupted, in one partition: position, digests, effects by group."""
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     groups: dict[str, list[bytes]] = {}
     for value in journal:
         for raw in raw_items(value):
@@ -165,7 +165,7 @@ class Trial:
     def run(self) -> Counter[str]:
         client = Client(self.address.servers)
         try:
-            manifest = making.init(client, self.address, 4)
+            manifest = topics_admin.init(client, self.address, 4)
             for worker in self.workers:
                 worker.start()
             records, _ = journal_of(self.seed, self.rng)

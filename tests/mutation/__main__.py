@@ -38,7 +38,7 @@ LIBRARIES = (
     "margin_stream.schemas.binary",
     "margin_stream.schemas.columns",
     "margin_stream.schemas.effects",
-    "margin_stream.schemas.engines",
+    "margin_stream.schemas.rules_versions",
     "margin_stream.schemas.ndjson",
     "margin_stream.schemas.records",
     "margin_stream.schemas.times",

@@ -45,7 +45,7 @@ def test_what_is_tested_is_killed_and_what_is_not_survives(tmp_path: Path) -> No
 @pytest.mark.slow(reason="runs the tests of many mutants")
 @pytest.mark.plain_core
 def test_faults_in_the_core_are_killed(tmp_path: Path) -> None:
-    module = "margin_stream.core.calls"
+    module = "margin_stream.core.calls.call"
     line = next(n for n, text in enumerate(path_of(module).read_text().splitlines(), 1) if "return self.outcome <= " in text)
     found = mutate(tmp_path, module, "--lines", str(line), "--tests", "tests.golden.test_tiny_day", "tests.unit.test_boundaries")
     assert found == {"return self.outcome < Outcome.PARTIALLY_MET": "killed"}
@@ -58,7 +58,7 @@ def test_every_module_of_the_core_and_the_journal_is_mutated() -> None:
 
 
 def test_a_mutant_is_the_module_with_one_piece_of_text_replaced() -> None:
-    module = "margin_stream.core.booking"
+    module = "margin_stream.core.accounts.postings"
     source = path_of(module).read_text()
     mutants = mutants_of(module)
     assert len({mutant.apply(source) for mutant in mutants}) == len(mutants)

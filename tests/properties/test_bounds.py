@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.boxes import Boxes, cell_edges, cell_of
-from margin_stream.core.model import NO_BOUND, Guard, Ratio
-from margin_stream.core.models.collateral import AssetTerms
-from margin_stream.core.models.prime import PrimeTerms
-from margin_stream.core.positions import Position
+from margin_stream.core.accounts.position import Position
+from margin_stream.core.margin.model import NO_BOUND, Guard, Ratio
+from margin_stream.core.margin.models.collateral import AssetTerms
+from margin_stream.core.margin.models.prime import PrimeTerms
+from margin_stream.core.revaluation.price_boxes import Boxes, cell_edges, cell_of
 
 
 class Book:

@@ -10,26 +10,26 @@ from hypothesis import strategies as st
 
 from margin_stream.core.intake.admission import COUNT_OF, Counts
 from margin_stream.core.intake.fold import Verdict
-from margin_stream.core.system import System
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.binary import canonical_bytes, encode
 from margin_stream.schemas.columns import ABSENT, TickColumns, columns_of, pack, ticks_of
 from margin_stream.schemas.decimals import canonical
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import PriceTicked
 from margin_stream.schemas.ndjson import decode_line
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day, random_day
 
 NAMES = ("BTCUSDT", "ETHUSDT", "XMRBTC", "USDT", "NOPE")
 USUAL = {"BTCUSDT": (4_000_000, -2), "ETHUSDT": (300_000, -2), "XMRBTC": (8_000, -6), "USDT": (1, 0), "NOPE": (1, 0)}
 
 
-def prepared(clock: bool = True) -> System:
+def prepared(clock: bool = True) -> StoreFold:
     day = Day()
     day.directory()
     if clock:
         day.clock()
     day.account("A")
-    system = System(2, rules_version=LATEST)
+    system = StoreFold(2, rules_version=LATEST)
     for line in day.lines:
         assert system.admission.line(line) is Verdict.ACCEPTED
     return system
@@ -62,14 +62,14 @@ def test_a_quote_with_too_many_places_leaves_the_others_of_its_batch_alone() -> 
     assert first.admission.item(together) == Counts(2, 0, 1)
 
 
-def one_by_one(system: System, ticks: list[PriceTicked]) -> Counts:
+def one_by_one(system: StoreFold, ticks: list[PriceTicked]) -> Counts:
     counts = Counts()
     for tick in ticks:
         counts = counts.plus(COUNT_OF[system.intake.offer(tick, canonical_bytes(tick))])
     return counts
 
 
-def same(first: System, second: System) -> None:
+def same(first: StoreFold, second: StoreFold) -> None:
     assert first.intake.digest() == second.intake.digest()
     assert (first.intake.accepted, first.intake.refused) == (second.intake.accepted, second.intake.refused)
     assert first.fold(compare_markets=True) == second.fold(compare_markets=True)
@@ -171,7 +171,7 @@ def test_columns_sent_again_are_duplicates_every_one() -> None:
 def test_every_way_into_a_system_is_the_same_way() -> None:
     """Lines, decoded events, and raw items with their mark of format in front: of what can be decoded and what cannot."""
     lines = [*random_day(11, accounts=4, steps=60), b"not json", b"{}", b"not json"]
-    by_line, by_event, by_raw = System(2, rules_version=LATEST), System(2, rules_version=LATEST), System(2, rules_version=LATEST)
+    by_line, by_event, by_raw = StoreFold(2, rules_version=LATEST), StoreFold(2, rules_version=LATEST), StoreFold(2, rules_version=LATEST)
     total = Counts()
     for line in lines:
         verdict = by_line.admission.line(line)
@@ -212,7 +212,7 @@ def test_counts_add_up() -> None:
 def test_a_partition_ahead_of_the_intake_passes_over_what_it_has() -> None:
     """As after a crash between the checkpoints of the partitions and that of the intake."""
     lines = random_day(12, accounts=4, steps=60)
-    whole, again = System(2, rules_version=LATEST), System(2, rules_version=LATEST)
+    whole, again = StoreFold(2, rules_version=LATEST), StoreFold(2, rules_version=LATEST)
     for line in lines[:80]:
         whole.admission.line(line)
     whole.fold()
@@ -225,7 +225,7 @@ def test_a_partition_ahead_of_the_intake_passes_over_what_it_has() -> None:
     for line in lines[80:]:
         again.admission.line(line)
     again.fold(compare_markets=True)
-    straight = System(1, rules_version=LATEST)
+    straight = StoreFold(1, rules_version=LATEST)
     for line in lines:
         straight.admission.line(line)
     straight.fold()

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.counts import TIMES
 from tests.days import INSTRUMENTS, Day, random_day, text
 from tests.folding import fold, of_groups
@@ -102,7 +102,7 @@ def test_the_numbers_of_a_book_decide_nothing(seed: int, how: int) -> None:
     lines = a_day(seed, noisy=False)
     numbers = iter(rng.sample(range(1000, 10**6), len(lines)))
     renumbered = [_renumbered(line, next(numbers)) if account_of(line) else line for line in lines]
-    systems = [System(2, rules_version=LATEST), System(2, rules_version=LATEST)]
+    systems = [StoreFold(2, rules_version=LATEST), StoreFold(2, rules_version=LATEST)]
     for system, these in zip(systems, (lines, renumbered), strict=True):
         for line in these:
             system.admission.line(line)
@@ -209,7 +209,7 @@ def test_an_item_before_what_it_needs_is_refused_and_stays_refused() -> None:
     day.account("B")
     day.money("B", "100")
     lines = [*day.lines[:-2], day.lines[-1], day.lines[-2]]
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     assert [system.admission.line(line).value for line in lines][-2:] == ["refused", "accepted"]
     assert system.admission.line(day.lines[-1]).value == "duplicate"
 

@@ -11,16 +11,16 @@ import pytest
 
 from margin_stream import Store
 from margin_stream.agents.metrics import measured
-from margin_stream.core.system import System
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.host.embedded import Host
-from margin_stream.kafka.names import parse_address
-from margin_stream.kafka.producing import records_of
+from margin_stream.kafka.address import parse_address
+from margin_stream.kafka.producer import records_of
 from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shards import IntakeShard
-from margin_stream.replay.reader import StoreReader, Until
-from margin_stream.replay.views import FoldUnknown, facts
-from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.schemas.times import format_time, parse_time
+from margin_stream.views.accounts import FoldUnknown, facts
+from margin_stream.views.reader import StoreReader, Until
 from tests.days import Day, random_day
 from tests.kafka.simulated import GENERATION, Log, Topical
 from tests.restoring import Rows
@@ -30,7 +30,7 @@ DAYS = [random_day(seed, noisy=True) for seed in (3, 4)]
 
 def plain(lines: list[bytes]) -> list[dict[str, Any]]:
     """Count line by line, with a system that says what became of each; no batch, no maximum of maxima."""
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     found: dict[str, dict[str, Any]] = {}
     for line in lines:
         clock = system.intake.market.clock_ns
@@ -80,12 +80,12 @@ def test_it_equals_a_plain_count_on_a_folder_and_on_topics(lines: list[bytes], t
 @pytest.mark.slow_after(1, reason="folds whole days")
 @pytest.mark.parametrize("lines", DAYS)
 def test_any_cut_of_batches_and_checkpoints_gives_the_same(lines: list[bytes]) -> None:
-    whole = System(1, rules_version=LATEST)
+    whole = StoreFold(1, rules_version=LATEST)
     for line in lines:
         whole.admission.line(line)
     whole.fold()
     for seed in range(5):
-        rng, rows, system = Random(seed), Rows(2), System(2, rules_version=LATEST)
+        rng, rows, system = Random(seed), Rows(2), StoreFold(2, rules_version=LATEST)
         for line in lines:
             system.admission.line(line)
             if rng.randrange(4) == 0:
@@ -105,7 +105,7 @@ def test_a_prefix_has_what_was_known_then(lines: list[bytes], tmp_path: Path) ->
     with Host(tmp_path / "s") as host:
         host.ingest(lines)
     sequence = host.system.position // 2
-    counted = System(1, rules_version=LATEST)
+    counted = StoreFold(1, rules_version=LATEST)
     prefix = []
     for line in lines:
         if counted.position == sequence:
@@ -142,7 +142,7 @@ def test_its_measures_are_metrics_of_the_worker_that_has_the_intake() -> None:
 
 
 def test_it_is_outside_the_digests_and_emits_nothing() -> None:
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in DAYS[0]:
         system.admission.line(line)
     system.fold()

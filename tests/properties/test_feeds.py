@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.counts import TIMES
 from tests.days import FIRST, INSTRUMENTS, Day, text
 from tests.folding import fold, of_groups
@@ -99,7 +99,7 @@ def a_day(seed: int) -> list[bytes]:
 @given(st.integers(0, 10**9))
 def test_random_feeds_are_what_the_oracle_says(seed: int) -> None:
     lines = a_day(seed)
-    oracle, system = Oracle(), System(1, rules_version=LATEST)
+    oracle, system = Oracle(), StoreFold(1, rules_version=LATEST)
     for line in lines:
         if system.admission.line(line).value == "accepted":
             oracle.feed(json.loads(line))

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.model import NO_LIMIT, Guard, Ratio, Truth
-from margin_stream.core.positions import Position
+from margin_stream.core.accounts.position import Position
+from margin_stream.core.margin.model import NO_LIMIT, Guard, Ratio, Truth
 from tests.properties.test_model_twins import ASSET, DIRECTORY, NUMBER, PRIME, USDM, Book
 from tests.usdm_days import PERPETUALS
 

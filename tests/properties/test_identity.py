@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from margin_stream.core.intake import identity
 from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.intake.identity import HASH_BYTES, BookSource, Seen, content_hash
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.counts import TIMES
 from tests.days import Day
 
@@ -95,7 +95,7 @@ def test_a_checkpoint_after_a_closed_gap_can_be_restored() -> None:
     day.directory()
     day.clock()
     day.account("A")
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     system.intake.sources.window = window
     rows: dict[bytes, bytes] = {}
 
@@ -135,7 +135,7 @@ def test_a_quote_of_a_book_under_a_forgotten_number_is_a_duplicate_however_often
     day._book = 999
     for _ in range(60):
         day.money("A", "1")
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     system.intake.sources.window = 16
     assert [system.admission.line(line).value for line in day.lines].count("refused") == 1
     position = system.position

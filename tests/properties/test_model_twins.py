@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.model import NO_BOUND, NO_LIMIT, Guard, Ratio, SaleLeg, Truth, truth_of
-from margin_stream.core.models.binance_usdm import UsdmTerms
-from margin_stream.core.models.brackets import UNIT, BracketTable
-from margin_stream.core.models.prime import PrimeTerms
-from margin_stream.core.positions import Position
+from margin_stream.core.accounts.position import Position
+from margin_stream.core.margin.model import NO_BOUND, NO_LIMIT, Guard, Ratio, SaleLeg, Truth, truth_of
+from margin_stream.core.margin.models.binance_usdm import UsdmTerms
+from margin_stream.core.margin.models.brackets import UNIT, BracketTable
+from margin_stream.core.margin.models.prime import PrimeTerms
 from tests.days import INSTRUMENTS, PARAMETERS
 from tests.unit.test_core_boundaries_profiles import DIRECTORY, bracket, compiled
 from tests.usdm_days import PERPETUALS, TABLES, USDM_PARAMETERS

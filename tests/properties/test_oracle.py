@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from margin_stream.importers.day import Accounts, day_events
 from margin_stream.importers.files import read_market
 from margin_stream.schemas.inputs import AnyInput
 from margin_stream.schemas.ndjson import encode_line
+from margin_stream.simulation.day import Accounts, day_events
 from tests.days import random_day
 from tests.folding import fold, of_groups, recorded_data
 from tests.oracle.prime_oracle import Oracle

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day, random_day
 from tests.folding import fold
 from tests.restoring import Rows
@@ -20,7 +20,7 @@ LAW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChec
 
 def with_checkpoints(lines: list[bytes], rng: Random, partitions: int, often: int = 25) -> None:
     """Fold lines with checkpoints at random; now and then the system is forgotten and restored. Nothing may come out otherwise."""
-    system = System(partitions, rules_version=LATEST)
+    system = StoreFold(partitions, rules_version=LATEST)
     rows = Rows(partitions)
     said: list[tuple[int, str, int, bytes]] = []
     for line in lines:
@@ -34,7 +34,7 @@ def with_checkpoints(lines: list[bytes], rng: Random, partitions: int, often: in
                 assert system.digests() == before
                 assert all(part.rest_all() == [] for part in system.accounts)
     said += [effect for part in system.fold(compare_markets=True) for effect in part]
-    whole = System(1, rules_version=LATEST)
+    whole = StoreFold(1, rules_version=LATEST)
     for line in lines:
         whole.admission.line(line)
     expected = [effect for part in whole.fold() for effect in part]
@@ -77,7 +77,7 @@ def wide(amount: str = "70000000000000000.01") -> Day:
 
 def test_amounts_beyond_64_bits_are_kept_to_the_last_unit() -> None:
     day = wide()
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     rows = Rows(1)
     for line in day.lines:
         assert system.admission.line(line).value == "accepted"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from margin_stream.engine import vectors
-from margin_stream.engine.vectors import VectorWatch
+from margin_stream.revaluation import vectors
+from margin_stream.revaluation.vectors import VectorWatch
 from tests.days import Day, random_day
 from tests.folding import fold
 from tests.usdm_days import UsdmDay, random_usdm_day

@@ -21,10 +21,10 @@ from unittest import mock
 
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
-from margin_stream.journal.ending import durable_cut, find_end
 from margin_stream.journal.layout import CorruptManifest, Layout, read_manifest
+from margin_stream.journal.log_end import durable_cut, find_end
 from margin_stream.journal.records import CorruptLog, Cut, Record, segment_name
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.verification import verify
 from margin_stream.tables import rocks
 from margin_stream.tables.rocks import TableError
 from tests.days import random_day

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from margin_stream.core.system import Digests
-from margin_stream.replay.verifying import verify
+from margin_stream.core.store_fold import Digests
+from margin_stream.replay.verification import verify
 from tests.simulation import checker
 from tests.simulation.workloads import Workload, workload
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from margin_stream.core.checks import Fault
 from margin_stream.journal.layout import StoreError
 from margin_stream.journal.records import CorruptLog
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.verification import verify
 from tests.simulation import checker
 from tests.simulation.stores import STATES, Made, copied, made
 

@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from margin_stream.core.system import Digests
+from margin_stream.core.store_fold import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import StoreError
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.verification import verify
 from margin_stream.tables.rocks import Table
 from tests.faults import FaultyDisk, Stopped
 from tests.simulation import checker

@@ -20,8 +20,8 @@ from random import Random
 
 from margin_stream.host.embedded import Host
 from margin_stream.journal.layout import StoreMissing
-from margin_stream.replay.replaying import replay
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.replay import replay
+from margin_stream.replay.verification import verify
 from tests.days import random_day
 from tests.folding import fold
 from tests.simulation import checker, guarding

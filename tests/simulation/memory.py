@@ -22,9 +22,9 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from margin_stream.core.system import Digests
+from margin_stream.core.store_fold import Digests
 from margin_stream.journal.layout import StoreError
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.verification import verify
 from margin_stream.schemas.ndjson import encode_line
 from margin_stream.simulation.scenarios import simulate
 from tests.simulation import checker

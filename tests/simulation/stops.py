@@ -21,12 +21,12 @@ from typing import Any
 import msgspec
 
 from margin_stream.cli.errors import INTERRUPTED, LOCKED
-from margin_stream.core.system import Digests
+from margin_stream.core.store_fold import Digests
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
 from margin_stream.journal.layout import Layout, RecordedDigest, StoreLocked, read_manifest
-from margin_stream.replay.replaying import replay
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.replay import replay
+from margin_stream.replay.verification import verify
 from tests.simulation import checker
 from tests.simulation.children import ROOT, STEPS, Counter, Ended, Fault, die_with_parent, ended, settle, start
 from tests.simulation.workloads import Workload, workload

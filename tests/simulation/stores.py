@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from margin_stream.core.system import Digests
+from margin_stream.core.store_fold import Digests
 from margin_stream.journal import highwater
 from margin_stream.journal.layout import Layout, read_manifest
 from margin_stream.journal.records import record_bytes

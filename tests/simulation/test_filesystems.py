@@ -17,8 +17,8 @@ from margin_stream.host.embedded import Host
 from margin_stream.journal import log as logs
 from margin_stream.journal.layout import Layout, StoreLocked, read_manifest
 from margin_stream.journal.records import CorruptLog
-from margin_stream.replay.replaying import replay
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.replay import replay
+from margin_stream.replay.verification import verify
 from tests.simulation import checker
 from tests.simulation.children import STEPS, Counter, Ended, Fault, ended, settle, start
 from tests.simulation.mounts import breakable, read_only, small_disk

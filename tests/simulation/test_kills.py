@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from margin_stream.core import digests
-from margin_stream.core.account_fold import AccountFold
+from margin_stream.core.accounts import fold as account_fold
+from margin_stream.core.accounts import position
+from margin_stream.core.accounts.fold import AccountFold
+from margin_stream.core.accounts.position import Position
 from margin_stream.core.intake.sources import Sources
-from margin_stream.core.positions import Position
 from margin_stream.host.embedded import Host
 from margin_stream.journal import log as logs
 from margin_stream.journal import records
@@ -60,7 +62,6 @@ def test_mutant_an_item_applied_twice_is_caught(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.plain_core
 def test_mutant_routing_off_by_one_slot_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from margin_stream.core import account_fold
 
     monkeypatch.setattr(account_fold, "slot_of", lambda group: (digests.slot_of(group) + 1) % 4096)
     assert changed()
@@ -68,9 +69,8 @@ def test_mutant_routing_off_by_one_slot_is_caught(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.plain_core
 def test_mutant_rounding_the_other_way_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from margin_stream.core import positions
 
-    monkeypatch.setattr(positions, "notional", lambda product, shift: -positions_notional(-product, shift))
+    monkeypatch.setattr(position, "notional", lambda product, shift: -positions_notional(-product, shift))
     positions_notional = records_free_notional
     assert changed()
     assert Position().trade(3, 1005, -1) == -301
@@ -82,7 +82,7 @@ def records_free_notional(product: int, shift: int) -> int:
 
 @pytest.mark.plain_core
 def test_mutant_boxes_that_are_too_wide_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    from margin_stream.core.boxes import Boxes
+    from margin_stream.core.revaluation.price_boxes import Boxes
 
     box = Boxes.box
 

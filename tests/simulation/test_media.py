@@ -14,12 +14,12 @@ import pytest
 from margin_stream.host.embedded import Host
 from margin_stream.journal import highwater, records
 from margin_stream.journal import log as logs
-from margin_stream.journal.ending import Ending, find_end
 from margin_stream.journal.highwater import HighWater
 from margin_stream.journal.layout import Layout, read_manifest
 from margin_stream.journal.log import LogWriter
+from margin_stream.journal.log_end import Ending, find_end
 from margin_stream.journal.records import NO_CHAIN, Cut, chained, record_bytes, segment_header, segment_name
-from margin_stream.replay import verifying
+from margin_stream.replay import verification
 from margin_stream.replay.table_checks import TableChecks
 from tests.faults import FaultyDisk
 from tests.simulation import bits, checker, damage, io_calls, machine, memory, stops, torn
@@ -231,9 +231,9 @@ def test_mutant_checksums_and_chain_switched_off_are_caught_by_flips(monkeypatch
 
 
 def test_mutant_a_verify_that_does_not_look_is_caught_by_flips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verifying._Inspector, "journal", lambda self: None)
-    monkeypatch.setattr(verifying._Inspector, "compare_counts", lambda self: None)
-    monkeypatch.setattr("margin_stream.replay.verifying.check_tables", lambda *_: TableChecks(0, []))
+    monkeypatch.setattr(verification._Inspector, "journal", lambda self: None)
+    monkeypatch.setattr(verification._Inspector, "compare_counts", lambda self: None)
+    monkeypatch.setattr("margin_stream.replay.verification.check_tables", lambda *_: TableChecks(0, []))
     with pytest.raises(AssertionError, match="noticed nothing"):
         flipped(2)
 

@@ -10,7 +10,7 @@ from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
 from margin_stream.journal.layout import Layout, read_manifest
 from margin_stream.journal.records import HEADER, CorruptLog, record_bytes
-from margin_stream.replay.verifying import verify
+from margin_stream.replay.verification import verify
 from tests.simulation import checker
 from tests.simulation.stores import Made, made
 

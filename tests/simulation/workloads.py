@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from margin_stream.core.system import Digests
+from margin_stream.core.store_fold import Digests
 from margin_stream.host.embedded import Host
 from margin_stream.journal.disk import Disk
 from tests.days import random_day

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.directory import Asset, Instrument
-from margin_stream.core.model import ParameterError
-from margin_stream.core.models.brackets import BracketTable, bracket_of, faults_of
-from margin_stream.core.models.parameters import BracketParameters
+from margin_stream.core.margin.model import ParameterError
+from margin_stream.core.margin.models.brackets import BracketTable, bracket_of, faults_of
+from margin_stream.core.margin.models.parameters import BracketParameters
+from margin_stream.core.market.directory import Asset, Instrument
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.market import ImportFault
 from margin_stream.schemas.inputs import InstrumentListed

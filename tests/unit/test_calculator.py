@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import margin_stream
 from margin_stream.calculator import margin, margin_line
-from margin_stream.calculator.answering import plain
+from margin_stream.calculator.results import plain
 from tests.usdm_days import TABLES
 
 CONTRACT: dict[str, Any] = {

@@ -9,11 +9,11 @@ from margin_stream.core.checks import Fault
 from margin_stream.core.intake.admission import Admission
 from margin_stream.core.intake.fold import IntakeFold, Verdict
 from margin_stream.core.intake.identity import IDENTITY_WINDOW, content_hash
-from margin_stream.core.routed import Batch, Changed, Marked, Moved, Traded
-from margin_stream.core.system import System
+from margin_stream.core.sequenced import Batch, Changed, Marked, Moved, Traded
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.columns import TickColumns, pack
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import CollateralMoved, PositionChanged
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day, random_day
 from tests.folding import readable
 from tests.unit.test_core_boundaries_intake import prepared, said_of
@@ -22,7 +22,7 @@ from tests.usdm_days import random_usdm_day
 
 @pytest.mark.parametrize("lines", [random_day(3, noisy=True), random_usdm_day(3)])
 def test_what_is_handed_on_carries_its_position_and_effects_their_number(lines: list[bytes]) -> None:
-    intake = System(3, rules_version=LATEST).intake
+    intake = StoreFold(3, rules_version=LATEST).intake
     admission = Admission(intake)
     numbers = {"@intake": 0, "@market": 0}
     for n, line in enumerate(lines):
@@ -89,7 +89,7 @@ def test_amounts_of_any_size_travel_to_the_partitions_and_back(units: int) -> No
 def test_columns_before_the_first_clock_are_refused_one_by_one() -> None:
     day = Day()
     day.directory()
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in day.lines:
         system.admission.line(line)
 
@@ -132,7 +132,7 @@ def test_duplicates_too_old_to_be_compared_are_counted() -> None:
 # ---- rows ------------------------------------------------------------------------------------------------------------------------
 
 
-def rows_of(system: System) -> dict[bytes, bytes]:
+def rows_of(system: StoreFold) -> dict[bytes, bytes]:
     return dict(system.intake.rows())
 
 

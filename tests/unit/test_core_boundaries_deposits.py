@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day
 
 
@@ -17,7 +17,7 @@ def test_money_of_an_account_without_calls_is_not_kept_waiting(asset: str, amoun
     day.tick("BTCUSDT", "40000")
     day.account("A")
     day.money("A", amount, asset, **({"call": call} if call else {}))
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in day.lines:
         system.admission.line(line)
     system.fold()

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.directory import Directory
-from margin_stream.core.model import MODELS, Guard, Ratio, SaleLeg, Truth
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.margin.model import MODELS, Guard, Ratio, SaleLeg, Truth
+from margin_stream.core.market.directory import Directory
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import PARAMETERS, Day
 from tests.properties.test_model_twins import ASSET, DIRECTORY, NUMBER, PRIME, Book
 from tests.unit.test_core_boundaries_profiles import compiled, listed
@@ -52,7 +52,7 @@ def test_what_was_never_marked_may_be_worth_nothing_at_all(owed: str, truth: Tru
     day.account("A")
     day.money("A", "1", "BTC")
     day.money("A", owed)
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in day.lines:
         system.admission.line(line)
     system.fold()

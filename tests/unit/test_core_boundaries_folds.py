@@ -7,24 +7,24 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core import account_fold
-from margin_stream.core.account_fold import MARKET, AccountFold, Emitted
+from margin_stream.core.accounts import fold as account_fold
+from margin_stream.core.accounts.fold import MARKET, AccountFold, Emitted
 from margin_stream.core.checks import Fault
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.folds import partition_folds
-from margin_stream.core.model import Truth
-from margin_stream.core.routed import Batch, Clocked
-from margin_stream.core.system import System
-from margin_stream.core.valuation import Banded, Corners, Exact, truths, value
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.margin.model import Truth
+from margin_stream.core.margin.valuation import Banded, Corners, Exact, truths, value
+from margin_stream.core.sequenced import Batch, Clocked
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day, random_day
 from tests.folding import fold, readable
 from tests.restoring import Rows
 from tests.usdm_days import UsdmDay, random_usdm_day
 
 
-def folded(lines: list[bytes], **options: Any) -> tuple[System, list[Emitted]]:
-    system = System(1, **options, rules_version=LATEST)
+def folded(lines: list[bytes], **options: Any) -> tuple[StoreFold, list[Emitted]]:
+    system = StoreFold(1, **options, rules_version=LATEST)
     for line in lines:
         system.admission.line(line)
     own, part = system.fold(compare_markets=True)
@@ -266,7 +266,7 @@ def test_room_for_instruments_grows_with_the_market_and_never_shrinks() -> None:
     for _ in range(2):
         corners.fit(system.intake.market)
         assert len(corners.lowest) == len(corners.highest) == len(system.intake.market.prices) == 4
-    corners.fit(System(1, rules_version=LATEST).intake.market)
+    corners.fit(StoreFold(1, rules_version=LATEST).intake.market)
     assert len(corners.lowest) == 4
 
 

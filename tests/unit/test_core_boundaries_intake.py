@@ -9,14 +9,14 @@ import pytest
 
 from margin_stream.core.intake.fold import IntakeFold, Verdict
 from margin_stream.core.intake.validation import AMOUNT_LIMIT, PRICE_LIMIT
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.inputs import AccountOpened, ClockTicked, CollateralMoved, FundingPaid, PositionChanged, PriceTicked
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day
 from tests.usdm_days import UsdmDay
 
 
-def prepared(clock: bool = True, engine: int = 2) -> tuple[UsdmDay, System]:
+def prepared(clock: bool = True, engine: int = 2) -> tuple[UsdmDay, StoreFold]:
     """Return a day with a directory, an account of each profile, and (with a clock) first prices; and the system that took it."""
     day = UsdmDay() if engine > 1 else Day()
     if clock:
@@ -26,13 +26,13 @@ def prepared(clock: bool = True, engine: int = 2) -> tuple[UsdmDay, System]:
     day.account("A")
     if engine > 1:
         day.usdm_account("U")  # type: ignore[attr-defined]
-    system = System(2, rules_version=engine)
+    system = StoreFold(2, rules_version=engine)
     for line in day.lines:
         assert system.admission.line(line) is Verdict.ACCEPTED, system.intake.last_refusal
     return day, system  # type: ignore[return-value]
 
 
-def said_of(system: System, type_: str, *, source: str = "more", seq: int = 1, **fields: Any) -> tuple[str, str] | None:
+def said_of(system: StoreFold, type_: str, *, source: str = "more", seq: int = 1, **fields: Any) -> tuple[str, str] | None:
     """Offer an item; return the reason and the detail of its refusal, None where it was accepted."""
     row = {"type": type_, "source": source, "source_seq": seq, "event_time": "2021-05-19T00:00:00Z", **fields}
     verdict = system.admission.line(json.dumps(row).encode())
@@ -298,7 +298,7 @@ def test_the_first_rules_version_knows_no_pockets_and_no_perpetual_model() -> No
     assert system.intake.facts()[6] != before
     system.fold(compare_markets=True)
     assert all(part.market.rules_version == 2 for part in system.accounts)
-    again = System(2, rules_version=2)
+    again = StoreFold(2, rules_version=2)
     for line in day.lines:
         again.admission.line(line)
     assert again.intake.accounts.facts() == system.intake.accounts.facts()

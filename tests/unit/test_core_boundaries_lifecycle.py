@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core import lifecycle
-from margin_stream.core.account import Account
-from margin_stream.core.calls import Call, CallEvent, Deadline, Outcome
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.subaccount import NEVER, Level
+from margin_stream.core.calls import lifecycle
+from margin_stream.core.calls.call import Call, CallEvent, Deadline, Outcome
+from margin_stream.core.calls.lifecycle import Case, credit, demand_sale, guards_of, next_timer, run_timers, settle, withdraw
 from margin_stream.core.checks import Fault
-from margin_stream.core.lifecycle import Case, credit, demand_sale, guards_of, next_timer, run_timers, settle, withdraw
-from margin_stream.core.model import CallPolicy, Figures, Guard, Profile, Ratio, Truth
-from margin_stream.core.pocket import NEVER, Level
-from margin_stream.core.valuation import Exact
+from margin_stream.core.margin.model import CallPolicy, Figures, Guard, Profile, Ratio, Truth
+from margin_stream.core.margin.valuation import Exact
 from margin_stream.schemas import effects
 from margin_stream.schemas.inputs import ProfileActivated
 

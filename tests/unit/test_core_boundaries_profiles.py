@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core import models as _models  # noqa: F401  (registers the models)
-from margin_stream.core.directory import Directory
-from margin_stream.core.model import MODELS, CallPolicy, Guard, ParameterError, Ratio, Terms
-from margin_stream.core.models.binance_usdm import BinanceUsdm
-from margin_stream.core.models.brackets import UNIT, Bracket, BracketTable, bracket_of, faults_of
-from margin_stream.core.models.collateral import AssetTerms, amount, asset_terms, less, per_billion, ratio
-from margin_stream.core.models.parameters import AssetParameters, BracketParameters
+from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
+from margin_stream.core.margin.model import MODELS, CallPolicy, Guard, ParameterError, Ratio, Terms
+from margin_stream.core.margin.models.binance_usdm import BinanceUsdm
+from margin_stream.core.margin.models.brackets import UNIT, Bracket, BracketTable, bracket_of, faults_of
+from margin_stream.core.margin.models.collateral import AssetTerms, amount, asset_terms, less, per_billion, ratio
+from margin_stream.core.margin.models.parameters import AssetParameters, BracketParameters
+from margin_stream.core.market.directory import Directory
 from margin_stream.schemas.inputs import InstrumentListed
 from tests.days import INSTRUMENTS, PARAMETERS
 from tests.usdm_days import PERPETUALS, USDM_PARAMETERS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from margin_stream.core.digests import slot_of
-from margin_stream.core.system import System
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day
 from tests.folding import fold, readable
 from tests.restoring import Rows
@@ -14,7 +14,7 @@ from tests.restoring import Rows
 
 def taken_up(day: Day, then: int, *, boxes: bool = True) -> list[str]:
     """Fold all but the last lines, restore from rows, fold the rest; return what is said then."""
-    system, rows = System(1, rules_version=LATEST), Rows(1)
+    system, rows = StoreFold(1, rules_version=LATEST), Rows(1)
     for line in day.lines[:-then]:
         system.admission.line(line)
     system.fold()
@@ -70,7 +70,7 @@ def test_accounts_of_one_slot_are_summed_when_they_are_restored() -> None:
         day.money(name, "-26000")
     day.clock(60)
     assert taken_up(day, 1) == []
-    system, rows = System(1, rules_version=LATEST), Rows(1)
+    system, rows = StoreFold(1, rules_version=LATEST), Rows(1)
     for line in day.lines:
         system.admission.line(line)
     system.fold()
@@ -92,7 +92,7 @@ def test_who_owes_what_a_trade_settled_in_reads_its_price(boxes: bool) -> None:
     day.tick("BTCUSDT", "47000")
     day.tick("BTCUSDT", "51000")
     day.tick("BTCUSDT", "56000")
-    system = System(1, boxes=boxes, rules_version=LATEST)
+    system = StoreFold(1, boxes=boxes, rules_version=LATEST)
     said = []
     for line in day.lines:
         system.admission.line(line)
@@ -110,7 +110,7 @@ def test_two_effects_of_one_item_come_by_group_too() -> None:
         day.money(name, "1", "BTC")
         day.money(name, "-25000")
     day.tick("BTCUSDT", "38000")
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in day.lines:
         system.admission.line(line)
     assert [effect.group for effect in system.fold()[1]] == ["a", "z"]
@@ -120,7 +120,7 @@ def test_the_smallest_deposit_pays_the_smallest_part() -> None:
     day = indebted()
     day.clock(60)
     day.money("A", "0.01")
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in day.lines:
         system.admission.line(line)
     system.fold()
@@ -139,7 +139,7 @@ def test_deposits_wait_each_for_its_own_mark() -> None:
     day.money("A", "0.1", "ETH")
     day.money("A", "0.00000001", "XMR")
     day.money("A", "0.5", "XMR")
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in day.lines:
         system.admission.line(line)
     system.fold()
@@ -158,7 +158,7 @@ def test_an_account_within_a_cell_of_a_level_is_hot() -> None:
     day = indebted("-25714.29")
     day.tick("BTCUSDT", "40000")
     day.tick("ETHUSDT", "3000")
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     for line in day.lines:
         system.admission.line(line)
     system.fold()

@@ -7,19 +7,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.core.model import NO_BOUND, NO_LIMIT, Figures, SaleLeg, Truth
-from margin_stream.core.routed import (
+from margin_stream.core.margin.model import NO_BOUND, NO_LIMIT, Figures, SaleLeg, Truth
+from margin_stream.core.sequenced import (
     FUNDING_SCALE,
     Activated,
     Batch,
     Changed,
     Clocked,
-    EngineMoved,
     Funded,
     Listed,
     Marked,
     Moved,
     Opened,
+    RulesMoved,
     Traded,
 )
 from tests.unit.test_core_boundaries_profiles import listed
@@ -38,7 +38,7 @@ ITEMS: list[tuple[Any, list[Any]]] = [
     (Listed(7, LISTED), [7, 7, msgspec.to_builtins(LISTED)]),
     (Activated(7, ACTIVATION), [8, 7, msgspec.to_builtins(ACTIVATION)]),
     (Funded(7, 1, 2, 3), [9, 7, 1, 2, 3]),
-    (EngineMoved(7, 2), [10, 7, 2]),
+    (RulesMoved(7, 2), [10, 7, 2]),
 ]
 
 

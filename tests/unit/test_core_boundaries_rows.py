@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.core import models as _models  # noqa: F401  (registers the models)
-from margin_stream.core.account import Account, unpacked
-from margin_stream.core.calls import Call, Deadline, Outcome
+from margin_stream.core.accounts.account import Account, unpacked
+from margin_stream.core.accounts.position import Position
+from margin_stream.core.accounts.subaccount import NEVER, Level, Pocket
+from margin_stream.core.calls.call import Call, Deadline, Outcome
 from margin_stream.core.checks import Fault, Mismatch, check
 from margin_stream.core.digests import MODULUS, NO_CHAIN, SLOTS, chained, combined, effect_leaf, leaf, merged, partition_of, slot_of
-from margin_stream.core.directory import Directory, parts_per_million
-from margin_stream.core.market import Market
-from margin_stream.core.model import Figures, Guard, Ratio, Truth, truth_of
-from margin_stream.core.pocket import NEVER, Level, Pocket
-from margin_stream.core.positions import Position
+from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
+from margin_stream.core.margin.model import Figures, Guard, Ratio, Truth, truth_of
+from margin_stream.core.market.directory import Directory, parts_per_million
+from margin_stream.core.market.market import Market
 from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
 from tests.days import PARAMETERS
 from tests.unit.test_core_boundaries_profiles import DIRECTORY, listed

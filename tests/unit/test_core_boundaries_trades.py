@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from margin_stream.core.account import Account
-from margin_stream.core.booking import book_funding, book_move, book_perpetual, book_spot, integer, price_shift, sweep
-from margin_stream.core.market import Market
-from margin_stream.core.positions import Position, notional, position_key, split_key
-from margin_stream.core.quotes import Quote, QuoteGuard
-from margin_stream.core.routed import FUNDING_SCALE, Moved, Traded
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.position import Position, notional, position_key, split_key
+from margin_stream.core.accounts.postings import book_funding, book_move, book_perpetual, book_spot, integer, price_shift, sweep
+from margin_stream.core.market.market import Market
+from margin_stream.core.market.quote_guard import Quote, QuoteGuard
+from margin_stream.core.sequenced import FUNDING_SCALE, Moved, Traded
 from tests.unit.test_core_boundaries_profiles import DIRECTORY, listed
 
 BTC = DIRECTORY.instrument_by_name["BTCUSDT"]

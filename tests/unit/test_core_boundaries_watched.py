@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.account_fold import AccountFold
-from margin_stream.core.market import Market
-from margin_stream.core.model import Profile
-from margin_stream.core.system import System
-from margin_stream.core.watching import Watched
-from margin_stream.schemas.engines import LATEST
+from margin_stream.core.accounts.fold import AccountFold
+from margin_stream.core.margin.model import Profile
+from margin_stream.core.market.market import Market
+from margin_stream.core.revaluation.filter import Watched
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day, random_day
 from tests.folding import fold, readable
 from tests.restoring import Rows
@@ -78,7 +78,7 @@ def test_a_watch_hears_of_all_that_changes_what_it_was_given(name: str, keeps: C
 
 
 def folded(day: Day, **options: Any) -> tuple[AccountFold, list[str]]:
-    system = System(1, **options, rules_version=LATEST)
+    system = StoreFold(1, **options, rules_version=LATEST)
     for line in day.lines:
         system.admission.line(line)
     _, said = system.fold(compare_markets=True)
@@ -162,7 +162,7 @@ def test_a_coin_in_an_isolated_pocket_is_found_by_its_price_behind_a_checkpoint(
     day.usdm_account("A", "10")
     day.money("A", "0.01", "BTC", pocket="ETHUSDT-PERP")
     day.perpetual("A", "ETHUSDT-PERP", "1", "3000", pocket="ETHUSDT-PERP")
-    system, rows = System(1, rules_version=LATEST), Rows(1)
+    system, rows = StoreFold(1, rules_version=LATEST), Rows(1)
     for line in day.lines:
         system.admission.line(line)
     system.fold()

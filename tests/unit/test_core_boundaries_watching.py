@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.boxes import REACH_BITS, REACH_LIMIT
-from margin_stream.core.market import Market
-from margin_stream.core.model import NO_BOUND, NO_LIMIT, CallPolicy, Figures, Guard, Profile, Ratio, Span, Truth
-from margin_stream.core.pocket import Pocket
-from margin_stream.core.watching import BoxWatch, Watched
+from margin_stream.core.accounts.subaccount import Pocket
+from margin_stream.core.margin.model import NO_BOUND, NO_LIMIT, CallPolicy, Figures, Guard, Profile, Ratio, Span, Truth
+from margin_stream.core.market.market import Market
+from margin_stream.core.revaluation.filter import BoxWatch, Watched
+from margin_stream.core.revaluation.price_boxes import REACH_BITS, REACH_LIMIT
 from margin_stream.schemas.inputs import ProfileActivated
 
 PRICE = 1_000

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.calls import DEADLINE, OUTCOME, Call, CallEvent, Deadline, Outcome
+from margin_stream.core.accounts.position import Position, notional
+from margin_stream.core.calls.call import DEADLINE, OUTCOME, Call, CallEvent, Deadline, Outcome
 from margin_stream.core.digests import SLOTS, partition_of, slot_of
 from margin_stream.core.intake.identity import BookSource, Seen, content_hash
-from margin_stream.core.positions import Position, notional
 from tests.days import Day, random_day
 from tests.folding import fold
 

@@ -26,7 +26,7 @@ from margin_stream.journal.layout import (
     read_manifest,
     write_manifest,
 )
-from margin_stream.schemas.engines import LATEST
+from margin_stream.schemas.rules_versions import LATEST
 from tests.journals import Journal, MemoryJournal, SegmentJournal
 
 STORE = bytes(range(16))

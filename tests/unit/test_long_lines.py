@@ -6,12 +6,12 @@ from io import BytesIO
 
 import pytest
 
-from margin_stream.core.system import System
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.binary import ITEM_LIMIT, encode, encode_payload
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.ndjson import LINE_LIMIT, clipped, decode_line, read_lines
 from margin_stream.schemas.records import decode_raw, raw_items
 from margin_stream.schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day
 
 GOOD = Day().opened().lines[-1]
@@ -53,7 +53,7 @@ def test_a_long_line_is_one_input_whichever_way_it_comes() -> None:
     (record,) = raw_items(long)
     (packed,) = raw_items(encode_payload([encode(b"L" + long)]))
     assert record == packed == b"L" + read
-    system = System(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=LATEST)
     assert system.admission.line(long).value == "refused"
     assert system.admission.line(read).value == "duplicate"
     assert system.admission.item(record).duplicate == 1

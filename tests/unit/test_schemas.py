@@ -14,10 +14,10 @@ from margin_stream.schemas import publish
 from margin_stream.schemas.binary import canonical_bytes, decode_foreign_item, decode_payload, encode, encode_payload
 from margin_stream.schemas.columns import columns_of, ticks_of
 from margin_stream.schemas.decimals import DecimalError, canonical, format_decimal, parse_decimal, scaled
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import AccountOpened, PriceTicked
 from margin_stream.schemas.ndjson import decode_line, encode_line
 from margin_stream.schemas.refusals import Refusal, RefusedInput
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.schemas.times import TimeError, format_time, parse_time
 from margin_stream.schemas.upcast import upcast
 from tests.days import random_day

@@ -7,13 +7,13 @@ from decimal import Decimal
 
 import pytest
 
-from margin_stream.core.account import Account, Level
-from margin_stream.core.system import System
+from margin_stream.core.accounts.account import Account, Level
+from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.binary import canonical_bytes
 from margin_stream.schemas.decimals import DecimalPair
 from margin_stream.schemas.effects import decode_effect
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import PositionChanged
+from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.venue import Venue
 from tests.usdm_days import UsdmDay
 
@@ -33,7 +33,7 @@ class Floor:
         self.day.usdm_account("U", "5000" if margin else "1000")
         more = {"pocket": BTC, "pocket_margin_delta": margin} if margin else {}
         self.day.perpetual("U", BTC, "0.5", "40000.00", leverage=20, **more)
-        self.system = System(1, rules_version=LATEST)
+        self.system = StoreFold(1, rules_version=LATEST)
         self.venue = Venue("venue", 1, accounts=traders, largest_trade=5000 if traders else 0)
         self.sent = 0
 

@@ -14,16 +14,16 @@ from typing import Any, assert_never
 import msgspec
 
 from margin_stream.core.checks import check
-from margin_stream.core.directory import Instrument
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.intake import validation
 from margin_stream.core.intake.account_index import AccountIndex, Entry
 from margin_stream.core.intake.identity import IDENTITY_WINDOW, FeedSource, Seen
 from margin_stream.core.intake.sources import MIXED, Sources
 from margin_stream.core.intake.validation import PRICE_LIMIT, Reason, column_pair
-from margin_stream.core.market import Market
-from margin_stream.core.quotes import Quote, QuoteGuard
-from margin_stream.core.routed import Activated, AnyRouted, Batch, Changed, Clocked, EngineMoved, Listed, Marked, Opened, Received
+from margin_stream.core.market.directory import Instrument
+from margin_stream.core.market.market import Market
+from margin_stream.core.market.quote_guard import Quote, QuoteGuard
+from margin_stream.core.sequenced import Activated, AnySequenced, Batch, Changed, Clocked, Listed, Marked, Opened, Received, RulesMoved
 from margin_stream.schemas import effects
 from margin_stream.schemas.binary import encode
 from margin_stream.schemas.columns import ABSENT, TickColumns, unpack
@@ -77,8 +77,8 @@ class IntakeFold:
         self.guard = QuoteGuard()
         self.accounts = AccountIndex(partitions, rules_version)
         self._previous = 0
-        self._routed: list[list[AnyRouted]] = [[] for _ in range(partitions)]
-        self._whole: list[AnyRouted] = []
+        self._routed: list[list[AnySequenced]] = [[] for _ in range(partitions)]
+        self._whole: list[AnySequenced] = []
         """For the folds of the whole store."""
         self._received: dict[str, tuple[int, str, int, int, int]] = {}
         """Source -> the fields of its ``Received`` since the last ``take``."""
@@ -261,7 +261,7 @@ class IntakeFold:
                 return self._activate(event)
             case EngineActivated():
                 moved = validation.rules(event, position, market)
-                if isinstance(moved, EngineMoved):
+                if isinstance(moved, RulesMoved):
                     if moved.version == market.rules_version:
                         return None
                     market.rules_version = moved.version
@@ -272,14 +272,14 @@ class IntakeFold:
             case _:
                 assert_never(event)
 
-    def _to_account(self, entry: Entry | None, item: AnyRouted | Reason) -> Reason | None:
+    def _to_account(self, entry: Entry | None, item: AnySequenced | Reason) -> Reason | None:
         """Route an item to the partition of its account; of no account, it is for the folds of the whole store. A reason is given back."""
         if isinstance(item, tuple):
             return item
         (self._whole if entry is None else self._routed[entry.partition]).append(item)
         return None
 
-    def _to_all(self, item: AnyRouted | Reason) -> Reason | None:
+    def _to_all(self, item: AnySequenced | Reason) -> Reason | None:
         """Route an item to every partition and to the folds of the whole store. A reason is given back."""
         if isinstance(item, tuple):
             return item

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from margin_stream.core.directory import Instrument
+from margin_stream.core.accounts.position import SIDES
 from margin_stream.core.intake.account_index import AccountIndex, Entry
-from margin_stream.core.market import Market
-from margin_stream.core.model import ParameterError, Profile, profile_of
-from margin_stream.core.positions import SIDES
-from margin_stream.core.routed import FUNDING_SCALE, Answered, Changed, Clocked, EngineMoved, Funded, Moved, Opened, Traded
+from margin_stream.core.margin.model import ParameterError, Profile, profile_of
+from margin_stream.core.market.directory import Instrument
+from margin_stream.core.market.market import Market
+from margin_stream.core.sequenced import FUNDING_SCALE, Answered, Changed, Clocked, Funded, Moved, Opened, RulesMoved, Traded
 from margin_stream.schemas.decimals import POWERS_OF_TEN, DecimalPair, scaled
 from margin_stream.schemas.effects import group_of
-from margin_stream.schemas.engines import LATEST
 from margin_stream.schemas.inputs import (
     AccountChanged,
     AccountOpened,
@@ -29,6 +28,7 @@ from margin_stream.schemas.inputs import (
     ProfileActivated,
 )
 from margin_stream.schemas.refusals import Refusal
+from margin_stream.schemas.rules_versions import LATEST
 
 CLOCK_JUMP_LIMIT_NS = 8 * 86_400_000_000_000
 PRICE_LIMIT = 2**62
@@ -273,12 +273,12 @@ def activation(event: ProfileActivated, market: Market, accounts: AccountIndex) 
     return found
 
 
-def rules(event: EngineActivated, position: int, market: Market) -> EngineMoved | Reason:
+def rules(event: EngineActivated, position: int, market: Market) -> RulesMoved | Reason:
     """Return the rules version that is to be in force: this one or a later one."""
     now = market.rules_version
     if not now <= event.version <= LATEST:
         return Refusal.ENGINE_UNKNOWN, f"version: {event.version}; in force is {now}, the latest is {LATEST}"
-    return EngineMoved(position, event.version)
+    return RulesMoved(position, event.version)
 
 
 def _instrument(name: str, market: Market) -> Instrument | Reason:

@@ -1,0 +1,336 @@
+"""Commands that read a store and write nothing: replay, verify, digest, state, calls, call, events, quarantine, profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from margin_stream.cli.completions import event_types, profile_names
+from margin_stream.cli.error_output import failure, report
+from margin_stream.cli.errors import CORRUPT, DONE, MISMATCH
+from margin_stream.cli.output import Common, OnStore, Progress, parse_until, print_json, say, show, show_rows
+from margin_stream.cli.usage import OptionsConflict
+from margin_stream.revaluation import DEFAULT, RevaluationName
+
+if TYPE_CHECKING:
+    from margin_stream.views.reader import Place
+
+
+@contextmanager
+def place_of(common: OnStore) -> Iterator[Place]:
+    """Open the store that a command names for reading, wherever it lies."""
+    if common.on_kafka:
+        from margin_stream.cli import on_kafka
+
+        with on_kafka.opened(common) as reader:
+            yield reader
+    else:
+        yield common.path
+
+
+Account = Annotated[str | None, Parameter(help="Of this account only.")]
+REVALUATION_HELP = "What drives the ticks: boxes, vectors (every holder, compiled), plain (every holder, the reference). All give the same."
+At = Annotated[str | None, Parameter(help="As of TIME: RFC 3339, a day, or a position #N.")]
+
+
+def replay_store(
+    *,
+    until: Annotated[str | None, Parameter(help="End of the prefix: RFC 3339, a day, or a position #N.")] = None,
+    day: Annotated[str | None, Parameter(help="The same as --until with a day.")] = None,
+    from_checkpoint: Annotated[bool, Parameter(negative="", help="Begin at the newest checkpoint.")] = False,
+    engine: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Fold the journal again, write nothing, and compare effects and digests with what was recorded.
+
+    Try:
+      margin-stream replay
+      margin-stream replay --until 2021-05-19T13:00:00Z --json
+      margin-stream replay --until '#1200'
+    """
+    import msgspec
+
+    from margin_stream.replay.replay import replay
+
+    if until is not None and day is not None:
+        raise OptionsConflict("--until and --day: give one of them", option="--day")
+    progress = Progress(common, "records")
+    with place_of(common) as place:
+        if from_checkpoint and common.on_kafka:
+            say(common, "--from-checkpoint: the tables are with the workers; folded from the start")
+        found = replay(
+            place,
+            until=parse_until(until or day),
+            from_checkpoint=from_checkpoint,
+            engine=engine,
+            progress=lambda done, total: progress.update(done, done / total if total else None),
+        )
+    progress.end()
+    show(common, msgspec.to_builtins(found))
+    if not found.equal:
+        report(failure("replay_differs", f"not equal: {found.first_difference}", store=common.store), as_json=common.json)
+        return MISMATCH
+    return DONE
+
+
+def verify_store(
+    *,
+    quick: Annotated[bool, Parameter(negative="", help="Checksums, chains, counts and tables; do not fold the journal.")] = False,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Check a store read-only: checksums, chain, gaps, order, tables against journal. Says exactly what is damaged.
+
+    Try:
+      margin-stream verify
+      margin-stream verify --quick --json
+    """
+    import msgspec
+
+    if common.on_kafka:
+        from margin_stream.cli import on_kafka
+        from margin_stream.replay.topic_verification import verify as verify_topics
+
+        with on_kafka.connected(common) as (client, address):
+            found = verify_topics(client, address, fold=not quick)
+    else:
+        from margin_stream.replay.verification import verify
+
+        found = verify(common.path, fold=not quick)
+    row = msgspec.to_builtins(found)
+    problems = row.pop("problems")
+    show(common, row | ({"problems": problems} if common.json else {}))
+    for problem in problems:
+        place = problem["file"] if problem["offset"] is None else f"{problem['file']}: offset {problem['offset']}"
+        where = {"store": common.store, "file": problem["file"]} | ({} if problem["offset"] is None else {"offset": problem["offset"]})
+        report(failure("damage_found", f"{place}: {problem['what']}", **where), as_json=common.json)
+    return DONE if found.ok else CORRUPT
+
+
+def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Print state and effects digests and counts.
+
+    Try:
+      margin-stream digest
+      margin-stream digest --until 2021-05-19T13:00:00Z
+    """
+    from margin_stream import views
+
+    with place_of(common) as place:
+        system, _ = views.system_at(place, parse_until(until))
+    digests = system.digests()
+    show(
+        common,
+        {
+            "last": digests.position,
+            "accepted": system.intake.accepted,
+            "refused": system.intake.refused,
+            "accounts": len(system.intake.accounts),
+            "state_digest": digests.state,
+            "effects_digest": digests.effects,
+        },
+    )
+    return DONE
+
+
+def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Show an account: facts and derived figures, per position, and how fresh each mark is.
+
+    Try:
+      margin-stream state --account A-000017
+      margin-stream state --account A-000017 --at 2021-05-19T12:30:00Z --json
+      margin-stream state --account A-000017 --at '#52000'
+    """
+    from margin_stream import views
+
+    view: dict[str, Any] | None = None
+    if common.on_kafka and at is None:
+        from margin_stream.cli import on_kafka
+
+        answered, view = on_kafka.ask_state(common, account)
+        if answered and view is None:
+            raise views.AccountUnknown(f"account {account!r} is not open", account=account)
+    if view is None:
+        with place_of(common) as place:
+            view = views.account_state(place, account, parse_until(at))
+    if common.json:
+        print_json(view)
+        return DONE
+    tables = {name: view.pop(name) for name in ("balances", "positions", "marks", "calls")}
+    show(common, view)
+    for title, columns in (
+        ("balances", ("asset", "amount")),
+        ("positions", ("instrument", "quantity", "mark", "open_cost", "unrealised", "realised", "fees", "currency")),
+        ("marks", ("instrument", "mark", "marked_at", "age_s", "fresh")),
+        ("calls", ("call", "amount", "unpaid", "due_at", "deadline", "outcome")),
+    ):
+        if tables[title]:
+            print(f"\n{title}")
+            show_rows(common, tables[title], columns, empty="")
+    return DONE
+
+
+def calls(
+    *,
+    account: Account = None,
+    open: Annotated[bool, Parameter(negative="", help="Only calls that still demand something.")] = False,
+    at: At = None,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """List margin calls by deadline.
+
+    Try:
+      margin-stream calls --open
+      margin-stream calls --account A-000017 --at 2021-05-19T13:00:00Z --json
+    """
+    from margin_stream import views
+    from margin_stream.cli import on_kafka
+
+    rows = on_kafka.ask_calls(common, account, open) if common.on_kafka and at is None else None
+    if rows is None:
+        with place_of(common) as place:
+            rows = views.calls(place, account=account, open_only=open, until=parse_until(at))
+    columns = ("call", "amount", "unpaid", "currency", "issued_at", "due_at", "deadline", "outcome", "tranche")
+    show_rows(common, rows, columns, empty="no calls")
+    return DONE
+
+
+def facts(
+    fold: Annotated[str, Parameter(name="FOLD")],
+    /,
+    *,
+    at: At = None,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """List what a fold of the whole store knows, row by row: ``feeds`` has what came of each source, and when.
+
+    Try:
+      margin-stream facts feeds
+      margin-stream facts feeds --at 2021-05-19T13:00:00Z --json
+    """
+    from margin_stream import views
+
+    with place_of(common) as place:
+        rows = views.facts(place, fold, parse_until(at))
+    show_rows(common, rows, list(rows[0]) if rows else (), empty="nothing yet")
+    return DONE
+
+
+def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Show one call with its whole history.
+
+    Try:
+      margin-stream call A-000017/call/1
+    """
+    from margin_stream import views
+
+    with place_of(common) as place:
+        view = views.call_history(place, call_id)
+    if common.json:
+        print_json(view)
+        return DONE
+    history = view.pop("history")
+    show(common, view)
+    print("\nhistory")
+    show_rows(common, [_condensed(row) for row in history], ("at", "position", "what", "detail"), empty="")
+    return DONE
+
+
+def _condensed(row: dict[str, Any]) -> dict[str, Any]:
+    rest = {k: v for k, v in row.items() if k not in ("type", "id", "position", "at", "account", "call", "currency")}
+    return {"at": row.get("at"), "position": row["position"], "what": row["type"], "detail": ", ".join(f"{k} {v}" for k, v in rest.items())}
+
+
+def events(
+    *,
+    account: Account = None,
+    type: Annotated[str | None, Parameter(name="--type", completer=event_types, help="Of this type only.")] = None,
+    after: Annotated[int, Parameter(help="Behind this position.")] = 0,
+    effects: Annotated[bool, Parameter(negative="", help="What the folds said, instead of what came in.")] = False,
+    follow: Annotated[bool, Parameter(negative="", help="Wait for more; end with Ctrl-C.")] = False,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Read the journal (inputs), or with --effects what was decided. Always NDJSON.
+
+    Try:
+      margin-stream events --account A-000017 --after 1000
+      margin-stream events --effects --type margin_call_issued
+      margin-stream events --follow
+    """
+    from margin_stream import views
+
+    if effects and follow:
+        raise OptionsConflict("--effects and --follow: give one of them", option="--follow")
+    with place_of(common) as place:
+        rows = (
+            views.effects(place, account=account, kind=type, after=after)
+            if effects
+            else views.events(place, account=account, kind=type, after=after, follow=follow)
+        )
+        for row in rows:
+            print_json(row)
+    return DONE
+
+
+def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """List refused inputs with their reasons.
+
+    Try:
+      margin-stream quarantine list
+    """
+    from margin_stream import views
+
+    with place_of(common) as place:
+        show_rows(common, views.quarantine(place), ("id", "reason", "source", "source_seq", "advice"), empty="nothing was refused")
+    return DONE
+
+
+def quarantine_show(identifier: Annotated[str, Parameter(name="ID", allow_leading_hyphen=True)], /, *, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Show one refused input: reason, what is wrong with it, what to do, raw bytes. ID is #N, source#seq or the SHA-256.
+
+    Try:
+      margin-stream quarantine show '#17'
+    """
+    from margin_stream import views
+
+    with place_of(common) as place:
+        show(common, views.quarantined(place, identifier))
+    return DONE
+
+
+def profiles_list(*, common: Common = Common()) -> int:  # noqa: B008 (frozen)
+    """List the margin profiles that are shipped.
+
+    Try:
+      margin-stream profiles list
+    """
+    from margin_stream import profiles
+
+    rows = [{"name": data.name, "model": data.model, "title": data.title} for data in map(profiles.load, profiles.names())]
+    show_rows(common, rows, ("name", "model", "title"), empty="")
+    return DONE
+
+
+def profiles_show(name: Annotated[str, Parameter(name="NAME", completer=profile_names)], /, *, common: Common = Common()) -> int:  # noqa: B008 (frozen)
+    """Show a margin profile, each number with its source and confidence.
+
+    Try:
+      margin-stream profiles show prime
+    """
+    import msgspec
+
+    from margin_stream import profiles
+
+    data = profiles.load(name)
+    if common.json:
+        print_json(msgspec.to_builtins(data))
+        return DONE
+    print(f"{data.name}: {data.title}\n{data.note}\n")
+    show_rows(common, [msgspec.to_builtins(row) for row in data.number], ("name", "value", "meaning", "confidence", "source"), empty="")
+    print("\nhaircuts")
+    rows = [{"assets": row.assets, "value": row.value, "confidence": row.confidence, "source": row.source} for row in data.haircut]
+    rows.append({"assets": ("any other",), "value": data.default_haircut, "confidence": "illustrative", "source": "illustrative"})
+    show_rows(common, rows, ("assets", "value", "confidence", "source"), empty="")
+    return DONE

@@ -1,0 +1,106 @@
+"""What a trade, a transfer and funding do to an account's money and positions. Facts only: nothing is valued here."""
+
+from __future__ import annotations
+
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.position import Position, notional, position_key
+from margin_stream.core.accounts.subaccount import Pocket
+from margin_stream.core.market.directory import Instrument
+from margin_stream.core.sequenced import FUNDING_SCALE, Moved, Traded
+
+
+def integer(value: int | bytes) -> int:
+    """Return an integer as it was routed: itself, or big-endian bytes where msgpack has no room for it."""
+    return value if isinstance(value, int) else int.from_bytes(value, "big", signed=True)
+
+
+def price_shift(instrument: Instrument) -> int:
+    """Return the decimal places of the currency less those of quantity times price."""
+    return instrument.currency.scale - instrument.quantity_scale - instrument.price_scale
+
+
+def book_spot(account: Account, instrument: Instrument, item: Traded) -> None:
+    """Book a trade in a spot pair or a share: cash moves in the settlement currency, the base asset is held."""
+    key = position_key(instrument.number, 0)
+    position = account.positions.get(key)
+    if position is None:
+        position = account.positions[key] = Position()
+    quantity, fee = integer(item.quantity), integer(item.fee)
+    cash = position.trade(quantity, item.price, price_shift(instrument))
+    position.fees += fee
+    base = instrument.base
+    account.move(instrument.currency.number, cash - fee)
+    account.hold(base.number, quantity * 10 ** (base.scale - instrument.quantity_scale))
+
+
+def book_perpetual(account: Account, instrument: Instrument, item: Traded) -> None:
+    """Book a trade in a perpetual: what it realises, less the fee, goes to the pocket; margin may come along from cross."""
+    pocket = account.pocket(item.pocket)
+    currency = instrument.currency.number
+    key = position_key(instrument.number, item.side)
+    position = pocket.positions.get(key)
+    if position is None:
+        position = pocket.positions[key] = Position(leverage=0)
+    quantity, fee, margin = integer(item.quantity), integer(item.fee), integer(item.margin)
+    realised = position.realised
+    position.trade(quantity, item.price, price_shift(instrument))
+    position.fees += fee
+    if item.leverage:
+        position.leverage = item.leverage
+    pocket.hold_perpetual(key, position)
+    pocket.move(currency, position.realised - realised - fee)
+    if margin:
+        account.move(currency, -margin)
+        pocket.move(currency, margin)
+
+
+def book_move(account: Account, item: Moved) -> None:
+    """Book money that arrived, left, or went from one pocket to another."""
+    amount = integer(item.amount)
+    if item.from_pocket is not None:
+        account.pocket(item.from_pocket).move(item.asset, -amount)
+    account.pocket(item.pocket).move(item.asset, amount)
+
+
+def book_funding(account: Account, instrument: Instrument, rate: int, price: int) -> list[Pocket]:
+    """Book funding of every position in a perpetual; return the pockets that it concerned.
+
+    Each position moves ``floor(-quantity * price * rate)`` in minor units of the settlement currency, against the account.
+
+    Args:
+        account: the account.
+        instrument: the perpetual.
+        rate: in units of ``10**-FUNDING_SCALE``.
+        price: in units of the price scale.
+    """
+    concerned = []
+    for pocket in account.parts():
+        moved = 0
+        held = [key for key in sorted(pocket.perpetuals) if key >> 2 == instrument.number]
+        for key in held:
+            moved += notional(-pocket.perpetuals[key].quantity * price * rate, price_shift(instrument) - FUNDING_SCALE)
+        if held:
+            pocket.move(instrument.currency.number, moved)
+            concerned.append(pocket)
+    return concerned
+
+
+def sweep(account: Account, name: str) -> bool:
+    """Close an isolated pocket that has no position any more: what is left goes to cross. Return whether it was closed.
+
+    What is owed stays where it is: an isolated pocket never draws on cross by itself. A position's realised profit and fees are kept, in cross.
+    """
+    pocket = account.pockets.get(name)
+    if pocket is None or pocket.perpetuals or any(amount < 0 for amount in pocket.balances.values()):
+        return False
+    for asset in sorted(pocket.balances):
+        account.move(asset, pocket.balances[asset])
+    for key in sorted(pocket.positions):
+        closed = pocket.positions[key]
+        kept = account.positions.get(key)
+        if kept is None:
+            kept = account.positions[key] = Position(leverage=0)
+        kept.realised += closed.realised
+        kept.fees += closed.fees
+    del account.pockets[name]
+    return True

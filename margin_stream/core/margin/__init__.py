@@ -1,0 +1,1 @@
+"""Margin: what a model gives, the guards over it, and the models."""

@@ -1,0 +1,473 @@
+"""``binance-usdm``: linear perpetuals with leverage brackets, cross and isolated, liquidated on breach; after Binance's USDS-M futures.
+
+Of a pocket: equity is the collateral (assets after haircut, debits in full) plus unrealised profit, requirement the sum of the maintenance
+margins of its positions. Liquidation is due where equity <= requirement; the warning before it is guidance, nothing is called. Each
+position's profit is rounded down and its margin up, to minor units. A long and a short of one instrument (hedge mode) are two positions.
+
+Collateral is as in ``prime``: an asset's mark is the product along its route; with the base currency alone this is single-asset mode, with
+haircuts multi-assets mode.
+
+Sources: the formulas and edges of DOMAIN 2 (Binance's "Leverage and Margin" and "Liquidation" pages, freqtrade's tests, recomputed).
+
+One file, as a margin model is: what is required and the bounds on it between two prices are one formula twice, and must be read side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from margin_stream.core.accounts.position import Position, notional
+from margin_stream.core.margin.model import (
+    MODELS,
+    NO_BOUND,
+    NO_LIMIT,
+    CallPolicy,
+    Figures,
+    Guard,
+    ParameterError,
+    Portfolio,
+    Ratio,
+    SaleLeg,
+    Span,
+    Statement,
+    Truth,
+)
+from margin_stream.core.margin.models.brackets import BracketTable, bracket_of, faults_of
+from margin_stream.core.margin.models.collateral import AssetTerms, amount, asset_terms, credited, less, ratio
+from margin_stream.core.margin.models.parameters import BracketParameters, UsdmParameters
+from margin_stream.core.market.directory import UNIT, Directory, Instrument
+
+SHARE_BITS = 20
+
+
+class UsdmTerms:
+    """The model bound to a directory; see ``margin_stream.core.margin.model.Terms``."""
+
+    def __init__(self, base: int, default_leverage: int, assets: dict[int, AssetTerms], tables: dict[int, BracketTable]) -> None:
+        self.base = base
+        self.pockets = True
+        self.default_leverage = default_leverage
+        self.assets = assets
+        self.tables = tables
+        """Instrument number -> table."""
+        self._legs = {asset: tuple(leg for leg in terms[:3] if leg != UNIT) for asset, terms in sorted(assets.items())}
+        self._routed: dict[int, list[int]] = {}
+        for asset, legs in self._legs.items():
+            for leg in legs:
+                self._routed.setdefault(leg, []).append(asset)
+
+    def refuses(self, instrument: Instrument) -> str:
+        """See ``Terms.refuses``."""
+        if not instrument.perpetual:
+            return "binance-usdm margins perpetuals only"
+        return "" if instrument.number in self.tables else "it has no table of leverage brackets"
+
+    def statement(self, portfolio: Portfolio, prices: Sequence[int]) -> Statement:
+        """See ``Terms.statement``. Initial margin is notional by chosen leverage, as far as the bracket allows it."""
+        value, debit, _ = self.evaluate(portfolio, prices)
+        initial = 0
+        for key, position in portfolio.perpetuals.items():
+            table = self.tables.get(key >> 2)
+            if table is not None:
+                initial += table.initial(abs(position.quantity) * prices[key >> 2], position.leverage or self.default_leverage)
+        return Statement(value, initial, debit)
+
+    def depends_on(self, portfolio: Portfolio) -> dict[int, None]:
+        """See ``Terms.depends_on``."""
+        found = {leg: None for asset in portfolio.balances for leg in self._legs.get(asset, ())}
+        for key in portfolio.perpetuals:
+            found[key >> 2] = None
+        return found
+
+    def routed_through(self, instrument: int) -> Sequence[int]:
+        """See ``Terms.routed_through``."""
+        return self._routed.get(instrument, ())
+
+    def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> Figures:
+        """See ``Terms.evaluate``. A perpetual that was never marked counts 0."""
+        value = debit = 0
+        unbounded = False
+        for asset, balance in portfolio.balances.items():
+            terms = self.assets.get(asset)
+            if terms is None:
+                unbounded = unbounded or balance < 0
+            else:
+                value += _worth(terms, balance, prices)
+        for key, position in portfolio.perpetuals.items():
+            table = self.tables.get(key >> 2)
+            if table is None:
+                unbounded = True
+                continue
+            price = prices[key >> 2]
+            if price:
+                product = position.quantity * price
+                value += notional(product, table.shift) - position.open_cost
+                debit += table.maintenance(abs(product))
+        return Figures(value, debit, unbounded)
+
+    def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+        """See ``Terms.bounds``.
+
+        Profit and margin of one instrument move together, so each instrument is bounded as a whole, for each guard: without rounding, what its
+        positions add to an excess is concave in its price (margin is convex as long as rates do not fall), least at an end and greatest at an end
+        or an edge between brackets. Rounding only takes away, less than one unit of each position's profit and margin. Collateral is
+        bounded asset by asset; it rises with every price. A price is at least 1.
+        """
+        return self._spans(portfolio, lowest, highest, guards, sharp=False)
+
+    def open_bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+        """See ``Terms.open_bounds``: as ``bounds``, with what an instrument of open price adds taken without rounding, exactly."""
+        return self._spans(portfolio, lowest, highest, guards, sharp=True)
+
+    def _spans(
+        self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard], *, sharp: bool
+    ) -> list[Span]:
+        collateral = self._collateral(portfolio, lowest, highest)
+        held: dict[int, _Moving] = {}
+        for key, position in portfolio.perpetuals.items():
+            number = key >> 2
+            table = self.tables.get(number)
+            if table is None:
+                return [(None, None)] * len(guards)
+            moving = held.get(number)
+            if moving is None:
+                moving = held[number] = _Moving(table, max(lowest[number], 1), highest[number])
+            moving.add(position)
+        movings = list(held.values())
+        # Nothing is required at any price that is left open, or at some.
+        never = all(moving.margin_at_most_zero for moving in movings)
+        perhaps = all(moving.margin_zero_at_least for moving in movings)
+        spans: list[Span] = []
+        for guard in guards:
+            numerator, denominator = guard.ratio
+            least = None if collateral.least is None else (collateral.least * denominator, 1)
+            greatest = None if collateral.greatest is None else (collateral.greatest * denominator, 1)
+            for moving in movings:
+                bottom, top = moving.span(numerator, denominator, sharp=sharp)
+                least = None if least is None or bottom is None else _sum(least, bottom)
+                greatest = None if greatest is None or top is None else _sum(greatest, top)
+            low = None if least is None else _excess(least, guard, never)
+            high = None if greatest is None else _excess(greatest, guard, never)
+            if perhaps and not never and not sharp and high is not None and high < 0:
+                high = 0
+            spans.append((low, high))
+        return spans
+
+    def _collateral(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int]) -> _Collateral:
+        least_value = greatest_value = 0
+        falls = rises = False
+        for asset, balance in portfolio.balances.items():
+            terms = self.assets.get(asset)
+            if terms is None:
+                falls = falls or balance < 0
+                continue
+            legs = (terms.first, terms.second, terms.third)
+            low = _priced(terms, balance, *(max(lowest[leg], 1) for leg in legs))
+            opened = any(highest[leg] == NO_BOUND for leg in legs)
+            high = low if opened else _priced(terms, balance, *(max(highest[leg], 1) for leg in legs))
+            if balance > 0:
+                least_value, greatest_value = least_value + low, greatest_value + high
+                rises = rises or (opened and terms.keep > 0)
+            else:
+                least_value, greatest_value = least_value + high, greatest_value + low
+                falls = falls or opened
+        return _Collateral(None if falls else least_value, None if rises else greatest_value)
+
+    def directions(self, portfolio: Portfolio) -> dict[int, int]:
+        """See ``Terms.directions``."""
+        found: dict[int, int] = {}
+        for asset, balance in portfolio.balances.items():
+            way = 1 if balance > 0 else -1
+            for leg in self._legs.get(asset, ()):
+                found[leg] = way if found.get(leg, way) == way else 0
+        for key, position in portfolio.perpetuals.items():
+            way = 1 if position.quantity > 0 else -1
+            found[key >> 2] = way if found.get(key >> 2, way) == way else 0
+        return found
+
+    def reach(
+        self, portfolio: Portfolio, prices: Sequence[int], guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures
+    ) -> tuple[int, int]:
+        """See ``Terms.reach``. Every position's profit moves by its notional, its margin by the rate of its bracket."""
+        moving = margin = 0
+        for key, position in portfolio.perpetuals.items():
+            table = self.tables.get(key >> 2)
+            if table is not None:
+                size = abs(position.quantity) * prices[key >> 2]
+                moving += notional(size, table.shift)
+                margin += size * table.rates[table.place(size)] // table.divisor
+        for asset, balance in portfolio.balances.items():
+            legs = self._legs.get(asset)
+            if legs:
+                moving += 2 * len(legs) * abs(_worth(self.assets[asset], balance, prices))
+        against = favourable = NO_LIMIT
+        for ((numerator, denominator), offset, inclusive), truth in zip(guards, truths, strict=True):
+            excess = figures.value * denominator - numerator * figures.debit - offset * denominator - inclusive
+            swing = moving * denominator + margin * numerator
+            if swing > 0:
+                if truth is Truth.FALSE:
+                    against = min(against, (excess << SHARE_BITS) // swing)
+                else:
+                    favourable = min(favourable, (-excess << SHARE_BITS) // swing)
+        # A little less, for rounding and brackets ahead.
+        if against < NO_LIMIT:
+            against -= against >> 8
+        if favourable < NO_LIMIT:
+            favourable -= favourable >> 8
+        return against, favourable
+
+    def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
+        """See ``Terms.credit``. Nothing is called, but calls of an earlier profile may be open."""
+        return credited(self.assets.get(asset), before, delta, prices)
+
+    def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Guard) -> list[SaleLeg]:
+        """See ``Terms.sale``. Positions are closed at the mark: the largest maintenance margin first, then in order of listing.
+
+        Closing at the mark leaves the equity and takes margin away, so of each position the least is closed after which the guard holds back.
+        """
+        value, debit, _ = self.evaluate(portfolio, prices)
+        rows = []
+        for key, position in portfolio.perpetuals.items():
+            table = self.tables.get(key >> 2)
+            if table is not None and prices[key >> 2]:
+                rows.append((-table.maintenance(abs(position.quantity) * prices[key >> 2]), key, position, table))
+        rows.sort(key=lambda row: row[:2])
+        legs: list[SaleLeg] = []
+        for minus, key, position, table in rows:
+            if restore.excess(value, debit) >= 0:
+                break
+            price, held = prices[key >> 2], abs(position.quantity)
+            others = debit + minus
+            low, high = 0, held
+            while low < high:
+                # The least closed quantity that is enough; all of it where none is.
+                middle = (low + high) // 2
+                if restore.excess(value, others + table.maintenance((held - middle) * price)) >= 0:
+                    high = middle
+                else:
+                    low = middle + 1
+            debit = others + table.maintenance((held - low) * price)
+            legs.append(SaleLeg(self.base, notional(low * price, table.shift), key, -low if position.quantity > 0 else low))
+        return legs
+
+
+def _worth(terms: AssetTerms, balance: int, prices: Sequence[int]) -> int:
+    """Return what a balance adds to equity: after haircut and rounded down, or owed in full and rounded up."""
+    return _priced(terms, balance, prices[terms.first], prices[terms.second], prices[terms.third])
+
+
+def _priced(terms: AssetTerms, balance: int, first: int, second: int, third: int) -> int:
+    product = balance * first * second * third
+    return product * terms.keep // terms.value_divisor if balance > 0 else product // terms.debit_divisor
+
+
+_Part = tuple[int, int]
+"""A fraction: numerator and positive denominator, not reduced."""
+
+
+def _sum(left: _Part, right: _Part) -> _Part:
+    return left[0] * right[1] + right[0] * left[1], left[1] * right[1]
+
+
+def _excess(part: _Part, guard: Guard, never: bool) -> int:
+    """Return the excess of ``value * denominator - numerator * debit`` as an integer of the same sign.
+
+    Args:
+        part: the fraction.
+        guard: whose offset is still to be taken off.
+        never: nothing is required at any price that is left open, so the guard holds back where the fraction is not negative.
+    """
+    over, under = part
+    over -= guard.offset * guard.ratio.denominator * under
+    # An inclusive guard breaches at 0 too: rounded up and one less, that is negative; any other rounded down.
+    excess = -(-over // under) - 1 if guard.inclusive else over // under
+    return max(excess, 0) if never and part[0] >= 0 else excess
+
+
+class _Collateral(NamedTuple):
+    """Least and greatest value of the balances; None where there is no bound."""
+
+    least: int | None
+    greatest: int | None
+
+
+class _Moving:
+    """The positions in one instrument, whose price lies between two."""
+
+    __slots__ = ("high", "low", "positions", "table")
+
+    def __init__(self, table: BracketTable, low: int, high: int) -> None:
+        self.table = table
+        self.low = low
+        self.high = high if high == NO_BOUND else max(high, low)
+        self.positions: list[Position] = []
+
+    def add(self, position: Position) -> None:
+        """Add a position."""
+        self.positions.append(position)
+
+    @property
+    def margin_zero_at_least(self) -> bool:
+        """At the lowest price nothing is required."""
+        return all(self.table.maintenance(abs(position.quantity) * self.low) == 0 for position in self.positions)
+
+    @property
+    def margin_at_most_zero(self) -> bool:
+        """At no price anything is required."""
+        if self.high == NO_BOUND:
+            return not any(self.table.rates)
+        return all(self.table.maintenance(abs(position.quantity) * self.high) == 0 for position in self.positions)
+
+    def span(self, numerator: int, denominator: int, *, sharp: bool) -> tuple[_Part | None, _Part | None]:
+        """Return least and greatest of ``denominator * profit - numerator * margin`` between the prices.
+
+        Where the price is known, rounded as a valuation rounds; elsewhere without rounding, and, unless sharp, with room for it.
+        """
+        table = self.table
+        if self.low == self.high:
+            fixed = 0
+            for position in self.positions:
+                profit = notional(position.quantity * self.low, table.shift) - position.open_cost
+                fixed += denominator * profit - numerator * table.maintenance(abs(position.quantity) * self.low)
+            return (fixed, 1), (fixed, 1)
+        unit = table.divisor * table.scale_down
+        slack = 0 if sharp else (denominator + numerator) * len(self.positions) * unit
+        first = self._at(self.low, 1, numerator, denominator)
+        if self.high == NO_BOUND:
+            rest = self._slope(len(table.rates) - 1, numerator, denominator)
+            top = None if rest > 0 else self._top([(first, 1)], numerator, denominator)
+            return (None if rest < 0 else (first - slack, unit)), top
+        last = self._at(self.high, 1, numerator, denominator)
+        least = (min(first, last) - slack, unit)
+        if len(self.positions) == 1:
+            quantity = self.positions[0].quantity
+            if quantity < 0:
+                return least, (first, unit)
+            if self._slope(table.place(quantity * self.high), numerator, denominator) >= 0:
+                return least, (last, unit)
+        return least, self._top([(first, 1), (last, 1)], numerator, denominator)
+
+    def _top(self, ends: list[_Part], numerator: int, denominator: int) -> _Part:
+        """Return the greatest value at the ends and at every edge between them."""
+        unit = self.table.divisor * self.table.scale_down
+        best = ends[0]
+        candidates = ends[1:]
+        for position in self.positions:
+            # An edge lies at price edge / (size * edge_scale).
+            part = abs(position.quantity) * self.table.edge_scale
+            for edge in self.table.edge_sizes:
+                if self.low * part < edge and (self.high == NO_BOUND or edge < self.high * part):
+                    candidates.append((self._at(edge, part, numerator, denominator), part))
+        for candidate in candidates:
+            if candidate[0] * best[1] > best[0] * candidate[1]:
+                best = candidate
+        return best[0], best[1] * unit
+
+    def _at(self, price: int, part: int, numerator: int, denominator: int) -> int:
+        """Return the value at price ``price / part`` without rounding, times ``part * divisor * scale_down``."""
+        table = self.table
+        total = 0
+        for position in self.positions:
+            size = abs(position.quantity)
+            profit = (position.quantity * price * table.scale_up - position.open_cost * part * table.scale_down) * table.divisor
+            k = table.place(size * price // part)
+            margin = max(size * price * table.rates[k] - table.amounts[k] * part, 0) * table.scale_down
+            total += denominator * profit - numerator * margin
+        return total
+
+    def _slope(self, bracket: int, numerator: int, denominator: int) -> int:
+        """Return the sign of the slope where every position lies in a bracket."""
+        table = self.table
+        gain = denominator * table.scale_up * table.divisor
+        loss = numerator * table.scale_down * table.rates[bracket]
+        return sum(position.quantity * gain - abs(position.quantity) * loss for position in self.positions)
+
+
+class BinanceUsdm:
+    """The model; see ``margin_stream.core.margin.model.MarginModel``."""
+
+    name = "binance-usdm"
+    since = 2
+
+    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, UsdmTerms]:
+        """See ``MarginModel.compile``."""
+        return self.compiled(parameters, directory, sound=True)
+
+    def compiled(self, parameters: Mapping[str, object], directory: Directory, *, sound: bool) -> tuple[CallPolicy, UsdmTerms]:
+        """Return policy and terms.
+
+        Args:
+            sound: refuse tables with gaps, overlaps, falling rates or jumps; a what-if may take them as they are.
+
+        Raises:
+            ParameterError: see ``MarginModel.compile``.
+        """
+        try:
+            given = msgspec.convert(dict(parameters), UsdmParameters)
+        except msgspec.ValidationError as error:
+            raise ParameterError(f"parameters: {error}") from None
+        base = directory.asset_by_name.get(given.base_currency)
+        if base is None:
+            raise ParameterError(f"parameters.base_currency: {given.base_currency!r} is not listed")
+        one = Ratio(1, 1)
+        warn, restore = ratio(given.warn, "warn"), ratio(given.restore, "restore")
+        for name, level in (("warn", warn), ("restore", restore)):
+            if less(level, one):
+                raise ParameterError(f"parameters.{name}: below 1, the level of liquidation")
+        if not 1 <= given.default_leverage <= 1000:
+            raise ParameterError("parameters.default_leverage: from 1 to 1000")
+        breach = given.at_level == "breach"
+        liquidate = Guard(one, 0, breach)
+        policy = CallPolicy(
+            warn=Guard(warn, 0, breach),
+            call=liquidate,
+            close_out=liquidate,
+            bankrupt=Guard(Ratio(0, 1), 0, inclusive=False),
+            restore=Guard(restore, 0, breach),
+            callable=False,
+            calm=Guard(restore if less(warn, restore) else warn, 0, breach),
+            persistence_ns=0,
+            due_after_ns=0,
+            reopen_within_ns=0,
+            minimum_transfer=0,
+            minimum_is_called=False,
+            rounding=1,
+            tranche_step=1,
+            liquidation_minimum=amount(given.liquidation_minimum, "liquidation_minimum", base.scale, least=0),
+        )
+        assets = {}
+        for name in sorted(given.assets):
+            number, terms = asset_terms(name, given.assets[name], base.name, directory)
+            assets[number] = terms
+        if base.number not in assets:
+            raise ParameterError(f"parameters.assets: {base.name}, the base currency, is missing")
+        tables = {}
+        for name in sorted(given.brackets):
+            table = _table(name, given.brackets[name], base.name, directory, sound=sound)
+            tables[table.number] = table
+        return policy, UsdmTerms(base.number, given.default_leverage, assets, tables)
+
+
+def _table(name: str, given: list[BracketParameters], base: str, directory: Directory, *, sound: bool) -> BracketTable:
+    field = f"brackets.{name}"
+    instrument = directory.instrument_by_name.get(name)
+    if instrument is None:
+        raise ParameterError(f"parameters.{field}: {name!r} is not listed")
+    if not instrument.perpetual:
+        raise ParameterError(f"parameters.{field}: {name} is no perpetual")
+    if instrument.currency.name != base:
+        raise ParameterError(f"parameters.{field}: {name} settles in {instrument.currency.name}, not in the base currency {base}")
+    brackets = [bracket_of(row, f"{field}[{k}]") for k, row in enumerate(given)]
+    faults = faults_of(brackets)
+    if faults and (sound or not brackets):
+        k, where, what = faults[0]
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ParameterError(f"parameters.{field}[{k}].{where}: {what}{more}".replace("].:", "]:"))
+    return BracketTable(brackets, instrument)
+
+
+BINANCE_USDM = BinanceUsdm()
+MODELS[BINANCE_USDM.name] = BINANCE_USDM

@@ -1,5 +1,0 @@
-"""Margin models, one file each; importing this package registers them."""
-
-from margin_stream.core.models import binance_usdm, prime
-
-__all__ = ["binance_usdm", "prime"]

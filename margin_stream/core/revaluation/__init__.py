@@ -1,0 +1,1 @@
+"""Which accounts a tick can concern: the price filter, and boxes of prices."""

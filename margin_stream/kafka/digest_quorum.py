@@ -1,0 +1,82 @@
+"""From what shards say of themselves to the digests of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from margin_stream.core.digests import combined, merged, unpack_sums
+from margin_stream.core.intake.admission import Counts
+from margin_stream.core.store_fold import Digests
+from margin_stream.kafka.messages import DigestPart
+
+
+class Said(NamedTuple):
+    """Digests of the store at a position, and the counters there."""
+
+    digests: Digests
+    counts: Counts
+    effects: int
+    offset: int
+    """The last record of the journal up to there."""
+    accounts: int
+
+
+class Statements:
+    """Collects the digest parts of all shards; says the store's digests wherever all of them spoke of one position."""
+
+    def __init__(self, generation: str, partitions: int) -> None:
+        self._generation = generation
+        self._shards = partitions + 1
+        self._parts: dict[int, dict[int, DigestPart]] = {}
+        self.said: dict[int, Said] = {}
+        """By position."""
+        self.contradictions: list[str] = []
+        """A shard said two things of one position."""
+
+    def add(self, part: DigestPart) -> Said | None:
+        """Take one part; return the store's digests where it completes a position."""
+        if part.generation != self._generation:
+            return None
+        parts = self._parts.setdefault(part.position, {})
+        known = parts.get(part.shard)
+        if known is not None:
+            if _sums(known) != _sums(part):
+                self.contradictions.append(f"shard {part.shard} said two digests of position {part.position}")
+                return None
+            if part.offset <= known.offset:
+                return None
+        # Records of nothing but duplicates move the offset and not the position: what was said last counts.
+        parts[part.shard] = part
+        if len(parts) < self._shards:
+            return None
+        found = combine(parts.values())
+        self.said[part.position] = found
+        for position in [position for position in self._parts if position < part.position - 1_000_000]:
+            del self._parts[position]
+        return found
+
+    @property
+    def last(self) -> Said | None:
+        """The digests at the highest position of which all shards spoke."""
+        return self.said[max(self.said)] if self.said else None
+
+
+def _sums(part: DigestPart) -> tuple[bytes, bytes, bytes, bytes]:
+    return part.head, part.effects_head, part.state_sums, part.effect_sums
+
+
+def combine(parts: Iterable[DigestPart]) -> Said:
+    """Return the digests of the store from the parts of the intake and of all partitions at one position."""
+    ordered = sorted(parts, key=lambda part: part.shard)
+    intake, partitions = ordered[0], ordered[1:]
+    state = combined(intake.head, merged(unpack_sums(part.state_sums) for part in ordered))
+    effects = combined(intake.effects_head, merged(unpack_sums(part.effect_sums) for part in partitions))
+    accepted, duplicate, refused, own = intake.counts
+    return Said(
+        Digests(intake.position, state, effects),
+        Counts(accepted, duplicate, refused),
+        own + sum(part.counts[1] for part in partitions),
+        intake.offset,
+        sum(part.counts[0] for part in partitions),
+    )

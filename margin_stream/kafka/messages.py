@@ -1,0 +1,213 @@
+"""The messages of the derived topics: msgpack arrays, decoded on trust of their generation.
+
+Every derived message carries the store's *generation*: derived topics that were rebuilt have a new one, and messages of another generation
+(a worker that slept through the rebuilding) are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from margin_stream.core.checks import check
+from margin_stream.core.sequenced import AnySequenced
+from margin_stream.journal.layout import CorruptManifest, StoreNewer
+
+MANIFEST_FORMAT = 1
+
+
+class StoreManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store on Kafka is; the last record of its manifest topic holds. JSON."""
+
+    format: int = MANIFEST_FORMAT
+    store_id: str
+    generation: str
+    """Of the derived topics; 16 hexadecimal characters."""
+    partitions: int
+    """Partitions of accounts."""
+    slots: int
+    rules_version: int = msgspec.field(name="engine_version")
+    clock_source: str = "input"
+
+
+class SequencedBatch(msgspec.Struct, frozen=True, array_like=True):
+    """Routed items for one partition: those of the positions after ``previous`` up to ``last`` that concern it."""
+
+    generation: str
+    previous: int
+    """The last position that was sent to this partition before."""
+    last: int
+    items: list[AnySequenced]
+    market_digest: bytes = b""
+    """The intake's market at ``last``; empty where the partition need not compare."""
+    asked: bool = False
+    """The partition is to say its digest at ``last``."""
+
+
+class Place(NamedTuple):
+    """A place among the effects of a shard; places compare as tuples.
+
+    The effects of one position have one order, whoever makes them, so a count of them is a place within it.
+    """
+
+    position: int
+    """All effects up to this position lie before the place."""
+    within: int = 0
+    """So many effects of the position behind it do, too."""
+
+
+class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
+    """What a shard decided after ``previous`` up to ``last``; where one position has too many effects for a message, also a part of them.
+
+    Messages of before effects of one position were spread end with ``effects``: both counts are 0.
+    """
+
+    generation: str
+    shard: int
+    """0 is the intake, p + 1 is partition p of accounts."""
+    previous: int
+    last: int
+    effects: list[tuple[int, bytes]]
+    """Position and canonical bytes, in order."""
+    after: int = 0
+    """So many effects of position ``previous + 1`` were sent before."""
+    upto: int = 0
+    """So many effects of position ``last + 1`` were sent with the end of this message."""
+
+    @property
+    def start(self) -> Place:
+        """Behind which its effects lie."""
+        return Place(self.previous, self.after)
+
+    @property
+    def end(self) -> Place:
+        """Up to which everything was sent."""
+        return Place(self.last, self.upto)
+
+    def behind(self, here: Place) -> list[tuple[int, bytes]]:
+        """Return the effects that lie behind a place, which must not lie before ``start``.
+
+        Raises:
+            Fault: the effects are not those of the places that the message says.
+        """
+        found: list[tuple[int, bytes]] = []
+        position, number = self.previous + 1, self.after
+        for row in self.effects:
+            check(row[0] >= position, "effects are in order of position", expected=position, got=row[0])
+            if row[0] > position:
+                position, number = row[0], 0
+            if (position - 1, number) >= here:
+                found.append(row)
+            number += 1
+        reached = Place(position - 1, number)
+        sound = reached == self.end if self.upto else reached <= self.end
+        check(sound, "a message has the effects up to where it says that it ends", expected=tuple(self.end), got=tuple(reached))
+        return found
+
+
+class Delta(msgspec.Struct, frozen=True, array_like=True):
+    """Rows of a table that changed after one offset of its source up to another: a true statement about a deterministic fold.
+
+    Its parts are messages that carry the same ``nonce`` and ``upto``; it counts once all are there. A row too large for one part goes on
+    in the next ones, under the same key.
+    """
+
+    generation: str
+    nonce: str
+    after: int
+    """-1 for a base, which holds every row."""
+    upto: int
+    part: int
+    parts: int
+    rows: list[tuple[bytes, bytes]]
+
+
+class DigestPart(msgspec.Struct, frozen=True, array_like=True):
+    """What one shard says of itself at a position that the intake asked for."""
+
+    generation: str
+    shard: int
+    position: int
+    offset: int
+    """Of the intake: the last record of the journal up to there."""
+    head: bytes
+    """Of the intake: its digest, and counts and chains of its effects; empty for the others."""
+    effects_head: bytes
+    state_sums: bytes
+    """Slot (2 bytes) and sum (32 bytes) of each slot that is not 0."""
+    effect_sums: bytes
+    counts: list[int]
+    """Of the intake: accepted, duplicate, refused, effects. Of the others: accounts, effects."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+encode = _encoder.encode
+decode_sequenced = msgspec.msgpack.Decoder(SequencedBatch).decode
+decode_effects = msgspec.msgpack.Decoder(EffectsRecord).decode
+decode_delta = msgspec.msgpack.Decoder(Delta).decode
+decode_digest_part = msgspec.msgpack.Decoder(DigestPart).decode
+
+
+def encode_effects(record: EffectsRecord) -> bytes:
+    """Return the message; its last two fields are left out where both are 0, as they were in every message before there were such."""
+    fields = msgspec.structs.astuple(record)
+    return encode(fields if record.after or record.upto else fields[:-2])
+
+
+def rows_of(parts: Iterable[Delta]) -> dict[bytes, bytes]:
+    """Return the rows of a delta from all of its parts, in any order."""
+    pieces: dict[bytes, list[bytes]] = {}
+    for part in sorted(parts, key=lambda part: part.part):
+        for key, value in part.rows:
+            pieces.setdefault(key, []).append(value)
+    return {key: b"".join(values) for key, values in pieces.items()}
+
+
+class Deltas:
+    """Collects the deltas of one generation from the messages of a changelog."""
+
+    def __init__(self, generation: str) -> None:
+        self._generation = generation
+        self._parts: dict[tuple[str, int], dict[int, Delta]] = {}
+        self._begun: dict[tuple[str, int], int] = {}
+        """Of what is incomplete, the offset of its first part."""
+
+    def take(self, offset: int, value: bytes | None) -> Delta | None:
+        """Take one message; return the delta that it completes, with the rows of all parts, or None.
+
+        Raises:
+            msgspec.DecodeError: the message is no delta.
+        """
+        delta = decode_delta(value or b"")
+        if delta.generation != self._generation:
+            return None
+        key = (delta.nonce, delta.upto)
+        parts = self._parts.setdefault(key, {})
+        self._begun.setdefault(key, offset)
+        parts[delta.part] = delta
+        if len(parts) < delta.parts:
+            return None
+        del self._parts[key], self._begun[key]
+        return msgspec.structs.replace(delta, rows=list(rows_of(parts.values()).items()))
+
+    def whole_up_to(self, offset: int) -> int:
+        """Return up to where a changelog that was read to an offset need not be read again: before the first part of what is incomplete."""
+        return min([offset, *(first - 1 for first in self._begun.values())])
+
+
+def decode_manifest(data: bytes) -> StoreManifest:
+    """Return a manifest.
+
+    Raises:
+        CorruptManifest: it is damaged.
+        StoreNewer: it is of a newer format.
+    """
+    try:
+        manifest = msgspec.json.decode(data, type=StoreManifest)
+    except msgspec.DecodeError as error:
+        raise CorruptManifest(f"the manifest topic holds no manifest: {error}") from None
+    if manifest.format > MANIFEST_FORMAT:
+        raise StoreNewer(f"the store was made by a newer margin-stream (format {manifest.format}; this one knows {MANIFEST_FORMAT})")
+    return manifest

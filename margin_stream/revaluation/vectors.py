@@ -1,0 +1,426 @@
+"""The plain engine, vectorised: every holder of an instrument is revalued at every tick, in floats, with a bound on their error.
+
+Where a guard might have flipped within that bound, the account goes to the exact path; so the calls are those of the pure core, item for item.
+What does not fit (a model without a linear form, an undecided guard, a huge pocket, more guards than there is room for) is *hot*: it goes
+to the exact path at every tick of its instruments, and is counted.
+
+The error: a row gathers at most ``TICKS_LIMIT`` changes before it is made anew, each rounded to half a unit in the last place of numbers no
+greater than ``GROWTH`` times the gross at enrolment; a price beyond that makes the rows anew too. Beside it stand the model's own roundings.
+
+One file, because one class owns the arrays: enrolling, revaluing and compacting move the same rows, and mypyc compiles them together.
+"""
+
+from __future__ import annotations
+
+from itertools import compress
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from margin_stream.core.margin.model import Guard, Profile, Truth
+from margin_stream.core.margin.models.brackets import BracketTable
+from margin_stream.core.market.market import Market
+from margin_stream.core.revaluation.filter import Watched
+from margin_stream.revaluation.forms import LARGEST, ROWS, Form, form_of, limits_of
+from margin_stream.revaluation.kernels import TESTS, WIDTH, move_held, move_routed, move_simple
+
+TICKS_LIMIT = 1 << 16
+GROWTH = 16.0
+EPSILON = 2.0**-53
+ERROR = EPSILON * (4 * TICKS_LIMIT + 256) * GROWTH
+"""Of a row's gross: what its value and debit may be off by."""
+_DEAD_LIMIT = 10_000
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int32]
+
+
+class _Column:
+    """A growing array: rows are appended, and filtered when units died."""
+
+    __slots__ = ("array", "count")
+
+    def __init__(self, kind: Any, width: int = 0) -> None:
+        self.array: NDArray[Any] = np.zeros((16, width) if width else 16, dtype=kind)
+        self.count = 0
+
+    def append(self, row: Any) -> None:
+        if self.count == len(self.array):
+            self.array = np.concatenate([self.array, np.zeros_like(self.array)])
+        self.array[self.count] = row
+        self.count += 1
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        kept = self.array[: self.count][mask]
+        self.array[: len(kept)] = kept
+        self.count = len(kept)
+
+
+class _Simple:
+    """The terms in one instrument's price alone."""
+
+    __slots__ = ("debits", "units", "values")
+
+    def __init__(self) -> None:
+        self.units, self.values, self.debits = _Column(np.int32), _Column(np.float64), _Column(np.float64)
+
+    def columns(self) -> tuple[_Column, ...]:
+        return self.units, self.values, self.debits
+
+
+class _Routed:
+    """The terms in a product of prices that this instrument is a leg of."""
+
+    __slots__ = ("debits", "others", "units", "values")
+
+    def __init__(self) -> None:
+        self.units, self.values, self.debits = _Column(np.int32), _Column(np.float64), _Column(np.float64)
+        self.others = _Column(np.int32, 2)
+
+    def columns(self) -> tuple[_Column, ...]:
+        return self.units, self.values, self.debits, self.others
+
+
+class _Held:
+    """The positions in one perpetual."""
+
+    __slots__ = ("lines", "tables", "units", "values")
+
+    def __init__(self) -> None:
+        self.units, self.values = _Column(np.int32), _Column(np.float64)
+        self.lines, self.tables = _Column(np.float64, 5), _Column(np.int32, 2)
+
+    def columns(self) -> tuple[_Column, ...]:
+        return self.units, self.values, self.lines, self.tables
+
+
+class VectorWatch:
+    """Watches by revaluing every holder at every tick; see ``core.watching.Watch``."""
+
+    def __init__(self) -> None:
+        self._prices: Floats = np.ones(1)
+        self._ceilings: Floats = np.full(1, np.inf)
+        """Above this, an instrument's rows are made anew."""
+        self._simple: list[_Simple] = [_Simple()]
+        self._routed: list[_Routed] = [_Routed()]
+        self._held: list[_Held] = [_Held()]
+        self._ticks = 0
+        self._rows: Floats = np.zeros((1024, WIDTH))
+        self._owners: Integers = np.zeros(1024, dtype=np.int32)
+        """Unit -> account."""
+        self._errors: list[tuple[int, float]] = []
+        """Unit -> roundings of its form, and its gross, at enrolment."""
+        self._said: list[tuple[list[Guard], list[Truth]]] = []
+        """Unit -> the guards that its tests were written for, and what they said."""
+        self._count = 0
+        self._alive: NDArray[np.bool_] = np.zeros(1024, dtype=np.bool_)
+        self._dead = 0
+        self._units: dict[int, range] = {}
+        """Account -> its units."""
+        self._found: NDArray[np.int64] = np.zeros(1024, dtype=np.int64)
+        self._hot: list[dict[int, None]] = [{}]
+        self._hot_on: dict[int, tuple[int, ...]] = {}
+        self._brackets: Floats = np.zeros((0, 3))
+        self._tables: dict[int, tuple[BracketTable, int, int]] = {}
+        self.exact_named = 0
+        """Accounts named so far because a float could not decide, or because they are hot; not a fact."""
+        self.revalued = 0
+        """Holders revalued so far; not a fact."""
+
+    # ---- Watch ----------------------------------------------------------------------------------------------------
+
+    def add_instrument(self) -> None:
+        """See ``Watch``."""
+        self._prices = np.append(self._prices, 0.0)
+        self._ceilings = np.append(self._ceilings, np.inf)
+        self._simple.append(_Simple())
+        self._routed.append(_Routed())
+        self._held.append(_Held())
+        self._hot.append({})
+
+    def add_account(self) -> None:
+        """See ``Watch``."""
+
+    def place(self, number: int, price: int) -> None:
+        """See ``Watch``."""
+        self._prices[number] = price
+
+    def reached(self, number: int, price: int) -> list[int]:
+        """See ``Watch``."""
+        now, before = float(price), float(self._prices[number])
+        hot = self._hot[number]
+        self._prices[number] = now
+        self._ticks += 1
+        if self._ticks > TICKS_LIMIT or now > self._ceilings[number]:
+            # Every account is looked at, and enrolled anew at the prices of now.
+            return self._expire()
+        simple, routed, held = self._simple[number], self._routed[number], self._held[number]
+        total = simple.units.count + routed.units.count + held.units.count
+        found = self._found
+        if total > len(found):
+            found = self._found = np.zeros(2 * total, dtype=np.int64)
+        at = 0
+        rows = self._rows
+        if simple.units.count:
+            at = move_simple(
+                simple.units.array, simple.values.array, simple.debits.array, simple.units.count, now - before, rows, found, at
+            )
+        if routed.units.count:
+            at = move_routed(
+                routed.units.array,
+                routed.values.array,
+                routed.debits.array,
+                routed.others.array,
+                self._prices,
+                routed.units.count,
+                now - before,
+                rows,
+                found,
+                at,
+            )
+        if held.units.count:
+            at = move_held(
+                held.units.array,
+                held.values.array,
+                held.lines.array,
+                held.tables.array,
+                self._brackets,
+                held.units.count,
+                before,
+                now,
+                rows,
+                found,
+                at,
+            )
+        self.revalued += total
+        if not at and not hot:
+            return []
+        named = dict(hot)
+        for unit in found[:at].tolist():
+            if self._alive[unit]:
+                named[int(self._owners[unit])] = None
+        self.exact_named += len(named)
+        return list(named)
+
+    def keeps(self, account: int) -> bool:
+        """See ``Watch``: a row follows the prices until it is forgotten, and what is hot stays so."""
+        return account in self._units or account in self._hot_on
+
+    def forget(self, account: int) -> None:
+        """See ``Watch``."""
+        units = self._units.pop(account, None)
+        if units is not None:
+            self._alive[units.start : units.stop] = False
+            for unit in units:
+                self._rows[unit, TESTS:] = _NEVER
+            self._dead += len(units)
+        for number in self._hot_on.pop(account, ()):
+            self._hot[number].pop(account, None)
+
+    def watch(self, account: int, profile: Profile, pockets: list[Watched], market: Market) -> None:
+        """See ``Watch``."""
+        if self._renewed(account, pockets):
+            return
+        self.forget(account)
+        if self._dead > _DEAD_LIMIT and 2 * self._dead > self._count:
+            self._compact()
+        unfresh = market.unfresh
+        reads = dict.fromkeys(leg for row in pockets for leg in profile.terms.depends_on(row.pocket))
+        found = [self._unit(profile, row) for row in pockets]
+        if any(row is None for row in found) or (unfresh and not unfresh.isdisjoint(reads)):
+            fresh = tuple(leg for leg in reads if leg not in unfresh)
+            self._hot_on[account] = fresh
+            for number in fresh:
+                self._hot[number][account] = None
+            return
+        first = self._count
+        for row, watched in zip(found, pockets, strict=True):
+            assert row is not None
+            self._said.append((watched.guards, watched.truths))
+            self._enrol(account, row)
+        self._units[account] = range(first, self._count)
+        for leg in reads:
+            self._ceilings[leg] = min(self._ceilings[leg], GROWTH * self._prices[leg])
+
+    @property
+    def hot_count(self) -> int:
+        """See ``Watch``."""
+        return len(self._hot_on)
+
+    # ---- rows -----------------------------------------------------------------------------------------------------
+
+    def _renewed(self, account: int, pockets: list[Watched]) -> bool:
+        """Write the tests of an account's rows anew, where it has rows and they can be written."""
+        units = self._units.get(account)
+        if units is None or len(units) != len(pockets):
+            return False
+        said = self._said
+        for unit, watched in zip(units, pockets, strict=True):
+            guards, truths = said[unit]
+            if watched.guards is guards and watched.truths is truths:
+                continue
+            tests = _tests(watched, *self._errors[unit])
+            if tests is None:
+                return False
+            self._rows[unit, TESTS:] = tests
+            said[unit] = watched.guards, watched.truths
+        return True
+
+    def _unit(self, profile: Profile, watched: Watched) -> _Unit | None:
+        """Return what the vectors hold of a pocket at the prices of now; None where it belongs to the exact path."""
+        try:
+            form = form_of(profile.terms, watched.pocket)
+            if form is None:
+                return None
+            value, debit, gross = self._sums(form)
+            tests = _tests(watched, form.rounded, gross)
+        except OverflowError:
+            return None
+        return None if tests is None else _Unit(form, value, debit, gross, tests)
+
+    def _sums(self, form: Form) -> tuple[float, float, float]:
+        """Return value, debit and gross of a form."""
+        prices = self._prices
+        value, debit = form.fixed_value, form.fixed_debit
+        gross = abs(value) + abs(debit)
+        for instrument, by_value, by_debit in form.simple:
+            price = float(prices[instrument])
+            value += by_value * price
+            debit += by_debit * price
+            gross += (abs(by_value) + by_debit) * price
+        for legs, by_value, by_debit in form.routed:
+            product = 1.0
+            for leg in legs:
+                product *= float(prices[leg])
+            value += by_value * product
+            debit += by_debit * product
+            gross += (abs(by_value) + by_debit) * product * GROWTH ** (len(legs) - 1)
+        for held in form.held:
+            price = float(prices[held.instrument])
+            size = held.size * price
+            k = held.table.place(int(size))
+            margin = (size * held.table.rates[k] - held.table.amounts[k]) / held.table.divisor
+            value += held.value * price - held.cost
+            debit += margin
+            gross += abs(held.value) * price * 2 + abs(held.cost) + held.table.amounts[-1] / held.table.divisor
+        return value, debit, gross
+
+    def _enrol(self, account: int, row: _Unit) -> None:
+        form = row.form
+        unit = self._count
+        if unit == len(self._rows):
+            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+            self._owners = np.concatenate([self._owners, np.zeros_like(self._owners)])
+            self._alive = np.concatenate([self._alive, np.zeros_like(self._alive)])
+        self._rows[unit] = (row.value, row.debit, *row.tests)
+        self._errors.append((form.rounded, row.gross))
+        self._owners[unit] = account
+        self._alive[unit] = True
+        self._count += 1
+        for instrument, by_value, by_debit in form.simple:
+            simple = self._simple[instrument]
+            simple.units.append(unit)
+            simple.values.append(by_value)
+            simple.debits.append(by_debit)
+        for legs, by_value, by_debit in form.routed:
+            for place, leg in enumerate(legs):
+                routed = self._routed[leg]
+                others = [*legs[:place], *legs[place + 1 :], 0][:2]
+                routed.units.append(unit)
+                routed.values.append(by_value)
+                routed.debits.append(by_debit)
+                routed.others.append(others)
+        for position in form.held:
+            held = self._held[position.instrument]
+            held.units.append(unit)
+            held.values.append(position.value)
+            held.lines.append(self._line(position.size, float(self._prices[position.instrument]), position.table))
+            held.tables.append(self._table(position.table)[1:])
+
+    def _line(self, size: float, price: float, table: BracketTable) -> list[float]:
+        """Return size, rate and amount of a position's bracket, and the prices between which it lies there."""
+        k = table.place(int(size * price))
+        high = table.edges[k + 1] / size if k + 1 < len(table.edges) else float("inf")
+        return [size, size * table.rates[k] / table.divisor, table.amounts[k] / table.divisor, table.edges[k] / size, high]
+
+    def _table(self, table: BracketTable) -> tuple[BracketTable, int, int]:
+        """Return where a table's brackets begin and end, added where they are new. (The table is kept, so that its identity stays its own.)"""
+        known = self._tables.get(id(table))
+        if known is None:
+            first = len(self._brackets)
+            rows = [
+                (float(edge), rate / table.divisor, amount / table.divisor)
+                for edge, rate, amount in zip(table.edges, table.rates, table.amounts, strict=True)
+            ]
+            self._brackets = np.concatenate([self._brackets, np.array(rows)])
+            known = self._tables[id(table)] = (table, first, len(self._brackets))
+        return known
+
+    def _expire(self) -> list[int]:
+        """Name every account and forget all, so that all are enrolled anew."""
+        self._ticks = 0
+        self._ceilings[:] = np.inf
+        named = list(dict.fromkeys([*self._units, *self._hot_on]))
+        for account in named:
+            self.forget(account)
+        return named
+
+    def _compact(self) -> None:
+        """Drop dead units and their terms."""
+        alive = self._alive[: self._count]
+        places = np.cumsum(alive, dtype=np.int32) - 1
+        for group in (self._simple, self._routed, self._held):
+            for terms in group:
+                units = terms.units.array[: terms.units.count]
+                mask = alive[units]
+                for column in terms.columns():
+                    column.keep(mask)
+                terms.units.array[: terms.units.count] = places[terms.units.array[: terms.units.count]]
+        kept = int(alive.sum())
+        self._rows[:kept] = self._rows[: self._count][alive]
+        self._owners[:kept] = self._owners[: self._count][alive]
+        lives = alive.tolist()
+        self._errors = list(compress(self._errors, lives))
+        self._said = list(compress(self._said, lives))
+        self._units = {
+            account: range(int(places[units.start]), int(places[units.start]) + len(units)) for account, units in self._units.items()
+        }
+        self._count, self._dead = kept, 0
+        self._alive[:kept] = True
+        self._alive[kept:] = False
+
+
+class _Unit(NamedTuple):
+    """What the vectors hold of a pocket, at enrolment."""
+
+    form: Form
+    value: float
+    debit: float
+    gross: float
+    tests: tuple[float, ...]
+
+
+def _tests(watched: Watched, rounded: int, gross: float) -> tuple[float, ...] | None:
+    """Return the tests of a pocket, as many as a row has; None where they cannot be written.
+
+    Args:
+        watched: its guards and what they say.
+        rounded: roundings of its form.
+        gross: of its row.
+    """
+    if Truth.UNDECIDED in watched.truths:
+        return None
+    try:
+        for guard in watched.guards:
+            gross += abs(float(guard.offset))
+    except OverflowError:
+        return None
+    if not gross < LARGEST:
+        return None
+    limits = limits_of(watched.guards, watched.truths, rounded + ERROR * gross)
+    return None if limits is None else (*limits, *_NEVER[len(limits) :])
+
+
+_NEVER = (0.0, 0.0, -float("inf")) * ROWS
+"""Tests that never fail."""

@@ -1,0 +1,161 @@
+"""Reading the journal item by item: events with their positions, and the inputs that were refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from margin_stream.core.intake.admission import line_of
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.errors import Error
+from margin_stream.schemas.binary import JournalItem
+from margin_stream.schemas.columns import TickColumns, ticks_of
+from margin_stream.schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
+from margin_stream.schemas.inputs import Input, PriceTicked, name_of
+from margin_stream.schemas.ndjson import to_mapping
+from margin_stream.schemas.records import readable
+from margin_stream.schemas.refusals import ADVICE, Refusal
+from margin_stream.views.accounts import describe_effect
+from margin_stream.views.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
+
+POLL_S = 0.2
+
+
+class NotRefused(Error, code="refused_input_unknown"):
+    """No refused input has that id."""
+
+
+def numbered_items(
+    reader: Source, after_record: int = 0, position: int = 0, numbering: StoreFold | None = None
+) -> Iterator[tuple[int, int, JournalItem]]:
+    """Yield (position, record, item); ticks in columns come one by one, an input that came again not at all.
+
+    A journal without repeats counts its own positions; one with them is numbered by an intake fold.
+
+    Args:
+        after_record: begin behind this record.
+        position: the last position before.
+        numbering: the intake fold as it was behind ``after_record``; goes on with it.
+    """
+    if not reader.repeats:
+        for record in reader.items(after_record):
+            for item in record.items:
+                # Raw items are those that were refused.
+                for one in ticks_of(item) if isinstance(item, TickColumns) else (item,):
+                    position += 1
+                    yield position, record.number, one
+        return
+    intake = numbering or StoreFold(1, rules_version=reader.rules_version)
+    for record in reader.items(after_record):
+        for item in record.items:
+            for event, single in intake.admission.singles(item):
+                counts = intake.admission.item(single)
+                if counts.accepted and event is not None:
+                    yield intake.position, record.number, event
+                elif counts.refused:
+                    yield intake.position, record.number, line_of(single) if isinstance(single, PriceTicked) else single
+        intake.intake.take()
+        intake.intake.book.drain()
+
+
+def describe_item(position: int, item: JournalItem) -> dict[str, Any]:
+    """Return an item of the journal as a mapping."""
+    if isinstance(item, Input):
+        return {"position": position, **to_mapping(item)}
+    assert isinstance(item, bytes)
+    return {"position": position, "type": "refused", **readable(item)}
+
+
+def events(
+    place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0, follow: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yield the journal's items, perhaps of one account or one type, and perhaps wait for more."""
+    record = position = last_record = 0
+    reader = source_of(place)
+    numbering = StoreFold(1, rules_version=reader.rules_version)
+    while True:
+        for here, at_record, item in numbered_items(reader, record, position, numbering):
+            position, last_record = here, at_record
+            of_account = account is None or getattr(item, "account", None) == account
+            of_kind = kind is None or (name_of(type(item)) if isinstance(item, Input) else "refused") == kind
+            if position > after and of_account and of_kind:
+                yield describe_item(position, item)
+        if not follow:
+            return
+        record = max(last_record, reader.last_record) if reader.repeats else last_record
+        time.sleep(POLL_S)
+        reader = reader.again()
+
+
+def effects(place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield effects by position, recomputed as far as they are not recorded yet."""
+    reader = source_of(place)
+    system = StoreFold(reader.partitions, rules_version=reader.rules_version)
+    recorded_position = reader.recorded_position
+    found: Iterable[AnyEffect]
+    if reader.last_record and not (reader.recorded and reader.recorded[-1].journal_record == reader.last_record):
+        folded = fold_prefix(system, reader.items(), EVERYTHING)
+        found = (decode_effect(effect.data) for parts in folded for part in parts for effect in part)
+    else:
+        recorded = (decode_effect(data) for log in range(reader.partitions + 1) for data in reader.effects(log))
+        found = (effect for effect in recorded if effect.position <= recorded_position)
+    rows: list[tuple[EffectPlace, dict[str, Any]]] = []
+    for effect in found:
+        here = place_of(effect)
+        if here.position > after and (account is None or here.group == account):
+            described = describe_effect(effect)
+            if kind is None or described["type"] == kind:
+                rows.append((here, described))
+    for _, described in sorted(rows, key=lambda row: row[0]):
+        yield described
+
+
+def quarantine(place: Place) -> Iterator[dict[str, Any]]:
+    """Yield the refused inputs: id, reason, what to do, and the raw bytes."""
+    refused = {row["position"]: row for row in effects(place, kind="input_refused")}
+    if not refused:
+        return
+    last = max(refused)
+    for position, _, item in numbered_items(source_of(place)):
+        if position in refused:
+            yield _refusal(refused[position], item)
+        if position >= last:
+            return
+
+
+def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
+    reason = Refusal(effect["reason"])
+    view: dict[str, Any] = {
+        "id": f"#{effect['position']}",
+        "position": effect["position"],
+        "at": effect.get("at"),
+        "reason": reason.value,
+        **{name: effect[name] for name in ("source", "source_seq", "digest") if name in effect},
+        "advice": ADVICE[reason],
+    }
+    return view | (readable(item) if isinstance(item, bytes) else {"event": to_mapping(item)})  # type: ignore[arg-type]
+
+
+def quarantined(place: Place, identifier: str) -> dict[str, Any]:
+    """Return one refused input with the full detail of its refusal, found by position, ``source#seq`` or SHA-256.
+
+    Raises:
+        NotRefused: there is none.
+    """
+    wanted = identifier.removeprefix("#")
+    for row in quarantine(place):
+        names = {str(row["position"]), row.get("digest", ""), f"{row.get('source')}#{row.get('source_seq')}"}
+        if wanted in names or identifier in names or (len(wanted) >= 8 and row.get("digest", "").startswith(wanted)):
+            return row | {"detail": _detail(place, row["position"])}
+    raise NotRefused(f"no refused input {identifier!r}", input=identifier)
+
+
+def _detail(place: Place, position: int) -> str:
+    """Fold up to the item once more: the intake says what was wrong with it."""
+    reader = source_of(place)
+    system = StoreFold(reader.partitions, only="", rules_version=reader.rules_version)
+    for _ in fold_prefix(system, reader.items(), Until(position=position)):
+        pass
+    last = system.intake.last_refusal
+    return last[1] if last else ""

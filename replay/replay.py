@@ -1,0 +1,66 @@
+"""Replay: fold the journal again and compare everything that was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.replay.comparison import Comparison, Replayed
+from margin_stream.revaluation import DEFAULT, RevaluationName
+from margin_stream.revaluation.choice import revaluation_of
+from margin_stream.schemas.effects import decode_effect
+from margin_stream.views.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
+
+
+def replay(
+    place: Place,
+    *,
+    until: Until = EVERYTHING,
+    from_checkpoint: bool = False,
+    engine: RevaluationName = DEFAULT,
+    progress: Callable[[int, int], None] | None = None,
+) -> Replayed:
+    """Fold the journal from nothing (or the newest checkpoint) and compare effects and digests with the record.
+
+    Args:
+        place: a store's folder, or a store open for reading.
+        until: the prefix to fold.
+        from_checkpoint: begin at the newest checkpoint, if one can be trusted and lies within the prefix.
+        engine: what drives the ticks; all give the same.
+        progress: called after each record with records done and records in all.
+
+    Raises:
+        StoreMissing, CorruptManifest, CorruptLog: nothing to compare, or damage with its place.
+        Fault: the journal cannot be folded; the position is named.
+    """
+    reader = source_of(place)
+    system, after = StoreFold(reader.partitions, **revaluation_of(engine)._asdict(), rules_version=reader.rules_version), 0
+    if from_checkpoint and until == EVERYTHING:
+        loaded = reader.from_checkpoint()
+        if loaded is not None:
+            system, after = loaded
+    start, recorded_until = system.position, reader.recorded_position
+    recorded = [partial(next, _behind(reader, log, start), None) for log in range(reader.partitions + 1)]
+    comparison = Comparison(system, recorded)
+    checkpoints = {entry.position: entry for entry in reader.recorded if entry.position > start}
+    for done, parts in enumerate(fold_prefix(system, reader.items(after), until), start=1):
+        comparison.take(parts, recorded_until)
+        comparison.compare_digests(checkpoints.get(system.position))
+        if progress is not None:
+            progress(done, reader.last_record - after)
+    if until == EVERYTHING and system.position < recorded_until and comparison.difference is None:
+        comparison.difference = f"position {recorded_until}: digests are recorded there, the journal folds to {system.position}"
+    comparison.end(min(system.position, recorded_until))
+    at_end = next((entry for entry in reader.recorded if entry.position == system.position), None)
+    recorded_effects: str | None = None
+    if system.position <= recorded_until:
+        recorded_effects = comparison.book.hexdigest() if not after else (at_end.effects if at_end else None)
+    return comparison.conclude(at_end, recorded_effects, recorded_until)
+
+
+def _behind(reader: Source, log: int, start: int) -> Iterator[bytes]:
+    """Yield the recorded effects of a log behind a position."""
+    for data in reader.effects(log):
+        if not start or decode_effect(data).position > start:
+            yield data
