@@ -97,7 +97,7 @@ class Follower:
             self.restores += 1
             self.restore_s = time.monotonic() - started
             self.checkpointed_at = time.monotonic()
-            log.info("%s-%d: restored to position %d in %.2f s", self.topic, self.partition, shard.position, self.restore_s)
+            log.info("%s-%d: restored to position %d in %.2f s", self.topic, self.partition, shard.sequence, self.restore_s)
 
     async def close(self) -> None:
         """Let go of the partition."""
@@ -212,7 +212,7 @@ class Follower:
             return
         now = time.monotonic()
         shard = self.shard
-        if isinstance(shard, IntakeShard) and shard.position:
+        if isinstance(shard, IntakeShard) and shard.sequence:
             idle = now - self.accepted_at > IDLE_S
             since = now - self._asked_at
             if shard.offset != shard.asked_at:

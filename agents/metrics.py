@@ -32,7 +32,7 @@ FACTS_LIMIT = 1000
 
 _GAUGES = {
     "offset": ("margin_stream_offset", "Offset of the last record folded."),
-    "position": ("margin_stream_position", "Position of the last item folded."),
+    "sequence": ("margin_stream_sequence_number", "Sequence number of the last item folded."),
     "lag": ("margin_stream_lag_records", "Records of the topic that are not folded yet."),
     "checkpoint_age_s": ("margin_stream_checkpoint_age_seconds", "Seconds since the last checkpoint."),
     "checkpoint_s": ("margin_stream_checkpoint_seconds", "What the last checkpoint took."),
@@ -43,7 +43,7 @@ _COUNTERS = {
     "restores": ("margin_stream_restores", "Times that the shard was restored here."),
     "folded": ("margin_stream_records", "Records folded by this process."),
     "skipped": ("margin_stream_records_repeated", "Records that were delivered again and passed over."),
-    "trimmed": ("margin_stream_positions_trimmed", "Positions that came again in other cuts and were trimmed."),
+    "trimmed": ("margin_stream_items_trimmed", "Items that came again in other cuts and were trimmed."),
     "holes": ("margin_stream_holes", "Records passed over because something before them had not come."),
     "strange": ("margin_stream_strange", "Messages of another generation or of no known form."),
     "duplicates": ("margin_stream_duplicates", "Inputs that the intake had seen before."),
@@ -62,7 +62,7 @@ def shard_row(app: Any, follower: Any) -> dict[str, Any]:
         "ready": bool(follower.loaded and follower.failed is None),
         "failed": follower.failed,
         "offset": shard.offset,
-        "position": shard.position,
+        "sequence": shard.sequence,
         "lag": None if highwater is None else max(0, highwater - shard.offset - 1),
         "checkpoint_age_s": round(follower.checkpoint_age_s, 3),
         "checkpoint_s": round(follower.checkpoint_s, 4),

@@ -86,8 +86,8 @@ class Web(mode.Service):
         shard = self._partitions().get(number)
         if shard is None:
             return _json({"error": "elsewhere", "partition": number}, 421)
-        found = state_of(shard.accounts, account, shard.position)
-        return _json({"error": "unknown", "position": shard.position}, 404) if found is None else _json(found)
+        found = state_of(shard.accounts, account, shard.sequence)
+        return _json({"error": "unknown", "sequence": shard.sequence}, 404) if found is None else _json(found)
 
     async def _calls(self, request: web.Request) -> web.Response:
         account = request.query.get("account") or None

@@ -28,8 +28,8 @@ OneInput = bytes | str | Mapping[str, Any] | AnyInput
 class Ack(NamedTuple):
     """An input is durable: it, or the first of its kind, survives any crash."""
 
-    position: int
-    """Of the item; for a duplicate, the last position when it came."""
+    sequence: int
+    """Of the item; for a duplicate, the last sequence number when it came."""
     verdict: Verdict
     reason: str = ""
     """Why it was refused."""
@@ -81,7 +81,7 @@ class Store:
         """
         verdict = self._offer(given)
         reason = self._host.system.intake.last_refusal
-        ack = Ack(self._host.system.position, verdict, reason[0].value if verdict is Verdict.REFUSED and reason else "")
+        ack = Ack(self._host.system.sequence, verdict, reason[0].value if verdict is Verdict.REFUSED and reason else "")
         future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
         self._waiting.append((future, ack))
         if self._committing is None or self._committing.done():
@@ -119,7 +119,7 @@ class Store:
         return self._host.ingest(given if isinstance(given, Input) else _line(given) for given in inputs)
 
     def digests(self) -> Digests:
-        """Return the digests at the last position."""
+        """Return the digests at the last sequence number."""
         return self._host.system.digests()
 
     def checkpoint(self) -> Digests:
@@ -135,7 +135,7 @@ class Store:
         return verify(self.path)
 
     def state(self, account: str, at: str | int | None = None) -> dict[str, Any]:
-        """Return an account, now or at a moment (RFC 3339) or position.
+        """Return an account, now or at a moment (RFC 3339) or sequence number.
 
         Raises:
             AccountUnknown: it was not open then.
@@ -174,4 +174,4 @@ def _line(given: bytes | str | Mapping[str, Any]) -> bytes:
 def _until(at: str | int | None) -> Until:
     if at is None:
         return EVERYTHING
-    return Until(position=at) if isinstance(at, int) else Until(time_ns=parse_time(at))
+    return Until(sequence=at) if isinstance(at, int) else Until(time_ns=parse_time(at))

@@ -41,7 +41,7 @@ class _Log:
         return self._recorded.popleft() if self._recorded else None
 
 
-def replay_beside(path: Path, more: Callable[[], bool], *, engine: RevaluationName = DEFAULT) -> Replayed:
+def replay_beside(path: Path, more: Callable[[], bool], *, revaluation: RevaluationName = DEFAULT) -> Replayed:
     """Fold a store's journal from nothing while it is written, and compare effects and digests with the record.
 
     Args:
@@ -50,14 +50,14 @@ def replay_beside(path: Path, more: Callable[[], bool], *, engine: RevaluationNa
         engine: what drives the ticks.
 
     Returns:
-        What ``replay`` returns of the whole journal, but that ``equal`` covers those recorded digests whose position the fold stood at when
+        What ``replay`` returns of the whole journal, but that ``equal`` covers those recorded digests whose sequence number the fold stood at when
         they were there; the last one always.
 
     Raises:
         StoreMissing, CorruptManifest, CorruptLog, Fault: as ``replay``.
     """
     reader = StoreReader(path)
-    system = StoreFold(reader.partitions, **revaluation_of(engine)._asdict(), rules_version=reader.rules_version)
+    system = StoreFold(reader.partitions, **revaluation_of(revaluation)._asdict(), rules_version=reader.rules_version)
     held = [_Log(number) for number in range(reader.partitions + 1)]
     comparison = Comparison(system, [log.following for log in held], live=True)
     record = 0
@@ -66,29 +66,29 @@ def replay_beside(path: Path, more: Callable[[], bool], *, engine: RevaluationNa
         last = not more()
         reader = reader.again()
         if record:
-            comparison.compare_digests(_at(reader, system.position))
+            comparison.compare_digests(_at(reader, system.sequence))
         before = record
         for parts in fold_prefix(system, reader.items(before), EVERYTHING):
             record += 1
             comparison.take(parts)
-            comparison.compare_digests(_at(reader, system.position))
+            comparison.compare_digests(_at(reader, system.sequence))
         for log in held:
             log.read(reader)
         comparison.compare()
         if record == before and not last:
             time.sleep(PAUSE_S)
-    comparison.end(system.position)
-    at_end = _at(reader, system.position)
+    comparison.end(system.sequence)
+    at_end = _at(reader, system.sequence)
     if at_end is None and comparison.difference is None:
         comparison.difference = (
-            f"no digests are recorded at position {system.position}, where the journal ends: the writer did not close the store"
+            f"no digests are recorded at sequence number {system.sequence}, where the journal ends: the writer did not close the store"
         )
-    return comparison.conclude(at_end, comparison.book.hexdigest(), reader.recorded_position)
+    return comparison.conclude(at_end, comparison.book.hexdigest(), reader.recorded_sequence)
 
 
-def _at(reader: StoreReader, position: int) -> RecordedDigest | None:
-    """Return the digests recorded at a position, if any were."""
+def _at(reader: StoreReader, sequence: int) -> RecordedDigest | None:
+    """Return the digests recorded at a sequence number, if any were."""
     for entry in reversed(reader.recorded):
-        if entry.position <= position:
-            return entry if entry.position == position else None
+        if entry.sequence <= sequence:
+            return entry if entry.sequence == sequence else None
     return None

@@ -19,15 +19,15 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     """Items folded."""
     effects: int
-    position: int
+    sequence: int
     state_digest: str
     effects_digest: str
     recorded_state_digest: str | None
-    """As recorded at this position; None where no checkpoint was made here."""
+    """As recorded at this sequence number; None where no checkpoint was made here."""
     recorded_effects_digest: str | None
-    """Of the recorded effects up to this position; None where effects are not recorded so far yet."""
+    """Of the recorded effects up to this sequence number; None where effects are not recorded so far yet."""
     recorded_until: int
-    """The position up to which effects and digests are recorded."""
+    """The sequence number up to which effects and digests are recorded."""
     equal: bool
     first_difference: str | None
 
@@ -43,7 +43,7 @@ class Comparison:
             live: effects may be recorded later than they are recomputed.
         """
         self._system = system
-        self._start = system.position
+        self._start = system.sequence
         self._recorded = recorded
         self._live = live
         self._computed: list[deque[Emitted]] = [deque() for _ in recorded]
@@ -57,7 +57,7 @@ class Comparison:
         self._effects += sum(map(len, parts))
         if self.difference is None:
             for computed, part in zip(self._computed, parts, strict=True):
-                computed.extend(part if until is None else [effect for effect in part if effect.position <= until])
+                computed.extend(part if until is None else [effect for effect in part if effect.sequence <= until])
             self.compare()
 
     def compare(self) -> None:
@@ -74,46 +74,48 @@ class Comparison:
                 if effect.data != found:
                     mine, other = decode_effect(effect.data), decode_effect(found)
                     self.difference = (
-                        f"position {effect.position}: recomputed {mine.id} ({type(mine).__name__}), recorded {other.id} "
-                        f"({type(other).__name__}) at position {other.position}"
+                        f"sequence number {effect.sequence}: recomputed {mine.id} ({type(mine).__name__}), recorded {other.id} "
+                        f"({type(other).__name__}) at sequence number {other.sequence}"
                     )
 
     def compare_digests(self, entry: RecordedDigest | None) -> None:
-        """Compare the digests with those recorded at this position, if any were."""
+        """Compare the digests with those recorded at this sequence number, if any were."""
         if self.difference is None and entry is not None:
             digests = self._system.digests()
             if (digests.state, digests.effects) != (entry.state, entry.effects):
-                self.difference = f"the digests at position {digests.position} are not the recorded ones"
+                self.difference = f"the digests at sequence number {digests.sequence} are not the recorded ones"
 
     def end(self, until: int) -> None:
-        """Compare what is left: up to a position neither side may have more than the other."""
+        """Compare what is left: up to a sequence number neither side may have more than the other."""
         for computed, following in zip(self._computed, self._recorded, strict=True):
             if self.difference is None and computed:
                 self._ended(computed[0])
             if self.difference is None and (found := following()) is not None:
                 effect = decode_effect(found)
-                if effect.position <= until:
-                    self.difference = f"position {effect.position}: {effect.id} ({type(effect).__name__}) is recorded and not recomputed"
+                if effect.sequence <= until:
+                    self.difference = (
+                        f"sequence number {effect.sequence}: {effect.id} ({type(effect).__name__}) is recorded and not recomputed"
+                    )
 
     def _ended(self, effect: Emitted) -> None:
-        self.difference = f"position {effect.position}: {effect.group}/{effect.number} is recomputed, the record has ended"
+        self.difference = f"sequence number {effect.sequence}: {effect.group}/{effect.number} is recomputed, the record has ended"
 
     def conclude(self, at_end: RecordedDigest | None, recorded_effects: str | None, until: int) -> Replayed:
         """Compare the digests at the end, and return what was found.
 
         Args:
-            at_end: the digests recorded at this position, if any were.
-            recorded_effects: the digest of the recorded effects up to this position, where they are recorded so far.
-            until: the position up to which effects and digests are recorded.
+            at_end: the digests recorded at this sequence number, if any were.
+            recorded_effects: the digest of the recorded effects up to this sequence number, where they are recorded so far.
+            until: the sequence number up to which effects and digests are recorded.
         """
         self.compare_digests(at_end)
         digests = self._system.digests()
         if self.difference is None and recorded_effects not in (None, digests.effects):
-            self.difference = f"the effects digest at position {digests.position} is not that of the recorded effects"
+            self.difference = f"the effects digest at sequence number {digests.sequence} is not that of the recorded effects"
         return Replayed(
-            events=digests.position - self._start,
+            events=digests.sequence - self._start,
             effects=self._effects,
-            position=digests.position,
+            sequence=digests.sequence,
             state_digest=digests.state,
             effects_digest=digests.effects,
             recorded_state_digest=at_end.state if at_end else None,

@@ -65,9 +65,9 @@ def _prove_digests(layout: Layout, manifest: Manifest, recorded: list[RecordedDi
     tables = check_tables(layout, manifest, recorded)
     # That the mark itself is lost is no word against the tables.
     against = [what for path, what in tables.problems if path.name != highwater.NAME]
-    if against or not recorded or tables.position != recorded[-1].position:
-        last = recorded[-1].position if recorded else 0
-        why = against[0] if against else f"the tables stand at position {tables.position}, the last recorded digest is of {last}"
+    if against or not recorded or tables.sequence != recorded[-1].sequence:
+        last = recorded[-1].sequence if recorded else 0
+        why = against[0] if against else f"the tables stand at sequence number {tables.sequence}, the last recorded digest is of {last}"
         raise NotProven(f"recorded digests may be missing at the end: {why}")
 
 
@@ -79,6 +79,6 @@ def _prove_effects(layout: Layout, manifest: Manifest, recorded: list[RecordedDi
     whole = EffectBook()
     for folder in layout.effects_logs(manifest.partitions):
         for record in _records(folder, manifest.identity, ends):
-            whole.read(recorded_effects(record.payload), last.position)
+            whole.read(recorded_effects(record.payload), last.sequence)
     if whole.hexdigest() != last.effects:
-        raise NotProven(f"the effects that are there do not have the digest recorded at position {last.position}: some are missing")
+        raise NotProven(f"the effects that are there do not have the digest recorded at sequence number {last.sequence}: some are missing")

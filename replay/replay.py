@@ -18,7 +18,7 @@ def replay(
     *,
     until: Until = EVERYTHING,
     from_checkpoint: bool = False,
-    engine: RevaluationName = DEFAULT,
+    revaluation: RevaluationName = DEFAULT,
     progress: Callable[[int, int], None] | None = None,
 ) -> Replayed:
     """Fold the journal from nothing (or the newest checkpoint) and compare effects and digests with the record.
@@ -32,35 +32,35 @@ def replay(
 
     Raises:
         StoreMissing, CorruptManifest, CorruptLog: nothing to compare, or damage with its place.
-        Fault: the journal cannot be folded; the position is named.
+        Fault: the journal cannot be folded; the sequence number is named.
     """
     reader = source_of(place)
-    system, after = StoreFold(reader.partitions, **revaluation_of(engine)._asdict(), rules_version=reader.rules_version), 0
+    system, after = StoreFold(reader.partitions, **revaluation_of(revaluation)._asdict(), rules_version=reader.rules_version), 0
     if from_checkpoint and until == EVERYTHING:
         loaded = reader.from_checkpoint()
         if loaded is not None:
             system, after = loaded
-    start, recorded_until = system.position, reader.recorded_position
+    start, recorded_until = system.sequence, reader.recorded_sequence
     recorded = [partial(next, _behind(reader, log, start), None) for log in range(reader.partitions + 1)]
     comparison = Comparison(system, recorded)
-    checkpoints = {entry.position: entry for entry in reader.recorded if entry.position > start}
+    checkpoints = {entry.sequence: entry for entry in reader.recorded if entry.sequence > start}
     for done, parts in enumerate(fold_prefix(system, reader.items(after), until), start=1):
         comparison.take(parts, recorded_until)
-        comparison.compare_digests(checkpoints.get(system.position))
+        comparison.compare_digests(checkpoints.get(system.sequence))
         if progress is not None:
             progress(done, reader.last_record - after)
-    if until == EVERYTHING and system.position < recorded_until and comparison.difference is None:
-        comparison.difference = f"position {recorded_until}: digests are recorded there, the journal folds to {system.position}"
-    comparison.end(min(system.position, recorded_until))
-    at_end = next((entry for entry in reader.recorded if entry.position == system.position), None)
+    if until == EVERYTHING and system.sequence < recorded_until and comparison.difference is None:
+        comparison.difference = f"sequence number {recorded_until}: digests are recorded there, the journal folds to {system.sequence}"
+    comparison.end(min(system.sequence, recorded_until))
+    at_end = next((entry for entry in reader.recorded if entry.sequence == system.sequence), None)
     recorded_effects: str | None = None
-    if system.position <= recorded_until:
+    if system.sequence <= recorded_until:
         recorded_effects = comparison.book.hexdigest() if not after else (at_end.effects if at_end else None)
     return comparison.conclude(at_end, recorded_effects, recorded_until)
 
 
 def _behind(reader: Source, log: int, start: int) -> Iterator[bytes]:
-    """Yield the recorded effects of a log behind a position."""
+    """Yield the recorded effects of a log behind a sequence number."""
     for data in reader.effects(log):
-        if not start or decode_effect(data).position > start:
+        if not start or decode_effect(data).sequence > start:
             yield data

@@ -23,7 +23,7 @@ REBUILT = "tables are rebuilt from the journal when the store is opened for writ
 class TableChecks(NamedTuple):
     """What was found."""
 
-    position: int
+    sequence: int
     """Of the checkpoint; 0 where there is none, or none that can be read."""
     problems: list[tuple[Path, str]]
 
@@ -78,18 +78,20 @@ class _Attempt:
                 self._check_cut(self._layout.table(name), log, marker.effects)
         if len(markers) < len(names):
             return TableChecks(0, self._problems)
-        positions = {marker.position for marker in markers}
-        last = self._recorded[-1].position if self._recorded else 0
+        positions = {marker.sequence for marker in markers}
+        last = self._recorded[-1].sequence if self._recorded else 0
         if min(positions) < last:
-            self._say(self._layout.tables, f"the tables stand at position {min(positions)}, a checkpoint was recorded at {last}; {REBUILT}")
+            self._report(
+                self._layout.tables, f"the tables stand at sequence number {min(positions)}, a checkpoint was recorded at {last}; {REBUILT}"
+            )
         if len(positions) == 1:
             digests = self._system.digests()
             for entry in self._recorded:
-                if entry.position == digests.position and (entry.state, entry.effects) != (digests.state, digests.effects):
-                    self._say(self._layout.tables, f"the rows do not have the digest recorded at position {entry.position}")
+                if entry.sequence == digests.sequence and (entry.state, entry.effects) != (digests.state, digests.effects):
+                    self._report(self._layout.tables, f"the rows do not have the digest recorded at sequence number {entry.sequence}")
         return TableChecks(min(positions), self._problems)
 
-    def _say(self, path: Path, what: str) -> None:
+    def _report(self, path: Path, what: str) -> None:
         self._problems.append((path, what))
 
     def _marker(self, place: int, path: Path) -> Marker | None:
@@ -97,7 +99,7 @@ class _Attempt:
         # Without CURRENT the database was never made to the end.
         if not (path / "CURRENT").exists():
             if self._recorded:
-                self._say(path, f"the table is missing; {REBUILT}")
+                self._report(path, f"the table is missing; {REBUILT}")
             return None
         table: Table | None = None
         marker: Marker | None = None
@@ -107,10 +109,10 @@ class _Attempt:
             if place == 0:
                 self._check_identities(path)
             if marker is None and self._recorded:
-                self._say(path, f"the table has no marker; {REBUILT}")
+                self._report(path, f"the table has no marker; {REBUILT}")
         except (Distrusted, TableError) as error:
             file = Path(str(error.where["file"])) if isinstance(error, TableError) else path
-            self._say(file, f"{error}; {REBUILT}")
+            self._report(file, f"{error}; {REBUILT}")
         finally:
             if table is not None:
                 table.close()
@@ -123,10 +125,10 @@ class _Attempt:
             self._compared[log, cut] = self._compare(log, cut)
         error = self._compared[log, cut]
         if isinstance(error, NotInLog):
-            self._say(path, f"the table is of another journal ({error}); {REBUILT}")
+            self._report(path, f"the table is of another journal ({error}); {REBUILT}")
         elif error is not None and error.path.name == highwater.NAME:
             # Damage of the log itself has been named already.
-            self._say(error.path, error.what)
+            self._report(error.path, error.what)
 
     def _compare(self, log: Path, cut: Cut) -> CorruptLog | None:
         identity = self._manifest.identity
@@ -140,4 +142,4 @@ class _Attempt:
         for name, book in sorted(self._system.intake.sources.books.items()):
             total = book.recomputed_total()
             if total is not None and total != book.total:
-                self._say(path, f"the identities of {name} do not have their recorded sum")
+                self._report(path, f"the identities of {name} do not have their recorded sum")

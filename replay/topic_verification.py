@@ -38,7 +38,7 @@ def verify(client: Client, address: KafkaAddress, *, fold: bool = True) -> Verif
     inspector.effects()
     inspector.changelogs()
     for what in reader.statements.contradictions:
-        inspector.say(address.topics.digests, 0, None, what)
+        inspector.report(address.topics.digests, 0, None, what)
     topics = address.topics
     folded = fold and not inspector.problems and refold(reader, inspector.problems, f"{topics.inputs}-0", topics.effects)
     return Verified(
@@ -63,7 +63,7 @@ class _Inspector:
         self.items = self.effect_count = self.checkpoint_position = 0
         self.chain = NO_CHAIN
 
-    def say(self, topic: str, partition: int | None, offset: int | None, what: str) -> None:
+    def report(self, topic: str, partition: int | None, offset: int | None, what: str) -> None:
         self.problems.append(Problem(topic if partition is None else f"{topic}-{partition}", offset, what))
 
     def journal(self) -> None:
@@ -72,7 +72,7 @@ class _Inspector:
         topic = self._topics.inputs
         for record in self._client.read(topic, 0, 0, self._reader.last_record):
             if record.offset != expected:
-                self.say(topic, 0, expected, f"{record.offset - expected} records are missing: the journal must be kept for ever")
+                self.report(topic, 0, expected, f"{record.offset - expected} records are missing: the journal must be kept for ever")
                 expected = record.offset
             expected += 1
             value = record.value
@@ -80,7 +80,7 @@ class _Inspector:
             length = -1 if value is None else len(value)
             self.chain = sha256(self.chain + length.to_bytes(8, "big", signed=True) + (value or b"")).digest()
         if expected < self._reader.last_record:
-            self.say(topic, 0, expected, f"{self._reader.last_record - expected} records are missing")
+            self.report(topic, 0, expected, f"{self._reader.last_record - expected} records are missing")
 
     def effects(self) -> None:
         """What the shards recorded: continuous, numbered, and the same bytes where it was sent again."""
@@ -94,7 +94,7 @@ class _Inspector:
                 try:
                     record = messages.decode_effects(message.value or b"")
                 except msgspec.DecodeError:
-                    self.say(topic, shard, message.offset, "the message is no effects of ours")
+                    self.report(topic, shard, message.offset, "the message is no effects of ours")
                     continue
                 if record.generation != generation:
                     continue
@@ -102,18 +102,18 @@ class _Inspector:
                     identifier = decode_effect(data).id
                     digest = sha256(data).digest()[:16]
                     if seen.setdefault(identifier, digest) != digest:
-                        self.say(topic, shard, message.offset, f"effect {identifier} was recorded before with other bytes")
+                        self.report(topic, shard, message.offset, f"effect {identifier} was recorded before with other bytes")
                 if record.start > here:
                     hole, hole_offset = max(hole, record.end), message.offset
                     continue
                 try:
                     self.effect_count += len(record.behind(here))
                 except Fault as error:
-                    self.say(topic, shard, message.offset, str(error))
+                    self.report(topic, shard, message.offset, str(error))
                 here = max(here, record.end)
             if hole > here:
                 begun = f" and {here.within} effects of the next" if here.within else ""
-                self.say(topic, shard, hole_offset, f"effects behind position {here.position}{begun} are missing")
+                self.report(topic, shard, hole_offset, f"effects behind sequence number {here.sequence}{begun} are missing")
 
     def changelogs(self) -> None:
         """The deltas of every table, applied one after the other, give rows with the digest of their marker."""
@@ -127,12 +127,12 @@ class _Inspector:
                     continue
                 marker = msgspec.msgpack.decode(data, type=Marker)
                 if source == topics.inputs:
-                    self.checkpoint_position = marker.position
+                    self.checkpoint_position = marker.sequence
                 shard = shard_of(topics, manifest, source, partition)
                 try:
                     shard.restore(sorted(rows.items()), marker)
                 except Unusable as error:
-                    self.say(topics.changelog(source), partition, None, str(error))
+                    self.report(topics.changelog(source), partition, None, str(error))
 
     def _rows(self, topic: str, partition: int) -> dict[bytes, bytes]:
         rows: dict[bytes, bytes] = {}
@@ -141,7 +141,7 @@ class _Inspector:
             try:
                 delta = deltas.take(message.offset, message.value)
             except msgspec.DecodeError:
-                self.say(topic, partition, message.offset, "the message is no delta of ours")
+                self.report(topic, partition, message.offset, "the message is no delta of ours")
                 continue
             if delta is not None and delta.after <= current < delta.upto:
                 if delta.after == -1:

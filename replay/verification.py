@@ -114,7 +114,7 @@ class _Inspector:
         self._digest_places: list[tuple[Path, int]] = []
         self._items_at: dict[int, int] = {0: 0}
 
-    def _say(self, file: Path, offset: int | None, what: str) -> None:
+    def _report(self, file: Path, offset: int | None, what: str) -> None:
         self._problems.append(Problem(str(file), offset, what))
 
     def _records(self, folder: Path) -> Iterator[Record]:
@@ -124,10 +124,10 @@ class _Inspector:
             mark = highwater.read(folder / highwater.NAME, identity)
             upto = mark.cut if mark.certain else durable_cut(folder, identity)
         except CorruptLog as damage:
-            self._say(damage.path, damage.offset, damage.what)
+            self._report(damage.path, damage.offset, damage.what)
             return
         for offset, what in mark.damaged:
-            self._say(folder / highwater.NAME, offset, what)
+            self._report(folder / highwater.NAME, offset, what)
         last: Record | None = None
         visited = {1}
         try:
@@ -139,17 +139,17 @@ class _Inspector:
                 # Nothing is durable: the header of the first segment is checked all the same.
                 read_header(read_head(folder / segment_name(1)), folder / segment_name(1), identity, 1)
         except CorruptLog as damage:
-            self._say(damage.path, damage.offset, damage.what)
+            self._report(damage.path, damage.offset, damage.what)
             return
         except FileNotFoundError:
-            self._say(folder / segment_name(1), 0, "the segment is missing")
+            self._report(folder / segment_name(1), 0, "the segment is missing")
             return
         if last is not None and last.cut.chain != upto.chain:
-            self._say(folder / segment_name(last.cut.segment), last.offset, "the chain is not that of the high-water mark")
+            self._report(folder / segment_name(last.cut.segment), last.offset, "the chain is not that of the high-water mark")
         end = last.cut if last is not None else Cut(0, 1, HEADER.size, NO_CHAIN)
         for first in segments(folder):
             if first <= end.number and first not in visited:
-                self._say(folder / segment_name(first), 0, f"the segment is not part of the log: record {first} is in another")
+                self._report(folder / segment_name(first), 0, f"the segment is not part of the log: record {first} is in another")
         self._behind(folder, end)
 
     def _behind(self, folder: Path, end: Cut) -> None:
@@ -171,7 +171,7 @@ class _Inspector:
                 # A segment in the making, which a writer removed meanwhile.
                 continue
         if fault is not None:
-            self._say(fault.path, fault.offset, fault.what)
+            self._report(fault.path, fault.offset, fault.what)
 
     def journal(self) -> None:
         """Checksums, numbers, chain and content of the journal."""
@@ -182,7 +182,7 @@ class _Inspector:
                 self.items += item_count(decode_payload(record.payload))
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
                 path = self._layout.journal / segment_name(record.cut.segment)
-                self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")
+                self._report(path, record.offset, f"record {record.number} cannot be decoded: {error}")
             self._items_at[record.number] = self.items
 
     def recorded(self) -> None:
@@ -192,7 +192,7 @@ class _Inspector:
             try:
                 entry = msgspec.msgpack.decode(record.payload, type=RecordedDigest)
             except msgspec.DecodeError as error:
-                self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")
+                self._report(path, record.offset, f"record {record.number} cannot be decoded: {error}")
                 continue
             self._digests.append(entry)
             self._digest_places.append((path, record.offset))
@@ -202,11 +202,11 @@ class _Inspector:
         sound = not self._problems
         for entry, (path, offset) in zip(self._digests, self._digest_places, strict=True):
             expected = self._items_at.get(entry.journal_record)
-            if expected is not None and expected != entry.position:
-                what = f"position {entry.position} was recorded at record {entry.journal_record}, the journal has {expected}"
-                self._say(path, offset, what)
+            if expected is not None and expected != entry.sequence:
+                what = f"sequence number {entry.sequence} was recorded at record {entry.journal_record}, the journal has {expected}"
+                self._report(path, offset, what)
             elif expected is None and sound:
-                self._say(path, offset, f"record {entry.journal_record} was checkpointed, the journal ends at {self.record_count}")
+                self._report(path, offset, f"record {entry.journal_record} was checkpointed, the journal ends at {self.record_count}")
 
     def effects(self) -> None:
         """The recorded effects: their logs, and their digest at the last checkpoint."""
@@ -217,19 +217,21 @@ class _Inspector:
             for record in self._records(folder):
                 try:
                     found = recorded_effects(record.payload)
-                    whole.read(found, upto.position if upto else 0)
+                    whole.read(found, upto.sequence if upto else 0)
                     self.effect_count += len(found)
                 except msgspec.DecodeError as error:
                     path = folder / segment_name(record.cut.segment)
-                    self._say(path, record.offset, f"record {record.number} cannot be decoded: {error}")
+                    self._report(path, record.offset, f"record {record.number} cannot be decoded: {error}")
         if upto is not None and len(self._problems) == sound and whole.hexdigest() != upto.effects:
-            self._say(self._layout.effects, None, f"the recorded effects do not have the digest recorded at position {upto.position}")
+            self._report(
+                self._layout.effects, None, f"the recorded effects do not have the digest recorded at sequence number {upto.sequence}"
+            )
 
     def tables(self) -> None:
-        """The tables: rows against their markers, against the logs, and against the digest recorded at that position."""
+        """The tables: rows against their markers, against the logs, and against the digest recorded at that sequence number."""
         found = check_tables(self._layout, self._manifest, self._digests)
-        self.checkpoint_position = found.position
+        self.checkpoint_position = found.sequence
         said = {(problem.file, problem.what) for problem in self._problems}
         for path, what in found.problems:
             if (str(path), what) not in said:
-                self._say(path, None, what)
+                self._report(path, None, what)

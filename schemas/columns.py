@@ -1,6 +1,6 @@
 """Ticks in columns: many quotes of one source as integer arrays, decodable without one Python object a tick.
 
-Every tick of a batch is an item of its own, with its own identity and its own position in the journal.
+Every tick of a batch is an item of its own, with its own identity and its own sequence number in the journal.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
 
     id: str
     """``<group>/<number>``, derived from the group and its own counter: a replay yields it again."""
-    position: int
-    """The item of the journal that caused it."""
+    sequence: int = msgspec.field(name="position")
+    """The sequence number of the item of the journal that caused it."""
     at_ns: int
     """The clock in force; 0 before the first clock."""
 
@@ -41,7 +41,7 @@ class Valued(AccountEffect, frozen=True, kw_only=True):
     debit: str
     """What is owed (for ``prime``: D), or required (for ``binance-usdm``: the maintenance margin)."""
     pocket: str = ""
-    """The isolated pocket that it concerns; empty for cross."""
+    """The isolated subaccount that it concerns; empty for cross."""
 
 
 class MarginWarned(Valued, frozen=True, tag="margin_warned.v1"):
@@ -182,7 +182,7 @@ class FeedWentStale(Effect, frozen=True, tag="feed_went_stale.v1"):
 
 
 class InputRefused(Effect, frozen=True, tag="input_refused.v1"):
-    """An input was refused; its bytes are in the journal at this position."""
+    """An input was refused; its bytes are in the journal at this sequence number."""
 
     reason: str
     source: str = ""
@@ -282,11 +282,11 @@ def group_of(effect: str) -> str:
 class EffectPlace(NamedTuple):
     """Where an effect stands among all: this is the order of effects, whatever partition decided them."""
 
-    position: int
+    sequence: int
     group: str
     number: int
 
 
 def place_of(effect: Effect) -> EffectPlace:
     """Return where an effect stands."""
-    return EffectPlace(effect.position, *split_id(effect.id))
+    return EffectPlace(effect.sequence, *split_id(effect.id))

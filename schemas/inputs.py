@@ -15,8 +15,8 @@ Text = Annotated[str, msgspec.Meta(max_length=512)]
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Moment = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 Scale = Annotated[int, msgspec.Meta(ge=0, le=18)]
-Pocket = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9_./:@-]*\Z")]
-"""An isolated pocket of an account; empty for cross."""
+Subaccount = Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[A-Za-z0-9_./:@-]*\Z")]
+"""An isolated subaccount of an account; empty for cross."""
 EffectId = Annotated[str, msgspec.Meta(max_length=96, pattern=r"^@?[A-Za-z0-9_-]{1,64}/[1-9][0-9]{0,17}\Z")]
 """``<group>/<number>``."""
 SourceName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -133,12 +133,12 @@ class PositionChanged(Input, frozen=True, tag="position_changed.v1"):
     fee: DecimalPair = (0, 0)
     """In the settlement currency; positive is paid by the account."""
     reason: Text = ""
-    pocket: Pocket = ""
-    """The isolated pocket that holds the position; empty for cross."""
+    pocket: Subaccount = ""
+    """The isolated subaccount that holds the position; empty for cross."""
     position_side: Literal["both", "long", "short"] = "both"
     """``long`` and ``short`` are kept apart (hedge mode); ``both`` nets."""
     pocket_margin_delta: DecimalPair = (0, 0)
-    """Moved from cross to the pocket with the trade, in the settlement currency; negative moves back."""
+    """Moved from cross to the subaccount with the trade, in the settlement currency; negative moves back."""
     leverage: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     """The leverage chosen for the position from here on; 0 leaves it as it is."""
 
@@ -152,10 +152,10 @@ class CollateralMoved(Input, frozen=True, tag="collateral_moved.v1"):
     reason: Text = ""
     call: Annotated[str, msgspec.Meta(max_length=128)] = ""
     """The margin call that it answers, if the sender named one."""
-    pocket: Pocket = ""
-    """Where it arrives: an isolated pocket; empty for cross."""
-    from_pocket: Pocket | None = None
-    """Left out: it comes from outside. Given: it is moved from that pocket (empty for cross), at once; the amount is positive then."""
+    pocket: Subaccount = ""
+    """Where it arrives: an isolated subaccount; empty for cross."""
+    from_pocket: Subaccount | None = None
+    """Left out: it comes from outside. Given: it is moved from that subaccount (empty for cross), at once; the amount is positive then."""
 
 
 class FundingPaid(Input, frozen=True, tag="funding_paid.v1"):

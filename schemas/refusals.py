@@ -78,7 +78,7 @@ ADVICE: dict[Refusal, str] = {
     Refusal.PROFILE_VERSION_NOT_NEWER: "Give each activation of a profile a higher version.",
     Refusal.ENGINE_UNKNOWN: "Name the engine version in force or a later one that this build knows; versions never go back.",
     Refusal.INSTRUMENT_NOT_MARGINED: "The account's profile has no terms for the instrument: activate a version that has them, or change the profile.",
-    Refusal.POCKET_INVALID: "Pockets, position sides and leverage are for perpetuals, under a profile with pockets; a transfer joins two pockets.",
+    Refusal.POCKET_INVALID: "Pockets, position sides and leverage are for perpetuals, under a profile with subaccounts; a transfer joins two subaccounts.",
     Refusal.WRONG_SCALE: "Use no more decimal places than the instrument or asset was listed with.",
     Refusal.OUT_OF_RANGE: "Keep the value within the range in docs/events.md.",
     Refusal.MARK_REQUIRED: "Give the price, or send it after the instrument's first accepted mark.",

@@ -1,13 +1,13 @@
 """Engine versions: from which one on an input, a field or a word is known.
 
 A journal is folded as the engine version in force read it, for ever: what an older version refused as unknown stays refused
-in its journals, though a later version knows it. ``engine_activated`` moves a store to a later version from its position on; a new store starts
+in its journals, though a later version knows it. ``engine_activated`` moves a store to a later version from its sequence number on; a new store starts
 with the latest.
 
 | version | what it added |
 |---|---|
 | 1 | the rules of ``prime``, spot and equity instruments |
-| 2 | perpetuals, pockets, position sides, leverage, ``funding_paid``, the model ``binance-usdm``; ``effect_answered`` |
+| 2 | perpetuals, subaccounts, position sides, leverage, ``funding_paid``, the model ``binance-usdm``; ``effect_answered`` |
 """
 
 from __future__ import annotations

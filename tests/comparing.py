@@ -27,7 +27,7 @@ def engine_says(lines: list[bytes]) -> Said:
     refusals = []
     for effect in decoded:
         if isinstance(effect, InputRefused):
-            refusals.append((effect.position, effect.reason))
+            refusals.append((effect.sequence, effect.reason))
         elif not effect.id.startswith("@intake/"):
             fields = json.loads(msgspec.json.encode(effect))
             fields["type"] = fields["type"].rpartition(".v")[0]
@@ -37,14 +37,14 @@ def engine_says(lines: list[bytes]) -> Said:
 
 
 def facts_of(view: dict[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {"": _pocket(view)}
-    for pocket in view["pockets"]:
-        facts[pocket["pocket"]] = _pocket(pocket)
+    facts: dict[str, Any] = {"": _subaccount(view)}
+    for subaccount in view["subaccounts"]:
+        facts[subaccount["subaccount"]] = _subaccount(subaccount)
     facts["calls"] = [(call["call"], call["amount"], call["paid"], call["open"]) for call in view["calls"]]
     return facts
 
 
-def _pocket(view: dict[str, Any]) -> dict[str, Any]:
+def _subaccount(view: dict[str, Any]) -> dict[str, Any]:
     positions = {}
     for row in view["positions"]:
         leverage = row.get("leverage") or 0
@@ -60,9 +60,15 @@ def _pocket(view: dict[str, Any]) -> dict[str, Any]:
         "positions": dict(sorted(positions.items())),
         "demand": view["liquidation_due"],
     }
-    for name in ("value", "debit", "initial"):
-        if name in view:
-            facts[name] = view[name]
+    # What the oracle calls value and debit: what counts, and what it must cover.
+    lends = "loan" in view
+    for name, ours in (
+        ("value", "collateral_value" if lends else "equity"),
+        ("debit", "loan" if lends else "requirement"),
+        ("initial", "initial"),
+    ):
+        if ours in view:
+            facts[name] = view[ours]
     return facts
 
 
@@ -77,13 +83,13 @@ def differences(lines: list[bytes]) -> tuple[list[str], Oracle, int]:
     oracle, sharp = run_beside(lines, ours[0], lambda count: engine_says(lines[:count])[2])
     theirs = oracle_says(oracle)
     found = []
-    for what, engine, other in zip(("effect", "refusal"), ours[:2], theirs[:2], strict=True):
-        place = next((n for n, pair in enumerate(zip(engine, other, strict=False)) if pair[0] != pair[1]), min(len(engine), len(other)))
-        if engine != other:
-            found.append(f"{what} {place}: the engine says {engine[place : place + 1]}, the oracle {other[place : place + 1]}")
+    for what, mine, other in zip(("effect", "refusal"), ours[:2], theirs[:2], strict=True):
+        place = next((n for n, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), min(len(mine), len(other)))
+        if mine != other:
+            found.append(f"{what} {place}: the engine says {mine[place : place + 1]}, the oracle {other[place : place + 1]}")
     for account in sorted(ours[2].keys() | theirs[2].keys()):
-        mine, yours = ours[2].get(account, {}), theirs[2].get(account, {})
-        for pocket in sorted(mine.keys() | yours.keys()):
-            if mine.get(pocket) != yours.get(pocket):
-                found.append(f"{account} {pocket!r}: the engine has {mine.get(pocket)}, the oracle {yours.get(pocket)}")
+        here, yours = ours[2].get(account, {}), theirs[2].get(account, {})
+        for subaccount in sorted(here.keys() | yours.keys()):
+            if here.get(subaccount) != yours.get(subaccount):
+                found.append(f"{account} {subaccount!r}: the engine has {here.get(subaccount)}, the oracle {yours.get(subaccount)}")
     return found, oracle, sharp

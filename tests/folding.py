@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.core.revaluation.filter import Watch
+from margin_stream.core.revaluation.filter import RevaluationFilter
 from margin_stream.core.store_fold import Digests, StoreFold
 from margin_stream.schemas.rules_versions import LATEST
 
@@ -33,7 +33,7 @@ def fold(
     boxes: bool = True,
     cuts: Random | None = None,
     extra: Random | None = None,
-    watch: Callable[[], Watch] | None = None,
+    price_filter: Callable[[], RevaluationFilter] | None = None,
 ) -> tuple[Digests, list[dict[str, Any]]]:
     """Fold lines and return digests and effects by (position, group, number).
 
@@ -42,7 +42,7 @@ def fold(
         watch: makes another watch than price boxes.
         extra: at random places every account is evaluated once more, which must say nothing.
     """
-    system = StoreFold(partitions, boxes=boxes, watch=watch, rules_version=LATEST)
+    system = StoreFold(partitions, boxes=boxes, price_filter=price_filter, rules_version=LATEST)
     rows: list[tuple[int, str, int, bytes]] = []
 
     def take() -> None:

@@ -13,7 +13,7 @@ from random import Random
 import msgspec
 
 from margin_stream.native import form
-from margin_stream.revaluation.vectors import VectorWatch
+from margin_stream.revaluation.vectors import VectorFilter
 from tests.days import random_day
 from tests.folding import fold
 from tests.golden import golden_days
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         days[f"both {seed}"] = changing_day(seed)
     found: dict[str, list[str]] = {}
     for place, (name, lines) in enumerate(days.items()):
-        ways = [fold(lines), fold(lines, 7, cuts=Random(place)), fold(lines, boxes=False), fold(lines, 2, watch=VectorWatch)]
+        ways = [fold(lines), fold(lines, 7, cuts=Random(place)), fold(lines, boxes=False), fold(lines, 2, price_filter=VectorFilter)]
         found[name] = [sha256(msgspec.json.encode([digests, effects])).hexdigest() for digests, effects in ways]
     print(json.dumps({"compiled": form().compiled, "days": found}))
     return 0

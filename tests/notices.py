@@ -49,15 +49,15 @@ class Notices(PlainFold):
             self.questions.close(item.effect)
             return
         for question in self.questions.expired(item.now_ns):
-            self._book.emit(AnswerExpired, item.position, item.now_ns, group_of(question), question=question)
+            self._book.emit(AnswerExpired, item.sequence, item.now_ns, group_of(question), question=question)
 
     def follow(self, effect: Emitted) -> None:
-        self.seen.append((effect.position, effect.group, effect.number))
+        self.seen.append((effect.sequence, effect.group, effect.number))
         found = decode_effect(effect.data)
         if isinstance(found, MarginCallIssued):
             limit = found.at_ns + LIMIT_NS
             fields = {"outbox": "mail", "subject": found.call, "expires_at_ns": limit}
-            asked = self._book.emit(AnswerRequested, effect.position, found.at_ns, effect.group, **fields)
+            asked = self._book.emit(AnswerRequested, effect.sequence, found.at_ns, effect.group, **fields)
             self.questions.ask(asked, limit)
 
     def sums(self) -> Mapping[int, int]:

@@ -11,11 +11,11 @@ class Rows:
 
     def __init__(self, partitions: int) -> None:
         self._tables: list[dict[bytes, bytes]] = [{} for _ in range(partitions + 1)]
-        self._position = 0
+        self._sequence = 0
 
     def write(self, system: StoreFold) -> None:
         """Take what has changed since the last time; everything that was admitted is folded."""
-        self._position = system.position
+        self._sequence = system.sequence
         for table, folds in zip(self._tables, system.sets, strict=True):
             table.update(folds.rows())
             folds.mark_stored()
@@ -24,5 +24,5 @@ class Rows:
         """Return a system of the rows."""
         system = StoreFold(len(self._tables) - 1, boxes=boxes, rules_version=LATEST)
         for table, folds in zip(self._tables, system.sets, strict=True):
-            folds.restore(self._position, iter(sorted(table.items())))
+            folds.restore(self._sequence, iter(sorted(table.items())))
         return system

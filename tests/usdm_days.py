@@ -121,13 +121,13 @@ def random_usdm_day(seed: int, accounts: int = 8, steps: int = 150) -> list[byte
             _trade(rng, day, name, prices)
         elif what < 94:
             amount = rng.randrange(-200_000, 500_000)
-            pocket = rng.choice(("", "", *PERPETUALS))
-            if pocket and rng.randrange(2):
-                day.money(name, text(abs(amount) + 1, 2), pocket=pocket, from_pocket="")
-            elif pocket and rng.randrange(2):
-                day.money(name, text(abs(amount) // 8 + 1, 2), pocket="", from_pocket=pocket)
+            subaccount = rng.choice(("", "", *PERPETUALS))
+            if subaccount and rng.randrange(2):
+                day.money(name, text(abs(amount) + 1, 2), pocket=subaccount, from_pocket="")
+            elif subaccount and rng.randrange(2):
+                day.money(name, text(abs(amount) // 8 + 1, 2), pocket="", from_pocket=subaccount)
             else:
-                day.money(name, text(amount, 2), pocket=pocket)
+                day.money(name, text(amount, 2), pocket=subaccount)
         elif what < 97:
             fields = {"price": "39000.5"} if rng.randrange(3) == 0 else {}
             day.book("funding_paid", instrument="BTCUSDT-PERP", rate=rng.choice(("0.0001", "-0.00075", "0.012345678912")), **fields)

@@ -131,7 +131,7 @@ class EdgeDay:
         rng, now = self.rng, self.oracle._value(holder)
         if not isinstance(now, UsdmValuation):
             return
-        level = rng.choice(list(now.terms.levels.values()))
+        level = rng.choice(list(now.calculator.levels.values()))
         gaps = [gap for gap in now._spread(level)[:2] if abs(gap) < 10**30]
         if not gaps:
             return
@@ -140,10 +140,10 @@ class EdgeDay:
             return
         self.move(holder, -rng.choice((floor(gap), ceil(gap))) + rng.choice((-2, -1, 0, 0, 0, 0, 1, 2)))
 
-    def trade(self, name: str, pocket: str, account: str, quantity: int, **more: Any) -> None:
+    def trade(self, name: str, subaccount: str, account: str, quantity: int, **more: Any) -> None:
         instrument = self.oracle.instrument(name)
         price = max(0, (instrument.mark or 100) + self.rng.choice((0, 0, 0, 0, 1, -1, 50)))
-        fields = {"pocket": pocket} if pocket else {}
+        fields = {"pocket": subaccount} if subaccount else {}
         self.say(
             "position_changed",
             account=account,
@@ -154,14 +154,14 @@ class EdgeDay:
             **more,
         )
 
-    def to_edge(self, name: str, pocket: str, account: str) -> None:
+    def to_edge(self, name: str, subaccount: str, account: str) -> None:
         """Trade so that the notional lies at a bracket's floor, or one quantity unit off it."""
         rng, instrument = self.rng, self.oracle.instrument(name)
         holder = self.oracle.holder(account)
-        holder = holder.isolated.get(pocket, holder) if pocket else holder
+        holder = holder.isolated.get(subaccount, holder) if subaccount else holder
         side = rng.choice(("both", "both", "long", "short"))
         position = holder.positions_by_side.get((name, side))
-        held = position.quantity if position and holder.pocket == pocket else 0
+        held = position.quantity if position and holder.pocket == subaccount else 0
         row = rng.choice(self.tables[name])
         mark = instrument.mark or 1
         aim = floor(Fraction(row["floor"]) * 10 ** (instrument.scale + instrument.price_scale) / mark)
@@ -170,13 +170,15 @@ class EdgeDay:
             aim = rng.choice((1, 2, 2**61, 2**62 + 1, 10**17))
         aim = min(max(aim, 0), 2**62 + 1)
         target = aim if side == "long" else -aim if side == "short" else rng.choice((aim, -aim))
-        self.trade(name, pocket, account, target - held, **({} if side == "both" else {"position_side": side}), **self._extras(pocket))
+        self.trade(
+            name, subaccount, account, target - held, **({} if side == "both" else {"position_side": side}), **self._extras(subaccount)
+        )
 
-    def _extras(self, pocket: str) -> dict[str, Any]:
+    def _extras(self, subaccount: str) -> dict[str, Any]:
         rng, extras = self.rng, {}
         if rng.randrange(3) == 0:
             extras["leverage"] = rng.choice((1, 3, 10, 125, 1000))
-        if pocket and rng.randrange(3) == 0:
+        if subaccount and rng.randrange(3) == 0:
             extras["pocket_margin_delta"] = text(rng.randrange(-100, 3000), self.scale)
         if rng.randrange(4) == 0:
             extras["fee"] = text(rng.randrange(-3, 30), self.scale)
@@ -227,14 +229,14 @@ def edge_day(seed: int, steps: int = 70) -> list[bytes]:
 
 
 def step(rng: Random, day: EdgeDay, name: str) -> None:
-    account, pocket, perpetual = day.oracle.holder(name), rng.choice(POCKETS), rng.choice(list(day.perpetuals))
+    account, subaccount, perpetual = day.oracle.holder(name), rng.choice(POCKETS), rng.choice(list(day.perpetuals))
     instrument = day.oracle.instrument(perpetual)
     holder = rng.choice(account.holders())
     what = rng.randrange(100)
     if what < 24:
-        day.to_edge(perpetual, pocket, name)
+        day.to_edge(perpetual, subaccount, name)
     elif what < 30:
-        day.trade(perpetual, pocket, name, rng.choice((0, 1, -1, 5, -7)), **day._extras(pocket))
+        day.trade(perpetual, subaccount, name, rng.choice((0, 1, -1, 5, -7)), **day._extras(subaccount))
     elif what < 36:
         # Close what stands, so that pockets are swept.
         for key, side, position in list(holder.open_positions()):
@@ -254,7 +256,7 @@ def step(rng: Random, day: EdgeDay, name: str) -> None:
         whole = int(holder.balances.get("C", Fraction(0)) * 10**day.scale)
         if rng.randrange(2) and whole > 0:
             origin, amount = holder.pocket, whole
-        fields: dict[str, Any] = {"pocket": pocket} if pocket else {}
+        fields: dict[str, Any] = {"pocket": subaccount} if subaccount else {}
         day.say("collateral_moved", account=name, asset="C", amount_delta=text(amount, day.scale), from_pocket=origin, **fields)
     elif what < 88:
         asset = rng.choice(("X", "Y", "Y"))

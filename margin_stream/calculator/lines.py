@@ -1,4 +1,4 @@
-"""Value and requirement of a pocket as exact lines over one price, all others fixed; and the prices at which a guard turns.
+"""Value and requirement of a subaccount as exact lines over one price, all others fixed; and the prices at which a guard turns.
 
 Without rounding, what a model computes is piecewise linear in each single price: one piece for ``prime``, one a bracket for
 ``binance-usdm``. So a liquidation price is the root of a line, bracket by bracket, as a fraction.
@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from margin_stream.core.margin.model import Guard, Portfolio, Terms
-from margin_stream.core.margin.models.binance_usdm import UsdmTerms
+from margin_stream.core.margin.model import Guard, MarginCalculator, Portfolio
+from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
 from margin_stream.core.margin.models.brackets import BracketTable
 from margin_stream.core.margin.models.collateral import AssetTerms
-from margin_stream.core.margin.models.prime import PrimeTerms
+from margin_stream.core.margin.models.prime import PrimeCalculator
 
 
 class Line(NamedTuple):
@@ -53,7 +53,7 @@ class Piece(NamedTuple):
 NOTHING = Line(Fraction(0), Fraction(0))
 
 
-def pieces(terms: Terms, portfolio: Portfolio, prices: Sequence[int], instrument: int) -> list[Piece]:
+def pieces(calculator: MarginCalculator, portfolio: Portfolio, prices: Sequence[int], instrument: int) -> list[Piece]:
     """Return the pieces over all prices of one instrument, from 0 on.
 
     Args:
@@ -62,14 +62,14 @@ def pieces(terms: Terms, portfolio: Portfolio, prices: Sequence[int], instrument
         prices: of every instrument, in units of its scale.
         instrument: whose price varies; the unit instrument (0) for none.
     """
-    if isinstance(terms, PrimeTerms):
-        return [_collateral(terms.table, portfolio, prices, instrument, debits_apart=True)]
-    assert isinstance(terms, UsdmTerms)
-    base = _collateral(terms.assets, portfolio, prices, instrument, debits_apart=False)
+    if isinstance(calculator, PrimeCalculator):
+        return [_collateral(calculator.table, portfolio, prices, instrument, debits_apart=True)]
+    assert isinstance(calculator, UsdmCalculator)
+    base = _collateral(calculator.assets, portfolio, prices, instrument, debits_apart=False)
     value, debit = base.value, base.debit
     moving = []
     for key, position in portfolio.perpetuals.items():
-        table = terms.tables[key >> 2]
+        table = calculator.tables[key >> 2]
         per_unit = Fraction(position.quantity * table.scale_up, table.scale_down)
         if key >> 2 == instrument:
             value = value.plus(Fraction(-position.open_cost), per_unit)
@@ -103,12 +103,14 @@ def pieces(terms: Terms, portfolio: Portfolio, prices: Sequence[int], instrument
 def _collateral(table: dict[int, AssetTerms], portfolio: Portfolio, prices: Sequence[int], instrument: int, *, debits_apart: bool) -> Piece:
     value = debit = NOTHING
     for asset, balance in portfolio.balances.items():
-        terms = table.get(asset)
-        if terms is None:
+        calculator = table.get(asset)
+        if calculator is None:
             continue
-        worth = Fraction(balance * terms.keep, terms.value_divisor) if balance > 0 else Fraction(balance, terms.debit_divisor)
+        worth = (
+            Fraction(balance * calculator.keep, calculator.value_divisor) if balance > 0 else Fraction(balance, calculator.debit_divisor)
+        )
         moves = False
-        for leg in (terms.first, terms.second, terms.third):
+        for leg in (calculator.first, calculator.second, calculator.third):
             if leg == instrument and instrument:
                 moves = True
             else:

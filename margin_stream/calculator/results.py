@@ -11,11 +11,11 @@ from typing import Any
 
 from margin_stream.calculator.lines import Turn, exact_maintenance, nearest_turn, pieces
 from margin_stream.calculator.scenario import Case, Held, ScenarioError, build
-from margin_stream.core.accounts.subaccount import Pocket
+from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.margin.model import Guard
-from margin_stream.core.margin.models.binance_usdm import UsdmTerms
+from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
 from margin_stream.core.margin.models.brackets import UNIT
-from margin_stream.core.margin.models.prime import PrimeTerms
+from margin_stream.core.margin.models.prime import PrimeCalculator
 from margin_stream.schemas.decimals import format_scaled
 from margin_stream.schemas.ndjson import LINE_LIMIT
 from margin_stream.schemas.objects import OversizedNumber
@@ -79,12 +79,12 @@ def _answer(case: Case) -> dict[str, Any]:
     return answer
 
 
-def _figures(case: Case, pocket: Pocket) -> dict[str, Any]:
-    """Return equity and requirements of a pocket, rounded as the profile rounds, or exactly."""
+def _figures(case: Case, subaccount: Subaccount) -> dict[str, Any]:
+    """Return equity and requirements of a subaccount, rounded as the profile rounds, or exactly."""
     if case.rounded:
-        equity, initial, maintenance = (Fraction(amount) for amount in case.terms.statement(pocket, case.prices))
+        equity, initial, maintenance = map(Fraction, case.calculator.statement(subaccount, case.prices)[:3])
     else:
-        equity, initial, maintenance = _exact_statement(case, pocket)
+        equity, initial, maintenance = _exact_statement(case, subaccount)
     return {
         "equity": _money(case, equity),
         "initial_margin": _money(case, initial),
@@ -94,21 +94,21 @@ def _figures(case: Case, pocket: Pocket) -> dict[str, Any]:
     }
 
 
-def _exact_statement(case: Case, pocket: Pocket) -> tuple[Fraction, Fraction, Fraction]:
-    terms = case.terms
-    piece = pieces(terms, pocket, case.prices, 0)[0]
+def _exact_statement(case: Case, subaccount: Subaccount) -> tuple[Fraction, Fraction, Fraction]:
+    calculator = case.calculator
+    piece = pieces(calculator, subaccount, case.prices, 0)[0]
     value, debit = piece.value.fixed, piece.debit.fixed
-    if isinstance(terms, PrimeTerms):
-        return value - debit, debit * Fraction(*terms.initial), debit * Fraction(*terms.maintenance)
-    return value, sum((_initial(case, held) for held in case.held if held.pocket is pocket), Fraction(0)), debit
+    if isinstance(calculator, PrimeCalculator):
+        return value - debit, debit * Fraction(*calculator.initial), debit * Fraction(*calculator.maintenance)
+    return value, sum((_initial(case, held) for held in case.held if held.subaccount is subaccount), Fraction(0)), debit
 
 
 def _initial(case: Case, held: Held) -> Fraction:
     """Return the initial margin of a perpetual, minor units: notional by leverage, as far as the bracket allows it."""
-    assert isinstance(case.terms, UsdmTerms)
-    table = case.terms.tables[held.instrument.number]
+    assert isinstance(case.calculator, UsdmCalculator)
+    table = case.calculator.tables[held.instrument.number]
     size = abs(held.position.quantity) * case.prices[held.instrument.number]
-    leverage = held.position.leverage or case.terms.default_leverage
+    leverage = held.position.leverage or case.calculator.default_leverage
     if case.rounded:
         return Fraction(table.initial(size, leverage))
     return Fraction(size * table.scale_up, table.scale_down) * UNIT / table.allowed(size, leverage)
@@ -117,7 +117,7 @@ def _initial(case: Case, held: Held) -> Fraction:
 def _call_amount(case: Case) -> str:
     """Return what a call would demand now: 0 where nothing is called."""
     policy, account = case.policy, case.account
-    figures = case.terms.evaluate(account, case.prices)
+    figures = case.calculator.evaluate(account, case.prices)
     due = 0
     if policy.callable and policy.call.excess(figures.value, figures.debit) < 0:
         shortfall = policy.shortfall(figures)
@@ -126,10 +126,10 @@ def _call_amount(case: Case) -> str:
 
 
 def _position(case: Case, held: Held) -> dict[str, Any]:
-    terms, number = case.terms, held.instrument.number
+    calculator, number = case.calculator, held.instrument.number
     own: dict[str, Any] = {"initial_margin": None, "maintenance_margin": None, "bracket": None}
-    if isinstance(terms, UsdmTerms):
-        table = terms.tables[number]
+    if isinstance(calculator, UsdmCalculator):
+        table = calculator.tables[number]
         size = abs(held.position.quantity) * case.prices[number]
         maintenance = Fraction(table.maintenance(size)) if case.rounded else exact_maintenance(table, size)
         own = {
@@ -144,16 +144,16 @@ def _position(case: Case, held: Held) -> dict[str, Any]:
         "bankruptcy_price": _turning_price(case, held, case.policy.bankrupt._replace(inclusive=True)),
     }
     if held.isolated:
-        answer |= {name: figure for name, figure in _figures(case, held.pocket).items() if name in ("equity", "margin_ratio", "excess")}
+        answer |= {name: figure for name, figure in _figures(case, held.subaccount).items() if name in ("equity", "margin_ratio", "excess")}
     return answer
 
 
 def _turning_price(case: Case, held: Held, guard: Guard) -> str | None:
-    """Return the price at which the position's pocket breaches a guard, all other prices as they are."""
+    """Return the price at which the position's subaccount breaches a guard, all other prices as they are."""
     if not held.position.quantity:
         return None
     number, scale = held.instrument.number, held.instrument.price_scale
-    turn = nearest_turn(pieces(case.terms, held.pocket, case.prices, number), guard, Fraction(case.prices[number]))
+    turn = nearest_turn(pieces(case.calculator, held.subaccount, case.prices, number), guard, Fraction(case.prices[number]))
     if turn is None or turn.price <= 0:
         return None
     if not case.rounded:
@@ -169,7 +169,7 @@ def _first_breached(case: Case, held: Held, guard: Guard, turn: Turn) -> int | N
 
     def breached(units: int) -> bool:
         prices[number] = units
-        figures = case.terms.evaluate(held.pocket, prices)
+        figures = case.calculator.evaluate(held.subaccount, prices)
         return guard.excess(figures.value, figures.debit) < 0
 
     into = -1 if turn.safe_above else 1

@@ -1,4 +1,4 @@
-"""From a scenario to what the models take: directory, parameters, prices, a cross pocket and isolated ones. Errors name the field.
+"""From a scenario to what the models take: directory, parameters, prices, a cross subaccount and isolated ones. Errors name the field.
 
 One file, because it is one reading: each field is checked with what the fields before it have listed, and names itself where it does not fit.
 """
@@ -15,9 +15,9 @@ from margin_stream import profiles
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.position import SIDES, Position, notional, position_key
 from margin_stream.core.accounts.postings import price_shift
-from margin_stream.core.accounts.subaccount import Pocket
-from margin_stream.core.margin.model import MODELS, CallPolicy, ParameterError, Terms
-from margin_stream.core.margin.models.binance_usdm import BinanceUsdm, UsdmTerms
+from margin_stream.core.accounts.subaccount import Subaccount
+from margin_stream.core.margin.model import MODELS, CallPolicy, MarginCalculator, ParameterError
+from margin_stream.core.margin.models.binance_usdm import BinanceUsdm, UsdmCalculator
 from margin_stream.core.margin.models.brackets import bracket_of, faults_of
 from margin_stream.core.margin.models.parameters import BracketParameters
 from margin_stream.core.market.directory import Directory, Instrument
@@ -56,7 +56,7 @@ class Held:
     instrument: Instrument
     key: int
     position: Position
-    pocket: Pocket
+    subaccount: Subaccount
     isolated: bool
     quantity: DecimalPair
 
@@ -66,7 +66,7 @@ class Case:
     """A scenario, ready to be valued."""
 
     directory: Directory
-    terms: Terms
+    calculator: MarginCalculator
     policy: CallPolicy
     base_scale: int
     account: Account
@@ -250,10 +250,10 @@ def build(scenario: Mapping[str, Any]) -> Case:
     for key in prices:
         builder.instrument(key, f"prices.{key}")
     parameters, warnings = _parameters(data, scenario, builder, base)
-    policy, terms = _compiled(data.model, parameters, builder.directory)
+    policy, calculator = _compiled(data.model, parameters, builder.directory)
     account = Account("-", builder.directory.asset_by_name[base].number, data.name, "", [])
     case = Case(
-        builder.directory, terms, policy, builder.directory.asset_by_name[base].scale, account, _prices(builder.directory, prices),
+        builder.directory, calculator, policy, builder.directory.asset_by_name[base].scale, account, _prices(builder.directory, prices),
         rounding == "profile", [], warnings,
     )  # fmt: skip
     for n, row in enumerate(collateral):
@@ -262,7 +262,7 @@ def build(scenario: Mapping[str, Any]) -> Case:
         account.move(asset.number, _units(decimal(row.get("amount"), where), asset.scale, where, asset.name))
     for n, row in enumerate(positions):
         case.held.append(_position(case, row, f"positions[{n}]", isolated=mode == "isolated" or "isolated_margin" in row))
-    for leg in dict.fromkeys(leg for part in account.parts() for leg in terms.depends_on(part)):
+    for leg in dict.fromkeys(leg for part in account.parts() for leg in calculator.depends_on(part)):
         instrument = builder.directory.instruments[leg]
         if instrument is not None and not case.prices[leg]:
             raise ScenarioError("price_missing", f"prices.{instrument.name}", "the valuation needs it")
@@ -329,7 +329,7 @@ def _odd(name: str, table: Any) -> list[str]:
     return [f"parameters.brackets.{name}[{k}].{where}: {what}" for k, where, what in faults_of(rows)]
 
 
-def _compiled(model: str, parameters: Mapping[str, Any], directory: Directory) -> tuple[CallPolicy, Terms]:
+def _compiled(model: str, parameters: Mapping[str, Any], directory: Directory) -> tuple[CallPolicy, MarginCalculator]:
     chosen = MODELS[model]
     try:
         if isinstance(chosen, BinanceUsdm):
@@ -342,13 +342,13 @@ def _compiled(model: str, parameters: Mapping[str, Any], directory: Directory) -
 
 def _position(case: Case, row: Mapping[str, Any], where: str, *, isolated: bool) -> Held:
     instrument = case.directory.instrument_by_name[row["instrument"]]
-    why = case.terms.refuses(instrument)
+    why = case.calculator.refuses(instrument)
     if why:
         code, place = (
             ("brackets_missing", f"parameters.brackets.{instrument.name}") if "brackets" in why else ("not_margined", f"{where}.instrument")
         )
         raise ScenarioError(code, place, f"{instrument.name}: {why}")
-    if isolated and not case.terms.pockets:
+    if isolated and not case.calculator.subaccounts:
         raise ScenarioError("bad_value", "mode", "this profile has no isolated positions")
     if row.get("quantity") is None:
         raise ScenarioError("missing_field", f"{where}.quantity", "it is needed")
@@ -371,18 +371,18 @@ def _position(case: Case, row: Mapping[str, Any], where: str, *, isolated: bool)
     position = Position(leverage=leverage)
     position.trade(quantity, entry, price_shift(instrument))
     key = position_key(instrument.number, side)
-    pocket: Pocket = case.account
+    subaccount: Subaccount = case.account
     if isolated:
-        # Each isolated position is a pocket of its own.
-        pocket = case.account.pocket(f"{where}/{instrument.name}")
-        pocket.move(case.account.base, _isolated_margin(case, row, where, instrument, position, entry))
-    elif key in pocket.positions:
+        # Each isolated position is a subaccount of its own.
+        subaccount = case.account.subaccount(f"{where}/{instrument.name}")
+        subaccount.move(case.account.base, _isolated_margin(case, row, where, instrument, position, entry))
+    elif key in subaccount.positions:
         raise ScenarioError(
             "bad_value", f"{where}.instrument", f"{instrument.name} is given twice; give one net position, or long and short apart"
         )
-    pocket.positions[key] = position
-    pocket.hold_perpetual(key, position)
-    return Held(instrument, key, position, pocket, isolated, pair)
+    subaccount.positions[key] = position
+    subaccount.hold_perpetual(key, position)
+    return Held(instrument, key, position, subaccount, isolated, pair)
 
 
 def _entry(row: Mapping[str, Any], where: str, instrument: Instrument, price: int) -> int:
@@ -400,8 +400,8 @@ def _isolated_margin(case: Case, row: Mapping[str, Any], where: str, instrument:
     """Return the margin of an isolated position: as given, else its initial margin at entry."""
     given = row.get("isolated_margin")
     if given is None:
-        assert isinstance(case.terms, UsdmTerms)
-        leverage = position.leverage or case.terms.default_leverage
+        assert isinstance(case.calculator, UsdmCalculator)
+        leverage = position.leverage or case.calculator.default_leverage
         return -(-notional(abs(position.quantity) * entry, price_shift(instrument)) // leverage)
     place = f"{where}.isolated_margin"
     return _units(decimal(given, place), case.base_scale, place, "the base currency")

@@ -23,7 +23,7 @@ class BesideFailed(Error, code="verification_ended"):
 class Beside:
     """A replay in a process of its own. It ends by itself where this process does."""
 
-    def __init__(self, path: Path, engine: RevaluationName) -> None:
+    def __init__(self, path: Path, revaluation: RevaluationName) -> None:
         """Start it.
 
         Args:
@@ -34,7 +34,7 @@ class Beside:
         # Not a fork: RocksDB's threads would not come along.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_run, args=(theirs, path, engine), name="verify")
+        self._process = context.Process(target=_run, args=(theirs, path, revaluation), name="verify")
         self._process.start()
         theirs.close()
 
@@ -64,7 +64,7 @@ class Beside:
         self._process.join()
 
 
-def _run(pipe: Connection, path: Path, engine: RevaluationName) -> None:
+def _run(pipe: Connection, path: Path, revaluation: RevaluationName) -> None:
     # A signal to the terminal's processes is the writer's to answer; this one goes on until the store is closed.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -82,7 +82,7 @@ def _run(pipe: Connection, path: Path, engine: RevaluationName) -> None:
         return False
 
     try:
-        answer = msgspec.json.encode(replay_beside(path, more, engine=engine))
+        answer = msgspec.json.encode(replay_beside(path, more, revaluation=revaluation))
     except Exception as error:
         answer = f"!{type(error).__name__}: {error}".encode()
     pipe.send_bytes(answer)

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from margin_stream.cli.errors import DONE
-from margin_stream.cli.output import OnStore, say, show_rows
+from margin_stream.cli.output import OnStore, print_note, show_rows
 
 
 def config_show(
@@ -30,7 +30,7 @@ def config_show(
     ]
     show_rows(common, rows, ("setting", "value", "origin") if origin else ("setting", "value"), empty="")
     if effective.files and not common.json:
-        say(common, f"read: {', '.join(map(str, effective.files))}")
+        print_note(common, f"read: {', '.join(map(str, effective.files))}")
     for text in unknown_variables():
-        say(common, f"margin-stream: warning: the environment's {text}")
+        print_note(common, f"margin-stream: warning: the environment's {text}")
     return DONE

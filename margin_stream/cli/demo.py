@@ -191,11 +191,11 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
         )
     else:
         if explained is not None:
-            print("\nWhy was it liquidated? The largest isolated pocket:\n")
+            print("\nWhy was it liquidated? The largest isolated subaccount:\n")
             print("\n".join(explanation_lines(explained)))
         if open_calls:
             print(f"\n{len(open_calls):,} calls are still open; the first by deadline:\n")
-            show_rows(common, open_calls[:8], ("call", "amount", "unpaid", "currency", "due_at", "deadline", "outcome"), empty="")
+            show_rows(common, open_calls[:8], ("call", "amount", "unpaid", "currency", "due_at", "overdue", "outcome"), empty="")
         else:
             print("\nNo call is open any more.")
         if store.parent != folder:
@@ -205,7 +205,7 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
             account = open_calls[0]["account"] if open_calls else next(iter(inputs.profile_of))
             print(f"  margin-stream state --account {account} --store {store}")
             if explained is not None:
-                print(f"  margin-stream state --account {explained['account']} --at '#{explained['position']}' --store {store}")
+                print(f"  margin-stream state --account {explained['account']} --at '#{explained['sequence']}' --store {store}")
         else:
             print("\nThe store is gone again; --keep FOLDER keeps it to look around in.")
         print(f"{made.note()} {steps.total():.0f} s in all.")

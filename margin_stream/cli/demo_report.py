@@ -1,4 +1,4 @@
-"""What ``demo`` says of a day: counts by margin profile, and one liquidated isolated pocket worked out from the store's own figures."""
+"""What ``demo`` says of a day: counts by margin profile, and one liquidated isolated subaccount worked out from the store's own figures."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ ROWS = {
     "call_expired": ("call_expired", "not paid in time"),
     "liquidation_due": ("liquidation_due", "so much must be sold, or closed"),
     LOWERED: ("  lowering an earlier one", "less is needed by now"),
-    ISOLATED: ("  of an isolated pocket", "the rest of the account is left alone"),
+    ISOLATED: ("  of an isolated subaccount", "the rest of the account is left alone"),
 }
 """What is counted: name and meaning as they are shown."""
 
 
 @dataclass(slots=True)
 class Inputs:
-    """What the report needs to know of the inputs; in a new store the n-th input has position n."""
+    """What the report needs to know of the inputs; in a new store the n-th input has sequence number n."""
 
     count: int = 0
     profile_of: dict[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Inputs:
     brackets: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Perpetual -> leverage brackets, as last activated."""
     closings: dict[tuple[str, str], list[tuple[int, PositionChanged]]] = field(default_factory=dict)
-    """(account, pocket) -> liquidating trades with their positions."""
+    """(account, subaccount) -> liquidating trades with their sequence numbers."""
 
     def note(self, event: AnyInput) -> None:
         """Take note of the next input."""
@@ -99,29 +99,29 @@ def profile_lines(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def largest_isolated(effects: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the first demand of the isolated pocket that was to be closed for most, or None."""
+    """Return the first demand of the isolated subaccount that was to be closed for most, or None."""
     found = [effect for effect in effects if effect["type"] == "liquidation_due" and effect.get("pocket") and not effect.get("supersedes")]
-    return max(found, key=lambda effect: (Decimal(effect["amount"]), -effect["position"]), default=None)
+    return max(found, key=lambda effect: (Decimal(effect["amount"]), -effect["sequence"]), default=None)
 
 
 def explain(store: Path, due: Mapping[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """Return why an isolated pocket is due for liquidation, and what became of it.
+    """Return why an isolated subaccount is due for liquidation, and what became of it.
 
     Args:
         store: in a folder.
         due: its ``liquidation_due``, as a mapping.
         inputs: of the store.
     """
-    account, pocket = due["account"], due["pocket"]
-    state = views.account_state(store, account, Until(position=due["position"]))
-    found = next(row for row in state["pockets"] if row["pocket"] == pocket)
+    account, subaccount = due["account"], due["pocket"]
+    state = views.account_state(store, account, Until(sequence=due["sequence"]))
+    found = next(row for row in state["subaccounts"] if row["subaccount"] == subaccount)
     positions = [{**row, **_margin(row, inputs.brackets[row["instrument"]])} for row in found["positions"] if Decimal(row["quantity"])]
     facts = {
         "account": account,
-        "pocket": pocket,
+        "subaccount": subaccount,
         "currency": due["currency"],
         "at": due["at"],
-        "position": due["position"],
+        "sequence": due["sequence"],
         "money": f"{_money(found, state['base_currency']):f}",
         "positions": positions,
         "equity": found["equity"],
@@ -129,9 +129,9 @@ def explain(store: Path, due: Mapping[str, Any], inputs: Inputs) -> dict[str, An
         "demanded": due["amount"],
         "legs": due["legs"],
     }
-    closings = [(position, event) for position, event in inputs.closings.get((account, pocket), ()) if position > due["position"]]
+    closings = [(sequence, event) for sequence, event in inputs.closings.get((account, subaccount), ()) if sequence > due["sequence"]]
     if closings:
-        facts["closed"] = _closed(store, account, pocket, state["base_currency"], closings[: len(positions)])
+        facts["closed"] = _closed(store, account, subaccount, state["base_currency"], closings[: len(positions)])
     return facts
 
 
@@ -146,12 +146,12 @@ def _margin(position: Mapping[str, Any], table: list[dict[str, Any]]) -> dict[st
 _BRACKET = ("floor", "cap", "maintenance_rate", "maintenance_amount")
 
 
-def _closed(store: Path, account: str, pocket: str, currency: str, trades: list[tuple[int, PositionChanged]]) -> dict[str, Any]:
-    """Return how the pocket was closed, and what came to cross; or, of one that stays, what it owes."""
+def _closed(store: Path, account: str, subaccount: str, currency: str, trades: list[tuple[int, PositionChanged]]) -> dict[str, Any]:
+    """Return how the subaccount was closed, and what came to cross; or, of one that stays, what it owes."""
     last, event = trades[-1]
-    # One item earlier cross does not have the pocket's money yet.
-    states = [views.account_state(store, account, Until(position=position)) for position in (last - 1, last)]
-    found = next((row for row in states[1]["pockets"] if row["pocket"] == pocket), None)
+    # One item earlier cross does not have the subaccount's money yet.
+    states = [views.account_state(store, account, Until(sequence=sequence)) for sequence in (last - 1, last)]
+    found = next((row for row in states[1]["subaccounts"] if row["subaccount"] == subaccount), None)
     return {
         "at": format_time(event.event_time),
         "trades": [
@@ -176,7 +176,7 @@ def _text(pair: tuple[int, int]) -> str:
 def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield what ``explain`` found, in lines for people."""
     currency = facts["currency"]
-    yield f"{facts['account']}, isolated pocket {facts['pocket']}, at {facts['at']} (position {facts['position']:,}):"
+    yield f"{facts['account']}, isolated subaccount {facts['subaccount']}, at {facts['at']} (sequence number {facts['sequence']:,}):"
     rows: list[tuple[str, str]] = []
     profits = []
     for row in facts["positions"]:
@@ -197,7 +197,7 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         ]
         profits.append(row["unrealised"])
     sum_of = " ".join(f"{'-' if text.startswith('-') else '+'} {_grouped(text.lstrip('-'))}" for text in profits)
-    rows.append(("equity", f"{_grouped(facts['money'])} money in the pocket {sum_of} = {_grouped(facts['equity'])} {currency}"))
+    rows.append(("equity", f"{_grouped(facts['money'])} money in the subaccount {sum_of} = {_grouped(facts['equity'])} {currency}"))
     for row in facts["positions"]:
         upper = "no end" if row["cap"] is None else _grouped(row["cap"])
         rows.append(
@@ -222,10 +222,10 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         )
         rows.append(("closed (simulated)", f"at {closed['at']}: {trades}"))
         if closed["ended"]:
-            rows.append(("left of it", f"{_grouped(closed['to_cross'])} {currency} came back to the cross pocket"))
+            rows.append(("left of it", f"{_grouped(closed['to_cross'])} {currency} came back to the cross subaccount"))
         else:
             rows.append(
-                ("left of it", f"nothing: the pocket owes {_grouped(closed['owed'])} {currency}, which an insurance fund would bear")
+                ("left of it", f"nothing: the subaccount owes {_grouped(closed['owed'])} {currency}, which an insurance fund would bear")
             )
     width = max(len(name) for name, _ in rows)
     for name, text in rows:

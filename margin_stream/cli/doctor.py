@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from margin_stream.cli.errors import DONE, FAILED, UNREACHABLE
-from margin_stream.cli.output import OnStore, plain, print_json, say
+from margin_stream.cli.output import OnStore, plain, print_json, print_note
 from margin_stream.doctor.findings import Finding, ok, problem, warning
 from margin_stream.settings import Effective, SettingsError, current, defaults, load, unknown_variables, use, without_secret
 
@@ -37,7 +37,7 @@ def doctor(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
             if finding.next:
                 print(f"{'':<31}-> {plain(finding.next)}")
     if not common.json:
-        say(common, ", ".join(f"{counts.get(status, 0)} {status}" for status in MARKS))
+        print_note(common, ", ".join(f"{counts.get(status, 0)} {status}" for status in MARKS))
     if unreachable:
         return UNREACHABLE
     return FAILED if counts.get("problem") else DONE

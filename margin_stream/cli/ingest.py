@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from margin_stream.cli import on_kafka
 from margin_stream.cli.error_output import Failure, failure, report
 from margin_stream.cli.errors import CORRUPT, DONE, INTERRUPTED, MISMATCH, TERMINATED
-from margin_stream.cli.output import Common, OnStore, Progress, say, show
+from margin_stream.cli.output import Common, OnStore, Progress, print_note, show
 from margin_stream.cli.queries import REVALUATION_HELP
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict
 from margin_stream.files import STDIN, opened
@@ -77,7 +77,7 @@ class Stopper:
         """Return the exit code at the end, and say that there is a rest where a signal came."""
         if self.signal is None:
             return CORRUPT if refused else DONE
-        say(common, "stopped by a signal; run the same command again for the rest")
+        print_note(common, "stopped by a signal; run the same command again for the rest")
         return INTERRUPTED if self.signal == signal.SIGINT else TERMINATED
 
 
@@ -88,7 +88,7 @@ def summary(counts: Any, effects: int, digests: Digests) -> dict[str, Any]:
         "duplicate": counts.duplicate,
         "refused": counts.refused,
         "effects": effects,
-        "last": digests.position,
+        "last": digests.sequence,
         "state_digest": digests.state,
         "effects_digest": digests.effects,
     }
@@ -103,7 +103,7 @@ def ingest(
     partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
     strict: Annotated[bool, Parameter(negative="", help="Stop at the first refused input with exit 4.")] = False,
     no_wait: Annotated[bool, Parameter(negative="", help="On Kafka: return once the broker has the inputs.")] = False,
-    engine: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
+    revaluation: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
     verify: Annotated[
         bool, Parameter(negative="", help="A second process replays the journal meanwhile and compares; exit 3 where it differs.")
     ] = False,
@@ -115,7 +115,7 @@ def ingest(
       margin-stream ingest day.ndjson
       margin-stream simulate --accounts 50 | margin-stream ingest --store ./s --partitions 4
       margin-stream ingest more.ndjson --strict --json
-      margin-stream ingest day.ndjson --engine vectors --verify
+      margin-stream ingest day.ndjson --revaluation vectors --verify
       margin-stream ingest day.ndjson --store kafka://localhost:9092/demo
     """
     import msgspec
@@ -150,9 +150,9 @@ def ingest(
         return _ingest_on_kafka(common, inputs, refused, strict=strict, wait=not no_wait)
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(Stopper())
-        host = stack.enter_context(Host(common.path, partitions=partitions, engine=engine))
+        host = stack.enter_context(Host(common.path, partitions=partitions, revaluation=revaluation))
         tell_recovery(common, host)
-        beside = Beside(host.layout.root, engine) if verify else None
+        beside = Beside(host.layout.root, revaluation) if verify else None
         if beside is not None:
             stack.callback(beside.abandon)
         progress = Progress(common, "inputs")
@@ -200,9 +200,9 @@ def _ingest_on_kafka(common: OnStore, inputs: _Inputs, refused: Callable[[Refusa
         )
         progress.end()
     if found is None:
-        say(common, f"the broker has {inputs.line:,} inputs; the workers fold them")
+        print_note(common, f"the broker has {inputs.line:,} inputs; the workers fold them")
     else:
-        say(common, f"folded by {found.by}")
+        print_note(common, f"folded by {found.by}")
         show(common, summary(found.counts, found.effects, found.digests))
     return stopper.exit_code(common, strict and (undecodable or (found is not None and found.counts.refused > 0)))
 
@@ -211,8 +211,8 @@ def tell_recovery(common: Common, host: Host) -> None:
     """Say what opening the store took."""
     recovery = host.recovery
     for note in recovery.notes:
-        say(common, note)
+        print_note(common, note)
     if recovery.cut_bytes:
-        say(common, f"a torn tail of {recovery.cut_bytes} bytes was cut; nothing in it was acknowledged")
+        print_note(common, f"a torn tail of {recovery.cut_bytes} bytes was cut; nothing in it was acknowledged")
     if recovery.folded:
-        say(common, f"recovered: {recovery.folded:,} items folded behind position {recovery.from_position:,}")
+        print_note(common, f"recovered: {recovery.folded:,} items folded behind sequence number {recovery.from_sequence:,}")

@@ -105,7 +105,7 @@ def main() -> int:
             same = said.digests == expected
             steps.done(
                 "equal",
-                f"the workers say: {said.digests.position:,} items, {said.counts.duplicate:,} duplicates dropped, {said.effects:,} effects",
+                f"the workers say: {said.digests.sequence:,} items, {said.counts.duplicate:,} duplicates dropped, {said.effects:,} effects",
             )
             print(f"   state   {said.digests.state}\n   effects {said.digests.effects}")
             print(f"   {'EQUAL to the embedded host, byte for byte' if same else f'DIFFERENT: {expected}'}\n")

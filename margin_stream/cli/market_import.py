@@ -12,7 +12,7 @@ from margin_stream.cli.completions import profile_names
 from margin_stream.cli.error_output import diagnose, failure, report
 from margin_stream.cli.errors import CORRUPT, DONE
 from margin_stream.cli.export import copy_journal
-from margin_stream.cli.output import Common, say
+from margin_stream.cli.output import Common, print_note
 from margin_stream.cli.simulate import check_accounts, print_inputs, tables_for
 from margin_stream.cli.usage import OptionsConflict, UsageError
 from margin_stream.files import STDIN
@@ -89,7 +89,7 @@ def import_market(
     for complaint in complaints[:SHOWN_LIMIT]:
         report(diagnose(complaint), as_json=common.json)
     if complaints:
-        say(common, f"{len(complaints)} rows were left out")
+        print_note(common, f"{len(complaints)} rows were left out")
         if strict:
             return CORRUPT
     tables, unsound = (None, 0) if brackets is None else tables_for(common, market.pairs, brackets)
@@ -97,7 +97,7 @@ def import_market(
         return CORRUPT
     wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
     count = print_inputs(common, day_events(market, wanted, tables), 4.1 * len(market.bars))
-    say(common, f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}")
+    print_note(common, f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}")
     return DONE
 
 

@@ -19,7 +19,7 @@ from cyclopts import Parameter
 
 from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.errors import DONE
-from margin_stream.cli.output import Common, OnStore, say, show, show_rows
+from margin_stream.cli.output import Common, OnStore, print_note, show, show_rows
 from margin_stream.cli.usage import UsageError, WrongKindOfStore
 from margin_stream.kafka.address import KafkaAddress, parse_address
 from margin_stream.settings import child_environment, without_secret
@@ -108,7 +108,7 @@ def repartition(
 
     with connected(common) as (client, address):
         manifest = topics_admin.repartition(client, address, partitions, replicas)
-    say(common, "start the workers again: they fold the journal from the start")
+    print_note(common, "start the workers again: they fold the journal from the start")
     show(common, {"store": address.url, "partitions": manifest.partitions, "generation": manifest.generation})
     return DONE
 
@@ -142,7 +142,7 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
         "workers": len(found) - len(silent),
         "silent_workers": silent,
         "journal_records": ends[0],
-        "digests_at": None if said is None else said.digests.position,
+        "digests_at": None if said is None else said.digests.sequence,
         "state_digest": None if said is None else said.digests.state,
         "effects_digest": None if said is None else said.digests.effects,
     }
@@ -152,10 +152,10 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     show(common, view)
     if rows:
         print()
-        columns = ("topic", "partition", "worker", "ready", "offset", "lag", "position", "checkpoint_age_s", "restore_s", "restores")
+        columns = ("topic", "partition", "worker", "ready", "offset", "lag", "sequence", "checkpoint_age_s", "restore_s", "restores")
         show_rows(common, rows, (*columns, "skipped", "trimmed", "holes", "failed"), empty="")
     else:
-        say(common, "no worker runs: `margin-stream worker` starts one")
+        print_note(common, "no worker runs: `margin-stream worker` starts one")
     return DONE
 
 
@@ -196,7 +196,7 @@ def worker(
         command = [sys.executable, "-m", "margin_stream.agents", "--store", address.url, "--data", str(data.absolute()), "--worker", label]
         command += ["--host", host, "--port", str(port), "--url", url]
         command += ["--checkpoint-s", str(checkpoint_s), "--session-s", str(session_s), *(["--verbose"] if verbose else [])]
-        say(common, f"worker {label}: {url}")
+        print_note(common, f"worker {label}: {url}")
         return _Supervisor(common, command).run()
     finally:
         lock.release()
@@ -240,7 +240,7 @@ class _Supervisor:
                 break
             failures = 0 if time.monotonic() - started > 30 else failures + 1
             pause = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
-            say(self._common, f"the worker ended with {code}; started again in {pause} s")
+            print_note(self._common, f"the worker ended with {code}; started again in {pause} s")
             deadline = time.monotonic() + pause
             while time.monotonic() < deadline and self._stopped is None:
                 time.sleep(0.05)
@@ -347,9 +347,9 @@ def ask_state(common: OnStore, account: str) -> tuple[bool, dict[str, Any] | Non
         topics_admin.read_manifest(client, address)
         answer = worker_client.ask_account(worker_client.workers(client, address), account)
     if answer is None:
-        say(common, "no worker answers for it: folded here, from the journal")
+        print_note(common, "no worker answers for it: folded here, from the journal")
         return False, None
-    say(common, f"answered by worker {answer[0].name} at {answer[0].url}")
+    print_note(common, f"answered by worker {answer[0].name} at {answer[0].url}")
     return True, answer[1]
 
 
@@ -361,7 +361,7 @@ def ask_calls(common: OnStore, account: str | None, open_only: bool) -> list[dic
         manifest = topics_admin.read_manifest(client, address)
         found = worker_client.workers(client, address)
         rows = worker_client.ask_calls(found, manifest.partitions, account, open_only) if found else None
-    say(
+    print_note(
         common,
         "folded here, from the journal: not every partition is with a worker that answers" if rows is None else "answered by the workers",
     )

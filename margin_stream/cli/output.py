@@ -70,7 +70,7 @@ class OnStore(Common):
         return Path(self.store)
 
 
-def say(common: Common, text: str) -> None:
+def print_note(common: Common, text: str) -> None:
     """Say something on stderr, unless quiet; with ``--json`` as a line of its own kind, so that all of stderr can be read by a program."""
     if not common.quiet:
         print(orjson.dumps({"note": text}).decode() if common.json else text, file=sys.stderr, flush=True)
@@ -119,7 +119,7 @@ def show_rows(common: Common, rows: Iterable[Mapping[str, Any]], columns: Sequen
     if table.row_count:
         console().print(table)
     else:
-        say(common, empty)
+        print_note(common, empty)
 
 
 def plain(value: object) -> str:
@@ -134,7 +134,7 @@ def plain(value: object) -> str:
 
 
 def parse_until(text: str | None) -> Until:
-    """Return the prefix that TIME names: a moment (RFC 3339), a day (its last moment) or a position ``#N``.
+    """Return the prefix that TIME names: a moment (RFC 3339), a day (its last moment) or a sequence number ``#N``.
 
     Raises:
         BadTime: it is none of them.
@@ -147,7 +147,7 @@ def parse_until(text: str | None) -> Until:
     if text.startswith("#"):
         if not text[1:].isdigit():
             raise BadTime(f"{text!r} is no position; write #N, such as #1200", value=text)
-        return Until(position=int(text[1:]))
+        return Until(sequence=int(text[1:]))
     try:
         return Until(time_ns=parse_time(f"{text}T23:59:59.999999999Z" if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text))
     except TimeError as error:

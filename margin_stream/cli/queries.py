@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from margin_stream.cli.completions import event_types, profile_names
 from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.errors import CORRUPT, DONE, MISMATCH
-from margin_stream.cli.output import Common, OnStore, Progress, parse_until, print_json, say, show, show_rows
+from margin_stream.cli.output import Common, OnStore, Progress, parse_until, print_json, print_note, show, show_rows
 from margin_stream.cli.usage import OptionsConflict
 from margin_stream.revaluation import DEFAULT, RevaluationName
 
@@ -41,7 +41,7 @@ def replay_store(
     until: Annotated[str | None, Parameter(help="End of the prefix: RFC 3339, a day, or a position #N.")] = None,
     day: Annotated[str | None, Parameter(help="The same as --until with a day.")] = None,
     from_checkpoint: Annotated[bool, Parameter(negative="", help="Begin at the newest checkpoint.")] = False,
-    engine: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
+    revaluation: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
     """Fold the journal again, write nothing, and compare effects and digests with what was recorded.
@@ -60,12 +60,12 @@ def replay_store(
     progress = Progress(common, "records")
     with place_of(common) as place:
         if from_checkpoint and common.on_kafka:
-            say(common, "--from-checkpoint: the tables are with the workers; folded from the start")
+            print_note(common, "--from-checkpoint: the tables are with the workers; folded from the start")
         found = replay(
             place,
             until=parse_until(until or day),
             from_checkpoint=from_checkpoint,
-            engine=engine,
+            revaluation=revaluation,
             progress=lambda done, total: progress.update(done, done / total if total else None),
         )
     progress.end()
@@ -124,7 +124,7 @@ def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B0
     show(
         common,
         {
-            "last": digests.position,
+            "last": digests.sequence,
             "accepted": system.intake.accepted,
             "refused": system.intake.refused,
             "accounts": len(system.intake.accounts),
@@ -164,7 +164,7 @@ def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  
         ("balances", ("asset", "amount")),
         ("positions", ("instrument", "quantity", "mark", "open_cost", "unrealised", "realised", "fees", "currency")),
         ("marks", ("instrument", "mark", "marked_at", "age_s", "fresh")),
-        ("calls", ("call", "amount", "unpaid", "due_at", "deadline", "outcome")),
+        ("calls", ("call", "amount", "unpaid", "due_at", "overdue", "outcome")),
     ):
         if tables[title]:
             print(f"\n{title}")
@@ -192,7 +192,7 @@ def calls(
     if rows is None:
         with place_of(common) as place:
             rows = views.calls(place, account=account, open_only=open, until=parse_until(at))
-    columns = ("call", "amount", "unpaid", "currency", "issued_at", "due_at", "deadline", "outcome", "tranche")
+    columns = ("call", "amount", "unpaid", "currency", "issued_at", "due_at", "overdue", "outcome", "tranche")
     show_rows(common, rows, columns, empty="no calls")
     return DONE
 
@@ -234,13 +234,13 @@ def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnSto
     history = view.pop("history")
     show(common, view)
     print("\nhistory")
-    show_rows(common, [_condensed(row) for row in history], ("at", "position", "what", "detail"), empty="")
+    show_rows(common, [_condensed(row) for row in history], ("at", "sequence", "what", "detail"), empty="")
     return DONE
 
 
 def _condensed(row: dict[str, Any]) -> dict[str, Any]:
-    rest = {k: v for k, v in row.items() if k not in ("type", "id", "position", "at", "account", "call", "currency")}
-    return {"at": row.get("at"), "position": row["position"], "what": row["type"], "detail": ", ".join(f"{k} {v}" for k, v in rest.items())}
+    rest = {k: v for k, v in row.items() if k not in ("type", "id", "sequence", "at", "account", "call", "currency")}
+    return {"at": row.get("at"), "sequence": row["sequence"], "what": row["type"], "detail": ", ".join(f"{k} {v}" for k, v in rest.items())}
 
 
 def events(

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.errors import CORRUPT, DONE
-from margin_stream.cli.output import OnStore, print_json, say
+from margin_stream.cli.output import OnStore, print_json, print_note
 
 
 def repair(
@@ -57,9 +57,9 @@ def repair(
         text = f"{common.store}: {len(plan.refused)} of {len(plan.findings)} findings cannot be mended here: nothing was changed"
         report(failure("repair_refused", text, store=common.store), as_json=common.json)
     elif not plan.findings:
-        say(common, "nothing to repair")
+        print_note(common, "nothing to repair")
     elif done:
-        say(common, f"repaired; what was changed is kept in {common.path / plan.copies}")
+        print_note(common, f"repaired; what was changed is kept in {common.path / plan.copies}")
     else:
-        say(common, "nothing was changed; --yes does it")
+        print_note(common, "nothing was changed; --yes does it")
     return CORRUPT if plan.refused or problems else DONE

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from margin_stream.cli.completions import profile_names, scenario_names
 from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.errors import DONE
-from margin_stream.cli.output import Common, Progress, say
+from margin_stream.cli.output import Common, Progress, print_note
 from margin_stream.cli.usage import UsageError
 from margin_stream.simulation import DEFAULT_PROFILES
 
@@ -111,11 +111,11 @@ def tables_for(common: Common, listed: Mapping[str, Pair], path: Path) -> tuple[
         if key in wanted:
             for text in found.faults[key]:
                 report(failure("brackets_unsound", f"{path}: {text}", file=str(path)), as_json=common.json)
-            say(common, f"{key[0]} is not listed as a perpetual: its table is named above, not repaired")
+            print_note(common, f"{key[0]} is not listed as a perpetual: its table is named above, not repaired")
     others = [name for name, currency in faulty if (name, currency) not in wanted]
     if others:
-        say(common, f"{path}: {len(others)} other tables do not fit: {', '.join(others)}")
+        print_note(common, f"{path}: {len(others)} other tables do not fit: {', '.join(others)}")
     lacking = sorted(name for name, currency in wanted if (name, currency) not in found.sound and (name, currency) not in found.faults)
     if lacking:
-        say(common, f"{path}: no table for {', '.join(lacking)}: not listed as perpetuals")
+        print_note(common, f"{path}: no table for {', '.join(lacking)}: not listed as perpetuals")
     return {name: found.sound[name, currency] for name, currency in sorted(wanted & set(found.sound))}, len(wanted & set(faulty))

@@ -24,4 +24,4 @@ class BadAddress(UsageError, code="store_address_invalid"):
 
 
 class BadTime(UsageError, code="time_invalid"):
-    """TIME is neither a moment nor a position."""
+    """TIME is neither a moment nor a sequence number."""

@@ -25,7 +25,7 @@ _head = msgspec.msgpack.Decoder(tuple[int, bytes])
 class Emitted(NamedTuple):
     """An effect as a fold emits it."""
 
-    position: int
+    sequence: int
     group: str
     number: int
     data: bytes
@@ -58,19 +58,19 @@ class EffectBook:
         """The groups that have effects, in the order of their first."""
         return self._heads.keys()
 
-    def emit(self, kind: type[Effect], position: int, at_ns: int, group: str, **fields: Any) -> str:
+    def emit(self, kind: type[Effect], sequence: int, at_ns: int, group: str, **fields: Any) -> str:
         """Take an effect of a fold, the group's next; return its id.
 
         Args:
             kind: of the effect.
-            position: the sequence number of the item that caused it.
+            sequence: the sequence number of the item that caused it.
             at_ns: the clock in force.
             group: whose effect it is.
             fields: what the kind has beside these.
         """
         identifier = effect_id(group, self.head(group)[0] + 1)
-        data = encode(kind(id=identifier, position=position, at_ns=at_ns, **fields))
-        self.out.append(Emitted(position, group, self.add(group, data), data))
+        data = encode(kind(id=identifier, sequence=sequence, at_ns=at_ns, **fields))
+        self.out.append(Emitted(sequence, group, self.add(group, data), data))
         return identifier
 
     def add(self, group: str, data: bytes) -> int:
@@ -91,7 +91,7 @@ class EffectBook:
         """
         for data in recorded:
             effect = decode_effect(data)
-            if effect.position <= upto:
+            if effect.sequence <= upto:
                 self.add(group_of(effect.id), data)
 
     def drain(self) -> list[Emitted]:

@@ -40,14 +40,14 @@ class FeedMonitor(FoldBase):
         """Take inputs of a source."""
         highest, newest_ns, _, _ = self._sources.get(item.source, (-1, 0, 0, 0))
         newest_ns = max(newest_ns, item.event_time_ns)
-        self._sources[item.source] = (max(highest, item.number), newest_ns, item.clock_ns, item.position)
+        self._sources[item.source] = (max(highest, item.number), newest_ns, item.clock_ns, item.sequence)
         self._changed[item.source] = None
 
     def facts(self) -> Iterator[dict[str, Any]]:
         """Yield the sources by name."""
         for source in sorted(self._sources):
-            highest, newest_ns, clock_ns, position = self._sources[source]
-            yield {"source": source, "highest": highest, "newest_event_time_ns": newest_ns, "clock_ns": clock_ns, "sequence": position}
+            highest, newest_ns, clock_ns, sequence = self._sources[source]
+            yield {"source": source, "highest": highest, "newest_event_time_ns": newest_ns, "clock_ns": clock_ns, "sequence": sequence}
 
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the sources that had inputs since the last ``mark_stored``."""

@@ -34,7 +34,7 @@ class Rows(Protocol):
     def mark_stored(self) -> None:
         """Take the changed rows for stored."""
 
-    def restore(self, position: int, rows: Iterable[Row]) -> None:
+    def restore(self, sequence: int, rows: Iterable[Row]) -> None:
         """Set the whole state from all rows, in order of key; only on a new one.
 
         Raises:
@@ -110,7 +110,7 @@ class FoldSet:
             given: the kinds of items that the set is given.
             source: where the items come from, if it is stored with them and emits into the same book.
         """
-        self.position = 0
+        self.sequence = 0
         """The last sequence number folded."""
         self.book = book
         self.folds = tuple(folds)
@@ -128,19 +128,19 @@ class FoldSet:
         Raises:
             Fault: batches do not follow each other, or a copy of the market differs from the intake's.
         """
-        check(batch.previous == self.position, "batches follow each other", expected=self.position, got=batch.previous)
+        check(batch.previous == self.sequence, "batches follow each other", expected=self.sequence, got=batch.previous)
         book = self.book
         earlier = book.drain()
         earlier.reverse()
         out = book.out
         takers = self._takers
         for item in batch.items:
-            self.position = item.position
+            self.sequence = item.sequence
             start = len(out)
             if earlier or self._followed:
-                self._close_earlier(earlier, item.position)
+                self._close_earlier(earlier, item.sequence)
                 start = len(out)
-                while earlier and earlier[-1].position == item.position:
+                while earlier and earlier[-1].sequence == item.sequence:
                     out.append(earlier.pop())
             if self._followed:
                 self._step(item, start)
@@ -150,20 +150,20 @@ class FoldSet:
             if len(out) - start > 1:
                 # A group's own effects are in order already; the sort is stable.
                 out[start:] = sorted(out[start:], key=_by_group)
-        self.position = batch.last
+        self.sequence = batch.last
         if earlier:
             self._close_earlier(earlier, batch.last + 1)
         if batch.market_digest:
             same = all(fold.market_digest() in (b"", batch.market_digest) for fold in self.folds)
-            check(same, "a partition's market is the intake's", position=self.position)
+            check(same, "a partition's market is the intake's", sequence=self.sequence)
         return book.drain()
 
     def _close_earlier(self, earlier: list[Emitted], before: int) -> None:
         """Take up what the source emitted at numbers at which no item is; ``earlier`` has it, last first."""
         out = self.book.out
-        while earlier and earlier[-1].position < before:
-            start, position = len(out), earlier[-1].position
-            while earlier and earlier[-1].position == position:
+        while earlier and earlier[-1].sequence < before:
+            start, sequence = len(out), earlier[-1].sequence
+            while earlier and earlier[-1].sequence == sequence:
                 out.append(earlier.pop())
             if self._followed:
                 self._step(None, start)
@@ -202,7 +202,7 @@ class FoldSet:
         for part in self.parts:
             part.mark_stored()
 
-    def restore(self, position: int, rows: Iterable[Row]) -> None:
+    def restore(self, sequence: int, rows: Iterable[Row]) -> None:
         """Set the whole state from rows in order of key; only on a new set. Compare the digest before using it.
 
         Raises:
@@ -212,14 +212,14 @@ class FoldSet:
         for name, found in groupby(rows, _name_of):
             if name not in left:
                 raise ValueError(f"rows of {name[:40]!r}, which nothing here reads")
-            left.pop(name).restore(position, ((key[len(name) + 1 :], value) for key, value in found))
+            left.pop(name).restore(sequence, ((key[len(name) + 1 :], value) for key, value in found))
         for part in left.values():
-            part.restore(position, ())
-        self.position = position
+            part.restore(sequence, ())
+        self.sequence = sequence
 
     def digest(self) -> bytes:
-        """Return the digest over the position and everything stored."""
-        whole = sha256(self.position.to_bytes(8, "big"))
+        """Return the digest over the sequence number and everything stored."""
+        whole = sha256(self.sequence.to_bytes(8, "big"))
         for part in self.parts:
             whole.update(part.name.encode() + b"\0" + part.digest())
         return whole.digest()

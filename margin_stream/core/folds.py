@@ -13,7 +13,7 @@ from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.feed_monitor import FeedMonitor
 from margin_stream.core.fold import Fold, FoldSet
 from margin_stream.core.intake.fold import IntakeFold
-from margin_stream.core.revaluation.filter import Watch
+from margin_stream.core.revaluation.filter import RevaluationFilter
 from margin_stream.core.sequenced import PARTITION_ITEMS, STORE_ITEMS
 
 STORE_FOLDS: tuple[Callable[[EffectBook], Fold], ...] = (FeedMonitor,)
@@ -32,10 +32,12 @@ def registered() -> list[str]:
     return [make(EffectBook()).name for make in STORE_FOLDS]
 
 
-def partition_folds(*, rules_version: int, boxes: bool = True, only: str | None = None, watch: Watch | None = None) -> FoldSet:
+def partition_folds(
+    *, rules_version: int, boxes: bool = True, only: str | None = None, price_filter: RevaluationFilter | None = None
+) -> FoldSet:
     """Return the set of one partition; its accounts come first. See ``AccountFold`` for the arguments."""
     book = EffectBook()
-    accounts = AccountFold(book, rules_version=rules_version, boxes=boxes, only=only, watch=watch)
+    accounts = AccountFold(book, rules_version=rules_version, boxes=boxes, only=only, price_filter=price_filter)
     return FoldSet([accounts, *(make(book) for make in PARTITION_FOLDS)], book, PARTITION_ITEMS)
 
 

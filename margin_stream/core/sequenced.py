@@ -1,6 +1,6 @@
 """What the intake hands to the partitions: items that are valid, scaled and numbered.
 
-Market items go to every partition, account items to the partition of their group. A batch says which positions it covers and where the one
+Market items go to every partition, account items to the partition of their group. A batch says which sequence numbers it covers and where the one
 before it ended, so a reader can trim what it has and notice a hole.
 """
 
@@ -12,9 +12,9 @@ from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
 
 
 class RoutedItem(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """An item at its position."""
+    """An item at its sequence number."""
 
-    position: int
+    sequence: int
 
 
 class Marked(RoutedItem, frozen=True, tag=1):
@@ -31,17 +31,17 @@ class Clocked(RoutedItem, frozen=True, tag=2):
 
 
 class Traded(RoutedItem, frozen=True, tag=3):
-    """A position changed."""
+    """A sequence number changed."""
 
     account: str
     instrument: int
     quantity: int | bytes
     price: int
     fee: int | bytes
-    pocket: str = ""
+    subaccount: str = ""
     side: int = 0
     margin: int | bytes = 0
-    """Moved from cross to the pocket with the trade."""
+    """Moved from cross to the subaccount with the trade."""
     leverage: int = 0
 
 
@@ -52,7 +52,7 @@ class Moved(RoutedItem, frozen=True, tag=4):
     asset: int
     amount: int | bytes
     call: str
-    pocket: str = ""
+    subaccount: str = ""
     from_pocket: str | None = None
 
 
@@ -141,7 +141,7 @@ AnySequenced = AccountItem | Received | Answered
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Routed items of one partition: those of the positions after ``previous`` up to ``last`` that concern it."""
+    """Routed items of one partition: those of the sequence numbers after ``previous`` up to ``last`` that concern it."""
 
     previous: int
     last: int

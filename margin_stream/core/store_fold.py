@@ -12,13 +12,13 @@ from margin_stream.core.folds import accounts_of, partition_folds, store_folds
 from margin_stream.core.intake.admission import Admission
 from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.margin import models as _models  # noqa: F401  (importing it registers the margin models)
-from margin_stream.core.revaluation.filter import Watch
+from margin_stream.core.revaluation.filter import RevaluationFilter
 
 
 class Digests(NamedTuple):
-    """State and effects at a position, hexadecimal SHA-256."""
+    """State and effects at a sequence number, hexadecimal SHA-256."""
 
-    position: int
+    sequence: int
     state: str
     effects: str
 
@@ -33,7 +33,7 @@ class StoreFold:
         rules_version: int,
         boxes: bool = True,
         only: str | None = None,
-        watch: Callable[[], Watch] | None = None,
+        price_filter: Callable[[], RevaluationFilter] | None = None,
     ) -> None:
         """
         Args:
@@ -48,7 +48,7 @@ class StoreFold:
         self.sets = [
             store_folds(self.intake),
             *(
-                partition_folds(rules_version=rules_version, boxes=boxes, only=only, watch=watch() if watch else None)
+                partition_folds(rules_version=rules_version, boxes=boxes, only=only, price_filter=price_filter() if price_filter else None)
                 for _ in range(partitions)
             ),
         ]
@@ -64,17 +64,17 @@ class StoreFold:
         batches = self.intake.take(market_digest=compare_markets)
         # A set restored from a checkpoint ahead of the intake's has folded the first batches already: they are trimmed.
         return [
-            [] if batch.last <= folds.position and batch.last else folds.apply(batch)
+            [] if batch.last <= folds.sequence and batch.last else folds.apply(batch)
             for folds, batch in zip(self.sets, batches, strict=True)
         ]
 
     def digests(self) -> Digests:
-        """Return the digests at the current position."""
+        """Return the digests at the current sequence number."""
         state = combined(self.intake.digest(), merged(folds.state_sums() for folds in self.sets))
         effects = combined(self.intake.book.top(), merged(folds.book.sums() for folds in self.sets))
-        return Digests(self.intake.position, state, effects)
+        return Digests(self.intake.sequence, state, effects)
 
     @property
-    def position(self) -> int:
+    def sequence(self) -> int:
         """The number of the last item."""
-        return self.intake.position
+        return self.intake.sequence

@@ -51,7 +51,7 @@ class Host:
         checkpoint_items: int = CHECKPOINT_ITEMS,
         group_items: int = GROUP_ITEMS,
         segment_limit: int = logs.SEGMENT_LIMIT,
-        engine: RevaluationName = DEFAULT,
+        revaluation: RevaluationName = DEFAULT,
         lock: Lock | None = None,
     ) -> None:
         """Open a store, or make one.
@@ -76,7 +76,7 @@ class Host:
         self._group_items = group_items
         self._spare = mmap.mmap(-1, SPARE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         path.mkdir(parents=True, exist_ok=True)
-        self._store = OpenStore(self.layout, self._disk, revaluation_of(engine), segment_limit)
+        self._store = OpenStore(self.layout, self._disk, revaluation_of(revaluation), segment_limit)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._lock = lock or Lock(self.layout.lock)
         try:
@@ -108,11 +108,11 @@ class Host:
         """Effects since opening."""
         self.on_effects: Callable[[Sequence[Emitted]], None] | None = None
         """Called with effects once they are recorded."""
-        start = self.system.position
+        start = self.system.sequence
         if store.recover():
             self.checkpoint()
         cut_bytes = sum(writer.cut_bytes for writer in store.writers)
-        self.recovery = Recovery(start, self.system.position - start, cut_bytes, tuple(store.notes))
+        self.recovery = Recovery(start, self.system.sequence - start, cut_bytes, tuple(store.notes))
 
     def _start_syncing(self) -> None:
         """Start the thread that waits for the disk now: where none can be had, nothing was admitted yet."""
@@ -203,11 +203,11 @@ class Host:
             raise
 
     def publish_effects(self) -> int:
-        """Make durable all recorded effects, so that readers see them; return the position up to which they are complete."""
+        """Make durable all recorded effects, so that readers see them; return the sequence number up to which they are complete."""
         self.commit()
         for writer in self._effects:
             writer.sync()
-        return self.system.position
+        return self.system.sequence
 
     def commit(self) -> None:
         """Make durable all that was admitted; on return it is acknowledged."""
@@ -276,7 +276,7 @@ class Host:
             # The intake last: partitions that are ahead of it pass over what they have.
             for table, folds, writer in reversed(list(zip(self._store.tables, self.system.sets, self._effects, strict=True))):
                 checkpoints.store(table, folds, cut, writer.end)
-            recorded = RecordedDigest(digests.position, cut.number, digests.state, digests.effects)
+            recorded = RecordedDigest(digests.sequence, cut.number, digests.state, digests.effects)
             self._digests.append(encode(recorded))
             self._digests.sync()
         except BaseException as error:
@@ -288,7 +288,7 @@ class Host:
     def close(self) -> Digests:
         """Commit, checkpoint, and let the next writer in; return the digests."""
         try:
-            due = self._since_checkpoint or self._builder.count or self._syncing or self.system.position == 0
+            due = self._since_checkpoint or self._builder.count or self._syncing or self.system.sequence == 0
             digests = self.checkpoint() if due else self.system.digests()
         except BaseException:
             self._let_go()

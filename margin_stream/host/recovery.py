@@ -44,7 +44,7 @@ from margin_stream.tables.rocks import Table
 class Recovery(NamedTuple):
     """What opening a store took."""
 
-    from_position: int
+    from_sequence: int
     """The checkpoint it started from; 0 for the whole journal."""
     folded: int
     """Items folded from the journal."""
@@ -152,7 +152,7 @@ class OpenStore:
                 marker = checkpoints.load(table, folds)
                 if marker is None:
                     raise Distrusted(f"{table.path}: it has no checkpoint" if markers else "")
-                if markers and marker.position < markers[0].position:
+                if markers and marker.sequence < markers[0].sequence:
                     raise Distrusted(f"{table.path}: it is behind the intake")
                 markers.append(marker)
             return markers
@@ -200,9 +200,9 @@ class OpenStore:
                         recorded = known.pop()
                         if recorded != effect.data:
                             raise Mismatch(
-                                f"position {effect.position}: effect {effect.group}/{effect.number} was recorded otherwise",
+                                f"sequence number {effect.sequence}: effect {effect.group}/{effect.number} was recorded otherwise",
                                 file=writer.folder,
-                                position=effect.position,
+                                sequence=effect.sequence,
                             )
                     else:
                         fresh.append(effect.data)
@@ -213,13 +213,13 @@ class OpenStore:
             if known:
                 raise Mismatch(f"{writer.folder}: {len(known)} recorded effects are not recomputed", file=writer.folder)
         # The second: a crash between the tables and the record of their digest.
-        return behind or self._recorded_position() != self.system.position
+        return behind or self._recorded_sequence() != self.system.sequence
 
-    def _recorded_position(self) -> int:
-        """Return the position of the last recorded digest, 0 where there is none."""
+    def _recorded_sequence(self) -> int:
+        """Return the sequence number of the last recorded digest, 0 where there is none."""
         last = 0
         for record in logs.read(self.layout.digests, self.manifest.identity, upto=self.digests.end.number):
-            last = msgspec.msgpack.decode(record.payload, type=RecordedDigest).position
+            last = msgspec.msgpack.decode(record.payload, type=RecordedDigest).sequence
         return last
 
     def _recorded_after(self, writer: LogWriter, marker: Marker) -> list[bytes]:

@@ -81,7 +81,7 @@ class Manifest(msgspec.Struct, frozen=True):
 class RecordedDigest(msgspec.Struct, frozen=True, array_like=True):
     """Digests as they were recorded at a checkpoint, in the log ``digests``."""
 
-    position: int
+    sequence: int
     journal_record: int
     state: str
     effects: str

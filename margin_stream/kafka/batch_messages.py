@@ -11,7 +11,7 @@ from margin_stream.kafka.messages import EffectsRecord, Place, SequencedBatch
 SPLIT_BYTES = 768 << 10
 """A message with more is split, where it has more than one item or effect."""
 EFFECT_BYTES = 16
-"""What an effect takes in a message beside its own bytes, at most: its array, its position, its length."""
+"""What an effect takes in a message beside its own bytes, at most: its array, its sequence number, its length."""
 
 
 def batch_messages(generation: str, previous: int, batch: Batch, asked: bool) -> Iterator[bytes]:
@@ -22,24 +22,24 @@ def batch_messages(generation: str, previous: int, batch: Batch, asked: bool) ->
         return
     middle = len(batch.items) // 2
     first, second = batch.items[:middle], batch.items[middle:]
-    edge = first[-1].position
+    edge = first[-1].sequence
     yield from batch_messages(generation, previous, Batch(batch.previous, edge, first), asked=False)
     yield from batch_messages(generation, edge, Batch(edge, batch.last, second, batch.market_digest), asked)
 
 
 def effect_messages(generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]]) -> Iterator[bytes]:
-    """Yield effects as messages, cut between positions; a position that is too large for one message is cut between its effects."""
+    """Yield effects as messages, cut between sequence numbers; a sequence number that is too large for one message is cut between its effects."""
     start, first = Place(previous), 0
     while True:
         cut = _cut(rows, first)
         end = Place(last)
         if cut < len(rows):
             here = rows[cut][0] - 1
-            # A cut within a position has nothing else before it in its message.
+            # A cut within a sequence number has nothing else before it in its message.
             spread = rows[cut - 1][0] == rows[cut][0]
-            end = Place(here, cut - first + (start.within if start.position == here else 0) if spread else 0)
+            end = Place(here, cut - first + (start.within if start.sequence == here else 0) if spread else 0)
         yield messages.encode_effects(
-            EffectsRecord(generation, shard, start.position, end.position, rows[first:cut], start.within, end.within)
+            EffectsRecord(generation, shard, start.sequence, end.sequence, rows[first:cut], start.within, end.within)
         )
         if cut == len(rows):
             return

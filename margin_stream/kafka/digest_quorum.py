@@ -12,7 +12,7 @@ from margin_stream.kafka.messages import DigestPart
 
 
 class Said(NamedTuple):
-    """Digests of the store at a position, and the counters there."""
+    """Digests of the store at a sequence number, and the counters there."""
 
     digests: Digests
     counts: Counts
@@ -23,26 +23,26 @@ class Said(NamedTuple):
 
 
 class Statements:
-    """Collects the digest parts of all shards; says the store's digests wherever all of them spoke of one position."""
+    """Collects the digest parts of all shards; says the store's digests wherever all of them spoke of one sequence number."""
 
     def __init__(self, generation: str, partitions: int) -> None:
         self._generation = generation
         self._shards = partitions + 1
         self._parts: dict[int, dict[int, DigestPart]] = {}
         self.said: dict[int, Said] = {}
-        """By position."""
+        """By sequence number."""
         self.contradictions: list[str] = []
-        """A shard said two things of one position."""
+        """A shard said two things of one sequence number."""
 
     def add(self, part: DigestPart) -> Said | None:
-        """Take one part; return the store's digests where it completes a position."""
+        """Take one part; return the store's digests where it completes a sequence number."""
         if part.generation != self._generation:
             return None
-        parts = self._parts.setdefault(part.position, {})
+        parts = self._parts.setdefault(part.sequence, {})
         known = parts.get(part.shard)
         if known is not None:
             if _sums(known) != _sums(part):
-                self.contradictions.append(f"shard {part.shard} said two digests of position {part.position}")
+                self.contradictions.append(f"shard {part.shard} said two digests of sequence number {part.sequence}")
                 return None
             if part.offset <= known.offset:
                 return None
@@ -51,14 +51,14 @@ class Statements:
         if len(parts) < self._shards:
             return None
         found = combine(parts.values())
-        self.said[part.position] = found
-        for position in [position for position in self._parts if position < part.position - 1_000_000]:
-            del self._parts[position]
+        self.said[part.sequence] = found
+        for sequence in [sequence for sequence in self._parts if sequence < part.sequence - 1_000_000]:
+            del self._parts[sequence]
         return found
 
     @property
     def last(self) -> Said | None:
-        """The digests at the highest position of which all shards spoke."""
+        """The digests at the highest sequence number of which all shards spoke."""
         return self.said[max(self.said)] if self.said else None
 
 
@@ -67,14 +67,14 @@ def _sums(part: DigestPart) -> tuple[bytes, bytes, bytes, bytes]:
 
 
 def combine(parts: Iterable[DigestPart]) -> Said:
-    """Return the digests of the store from the parts of the intake and of all partitions at one position."""
+    """Return the digests of the store from the parts of the intake and of all partitions at one sequence number."""
     ordered = sorted(parts, key=lambda part: part.shard)
     intake, partitions = ordered[0], ordered[1:]
     state = combined(intake.head, merged(unpack_sums(part.state_sums) for part in ordered))
     effects = combined(intake.effects_head, merged(unpack_sums(part.effect_sums) for part in partitions))
     accepted, duplicate, refused, own = intake.counts
     return Said(
-        Digests(intake.position, state, effects),
+        Digests(intake.sequence, state, effects),
         Counts(accepted, duplicate, refused),
         own + sum(part.counts[1] for part in partitions),
         intake.offset,

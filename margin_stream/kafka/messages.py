@@ -33,11 +33,11 @@ class StoreManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SequencedBatch(msgspec.Struct, frozen=True, array_like=True):
-    """Routed items for one partition: those of the positions after ``previous`` up to ``last`` that concern it."""
+    """Routed items for one partition: those of the sequence numbers after ``previous`` up to ``last`` that concern it."""
 
     generation: str
     previous: int
-    """The last position that was sent to this partition before."""
+    """The last sequence number that was sent to this partition before."""
     last: int
     items: list[AnySequenced]
     market_digest: bytes = b""
@@ -49,19 +49,19 @@ class SequencedBatch(msgspec.Struct, frozen=True, array_like=True):
 class Place(NamedTuple):
     """A place among the effects of a shard; places compare as tuples.
 
-    The effects of one position have one order, whoever makes them, so a count of them is a place within it.
+    The effects of one sequence number have one order, whoever makes them, so a count of them is a place within it.
     """
 
-    position: int
-    """All effects up to this position lie before the place."""
+    sequence: int
+    """All effects up to this sequence number lie before the place."""
     within: int = 0
-    """So many effects of the position behind it do, too."""
+    """So many effects of the sequence number behind it do, too."""
 
 
 class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What a shard decided after ``previous`` up to ``last``; where one position has too many effects for a message, also a part of them.
+    """What a shard decided after ``previous`` up to ``last``; where one sequence number has too many effects for a message, also a part of them.
 
-    Messages of before effects of one position were spread end with ``effects``: both counts are 0.
+    Messages of before effects of one sequence number were spread end with ``effects``: both counts are 0.
     """
 
     generation: str
@@ -72,9 +72,9 @@ class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
     effects: list[tuple[int, bytes]]
     """Position and canonical bytes, in order."""
     after: int = 0
-    """So many effects of position ``previous + 1`` were sent before."""
+    """So many effects of sequence number ``previous + 1`` were sent before."""
     upto: int = 0
-    """So many effects of position ``last + 1`` were sent with the end of this message."""
+    """So many effects of sequence number ``last + 1`` were sent with the end of this message."""
 
     @property
     def start(self) -> Place:
@@ -93,15 +93,15 @@ class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
             Fault: the effects are not those of the places that the message says.
         """
         found: list[tuple[int, bytes]] = []
-        position, number = self.previous + 1, self.after
+        sequence, number = self.previous + 1, self.after
         for row in self.effects:
-            check(row[0] >= position, "effects are in order of position", expected=position, got=row[0])
-            if row[0] > position:
-                position, number = row[0], 0
-            if (position - 1, number) >= here:
+            check(row[0] >= sequence, "effects are in order of position", expected=sequence, got=row[0])
+            if row[0] > sequence:
+                sequence, number = row[0], 0
+            if (sequence - 1, number) >= here:
                 found.append(row)
             number += 1
-        reached = Place(position - 1, number)
+        reached = Place(sequence - 1, number)
         sound = reached == self.end if self.upto else reached <= self.end
         check(sound, "a message has the effects up to where it says that it ends", expected=tuple(self.end), got=tuple(reached))
         return found
@@ -125,11 +125,11 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DigestPart(msgspec.Struct, frozen=True, array_like=True):
-    """What one shard says of itself at a position that the intake asked for."""
+    """What one shard says of itself at a sequence number that the intake asked for."""
 
     generation: str
     shard: int
-    position: int
+    sequence: int
     offset: int
     """Of the intake: the last record of the journal up to there."""
     head: bytes

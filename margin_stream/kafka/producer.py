@@ -86,7 +86,7 @@ class DigestReader:
         self.statements = Statements(manifest.generation, manifest.partitions)
 
     def poll(self) -> Said | None:
-        """Read what is new; return the digests at the highest position of which all shards spoke."""
+        """Read what is new; return the digests at the highest sequence number of which all shards spoke."""
         end = self._client.end(self._topic)
         if end > self._next:
             for record in self._client.read(self._topic, 0, self._next, end):

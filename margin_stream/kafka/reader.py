@@ -38,16 +38,16 @@ class KafkaReader:
             statements.add(decode_digest_part(record.value or b""))
         self.statements = statements
         self.recorded = [
-            RecordedDigest(position, said.offset + 1, said.digests.state, said.digests.effects)
-            for position, said in sorted(statements.said.items())
+            RecordedDigest(sequence, said.offset + 1, said.digests.state, said.digests.effects)
+            for sequence, said in sorted(statements.said.items())
         ]
         self._effect_ends = [client.end(topics.effects, shard) for shard in range(self.partitions + 1)]
         self.last_record = client.end(topics.inputs)
 
     @property
-    def recorded_position(self) -> int:
+    def recorded_sequence(self) -> int:
         """Up to here every shard has recorded its effects and said its digest."""
-        return self.recorded[-1].position if self.recorded else 0
+        return self.recorded[-1].sequence if self.recorded else 0
 
     def items(self, after: int = 0) -> Iterator[Items]:
         """Yield the journal's records, their items raw; number n is offset n - 1."""

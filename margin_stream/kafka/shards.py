@@ -59,11 +59,11 @@ class Marker(msgspec.Struct, frozen=True, array_like=True):
     generation: str
     offset: int
     """The last record folded."""
-    position: int
+    sequence: int
     digest: bytes
     """Over every row of the snapshot, and over the fields below."""
     sent: list[int]
-    """Up to which position was sent: effects, then (intake) each partition of accounts. Of effects: the place up to which they were taken."""
+    """Up to which sequence number was sent: effects, then (intake) each partition of accounts. Of effects: the place up to which they were taken."""
     counts: list[int]
     """Counters that live on: duplicates, trimmed."""
 
@@ -80,7 +80,7 @@ class Unusable(Exception):
 
 
 class Shard:
-    """What all shards have: an offset, folds that stand at a position, counters."""
+    """What all shards have: an offset, folds that stand at a sequence number, counters."""
 
     kind = ""
 
@@ -106,12 +106,12 @@ class Shard:
         self.unsent = 0
         """Items folded whose outcome was not taken for sending yet."""
         self.sent = [0]
-        """Up to which position was sent: effects, then (intake) each partition of accounts. Of effects: the place up to which they were taken."""
+        """Up to which sequence number was sent: effects, then (intake) each partition of accounts. Of effects: the place up to which they were taken."""
 
     @property
-    def position(self) -> int:
-        """The last position folded."""
-        return self.folds.position
+    def sequence(self) -> int:
+        """The last sequence number folded."""
+        return self.folds.sequence
 
     def accept(self, offset: int, value: bytes | None) -> Accepted:
         """Fold the record at an offset.
@@ -142,7 +142,7 @@ class Shard:
         self.folds.mark_stored()
         counts = [self.duplicates, self.trimmed]
         return Snapshot(
-            rows, Marker(self.generation, self.offset, self.position, self._digest(self.sent, counts), self.sent.copy(), counts)
+            rows, Marker(self.generation, self.offset, self.sequence, self._digest(self.sent, counts), self.sent.copy(), counts)
         )
 
     def restore(self, rows: Iterable[tuple[bytes, bytes]], marker: Marker) -> None:
@@ -152,13 +152,13 @@ class Shard:
             Unusable: the rows do not have the marker's digest.
         """
         try:
-            self.folds.restore(marker.position, rows)
+            self.folds.restore(marker.sequence, rows)
         except Exception as error:
             raise Unusable(f"rows of {self.kind}: {error}") from error
         if len(marker.sent) != len(self.sent):
             raise Unusable(f"the marker has {len(marker.sent)} places of what was sent, not {len(self.sent)}")
         if self._digest(marker.sent, marker.counts) != marker.digest:
-            raise Unusable(f"the rows do not have the digest of the marker at position {marker.position}")
+            raise Unusable(f"the rows do not have the digest of the marker at sequence number {marker.sequence}")
         self.offset, self.sent = marker.offset, marker.sent.copy()
         self.duplicates, self.trimmed = marker.counts
 
@@ -166,11 +166,11 @@ class Shard:
         return sha256(self.folds.digest() + messages.encode([sent, counts])).digest()
 
     def _send_effects(self, emitted: Iterable[Emitted]) -> Iterator[Send]:
-        """Yield the messages of effects up to the position."""
-        rows = [(effect.position, effect.data) for effect in emitted]
-        for message in effect_messages(self.generation, self.number, self.sent[0], self.position, rows):
+        """Yield the messages of effects up to the sequence number."""
+        rows = [(effect.sequence, effect.data) for effect in emitted]
+        for message in effect_messages(self.generation, self.number, self.sent[0], self.sequence, rows):
             yield Send(self.topics.effects, self.number, None, message)
-        self.sent[0] = self.position
+        self.sent[0] = self.sequence
 
 
 class IntakeShard(Shard):
@@ -190,8 +190,8 @@ class IntakeShard(Shard):
         """Position -> raw item and detail, of refusals to be sent to quarantine."""
 
     @property
-    def position(self) -> int:
-        return self.intake.position
+    def sequence(self) -> int:
+        return self.intake.sequence
 
     def _fold(self, value: bytes | None) -> None:
         for raw in raw_items(value):
@@ -199,27 +199,27 @@ class IntakeShard(Shard):
             self.duplicates += counts.duplicate
             self.unsent += sum(counts)
 
-    def _note(self, position: int, raw: bytes, reason: tuple[Refusal, str]) -> None:
-        self._refused[position] = (raw, reason[1])
+    def _note(self, sequence: int, raw: bytes, reason: tuple[Refusal, str]) -> None:
+        self._refused[sequence] = (raw, reason[1])
 
     def ask_digests(self) -> None:
-        """Let every shard give its digest at the position of the next ``drain``."""
+        """Let every shard give its digest at the sequence number of the next ``drain``."""
         self._ask = True
 
     def drain(self) -> list[Send]:
         asked, self._ask = self._ask, False
         self.unsent = 0
-        position = self.intake.position
+        sequence = self.intake.sequence
         whole, *batches = self.intake.take(market_digest=asked)
         own = self.folds.apply(whole)
         sends: list[Send] = []
         for partition, batch in enumerate(batches):
-            if batch.items or (asked and position):
+            if batch.items or (asked and sequence):
                 messages = batch_messages(self.generation, self.sent[partition + 1], batch, asked)
                 sends.extend(Send(self.topics.accounts, partition, None, message) for message in messages)
-                self.sent[partition + 1] = position
-        asked = asked and position > 0
-        if own or (asked and self.sent[0] < position):
+                self.sent[partition + 1] = sequence
+        asked = asked and sequence > 0
+        if own or (asked and self.sent[0] < sequence):
             sends.extend(self._send_effects(own))
         sends.extend(self._quarantine(own))
         self._refused.clear()
@@ -232,7 +232,7 @@ class IntakeShard(Shard):
         intake, book = self.intake, self.folds.book
         counts = [intake.accepted, self.duplicates, intake.refused, book.total]
         part = DigestPart(
-            self.generation, 0, intake.position, self.offset, intake.digest(), book.top(), pack_sums(self.folds.state_sums()), b"", counts
+            self.generation, 0, intake.sequence, self.offset, intake.digest(), book.top(), pack_sums(self.folds.state_sums()), b"", counts
         )
         return Send(self.topics.digests, 0, b"0", messages.encode(part))
 
@@ -240,8 +240,8 @@ class IntakeShard(Shard):
         for emitted in own:
             effect = decode_effect(emitted.data)
             if isinstance(effect, InputRefused):
-                row = quarantine_row(effect, *self._refused.get(emitted.position, (b"", "")))
-                yield Send(self.topics.quarantine, 0, f"#{emitted.position}".encode(), orjson.dumps(row))
+                row = quarantine_row(effect, *self._refused.get(emitted.sequence, (b"", "")))
+                yield Send(self.topics.quarantine, 0, f"#{emitted.sequence}".encode(), orjson.dumps(row))
 
 
 class AccountsShard(Shard):
@@ -268,32 +268,32 @@ class AccountsShard(Shard):
         if record.generation != self.generation:
             self.strange += 1
             return
-        here = self.position
+        here = self.sequence
         if record.previous > here:
             self.holes += 1
             return
         if record.last > here:
             items: list[AnySequenced] = record.items
             if record.previous < here:
-                items = [item for item in items if item.position > here]
+                items = [item for item in items if item.sequence > here]
                 self.trimmed += here - record.previous
             self._emitted.extend(self.folds.apply(Batch(here, record.last, items, record.market_digest)))
             self.unsent += len(items)
         else:
             self.trimmed += record.last - record.previous
-        if record.asked and record.last == self.position:
+        if record.asked and record.last == self.sequence:
             self._parts.append(self._digest_part())
 
     def _digest_part(self) -> Send:
         sums = pack_sums(self.folds.state_sums()), pack_sums(self.folds.book.sums())
         counts = [self.accounts.account_count, self.folds.book.total]
-        part = DigestPart(self.generation, self.number, self.position, self.offset, b"", b"", *sums, counts)
+        part = DigestPart(self.generation, self.number, self.sequence, self.offset, b"", b"", *sums, counts)
         return Send(self.topics.digests, 0, str(self.number).encode(), messages.encode(part))
 
     def drain(self) -> list[Send]:
         self.unsent = 0
         sends: list[Send] = []
-        if self._emitted or (self._parts and self.sent[0] < self.position):
+        if self._emitted or (self._parts and self.sent[0] < self.sequence):
             emitted, self._emitted = self._emitted, []
             sends.extend(self._send_effects(emitted))
         sends.extend(self._parts)
@@ -349,7 +349,7 @@ class EffectsShard(Shard):
         for _, data in fresh:
             self._take(data)
         self.sent = [*max(here, record.end)]
-        self.folds.position = self.sent[0]
+        self.folds.sequence = self.sent[0]
         self.unsent += 1
 
     def _take(self, data: bytes) -> None:
@@ -385,7 +385,7 @@ def shard_of(topics: Topics, manifest: StoreManifest, topic: str, partition: int
 
 def quarantine_row(effect: InputRefused, raw: bytes, detail: str) -> dict[str, Any]:
     """Return a refused input as the topic of quarantine carries it."""
-    row = {"id": f"#{effect.position}", **{k: v for k, v in describe_effect(effect).items() if k not in ("id", "type")}}
+    row = {"id": f"#{effect.sequence}", **{k: v for k, v in describe_effect(effect).items() if k not in ("id", "type")}}
     row["detail"] = detail
     row["advice"] = ADVICE[Refusal(effect.reason)]
     return row | readable(raw)

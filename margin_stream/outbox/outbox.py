@@ -176,4 +176,4 @@ def step_on_topics(outbox: Outbox, client: Client, address: KafkaAddress) -> int
         produce(client, address, [encode_payload([canonical_bytes(answer) for answer in answers])])
 
     reader = KafkaReader(client, address)
-    return outbox.step(reader, reader.recorded_position, send)
+    return outbox.step(reader, reader.recorded_sequence, send)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from margin_stream.core.revaluation.filter import BoxWatch, Watch
+from margin_stream.core.revaluation.filter import PriceBoxFilter, RevaluationFilter
 from margin_stream.revaluation import RevaluationName
 
 
@@ -13,7 +13,7 @@ class Revaluation(NamedTuple):
     """How an account fold is driven: see ``AccountFold``."""
 
     boxes: bool
-    watch: Callable[[], Watch] | None
+    price_filter: Callable[[], RevaluationFilter] | None
 
 
 def revaluation_of(name: RevaluationName) -> Revaluation:
@@ -23,7 +23,7 @@ def revaluation_of(name: RevaluationName) -> Revaluation:
     numba (which is loaded only now). ``plain``: every holder at every tick by the pure core: the reference.
     """
     if name == "vectors":
-        from margin_stream.revaluation.vectors import VectorWatch
+        from margin_stream.revaluation.vectors import VectorFilter
 
-        return Revaluation(boxes=False, watch=VectorWatch)
-    return Revaluation(boxes=False, watch=None) if name == "plain" else Revaluation(boxes=True, watch=BoxWatch)
+        return Revaluation(boxes=False, price_filter=VectorFilter)
+    return Revaluation(boxes=False, price_filter=None) if name == "plain" else Revaluation(boxes=True, price_filter=PriceBoxFilter)

@@ -1,4 +1,4 @@
-"""A pocket as a piecewise linear form of prices, in floats: what the vectors hold of it.
+"""A subaccount as a piecewise linear form of prices, in floats: what the vectors hold of it.
 
 Value and debit of the models are sums of terms, each a coefficient times one price, or a product of prices, or a bracket's line. Rounding
 is left out here and goes into the tolerance; whatever cannot be said in floats is ``None``, and stays with the exact path.
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from margin_stream.core.accounts.subaccount import Pocket
-from margin_stream.core.margin.model import Guard, Terms, Truth
-from margin_stream.core.margin.models.binance_usdm import UsdmTerms
+from margin_stream.core.accounts.subaccount import Subaccount
+from margin_stream.core.margin.model import Guard, GuardState, MarginCalculator
+from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
 from margin_stream.core.margin.models.brackets import BracketTable
 from margin_stream.core.margin.models.collateral import AssetTerms
-from margin_stream.core.margin.models.prime import PrimeTerms
+from margin_stream.core.margin.models.prime import PrimeCalculator
 from margin_stream.core.market.directory import UNIT
 
 LARGEST = 1e200
-"""A pocket of more than this, in minor units, is huge: it stays with the exact path."""
+"""A subaccount of more than this, in minor units, is huge: it stays with the exact path."""
 
 
 class Simple(NamedTuple):
@@ -48,7 +48,7 @@ class Held(NamedTuple):
 
 
 class Form(NamedTuple):
-    """Value and debit of a pocket."""
+    """Value and debit of a subaccount."""
 
     fixed_value: float
     fixed_debit: float
@@ -59,21 +59,21 @@ class Form(NamedTuple):
     """How many roundings the model makes, each of less than one minor unit."""
 
 
-def form_of(terms: Terms, pocket: Pocket) -> Form | None:
-    """Return the form of a pocket under one of the shipped models; None for any other model, and what has no bound in it.
+def form_of(calculator: MarginCalculator, subaccount: Subaccount) -> Form | None:
+    """Return the form of a subaccount under one of the shipped models; None for any other model, and what has no bound in it.
 
     Raises:
         OverflowError: a number is too large for a float.
     """
-    if isinstance(terms, PrimeTerms):
-        return None if pocket.perpetuals else _collateral(terms.table, pocket, debits_apart=True)
-    if not isinstance(terms, UsdmTerms):
+    if isinstance(calculator, PrimeCalculator):
+        return None if subaccount.perpetuals else _collateral(calculator.table, subaccount, debits_apart=True)
+    if not isinstance(calculator, UsdmCalculator):
         return None
-    form = _collateral(terms.assets, pocket, debits_apart=False)
+    form = _collateral(calculator.assets, subaccount, debits_apart=False)
     if form is None:
         return None
-    for key, position in pocket.perpetuals.items():
-        table = terms.tables.get(key >> 2)
+    for key, position in subaccount.perpetuals.items():
+        table = calculator.tables.get(key >> 2)
         if table is None:
             return None
         value = position.quantity * table.scale_up / table.scale_down
@@ -81,24 +81,24 @@ def form_of(terms: Terms, pocket: Pocket) -> Form | None:
     return form._replace(rounded=form.rounded + 2 * len(form.held))
 
 
-def _collateral(assets: dict[int, AssetTerms], pocket: Pocket, *, debits_apart: bool) -> Form | None:
+def _collateral(assets: dict[int, AssetTerms], subaccount: Subaccount, *, debits_apart: bool) -> Form | None:
     fixed_value = fixed_debit = 0.0
     simple: list[Simple] = []
     routed: list[SequencedBatch] = []
-    for asset, balance in pocket.balances.items():
-        terms = assets.get(asset)
-        if terms is None:
+    for asset, balance in subaccount.balances.items():
+        calculator = assets.get(asset)
+        if calculator is None:
             if balance < 0:
                 return None
             continue
         value = debit = 0.0
         if balance > 0:
-            value = balance * terms.keep / terms.value_divisor
+            value = balance * calculator.keep / calculator.value_divisor
         elif debits_apart:
-            debit = -balance / terms.debit_divisor
+            debit = -balance / calculator.debit_divisor
         else:
-            value = balance / terms.debit_divisor
-        legs = tuple(leg for leg in (terms.first, terms.second, terms.third) if leg != UNIT)
+            value = balance / calculator.debit_divisor
+        legs = tuple(leg for leg in (calculator.first, calculator.second, calculator.third) if leg != UNIT)
         if not legs:
             fixed_value += value
             fixed_debit += debit
@@ -106,10 +106,10 @@ def _collateral(assets: dict[int, AssetTerms], pocket: Pocket, *, debits_apart: 
             simple.append(Simple(legs[0], value, debit))
         else:
             routed.append(SequencedBatch(legs, value, debit))
-    return Form(fixed_value, fixed_debit, simple, routed, [], len(pocket.balances))
+    return Form(fixed_value, fixed_debit, simple, routed, [], len(subaccount.balances))
 
 
-def limits_of(guards: list[Guard], truths: list[Truth], tolerance: float) -> list[float] | None:
+def limits_of(guards: list[Guard], guard_states: list[GuardState], tolerance: float) -> list[float] | None:
     """Return the tests of some guards: of each the ``a``, ``b`` and ``limit`` of ``a * V - b * D > limit``, one after the other.
 
     None where there are more than the vectors have room for. While all hold, no guard has flipped.
@@ -119,16 +119,16 @@ def limits_of(guards: list[Guard], truths: list[Truth], tolerance: float) -> lis
     """
     safe = breached = None
     others: list[float] = []
-    for guard, truth in zip(guards, truths, strict=True):
+    for guard, truth in zip(guards, guard_states, strict=True):
         ratio = guard.ratio.numerator / guard.ratio.denominator
         # An inclusive guard breaches where the excess is one less than nothing: it has a denominator in it, so this is at most one unit.
         slack = tolerance * (1.0 + ratio) + 1.0
         if guard.offset == 0:
-            if truth is Truth.FALSE:
+            if truth is GuardState.FALSE:
                 safe = max(ratio, safe) if safe is not None else ratio
             else:
                 breached = min(ratio, breached) if breached is not None else ratio
-        elif truth is Truth.FALSE:
+        elif truth is GuardState.FALSE:
             others += (1.0, ratio, guard.offset + slack)
         else:
             others += (-1.0, -ratio, -guard.offset + slack)
@@ -142,4 +142,4 @@ def limits_of(guards: list[Guard], truths: list[Truth], tolerance: float) -> lis
 
 
 ROWS = 3
-"""Tests of a pocket."""
+"""Tests of a subaccount."""

@@ -1,6 +1,6 @@
 """The loops over holders, compiled by numba. Every array is float64 or int32; nothing is allocated in here.
 
-A unit is a pocket: its row holds value, debit and up to three tests ``a * V - b * D > limit``. A kernel moves the rows of an instrument's
+A unit is a subaccount: its row holds value, debit and up to three tests ``a * V - b * D > limit``. A kernel moves the rows of an instrument's
 holders by what the price moved, and writes down the units for which a test fails (or is no number). Each kernel ends in the same lines: in a
 function of their own, inlined or not, they took twice the time.
 """

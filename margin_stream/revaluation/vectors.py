@@ -1,7 +1,7 @@
 """The plain engine, vectorised: every holder of an instrument is revalued at every tick, in floats, with a bound on their error.
 
 Where a guard might have flipped within that bound, the account goes to the exact path; so the calls are those of the pure core, item for item.
-What does not fit (a model without a linear form, an undecided guard, a huge pocket, more guards than there is room for) is *hot*: it goes
+What does not fit (a model without a linear form, an undecided guard, a huge subaccount, more guards than there is room for) is *hot*: it goes
 to the exact path at every tick of its instruments, and is counted.
 
 The error: a row gathers at most ``TICKS_LIMIT`` changes before it is made anew, each rounded to half a unit in the last place of numbers no
@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_stream.core.margin.model import Guard, Profile, Truth
+from margin_stream.core.margin.model import Guard, GuardState, Profile
 from margin_stream.core.margin.models.brackets import BracketTable
 from margin_stream.core.market.market import Market
-from margin_stream.core.revaluation.filter import Watched
+from margin_stream.core.revaluation.filter import GuardTests
 from margin_stream.revaluation.forms import LARGEST, ROWS, Form, form_of, limits_of
 from margin_stream.revaluation.kernels import TESTS, WIDTH, move_held, move_routed, move_simple
 
@@ -95,8 +95,8 @@ class _Held:
         return self.units, self.values, self.lines, self.tables
 
 
-class VectorWatch:
-    """Watches by revaluing every holder at every tick; see ``core.watching.Watch``."""
+class VectorFilter:
+    """Watches by revaluing every holder at every tick; see ``core.revaluation.filter.RevaluationFilter``."""
 
     def __init__(self) -> None:
         self._prices: Floats = np.ones(1)
@@ -111,7 +111,7 @@ class VectorWatch:
         """Unit -> account."""
         self._errors: list[tuple[int, float]] = []
         """Unit -> roundings of its form, and its gross, at enrolment."""
-        self._said: list[tuple[list[Guard], list[Truth]]] = []
+        self._said: list[tuple[list[Guard], list[GuardState]]] = []
         """Unit -> the guards that its tests were written for, and what they said."""
         self._count = 0
         self._alive: NDArray[np.bool_] = np.zeros(1024, dtype=np.bool_)
@@ -149,7 +149,7 @@ class VectorWatch:
     def reached(self, number: int, price: int) -> list[int]:
         """See ``Watch``."""
         now, before = float(price), float(self._prices[number])
-        hot = self._hot[number]
+        near_trigger = self._hot[number]
         self._prices[number] = now
         self._ticks += 1
         if self._ticks > TICKS_LIMIT or now > self._ceilings[number]:
@@ -194,9 +194,9 @@ class VectorWatch:
                 at,
             )
         self.revalued += total
-        if not at and not hot:
+        if not at and not near_trigger:
             return []
-        named = dict(hot)
+        named = dict(near_trigger)
         for unit in found[:at].tolist():
             if self._alive[unit]:
                 named[int(self._owners[unit])] = None
@@ -218,16 +218,16 @@ class VectorWatch:
         for number in self._hot_on.pop(account, ()):
             self._hot[number].pop(account, None)
 
-    def watch(self, account: int, profile: Profile, pockets: list[Watched], market: Market) -> None:
+    def track(self, account: int, profile: Profile, subaccounts: list[GuardTests], market: Market) -> None:
         """See ``Watch``."""
-        if self._renewed(account, pockets):
+        if self._renewed(account, subaccounts):
             return
         self.forget(account)
         if self._dead > _DEAD_LIMIT and 2 * self._dead > self._count:
             self._compact()
         unfresh = market.unfresh
-        reads = dict.fromkeys(leg for row in pockets for leg in profile.terms.depends_on(row.pocket))
-        found = [self._unit(profile, row) for row in pockets]
+        reads = dict.fromkeys(leg for row in subaccounts for leg in profile.calculator.depends_on(row.subaccount))
+        found = [self._unit(profile, row) for row in subaccounts]
         if any(row is None for row in found) or (unfresh and not unfresh.isdisjoint(reads)):
             fresh = tuple(leg for leg in reads if leg not in unfresh)
             self._hot_on[account] = fresh
@@ -235,42 +235,42 @@ class VectorWatch:
                 self._hot[number][account] = None
             return
         first = self._count
-        for row, watched in zip(found, pockets, strict=True):
+        for row, watched in zip(found, subaccounts, strict=True):
             assert row is not None
-            self._said.append((watched.guards, watched.truths))
+            self._said.append((watched.guards, watched.guard_states))
             self._enrol(account, row)
         self._units[account] = range(first, self._count)
         for leg in reads:
             self._ceilings[leg] = min(self._ceilings[leg], GROWTH * self._prices[leg])
 
     @property
-    def hot_count(self) -> int:
+    def near_trigger_count(self) -> int:
         """See ``Watch``."""
         return len(self._hot_on)
 
     # ---- rows -----------------------------------------------------------------------------------------------------
 
-    def _renewed(self, account: int, pockets: list[Watched]) -> bool:
+    def _renewed(self, account: int, subaccounts: list[GuardTests]) -> bool:
         """Write the tests of an account's rows anew, where it has rows and they can be written."""
         units = self._units.get(account)
-        if units is None or len(units) != len(pockets):
+        if units is None or len(units) != len(subaccounts):
             return False
         said = self._said
-        for unit, watched in zip(units, pockets, strict=True):
-            guards, truths = said[unit]
-            if watched.guards is guards and watched.truths is truths:
+        for unit, watched in zip(units, subaccounts, strict=True):
+            guards, guard_states = said[unit]
+            if watched.guards is guards and watched.guard_states is guard_states:
                 continue
             tests = _tests(watched, *self._errors[unit])
             if tests is None:
                 return False
             self._rows[unit, TESTS:] = tests
-            said[unit] = watched.guards, watched.truths
+            said[unit] = watched.guards, watched.guard_states
         return True
 
-    def _unit(self, profile: Profile, watched: Watched) -> _Unit | None:
-        """Return what the vectors hold of a pocket at the prices of now; None where it belongs to the exact path."""
+    def _unit(self, profile: Profile, watched: GuardTests) -> _Unit | None:
+        """Return what the vectors hold of a subaccount at the prices of now; None where it belongs to the exact path."""
         try:
-            form = form_of(profile.terms, watched.pocket)
+            form = form_of(profile.calculator, watched.subaccount)
             if form is None:
                 return None
             value, debit, gross = self._sums(form)
@@ -371,12 +371,12 @@ class VectorWatch:
         alive = self._alive[: self._count]
         places = np.cumsum(alive, dtype=np.int32) - 1
         for group in (self._simple, self._routed, self._held):
-            for terms in group:
-                units = terms.units.array[: terms.units.count]
+            for calculator in group:
+                units = calculator.units.array[: calculator.units.count]
                 mask = alive[units]
-                for column in terms.columns():
+                for column in calculator.columns():
                     column.keep(mask)
-                terms.units.array[: terms.units.count] = places[terms.units.array[: terms.units.count]]
+                calculator.units.array[: calculator.units.count] = places[calculator.units.array[: calculator.units.count]]
         kept = int(alive.sum())
         self._rows[:kept] = self._rows[: self._count][alive]
         self._owners[:kept] = self._owners[: self._count][alive]
@@ -392,7 +392,7 @@ class VectorWatch:
 
 
 class _Unit(NamedTuple):
-    """What the vectors hold of a pocket, at enrolment."""
+    """What the vectors hold of a subaccount, at enrolment."""
 
     form: Form
     value: float
@@ -401,15 +401,15 @@ class _Unit(NamedTuple):
     tests: tuple[float, ...]
 
 
-def _tests(watched: Watched, rounded: int, gross: float) -> tuple[float, ...] | None:
-    """Return the tests of a pocket, as many as a row has; None where they cannot be written.
+def _tests(watched: GuardTests, rounded: int, gross: float) -> tuple[float, ...] | None:
+    """Return the tests of a subaccount, as many as a row has; None where they cannot be written.
 
     Args:
         watched: its guards and what they say.
         rounded: roundings of its form.
         gross: of its row.
     """
-    if Truth.UNDECIDED in watched.truths:
+    if GuardState.UNDECIDED in watched.guard_states:
         return None
     try:
         for guard in watched.guards:
@@ -418,7 +418,7 @@ def _tests(watched: Watched, rounded: int, gross: float) -> tuple[float, ...] | 
         return None
     if not gross < LARGEST:
         return None
-    limits = limits_of(watched.guards, watched.truths, rounded + ERROR * gross)
+    limits = limits_of(watched.guards, watched.guard_states, rounded + ERROR * gross)
     return None if limits is None else (*limits, *_NEVER[len(limits) :])
 
 

@@ -1,4 +1,4 @@
-"""Seeded accounts in perpetuals: a deposit, longs and shorts at chosen leverage, some of them in isolated pockets."""
+"""Seeded accounts in perpetuals: a deposit, longs and shorts at chosen leverage, some of them in isolated subaccounts."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def opening_books(
 ) -> Iterator[AnyInput]:
     """Yield what every account starts with: one deposit, then 1-5 positions worth 1.5 to 9 times the deposit in all.
 
-    A third of the positions are short, one in five sits in an isolated pocket with a margin of notional by leverage, one account in eight holds a
+    A third of the positions are short, one in five sits in an isolated subaccount with a margin of notional by leverage, one account in eight holds a
     long and a short of one instrument (hedge mode).
     Perpetuals that bring their table are held at no more leverage than it allows, and in a size whose initial margin the deposit covers.
     """
@@ -124,7 +124,7 @@ def opening_books(
                 events.append(_trade(account, perpetual, -max(1, quantity // 3), leverage, at_ns, side="short"))
             elif rng.randrange(5) == 0:
                 margin = max(1, part // leverage)
-                events.append(_trade(account, perpetual, way * quantity, leverage, at_ns, pocket=perpetual.name, margin=margin))
+                events.append(_trade(account, perpetual, way * quantity, leverage, at_ns, subaccount=perpetual.name, margin=margin))
             else:
                 events.append(_trade(account, perpetual, way * quantity, leverage, at_ns))
         for event in events:
@@ -168,7 +168,15 @@ def _quantity(worth: int, perpetual: Perpetual) -> int:
 
 
 def _trade(
-    account: str, perpetual: Perpetual, quantity: int, leverage: int, at_ns: int, *, side: str = "both", pocket: str = "", margin: int = 0
+    account: str,
+    perpetual: Perpetual,
+    quantity: int,
+    leverage: int,
+    at_ns: int,
+    *,
+    side: str = "both",
+    subaccount: str = "",
+    margin: int = 0,
 ) -> PositionChanged:
     return PositionChanged(
         source="-",
@@ -179,7 +187,7 @@ def _trade(
         quantity_delta=canonical(quantity, -QUANTITY_SCALE),
         price=parse_decimal(perpetual.price),
         reason="opening",
-        pocket=pocket,
+        pocket=subaccount,
         position_side=side,  # type: ignore[arg-type]
         pocket_margin_delta=canonical(margin, 0),
         leverage=leverage,

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from random import Random
 
-from margin_stream.core.accounts.account import Account, Level, Pocket
+from margin_stream.core.accounts.account import Account, Level, Subaccount
 from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.accounts.position import SIDES, Position, notional, split_key
 from margin_stream.core.margin.model import Profile
-from margin_stream.core.margin.models.binance_usdm import UsdmTerms
+from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
 from margin_stream.core.margin.models.brackets import UNIT
 from margin_stream.core.market.market import Market
 from margin_stream.schemas.decimals import canonical
@@ -64,18 +64,18 @@ class Venue:
             yield from self._trades(fold, now_ns)
 
     def _liquidations(self, fold: AccountFold, now_ns: int) -> Iterator[PositionChanged]:
-        """Close what is due: an isolated pocket whole, of cross what brings it back to the restore level and pays the fee."""
+        """Close what is due: an isolated subaccount whole, of cross what brings it back to the restore level and pays the fee."""
         market = fold.market
         for name, pocket_name in sorted(self._due):
             account = fold.account(name)
             assert account is not None
             profile = market.profiles.get(account.profile)
-            pocket = account.pockets.get(pocket_name) if pocket_name else account
-            if profile is None or profile.name != USDM or pocket is None or not pocket.liquidating or not pocket.perpetuals:
+            subaccount = account.subaccounts.get(pocket_name) if pocket_name else account
+            if profile is None or profile.name != USDM or subaccount is None or not subaccount.liquidating or not subaccount.perpetuals:
                 del self._due[name, pocket_name]
                 continue
-            left = max(profile.terms.evaluate(pocket, market.prices).value, 0)
-            for key, quantity in _closing(profile, market, pocket):
+            left = max(profile.calculator.evaluate(subaccount, market.prices).value, 0)
+            for key, quantity in _closing(profile, market, subaccount):
                 # The fee takes no more than the equity that is left.
                 fee = min(_fee(market, key, quantity, LIQUIDATION_FEE), left)
                 left -= fee
@@ -102,37 +102,37 @@ class Venue:
                 yield from self._opened(fold.market, account, profile, draws, now_ns)
 
     def _opened(self, market: Market, account: Account, profile: Profile, draws: Random, now_ns: int) -> Iterator[PositionChanged]:
-        terms = profile.terms
-        assert isinstance(terms, UsdmTerms)
-        if not terms.tables:
+        calculator = profile.calculator
+        assert isinstance(calculator, UsdmCalculator)
+        if not calculator.tables:
             return
-        table = terms.tables[draws.choice(sorted(terms.tables))]
+        table = calculator.tables[draws.choice(sorted(calculator.tables))]
         instrument = market.directory.instruments[table.number]
         assert instrument is not None
         price = market.prices[table.number]
         worth, leverage, way = draws.randrange(50, self._largest), draws.choice(LEVERAGES), draws.choice((-1, 1))
-        isolated = draws.randrange(5) == 0 and instrument.name not in account.pockets
+        isolated = draws.randrange(5) == 0 and instrument.name not in account.subaccounts
         size = worth * 10**table.size_scale
         leverage = min(leverage, table.allowed(size, leverage) // UNIT)
-        equity, initial, _ = terms.statement(account, market.prices)
+        equity, initial, *_ = calculator.statement(account, market.prices)
         cents = worth * 10**instrument.currency.scale
-        free = min(equity - initial, account.balances.get(terms.base, 0))
+        free = min(equity - initial, account.balances.get(calculator.base, 0))
         if not price or free < 2 * (cents // leverage):
             return
         quantity = way * max(1, size // price)
         hedged = any(split_key(key)[1] for key in account.perpetuals)
         side = (1 if way > 0 else 2) if hedged and not isolated else 0
         margin = -(-worth // leverage) if isolated else 0
-        pocket = instrument.name if isolated else ""
+        subaccount = instrument.name if isolated else ""
         key = table.number << 2 | side
         fee = _fee(market, key, quantity, TRADE_FEE)
-        yield self._trade(market, account, pocket, key, quantity, now_ns, fee, margin=margin, leverage=leverage)
+        yield self._trade(market, account, subaccount, key, quantity, now_ns, fee, margin=margin, leverage=leverage)
 
     def _trade(
         self,
         market: Market,
         account: Account,
-        pocket: str,
+        subaccount: str,
         key: int,
         quantity: int,
         now_ns: int,
@@ -155,20 +155,20 @@ class Venue:
             price=canonical(market.prices[number], -instrument.price_scale),
             fee=canonical(fee, -instrument.currency.scale),
             reason=reason,
-            pocket=pocket,
+            pocket=subaccount,
             position_side=SIDES[side],
             pocket_margin_delta=canonical(margin, 0),
             leverage=leverage,
         )
 
 
-def _closing(profile: Profile, market: Market, pocket: Pocket) -> list[tuple[int, int]]:
+def _closing(profile: Profile, market: Market, subaccount: Subaccount) -> list[tuple[int, int]]:
     """Return (key, quantity of the closing trade) of what is closed."""
-    if pocket.name:
-        return [(key, -position.quantity) for key, position in sorted(pocket.perpetuals.items())]
-    legs = profile.terms.sale(pocket, market.prices, profile.policy.restore)
+    if subaccount.name:
+        return [(key, -position.quantity) for key, position in sorted(subaccount.perpetuals.items())]
+    legs = profile.calculator.sale(subaccount, market.prices, profile.policy.restore)
     # The fee takes equity: a tenth more is closed, as far as it is held.
-    return [(leg.key, _more(leg.quantity, pocket.perpetuals[leg.key])) for leg in legs if leg.quantity]
+    return [(leg.key, _more(leg.quantity, subaccount.perpetuals[leg.key])) for leg in legs if leg.quantity]
 
 
 def _more(quantity: int, position: Position) -> int:

@@ -19,7 +19,7 @@ MARKER = b"\0marker"
 class Marker(msgspec.Struct, frozen=True, array_like=True):
     """Where a checkpoint stands."""
 
-    position: int
+    sequence: int
     journal: Cut
     effects: Cut
     """The end of the folds' effects log."""
@@ -36,7 +36,7 @@ class Distrusted(Exception):
 def store(table: Table, folds: FoldSet, journal: Cut, effects: Cut) -> None:
     """Write the changed rows of a set and its marker."""
     rows = folds.rows()
-    marker = Marker(folds.position, journal, effects, folds.digest(), folds.names)
+    marker = Marker(folds.sequence, journal, effects, folds.digest(), folds.names)
     table.write(chain(rows, [(MARKER, msgspec.msgpack.encode(marker))]))
     folds.mark_stored()
 
@@ -54,7 +54,7 @@ def load(table: Table, folds: FoldSet) -> Marker | None:
         marker = msgspec.msgpack.decode(data, type=Marker)
         if marker.folds != folds.names:
             raise Distrusted(f"{table.path}: it was written by a build with other folds ({', '.join(marker.folds)})")
-        folds.restore(marker.position, (row for row in table.rows() if row[0] != MARKER))
+        folds.restore(marker.sequence, (row for row in table.rows() if row[0] != MARKER))
     except (Distrusted, MemoryError):
         raise
     except Exception as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from margin_stream.core.accounts.account import NEVER, Account, Pocket
+from margin_stream.core.accounts.account import NEVER, Account, Subaccount
 from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.accounts.position import SIDES, notional, split_key
 from margin_stream.core.calls.call import Call
@@ -59,7 +59,7 @@ def state_of(fold: AccountFold, account: str, position: int) -> dict[str, Any] |
     found = fold.account(account)
     if found is None:
         return None
-    return {"position": position, "time": _time(fold.market.clock_ns), **describe_account(fold, found)}
+    return {"sequence": position, "time": _time(fold.market.clock_ns), **describe_account(fold, found)}
 
 
 def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict[str, Any]:
@@ -69,9 +69,11 @@ def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict
         AccountUnknown: the account was not open then.
     """
     system, _ = system_at(place, until, account=account)
-    found = state_of(system.accounts[partition_of(slot_of(account), system.intake.partitions)], account, system.position)
+    found = state_of(system.accounts[partition_of(slot_of(account), system.intake.partitions)], account, system.sequence)
     if found is None:
-        raise AccountUnknown(f"account {account!r} is not open at position {system.position}", account=account, position=system.position)
+        raise AccountUnknown(
+            f"account {account!r} is not open at sequence number {system.sequence}", account=account, sequence=system.sequence
+        )
     return found
 
 
@@ -87,54 +89,54 @@ def describe_account(fold: AccountFold, account: Account) -> dict[str, Any]:
         "desk": account.desk,
         "contacts": account.contacts,
         "base_currency": market.directory.assets[account.base].name,
-        **_describe_pocket(fold, account, account),
+        **_describe_subaccount(fold, account, account),
         "pending_since": None if account.pending_since_ns == NEVER else _time(account.pending_since_ns),
         "marks": _marks(fold, account),
         "calls": [describe_call(market, account, call) for call in account.calls],
-        "pockets": [{"pocket": pocket.name, **_describe_pocket(fold, account, pocket)} for pocket in account.pockets.values()],
+        "subaccounts": [
+            {"subaccount": subaccount.name, **_describe_subaccount(fold, account, subaccount)}
+            for subaccount in account.subaccounts.values()
+        ],
         "effects": account.effect_count,
     }
 
 
-def _describe_pocket(fold: AccountFold, account: Account, pocket: Pocket) -> dict[str, Any]:
+def _describe_subaccount(fold: AccountFold, account: Account, subaccount: Subaccount) -> dict[str, Any]:
     """Return what is margined together: level, figures, balances, positions."""
     market = fold.market
     directory = market.directory
     base = directory.assets[account.base]
     profile = market.profiles.get(account.profile)
-    valuation = fold.valuation(account, pocket)
-    flags = [name for name, holds in (("STALE", pocket.stale), ("REVIEW", pocket.review), ("LIQUIDATING", pocket.liquidating)) if holds]
+    valuation = fold.valuation(account, subaccount)
+    flags = [
+        name
+        for name, holds in (("STALE", subaccount.stale), ("REVIEW", subaccount.review), ("LIQUIDATING", subaccount.liquidating))
+        if holds
+    ]
     shown: dict[str, str] = {}
     if profile is not None and valuation is not None:
-        figures = valuation.figures
-        equity, initial, maintenance = profile.terms.statement(pocket, market.prices)
-        shown = {
-            "value": format_scaled(figures.value, base.scale),
-            "debit": format_scaled(figures.debit, base.scale),
-            "equity": format_scaled(equity, base.scale),
-            "requirement": format_scaled(maintenance, base.scale),
-            "initial": format_scaled(initial, base.scale),
-            "excess": format_scaled(equity - maintenance, base.scale),
-            "shortfall": format_scaled(max(profile.policy.shortfall(figures), 0), base.scale),
-        }
+        equity, initial, maintenance, terms = profile.calculator.statement(subaccount, market.prices)
+        shortfall = max(profile.policy.shortfall(valuation.figures), 0)
+        amounts = {"equity": equity, "requirement": maintenance, "initial": initial, "excess": equity - maintenance, "shortfall": shortfall}
+        shown = {name: format_scaled(amount, base.scale) for name, amount in (terms | amounts).items()}
     return {
-        "level": pocket.level.name,
+        "level": subaccount.level.name,
         "flags": flags,
         **shown,
         "balances": [
             {"asset": directory.assets[asset].name, "amount": format_scaled(amount, directory.assets[asset].scale)}
-            for asset, amount in sorted(pocket.balances.items())
+            for asset, amount in sorted(subaccount.balances.items())
         ],
-        "positions": [_position(market, key, pocket) for key in sorted(pocket.positions)],
-        "liquidation_due": format_scaled(pocket.liquidation_amount, base.scale) if pocket.liquidation_amount else None,
+        "positions": [_position(market, key, subaccount) for key in sorted(subaccount.positions)],
+        "liquidation_due": format_scaled(subaccount.liquidation_amount, base.scale) if subaccount.liquidation_amount else None,
     }
 
 
-def _position(market: Market, key: int, pocket: Pocket) -> dict[str, Any]:
+def _position(market: Market, key: int, subaccount: Subaccount) -> dict[str, Any]:
     number, side = split_key(key)
     instrument = market.directory.instruments[number]
     assert instrument is not None
-    position = pocket.positions[key]
+    position = subaccount.positions[key]
     currency = instrument.currency
     shift = currency.scale - instrument.quantity_scale - instrument.price_scale
     price = market.prices[number]
@@ -157,7 +159,7 @@ def _marks(fold: AccountFold, account: Account) -> list[dict[str, Any]]:
     market = fold.market
     profile = market.profiles.get(account.profile)
     rows = []
-    for number in dict.fromkeys(n for pocket in account.parts() for n in profile.terms.depends_on(pocket)) if profile else ():
+    for number in dict.fromkeys(n for subaccount in account.parts() for n in profile.calculator.depends_on(subaccount)) if profile else ():
         instrument = market.directory.instruments[number]
         assert instrument is not None
         price = market.prices[number]
@@ -186,6 +188,7 @@ def describe_call(market: Market, account: Account, call: Call) -> dict[str, Any
         "issue": "ISSUED",
         "issued_at": _time(call.issued_at_ns),
         "due_at": _time(call.due_at_ns),
+        "overdue": call.overdue,
         "deadline": call.deadline.name,
         "outcome": call.outcome.name,
         "tranche": call.tranche,
@@ -255,7 +258,7 @@ def describe_effect(effect: Effect) -> dict[str, Any]:
     """Return an effect as a mapping, moments as text."""
     fields: dict[str, Any] = msgspec.to_builtins(effect)
     fields["type"] = str(fields["type"]).rpartition(".v")[0]
-    return _with_times(fields)
+    return _with_times({"sequence" if name == "position" else name: value for name, value in fields.items()})
 
 
 def _with_times(fields: dict[str, Any]) -> dict[str, Any]:

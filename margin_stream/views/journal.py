@@ -1,4 +1,4 @@
-"""Reading the journal item by item: events with their positions, and the inputs that were refused."""
+"""Reading the journal item by item: events with their sequence numbers, and the inputs that were refused."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class NotRefused(Error, code="refused_input_unknown"):
 
 
 def numbered_items(
-    reader: Source, after_record: int = 0, position: int = 0, numbering: StoreFold | None = None
+    reader: Source, after_record: int = 0, sequence: int = 0, numbering: StoreFold | None = None
 ) -> Iterator[tuple[int, int, JournalItem]]:
-    """Yield (position, record, item); ticks in columns come one by one, an input that came again not at all.
+    """Yield (sequence number, record, item); ticks in columns come one by one, an input that came again not at all.
 
-    A journal without repeats counts its own positions; one with them is numbered by an intake fold.
+    A journal without repeats counts its own sequence numbers; one with them is numbered by an intake fold.
 
     Args:
         after_record: begin behind this record.
-        position: the last position before.
+        sequence: the last sequence number before.
         numbering: the intake fold as it was behind ``after_record``; goes on with it.
     """
     if not reader.repeats:
@@ -43,8 +43,8 @@ def numbered_items(
             for item in record.items:
                 # Raw items are those that were refused.
                 for one in ticks_of(item) if isinstance(item, TickColumns) else (item,):
-                    position += 1
-                    yield position, record.number, one
+                    sequence += 1
+                    yield sequence, record.number, one
         return
     intake = numbering or StoreFold(1, rules_version=reader.rules_version)
     for record in reader.items(after_record):
@@ -52,35 +52,35 @@ def numbered_items(
             for event, single in intake.admission.singles(item):
                 counts = intake.admission.item(single)
                 if counts.accepted and event is not None:
-                    yield intake.position, record.number, event
+                    yield intake.sequence, record.number, event
                 elif counts.refused:
-                    yield intake.position, record.number, line_of(single) if isinstance(single, PriceTicked) else single
+                    yield intake.sequence, record.number, line_of(single) if isinstance(single, PriceTicked) else single
         intake.intake.take()
         intake.intake.book.drain()
 
 
-def describe_item(position: int, item: JournalItem) -> dict[str, Any]:
+def describe_item(sequence: int, item: JournalItem) -> dict[str, Any]:
     """Return an item of the journal as a mapping."""
     if isinstance(item, Input):
-        return {"position": position, **to_mapping(item)}
+        return {"sequence": sequence, **to_mapping(item)}
     assert isinstance(item, bytes)
-    return {"position": position, "type": "refused", **readable(item)}
+    return {"sequence": sequence, "type": "refused", **readable(item)}
 
 
 def events(
     place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0, follow: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Yield the journal's items, perhaps of one account or one type, and perhaps wait for more."""
-    record = position = last_record = 0
+    record = sequence = last_record = 0
     reader = source_of(place)
     numbering = StoreFold(1, rules_version=reader.rules_version)
     while True:
-        for here, at_record, item in numbered_items(reader, record, position, numbering):
-            position, last_record = here, at_record
+        for here, at_record, item in numbered_items(reader, record, sequence, numbering):
+            sequence, last_record = here, at_record
             of_account = account is None or getattr(item, "account", None) == account
             of_kind = kind is None or (name_of(type(item)) if isinstance(item, Input) else "refused") == kind
-            if position > after and of_account and of_kind:
-                yield describe_item(position, item)
+            if sequence > after and of_account and of_kind:
+                yield describe_item(sequence, item)
         if not follow:
             return
         record = max(last_record, reader.last_record) if reader.repeats else last_record
@@ -89,21 +89,21 @@ def events(
 
 
 def effects(place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield effects by position, recomputed as far as they are not recorded yet."""
+    """Yield effects by sequence number, recomputed as far as they are not recorded yet."""
     reader = source_of(place)
     system = StoreFold(reader.partitions, rules_version=reader.rules_version)
-    recorded_position = reader.recorded_position
+    recorded_sequence = reader.recorded_sequence
     found: Iterable[AnyEffect]
     if reader.last_record and not (reader.recorded and reader.recorded[-1].journal_record == reader.last_record):
         folded = fold_prefix(system, reader.items(), EVERYTHING)
         found = (decode_effect(effect.data) for parts in folded for part in parts for effect in part)
     else:
         recorded = (decode_effect(data) for log in range(reader.partitions + 1) for data in reader.effects(log))
-        found = (effect for effect in recorded if effect.position <= recorded_position)
+        found = (effect for effect in recorded if effect.sequence <= recorded_sequence)
     rows: list[tuple[EffectPlace, dict[str, Any]]] = []
     for effect in found:
         here = place_of(effect)
-        if here.position > after and (account is None or here.group == account):
+        if here.sequence > after and (account is None or here.group == account):
             described = describe_effect(effect)
             if kind is None or described["type"] == kind:
                 rows.append((here, described))
@@ -113,22 +113,22 @@ def effects(place: Place, *, account: str | None = None, kind: str | None = None
 
 def quarantine(place: Place) -> Iterator[dict[str, Any]]:
     """Yield the refused inputs: id, reason, what to do, and the raw bytes."""
-    refused = {row["position"]: row for row in effects(place, kind="input_refused")}
+    refused = {row["sequence"]: row for row in effects(place, kind="input_refused")}
     if not refused:
         return
     last = max(refused)
-    for position, _, item in numbered_items(source_of(place)):
-        if position in refused:
-            yield _refusal(refused[position], item)
-        if position >= last:
+    for sequence, _, item in numbered_items(source_of(place)):
+        if sequence in refused:
+            yield _refusal(refused[sequence], item)
+        if sequence >= last:
             return
 
 
 def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
     reason = Refusal(effect["reason"])
     view: dict[str, Any] = {
-        "id": f"#{effect['position']}",
-        "position": effect["position"],
+        "id": f"#{effect['sequence']}",
+        "sequence": effect["sequence"],
         "at": effect.get("at"),
         "reason": reason.value,
         **{name: effect[name] for name in ("source", "source_seq", "digest") if name in effect},
@@ -138,24 +138,24 @@ def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
 
 
 def quarantined(place: Place, identifier: str) -> dict[str, Any]:
-    """Return one refused input with the full detail of its refusal, found by position, ``source#seq`` or SHA-256.
+    """Return one refused input with the full detail of its refusal, found by sequence number, ``source#seq`` or SHA-256.
 
     Raises:
         NotRefused: there is none.
     """
     wanted = identifier.removeprefix("#")
     for row in quarantine(place):
-        names = {str(row["position"]), row.get("digest", ""), f"{row.get('source')}#{row.get('source_seq')}"}
+        names = {str(row["sequence"]), row.get("digest", ""), f"{row.get('source')}#{row.get('source_seq')}"}
         if wanted in names or identifier in names or (len(wanted) >= 8 and row.get("digest", "").startswith(wanted)):
-            return row | {"detail": _detail(place, row["position"])}
+            return row | {"detail": _detail(place, row["sequence"])}
     raise NotRefused(f"no refused input {identifier!r}", input=identifier)
 
 
-def _detail(place: Place, position: int) -> str:
+def _detail(place: Place, sequence: int) -> str:
     """Fold up to the item once more: the intake says what was wrong with it."""
     reader = source_of(place)
     system = StoreFold(reader.partitions, only="", rules_version=reader.rules_version)
-    for _ in fold_prefix(system, reader.items(), Until(position=position)):
+    for _ in fold_prefix(system, reader.items(), Until(sequence=sequence)):
         pass
     last = system.intake.last_refusal
     return last[1] if last else ""

@@ -25,9 +25,9 @@ _recorded = msgspec.msgpack.Decoder(RecordedDigest)
 
 
 class Until(NamedTuple):
-    """The end of a prefix of the journal: a position, or a moment (the prefix before the first clock later than it)."""
+    """The end of a prefix of the journal: a sequence number, or a moment (the prefix before the first clock later than it)."""
 
-    position: int | None = None
+    sequence: int | None = None
     time_ns: int | None = None
 
     def before(self, item: AnyInput | None, system: StoreFold) -> bool:
@@ -53,14 +53,14 @@ class Source(Protocol):
     rules_version: int
     """With which the store began."""
     repeats: bool
-    """The journal may hold inputs more than once, so its items do not count positions."""
+    """The journal may hold inputs more than once, so its items do not count sequence numbers."""
     recorded: list[RecordedDigest]
-    """Digests that were recorded, by position."""
+    """Digests that were recorded, by sequence number."""
     last_record: int
     """The number of the last record that is durable."""
 
     @property
-    def recorded_position(self) -> int:
+    def recorded_sequence(self) -> int:
         """Up to here effects and digests are recorded for good."""
 
     def items(self, after: int = 0) -> Iterator[Items]:
@@ -131,9 +131,9 @@ class StoreReader:
         """Where a record that was read last, or that a checkpoint stands at, ends: reading goes on from there."""
 
     @property
-    def recorded_position(self) -> int:
+    def recorded_sequence(self) -> int:
         """Up to here effects and digests are recorded for good."""
-        return self.recorded[-1].position if self.recorded else 0
+        return self.recorded[-1].sequence if self.recorded else 0
 
     def records(self, cut: Cut = logs.START) -> Iterator[Record]:
         """Yield the journal's records behind a cut, up to the durable mark that was found on opening."""
@@ -186,7 +186,7 @@ class StoreReader:
                 if marker is None:
                     return None
                 for own in others:
-                    if own is None or own.position < marker.position or own.journal.number > self.durable.number:
+                    if own is None or own.sequence < marker.sequence or own.journal.number > self.durable.number:
                         raise Distrusted("not one cut")
                 self._cut = marker.journal
                 return system, marker.journal.number
@@ -207,12 +207,12 @@ def fold_prefix(system: StoreFold, records: Iterable[Items], until: Until) -> It
                 system.admission.item(item)
                 continue
             for event, single in system.admission.singles(item):
-                if until.before(event, system) or (until.position is not None and system.position >= until.position):
+                if until.before(event, system) or (until.sequence is not None and system.sequence >= until.sequence):
                     ended = True
                     break
                 system.admission.item(single)
             if ended:
                 break
         yield system.fold()
-        if ended or (until.position is not None and system.position >= until.position):
+        if ended or (until.sequence is not None and system.sequence >= until.sequence):
             return

@@ -21,9 +21,9 @@ from margin_stream.core.accounts.position import Position, position_key
 from margin_stream.core.folds import accounts_of, partition_folds
 from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
 from margin_stream.core.market.market import Market
-from margin_stream.core.revaluation.filter import BoxWatch, Watch
+from margin_stream.core.revaluation.filter import PriceBoxFilter, RevaluationFilter
 from margin_stream.core.sequenced import Batch, Marked
-from margin_stream.revaluation.vectors import VectorWatch
+from margin_stream.revaluation.vectors import VectorFilter
 from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
 from margin_stream.schemas.rules_versions import LATEST
 from tests.days import PARAMETERS
@@ -82,7 +82,7 @@ def market_of(model: str) -> Market:
     return market
 
 
-def rows_of(model: str, accounts: int, rng: Random, *, calm: bool) -> list[tuple[bytes, bytes]]:
+def rows_of(model: str, accounts: int, rng: Random, *, quiescent: bool) -> list[tuple[bytes, bytes]]:
     """Return packed accounts: ten positions each, the first in the instrument that all hold.
 
     Calm: everyone is well away from a level, so that revaluing is all that is done. Otherwise they reach from just called to very safe, and about
@@ -103,7 +103,7 @@ def rows_of(model: str, accounts: int, rng: Random, *, calm: bool) -> list[tuple
                 cost = quantity * 10
                 account.positions[position_key(instrument, 0)] = Position(quantity, cost, leverage=10)
             worth += abs(cost)
-        cover = rng.randint(35 if calm else 3, 95)
+        cover = rng.randint(35 if quiescent else 3, 95)
         account.ledger[0] = -(worth * (100 - cover) // 140) if model == "prime" else worth * cover // 300
         account.balances = dict(account.ledger)
         rows.append((account.id.encode(), account.packed()))
@@ -121,9 +121,9 @@ def walk(rng: Random, ticks: int, *, common: bool) -> list[Marked]:
     return marks
 
 
-def run(rows: list[tuple[bytes, bytes]], model: str, watch: Watch | None, marks: list[Marked]) -> tuple[float, int, str]:
+def run(rows: list[tuple[bytes, bytes]], model: str, price_filter: RevaluationFilter | None, marks: list[Marked]) -> tuple[float, int, str]:
     """Return ticks/s, effects, digest of the effects."""
-    fold = partition_folds(rules_version=LATEST, boxes=False, watch=watch)
+    fold = partition_folds(rules_version=LATEST, boxes=False, price_filter=price_filter)
     fold.restore(0, [(b"accounts/" + key, row) for key, row in [(MARKET, market_of(model).packed()), *rows]])
     # The rows come to rest, and the first mark enrols every account: neither is part of the measurement.
     accounts_of(fold).rest_all()
@@ -132,7 +132,7 @@ def run(rows: list[tuple[bytes, bytes]], model: str, watch: Watch | None, marks:
     effects = 0
     for start in range(1, len(marks), 500):
         part = marks[start : start + 500]
-        effects += len(fold.apply(Batch(fold.position, part[-1].position, part)))
+        effects += len(fold.apply(Batch(fold.sequence, part[-1].sequence, part)))
     spent = time.perf_counter() - started
     return (len(marks) - 1) / spent, effects, f"{sum(fold.book.sums().values()) % 2**64:x}"
 
@@ -142,9 +142,9 @@ def median(measure: Callable[[], float], runs: int = RUNS) -> dict[str, float]:
     return {"median": round(statistics.median(values)), "lowest": round(min(values)), "highest": round(max(values)), "runs": runs}
 
 
-def bench(model: str, accounts: int, *, calm: bool) -> dict[str, Any]:
+def bench(model: str, accounts: int, *, quiescent: bool) -> dict[str, Any]:
     rng = Random(7)
-    rows = rows_of(model, accounts, rng, calm=calm)
+    rows = rows_of(model, accounts, rng, quiescent=quiescent)
     marks, common = walk(rng, TICKS, common=False), walk(rng, 2_000, common=True)
     few = marks[: max(60, 6_000_000 // (accounts * 4))]
     said: dict[str, set[tuple[int, str]]] = {"vectors": set(), "boxes": set(), "few": set()}
@@ -152,10 +152,10 @@ def bench(model: str, accounts: int, *, calm: bool) -> dict[str, Any]:
 
     def vectors() -> float:
         nonlocal revalued
-        watch = VectorWatch()
-        speed, effects, digest = run(rows, model, watch, marks)
+        price_filter = VectorFilter()
+        speed, effects, digest = run(rows, model, price_filter, marks)
         said["vectors"].add((effects, digest))
-        revalued = watch.revalued
+        revalued = price_filter.revalued
         return speed
 
     def pure() -> float:
@@ -164,19 +164,19 @@ def bench(model: str, accounts: int, *, calm: bool) -> dict[str, Any]:
         return speed
 
     def boxes() -> float:
-        speed, effects, digest = run(rows, model, BoxWatch(), marks)
+        speed, effects, digest = run(rows, model, PriceBoxFilter(), marks)
         said["boxes"].add((effects, digest))
         return speed
 
-    found = {"vectors": median(vectors), "vectors_common_asset": median(lambda: run(rows, model, VectorWatch(), common)[0], 1)}
+    found = {"vectors": median(vectors), "vectors_common_asset": median(lambda: run(rows, model, VectorFilter(), common)[0], 1)}
     found["peer_pure_core"] = median(pure, 1)
     found["price_boxes"] = median(boxes, 1)
-    same = run(rows, model, VectorWatch(), few)
+    same = run(rows, model, VectorFilter(), few)
     said["few"].add((same[1], same[2]))
     assert said["vectors"] == said["boxes"], "vectors and boxes say the same"
     assert len(said["few"]) == 1, "vectors and the pure core say the same"
     return {
-        "benchmark": f"engine {model}{' calm' if calm else ''}",
+        "benchmark": f"engine {model}{' calm' if quiescent else ''}",
         "unit": "ticks/s",
         "accounts": accounts,
         "positions": POSITIONS,
@@ -195,10 +195,10 @@ def main() -> None:
     results = Path("bench-results")
     results.mkdir(exist_ok=True)
     for model in ("prime", "binance-usdm"):
-        for calm in (True, False):
-            row = bench(model, accounts, calm=calm)
+        for quiescent in (True, False):
+            row = bench(model, accounts, quiescent=quiescent)
             print(json.dumps(row), flush=True)
-            (results / f"engine-{model}{'-calm' if calm else ''}.json").write_text(json.dumps(row, indent=1) + "\n")
+            (results / f"engine-{model}{'-calm' if quiescent else ''}.json").write_text(json.dumps(row, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -92,9 +92,9 @@ class Bench:
                     if len(rows) < 2:
                         continue
                     intake, accounts = rows[address.topics.inputs], rows[address.topics.accounts]
-                    if intake["position"] and not started:
-                        started, first = now, accounts["position"]
-                    if intake["offset"] == len(records) - 1 and accounts["position"] == intake["position"]:
+                    if intake["sequence"] and not started:
+                        started, first = now, accounts["sequence"]
+                    if intake["offset"] == len(records) - 1 and accounts["sequence"] == intake["sequence"]:
                         return (items - first) / (now - started)
                     time.sleep(0.02)
 
@@ -198,7 +198,7 @@ class Bench:
                 day.money(f"A{n}", "5000")
             client.send(address.topics.inputs, list(records_of(day.lines, LATEST)))
             items = len(day.lines)
-            _await(lambda: all(row["position"] >= items for row in shards(client, address) if row["kind"] == "accounts"), 300)
+            _await(lambda: all(row["sequence"] >= items for row in shards(client, address) if row["kind"] == "accounts"), 300)
             time.sleep(4)
             for n in range(RUNS):
                 child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])

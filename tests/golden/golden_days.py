@@ -69,11 +69,11 @@ def accounts_of(system: StoreFold) -> dict[str, Any]:
     return found
 
 
-def digests(engine: int = LATEST) -> dict[str, list[Any]]:
+def digests(rules_version: int = LATEST) -> dict[str, list[Any]]:
     """Return position and digests of every day, as ``days/digests.v<engine>.json`` records them for an engine version."""
     found = {}
     for name in NAMES:
-        system = StoreFold(1, rules_version=engine)
+        system = StoreFold(1, rules_version=rules_version)
         for line in load(name).lines:
             system.admission.line(line)
         system.fold()

@@ -21,7 +21,7 @@ USDM_SEEDS = range(100, 112)
 
 def days() -> dict[str, tuple[int, list[bytes]]]:
     """Return engine version and lines of each day, by name."""
-    found = {f"prime {seed} engine {engine}": (engine, prime_day(seed)) for seed in PRIME_SEEDS for engine in (1, 2)}
+    found = {f"prime {seed} engine {version}": (version, prime_day(seed)) for seed in PRIME_SEEDS for version in (1, 2)}
     return found | {f"usdm {seed}": (2, random_usdm_day(seed)) for seed in USDM_SEEDS}
 
 
@@ -29,10 +29,10 @@ def prime_day(seed: int) -> list[bytes]:
     return random_day(seed, noisy=True)
 
 
-def folded(engine: int, lines: list[bytes], name: str) -> Digests:
+def folded(rules_version: int, lines: list[bytes], name: str) -> Digests:
     """Fold a day in two partitions, cut at random."""
     rng = Random(name)
-    system = StoreFold(2, rules_version=engine)
+    system = StoreFold(2, rules_version=rules_version)
     for line in lines:
         system.admission.line(line)
         if rng.randrange(20) == 0:
@@ -42,5 +42,5 @@ def folded(engine: int, lines: list[bytes], name: str) -> Digests:
 
 
 if __name__ == "__main__":
-    rows = {name: folded(engine, lines, name) for name, (engine, lines) in days().items()}
+    rows = {name: folded(rules_version, lines, name) for name, (rules_version, lines) in days().items()}
     print("{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items()) + "\n}")

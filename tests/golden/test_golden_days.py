@@ -37,7 +37,7 @@ def test_every_line_meets_the_verdict_on_paper(name: str) -> None:
     day = load(name)
     system = StoreFold(1, rules_version=LATEST)
     assert [system.admission.line(line).value for line in day.lines] == day.verdicts()
-    assert system.position == day.positions()
+    assert system.sequence == day.positions()
 
 
 @every_day
@@ -96,9 +96,9 @@ def test_the_oracle_says_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("engine", range(1, LATEST + 1))
-def test_the_digests_are_those_recorded_for_every_rules_version(engine: int) -> None:
+def test_the_digests_are_those_recorded_for_every_rules_version(rules_version: int) -> None:
     """A version's digests never change: those of version 1 were recorded by the build that had no other."""
-    assert json.loads((FOLDER / f"digests.v{engine}.json").read_text()) == digests(engine)
+    assert json.loads((FOLDER / f"digests.v{rules_version}.json").read_text()) == digests(rules_version)
 
 
 @pytest.mark.slow(reason="every mutant of the core folds golden days")

@@ -43,8 +43,8 @@ def test_a_store_that_crashed_says_the_same(name: str, tmp_path: Path) -> None:
         again.ingest(day.lines)
         assert again.checkpoint() == fold(day.lines)[0]
     assert in_order(said) == day.effects
-    for engine in ENGINES:
-        assert replay(tmp_path / "s", engine=engine).equal
+    for revaluation in ENGINES:
+        assert replay(tmp_path / "s", revaluation=revaluation).equal
 
 
 @pytest.mark.slow(reason="every golden day goes through a host")

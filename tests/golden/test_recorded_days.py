@@ -14,8 +14,8 @@ DAYS = days()
 
 @pytest.mark.parametrize("name", DAYS)
 def test_a_day_has_the_digests_that_it_had(name: str) -> None:
-    engine, lines = DAYS[name]
-    assert list(folded(engine, lines, name)) == RECORDED[name]
+    rules_version, lines = DAYS[name]
+    assert list(folded(rules_version, lines, name)) == RECORDED[name]
 
 
 def test_every_recorded_day_is_folded() -> None:

@@ -50,7 +50,7 @@ def test_verify_and_replay_beside_a_writer_find_nothing_wrong(tmp_path: Path) ->
             positions.append(found.items)
             replayed = replay(tmp_path / "s")
             assert replayed.equal, replayed.first_difference
-            assert replayed.position >= found.items
+            assert replayed.sequence >= found.items
     finally:
         process.kill()
         process.communicate()

@@ -15,7 +15,7 @@ from margin_stream.core.margin import models as _models  # noqa: F401  (importin
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.files import read_market
 from margin_stream.replay.replay import replay
-from margin_stream.revaluation.vectors import VectorWatch
+from margin_stream.revaluation.vectors import VectorFilter
 from margin_stream.schemas.binary import canonical_bytes
 from margin_stream.schemas.ndjson import encode_line
 from margin_stream.schemas.rules_versions import LATEST
@@ -47,7 +47,7 @@ def test_the_crash_with_both_profiles_is_the_same_for_partitions_and_engines() -
     assert said["liquidation_due"] > 20
     assert any(effect.get("pocket") for effect in reference[1])
     assert fold(lines, 7, cuts=Random(1)) == reference
-    assert fold(lines, 2, watch=VectorWatch) == reference
+    assert fold(lines, 2, price_filter=VectorFilter) == reference
 
 
 @pytest.mark.slow(reason="imports a recorded day and replays it")
@@ -67,11 +67,11 @@ def test_a_day_is_imported_with_its_tables_and_replays(tmp_path: Path) -> None:
     store = str(tmp_path / "s")
     ingested = run("ingest", "-", "--store", store, "--json", data=b"\n".join(lines))
     assert json.loads(ingested.stdout)["refused"] == 0
-    for engine in ("boxes", "vectors"):
-        assert replay(tmp_path / "s", engine=engine).equal  # type: ignore[arg-type]
+    for revaluation in ("boxes", "vectors"):
+        assert replay(tmp_path / "s", revaluation=revaluation).equal  # type: ignore[arg-type]
     state = json.loads(run("state", "--account", "A-000002", "--store", store, "--json").stdout)
     assert state["profile"] == "binance-usdm"
-    assert {row["instrument"].rpartition("-")[2] for row in state["positions"]} == {"PERP"} or state["pockets"]
+    assert {row["instrument"].rpartition("-")[2] for row in state["positions"]} == {"PERP"} or state["subaccounts"]
     assert run("verify", "--store", store).returncode == 0
 
 
@@ -90,8 +90,8 @@ def test_the_whole_day_is_the_same_item_for_item_for_every_engine() -> None:
     tables = {pair: table for (pair, currency), table in found.sound.items() if currency == "USDT"}
     intake = IntakeFold(1, rules_version=LATEST)
     folds = [
-        partition_folds(rules_version=LATEST, boxes=boxes, watch=watch)
-        for boxes, watch in ((False, None), (True, None), (False, VectorWatch()))
+        partition_folds(rules_version=LATEST, boxes=boxes, price_filter=price_filter)
+        for boxes, price_filter in ((False, None), (True, None), (False, VectorFilter()))
     ]
     said = 0
 

@@ -86,7 +86,7 @@ def test_state_at_a_time_is_the_prefix_before_the_first_later_clock(store: str) 
     clocks = [row for row in events if row["type"] == "clock_ticked"]
     later = next(row for row in clocks if row["time"] > clocks[5]["time"])
     at = rows(run("state", "--account", "A0", "--at", clocks[5]["time"], "--store", store, "--json"))[0]
-    assert at["position"] == later["position"] - 1
+    assert at["sequence"] == later["sequence"] - 1
 
 
 @pytest.mark.slow(reason="starts the command many times")
@@ -146,7 +146,7 @@ def test_a_recomputed_effect_that_differs_exits_3(tmp_path: Path) -> None:
     done = run("replay", "--store", str(tmp_path / "s"), "--json")
     assert done.returncode == 3, done.stderr
     assert rows(done)[0]["equal"] is False
-    assert "position" in rows(done)[0]["first_difference"]
+    assert "sequence number" in rows(done)[0]["first_difference"]
 
 
 @pytest.mark.slow(reason="starts the command many times")

@@ -395,7 +395,7 @@ WITH_A_BROKER = {"topics_missing", "topics_incomplete", "store_differs", "worker
 IN_A_PROCESS = {"worker_killed"}
 """Reproduced below, in a process of its own."""
 FIELDS = {
-    "account_unknown": {"account", "position"},
+    "account_unknown": {"account", "sequence"},
     "brackets_unsound": {"file"},
     "broker_unreachable": {"servers"},
     "call_unknown": {"account", "call"},
@@ -419,7 +419,7 @@ FIELDS = {
     "partitions_out_of_range": {"option"},
     "profile_not_shipped": {"profile"},
     "record_undecodable": {"file", "offset"},
-    "recovery_differs": {"file", "position"},
+    "recovery_differs": {"file", "sequence"},
     "refused_input_unknown": {"input"},
     "repair_refused": {"store"},
     "replay_differs": {"store"},

@@ -30,11 +30,11 @@ def test_lines_of_seventy_megabytes_leave_a_store_that_opens(tmp_path: Path) -> 
     with Host(tmp_path / "s") as host:
         host.ingest([*LINES[:50], long, *LINES[50:], long])
         assert host.system.intake.refused == 1
-        position = host.system.position
+        position = host.system.sequence
     assert sum(path.stat().st_size for path in (tmp_path / "s" / "journal").iterdir()) < 2 * LINE_LIMIT
-    assert position == fold(LINES)[0].position + 1
+    assert position == fold(LINES)[0].sequence + 1
     assert verify(tmp_path / "s").ok
-    assert replay(tmp_path / "s").position == position
+    assert replay(tmp_path / "s").sequence == position
 
 
 @pytest.mark.slow(reason="records near their largest size")
@@ -46,7 +46,7 @@ async def test_many_callers_with_long_lines_at_once_leave_a_store_that_opens(tmp
     assert {ack.verdict for ack in acks} == {Verdict.REFUSED}
     store.close()
     assert verify(tmp_path / "s").ok
-    assert replay(tmp_path / "s").position == callers
+    assert replay(tmp_path / "s").sequence == callers
 
 
 def test_effects_of_one_item_beyond_a_record_are_kept_in_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

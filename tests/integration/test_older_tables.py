@@ -52,10 +52,10 @@ def test_older_tables_are_rebuilt_at_the_first_opening(
         assert len(host.recovery.notes) == 1
         assert host.recovery.notes[0].startswith("tables are rebuilt from the journal: ")
         assert why in host.recovery.notes[0]
-        assert (host.recovery.from_position, host.recovery.folded) == (0, len(LINES))
+        assert (host.recovery.from_sequence, host.recovery.folded) == (0, len(LINES))
         assert host.system.digests() == digests
     with Host(tmp_path / "s") as host:
-        assert (host.recovery.from_position, host.recovery.notes) == (len(LINES), ())
+        assert (host.recovery.from_sequence, host.recovery.notes) == (len(LINES), ())
     assert verify(tmp_path / "s").ok
 
 

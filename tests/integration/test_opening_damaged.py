@@ -88,7 +88,7 @@ def test_a_stale_checkpoint_is_a_start_like_any_other(tmp_path: Path) -> None:
     shutil.move(tmp_path / "old", tmp_path / "s" / "tables")
     assert any("the tables stand at position" in problem.what for problem in verify(tmp_path / "s").problems)
     with Host(tmp_path / "s") as host:
-        assert 0 < host.recovery.from_position < REFERENCE.position
+        assert 0 < host.recovery.from_sequence < REFERENCE.sequence
         assert host.system.digests() == REFERENCE
     assert verify(tmp_path / "s").ok
 

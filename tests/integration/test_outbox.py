@@ -104,7 +104,7 @@ class Consumer:
     def __call__(self, effect: AnyEffect) -> Sequence[Answer]:
         self._kill.point()
         group, _, number = effect.id.rpartition("/")
-        self.places[-1].append((effect.position, group, int(number)))
+        self.places[-1].append((effect.sequence, group, int(number)))
         if not isinstance(effect, AnswerRequested):
             return ()
         self.tries[effect.id] += 1
@@ -128,7 +128,7 @@ def checked(consumer: Consumer, expected: list[Place], journal: list[dict[str, A
 
 
 def places_of(rows: list[dict[str, Any]]) -> list[Place]:
-    return sorted((row["position"], row["id"].rpartition("/")[0], int(row["id"].rpartition("/")[2])) for row in rows)
+    return sorted((row["sequence"], row["id"].rpartition("/")[0], int(row["id"].rpartition("/")[2])) for row in rows)
 
 
 def on_folder(path: Path, kill: Kill, consumer: Consumer) -> None:
@@ -247,7 +247,7 @@ def test_killed_at_every_step_on_topics() -> None:
         reader = KafkaReader(workers.client, ADDRESS)  # type: ignore[arg-type]
         found = replay(reader)
         assert found.equal
-        assert found.recorded_until == found.position
+        assert found.recorded_until == found.sequence
         checked(consumer, places_of(list(effects(reader))), list(events(reader)))
         if not kill.struck:
             break
@@ -337,10 +337,10 @@ def test_effects_are_followed_in_order_of_group_and_number_and_only_those_of_ear
     notices = system.sets[1].folds[1]
     assert isinstance(notices, Notices)
     assert notices.seen == sorted(notices.seen)
-    own = {(row.position, row.group, row.number) for row in out if b"answer_" in row.data}
+    own = {(row.sequence, row.group, row.number) for row in out if b"answer_" in row.data}
     assert own
-    assert set(notices.seen) == {(row.position, row.group, row.number) for row in out} - own
-    assert [(row.position, row.group, row.number) for row in out] == sorted((row.position, row.group, row.number) for row in out)
+    assert set(notices.seen) == {(row.sequence, row.group, row.number) for row in out} - own
+    assert [(row.sequence, row.group, row.number) for row in out] == sorted((row.sequence, row.group, row.number) for row in out)
 
 
 def test_a_cursor_that_is_damaged_is_an_error_and_one_of_another_record_of_effects_keeps_its_place(tmp_path: Path) -> None:
@@ -376,14 +376,14 @@ def test_nothing_is_handled_beyond_the_number_up_to_which_every_log_is_complete(
     handled: list[int] = []
 
     def handle(effect: AnyEffect) -> Sequence[Answer]:
-        handled.append(effect.position)
+        handled.append(effect.sequence)
         return ()
 
     with Host(tmp_path / "s", partitions=3) as host:
         host.ingest(LINES)
         last = host.publish_effects()
         outbox = Outbox("mail", FileCursor(tmp_path / "cursor"), handle)
-        positions = sorted(row["position"] for row in effects(tmp_path / "s"))
+        positions = sorted(row["sequence"] for row in effects(tmp_path / "s"))
         for upto in range(last + 1):
             while outbox.step(StoreReader(tmp_path / "s"), upto, lambda answers: None):
                 pass
@@ -416,7 +416,7 @@ class Breaker(PlainFold):
 
     def apply(self, item: Clocked) -> None:
         self._clocks += 1
-        self._book.emit(AnswerExpired, item.position, item.now_ns, "@breaker", question="x/1")
+        self._book.emit(AnswerExpired, item.sequence, item.now_ns, "@breaker", question="x/1")
 
     def sums(self) -> Mapping[int, int]:
         return {7: self._clocks}
@@ -477,7 +477,7 @@ def test_a_fold_that_was_registered_later_is_folded_from_the_start(tmp_path: Pat
         Host(tmp_path / "s")
     monkeypatch.setattr(folds, "STORE_FOLDS", (*folds.STORE_FOLDS[:-1], Quiet))
     with Host(tmp_path / "t") as host:
-        assert host.recovery.from_position == 0
+        assert host.recovery.from_sequence == 0
         assert [note for note in host.recovery.notes if "tables are rebuilt from the journal" in note]
         assert host.system.sets[0].folds[-1].digest() != encode(0)
 

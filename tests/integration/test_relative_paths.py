@@ -48,7 +48,7 @@ def test_a_store_whose_writer_was_killed_is_sound_by_its_relative_path(killed: P
 def test_recovery_by_a_relative_path_begins_at_the_checkpoint(killed: Path) -> None:
     with Store.open("./s") as store:
         assert store.recovery.notes == ()
-        assert store.recovery.from_position == len(LINES)
+        assert store.recovery.from_sequence == len(LINES)
         assert store.recovery.folded == 0
 
 
@@ -77,7 +77,7 @@ def test_a_store_goes_on_where_its_process_changes_the_folder(tmp_path: Path, mo
     assert not list(elsewhere.iterdir())
     assert len(list((tmp_path / "s").glob(f"tables/*/{SEAL}"))) == 3
     with Store.open("../s") as again:
-        assert again.recovery.from_position == len(LINES)
+        assert again.recovery.from_sequence == len(LINES)
 
 
 def test_a_worker_is_told_its_folder_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

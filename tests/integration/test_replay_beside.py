@@ -58,7 +58,7 @@ def test_it_finds_what_a_replay_afterwards_finds(tmp_path: Path, seed: int) -> N
     found = written_beside(tmp_path / "s", lines, Random(seed), partitions=1 + seed)
     assert found == replay(tmp_path / "s")
     assert found.equal
-    assert (found.position, found.state_digest, found.effects_digest) == fold(lines)[0]
+    assert (found.sequence, found.state_digest, found.effects_digest) == fold(lines)[0]
     assert found.effects > 10
 
 
@@ -68,7 +68,7 @@ def test_a_store_that_was_there_already_is_folded_whole(tmp_path: Path) -> None:
         host.ingest(LINES[:300])
     found = written_beside(tmp_path / "s", LINES[250:], Random(1))
     assert found.equal
-    assert found.position == fold(LINES)[0].position
+    assert found.sequence == fold(LINES)[0].sequence
 
 
 def otherwise(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
@@ -111,7 +111,7 @@ def test_digests_that_were_recorded_otherwise_are_found(tmp_path: Path, monkeypa
     def wrong(self: StoreReader) -> StoreReader:
         reader = again(self)
         reader.recorded = [
-            row.__class__(row.position, row.journal_record, "0" * 64, row.effects) for row in reader.recorded[:2]
+            row.__class__(row.sequence, row.journal_record, "0" * 64, row.effects) for row in reader.recorded[:2]
         ] + reader.recorded[2:]
         return reader
 
@@ -131,7 +131,7 @@ def test_ingest_verifies_in_a_second_process(tmp_path: Path) -> None:
     day = tmp_path / "day.ndjson"
     day.write_bytes(b"\n".join(LINES))
     store = str(tmp_path / "s")
-    done = run("ingest", str(day), "--store", store, "--engine", "vectors", "--verify", "--json")
+    done = run("ingest", str(day), "--store", store, "--revaluation", "vectors", "--verify", "--json")
     assert done.returncode == 0, done.stderr
     found = rows(done)[0]
     assert found["verified"]["equal"]

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.revaluation.vectors import VectorWatch
+from margin_stream.revaluation.vectors import VectorFilter
 from margin_stream.schemas.ndjson import encode_line
 from margin_stream.simulation.scenarios import simulate
 from margin_stream.simulation.synthetic_brackets import synthetic_brackets
@@ -35,8 +35,8 @@ def test_the_simulated_day_folds_equal_however_it_is_folded() -> None:
     assert any(effect["type"] == "liquidation_due" and effect["legs"][0].get("quantity") for effect in reference[1])
     assert fold(lines, 2, cuts=Random(1)) == reference
     assert fold(lines, 7) == reference
-    assert fold(lines, watch=VectorWatch) == reference
-    assert fold(lines, 7, watch=VectorWatch) == reference
+    assert fold(lines, price_filter=VectorFilter) == reference
+    assert fold(lines, 7, price_filter=VectorFilter) == reference
     assert fold(lines, 2, boxes=False) == reference
 
 
@@ -132,8 +132,8 @@ def test_the_demo_counts_by_profile_and_explains_a_pocket(tmp_path: Path) -> Non
         str(tmp_path / "s"),
     )
     state = json.loads(run(*words, "--json").stdout)
-    pocket = next(row for row in state["pockets"] if row["pocket"] == said["explained"]["pocket"])
-    assert (pocket["level"], pocket["equity"]) == ("LIQUIDATING", said["explained"]["equity"])
+    subaccount = next(row for row in state["subaccounts"] if row["subaccount"] == said["explained"]["pocket"])
+    assert (subaccount["level"], subaccount["equity"]) == ("LIQUIDATING", said["explained"]["equity"])
 
 
 @pytest.mark.slow

@@ -46,7 +46,7 @@ def test_a_store_has_the_digests_of_the_folds(tmp_path: Path) -> None:
     assert make(tmp_path / "s") == REFERENCE
     assert verify(tmp_path / "s").ok
     assert replay(tmp_path / "s").equal
-    assert replay(tmp_path / "s", engine="plain").state_digest == REFERENCE.state
+    assert replay(tmp_path / "s", revaluation="plain").state_digest == REFERENCE.state
     assert replay(tmp_path / "s", from_checkpoint=True).equal
 
 
@@ -61,8 +61,8 @@ def test_checkpoint_plus_tail_equals_full_replay_at_any_position(tmp_path: Path,
     host.checkpoint()
     host.ingest(lines[at : at + rng.randrange(60)])
     host.abandon()
-    with Host(tmp_path / "s", engine=rng.choice(ENGINES)) as again:
-        assert again.recovery.from_position > 0
+    with Host(tmp_path / "s", revaluation=rng.choice(ENGINES)) as again:
+        assert again.recovery.from_sequence > 0
         again.ingest(lines)
         assert again.checkpoint() == reference
     assert replay(tmp_path / "s").equal
@@ -72,10 +72,10 @@ def test_checkpoint_plus_tail_equals_full_replay_at_any_position(tmp_path: Path,
 @pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_a_prefix_replays_to_the_digest_it_had(tmp_path: Path) -> None:
     make(tmp_path / "s")
-    for position in (1, 40, 200, REFERENCE.position):
+    for position in (1, 40, 200, REFERENCE.sequence):
         kept: list[bytes] = []
-        found = replay(tmp_path / "s", until=Until(position=position))
-        assert found.position == position
+        found = replay(tmp_path / "s", until=Until(sequence=position))
+        assert found.sequence == position
         for line in LINES:
             kept.append(line)
             if fold_position(kept) == position:
@@ -84,7 +84,7 @@ def test_a_prefix_replays_to_the_digest_it_had(tmp_path: Path) -> None:
 
 
 def fold_position(lines: list[bytes]) -> int:
-    return fold(lines)[0].position
+    return fold(lines)[0].sequence
 
 
 @pytest.mark.slow(reason="opens, damages or replays a store many times over")
@@ -92,7 +92,7 @@ def test_the_last_record_torn_at_every_byte_is_cut_and_reported(tmp_path: Path) 
     """A record that was not acknowledged: whatever of it reached the disk, all before it stays."""
     host = Host(tmp_path / "s", group_items=20)
     host.ingest(LINES[:200])
-    acknowledged = host.system.position
+    acknowledged = host.system.sequence
     segment = tmp_path / "s" / "journal" / f"{1:020d}.seg"
     before = segment.stat().st_size
     for line in LINES[200:203]:
@@ -108,7 +108,7 @@ def test_the_last_record_torn_at_every_byte_is_cut_and_reported(tmp_path: Path) 
             file.truncate(length)
         assert verify(tmp_path / "t", fold=False).torn_tail_bytes == length - before
         again = Host(tmp_path / "t")
-        assert again.system.position == acknowledged
+        assert again.system.sequence == acknowledged
         assert again.recovery.cut_bytes == length - before
         again.abandon()
 
@@ -157,7 +157,7 @@ def test_damaged_tables_are_rebuilt_from_the_journal(tmp_path: Path) -> None:
     with Host(tmp_path / "s") as host:
         assert host.system.digests() == REFERENCE
         assert host.recovery.notes
-        assert host.recovery.folded == REFERENCE.position
+        assert host.recovery.folded == REFERENCE.sequence
     assert verify(tmp_path / "s").ok
 
 
@@ -170,7 +170,7 @@ def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None
         host = Host(path, group_items=10, disk=disk, checkpoint_items=100)
         at = rng.randrange(20, 250)
         host.ingest(LINES[:at])
-        acknowledged = host.system.position
+        acknowledged = host.system.sequence
         for line in LINES[at : at + 5]:
             host.offer(line)
         host._journal.append(b"\x90")
@@ -178,7 +178,7 @@ def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None
         host.abandon()
         disk.cut_power(path)
         again = Host(path)
-        assert again.system.position == acknowledged
+        assert again.system.sequence == acknowledged
         again.ingest(LINES)
         assert again.close() == REFERENCE
 
@@ -205,7 +205,7 @@ def test_a_crash_at_every_call_to_the_disk_loses_nothing(tmp_path: Path) -> None
             try:
                 for start in range(0, len(lines), 15):
                     host.ingest(lines[start : start + 15])
-                    acknowledged = host.system.position
+                    acknowledged = host.system.sequence
                     if start % 60 == 45:
                         host.checkpoint()
                 host.close()
@@ -215,7 +215,7 @@ def test_a_crash_at_every_call_to_the_disk_loses_nothing(tmp_path: Path) -> None
                 with contextlib.suppress(OSError, ValueError):
                     host.abandon()
         with Host(path, partitions=2, segment_limit=2000) as again:
-            assert again.system.position >= acknowledged, f"call {stop_at}: {disk.calls[-1]}"
+            assert again.system.sequence >= acknowledged, f"call {stop_at}: {disk.calls[-1]}"
             again.ingest(lines)
             assert again.checkpoint() == reference, f"call {stop_at}: {disk.calls[-1]}"
         found = verify(path)
@@ -250,7 +250,7 @@ def test_a_reader_beside_a_writer_sees_what_is_durable(tmp_path: Path) -> None:
             host.ingest(LINES[start : start + 40])
             found = replay(tmp_path / "s")
             assert found.equal, found.first_difference
-            assert found.position == host.system.position
+            assert found.sequence == host.system.sequence
 
 
 def test_the_manifest_is_checked(tmp_path: Path) -> None:
@@ -295,10 +295,10 @@ async def test_append_acknowledges_what_is_durable_to_many_callers_at_once(tmp_p
 def test_the_library_answers_like_the_command_line(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s") as store:
         counts = store.ingest(LINES)
-        assert counts.accepted + counts.refused == REFERENCE.position
+        assert counts.accepted + counts.refused == REFERENCE.sequence
         assert store.replay().equal
         assert store.state("A0")["account"] == "A0"
-        assert store.state("A0", at=60)["position"] == 60
+        assert store.state("A0", at=60)["sequence"] == 60
         assert [call["due_at"] for call in store.calls()] == sorted(call["due_at"] for call in store.calls())
 
 
@@ -330,5 +330,5 @@ def test_a_crash_between_the_tables_and_the_record_of_their_digest_is_made_good(
         pass
     found = replay(tmp_path / "s")
     assert found.equal
-    assert found.recorded_until == REFERENCE.position
+    assert found.recorded_until == REFERENCE.sequence
     assert verify(tmp_path / "s").ok

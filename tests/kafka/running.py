@@ -67,6 +67,6 @@ def workers(
 
 def summary(row: dict[str, Any]) -> tuple[int, str, str]:
     """Return position and digests of what a command printed."""
-    position = row.get("last", row.get("position"))
+    position = row.get("last", row.get("sequence"))
     assert isinstance(position, int)
     return position, row["state_digest"], row["effects_digest"]

@@ -160,11 +160,11 @@ async def test_what_was_folded_is_restored(app: App, tmp_path: Path) -> None:
     first = await opened(app, tmp_path)
     feed(first, lines)
     await first.checkpoint()
-    position = first.shard.position
+    position = first.shard.sequence
     await first.close()
     again = await opened(app, tmp_path)
-    assert (again.shard.position, again.shard.offset) == (position, len(lines) - 1)
-    assert position == fold(lines)[0].position
+    assert (again.shard.sequence, again.shard.offset) == (position, len(lines) - 1)
+    assert position == fold(lines)[0].sequence
     await again.close()
 
 
@@ -175,7 +175,7 @@ async def test_a_table_of_another_generation_is_thrown_away(app: App, tmp_path: 
     await first.close()
     app.manifest.generation = "f" * 16
     again = await opened(app, tmp_path)
-    assert again.shard.position == 0
+    assert again.shard.sequence == 0
     await again.close()
 
 
@@ -185,7 +185,7 @@ async def test_a_fault_stops_one_shard_and_names_the_place(app: App, tmp_path: P
     assert accounts.failed is not None
     assert "s.accounts-0: offset 0" in accounts.failed
     accounts.accept(1, messages.encode(messages.SequencedBatch(GENERATION, 5, 6, [])))
-    assert accounts.shard.position in (0, 5)
+    assert accounts.shard.sequence in (0, 5)
     await accounts.close()
 
 
@@ -196,7 +196,7 @@ async def test_digests_are_asked_for_when_nothing_comes(app: App, intake: Follow
     await intake.beat()
     await settle()
     part = messages.decode_digest_part(next(value for topic, _, value in app.producer.sent if topic == "s.digests"))
-    assert (part.shard, part.position, part.offset) == (0, fold(lines)[0].position, len(lines) - 1)
+    assert (part.shard, part.sequence, part.offset) == (0, fold(lines)[0].sequence, len(lines) - 1)
 
 
 async def test_a_digest_is_said_once_the_broker_has_the_effects_before_it(app: App, tmp_path: Path) -> None:
@@ -240,13 +240,13 @@ async def test_a_worker_answers_over_http(app: App, tmp_path: Path) -> None:
             assert (await session.get("/readyz")).status == 503
             name = next(iter(accounts.shard.accounts.accounts())).id  # type: ignore[attr-defined]
             state = await (await session.get(f"/accounts/{name}")).json()
-            assert (state["account"], state["position"]) == (name, accounts.shard.position)
+            assert (state["account"], state["sequence"]) == (name, accounts.shard.sequence)
             assert (await session.get("/accounts/nobody")).status == 404
             assert (await (await session.get("/calls")).json())["partitions"] == [0]
             rows = await (await session.get("/shards")).json()
             assert {row["kind"] for row in rows} == {"intake", "accounts"}
             metrics = await (await session.get("/metrics")).text()
-            assert 'margin_stream_position{partition="0",topic="s.accounts"}' in metrics
+            assert 'margin_stream_sequence_number{partition="0",topic="s.accounts"}' in metrics
             for name in ("lag_records", "checkpoint_age_seconds", "restore_seconds", "positions_trimmed", "duplicates", "rebalances"):
                 assert f"margin_stream_{name}" in metrics
     finally:

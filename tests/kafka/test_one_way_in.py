@@ -73,7 +73,7 @@ def test_a_folder_a_topic_and_their_copies_have_the_same_digests(rules_version: 
     expected = folder(tmp_path / "s", rules_version)
     reader = topic(rules_version)
     found = replay(reader)
-    assert (found.position, found.state_digest, found.effects_digest) == expected
+    assert (found.sequence, found.state_digest, found.effects_digest) == expected
     assert to_folder(reader, tmp_path / "copy", 3) == expected
     assert read_manifest(Layout(tmp_path / "copy")).rules_version == rules_version
     assert replay(tmp_path / "copy").equal
@@ -83,7 +83,7 @@ def test_a_folder_a_topic_and_their_copies_have_the_same_digests(rules_version: 
     target = Topical(log, 1, rules_version=rules_version)
     to_topic(KafkaReader(Topical(_inputs(tmp_path / "s", rules_version), 2, rules_version=rules_version), ADDRESS), target, ADDRESS)  # type: ignore[arg-type]
     again = replay(KafkaReader(target, ADDRESS))  # type: ignore[arg-type]
-    assert (again.position, again.state_digest, again.effects_digest) == expected
+    assert (again.sequence, again.state_digest, again.effects_digest) == expected
 
 
 def _inputs(path: Path, rules_version: int) -> Log:
@@ -95,11 +95,11 @@ def _inputs(path: Path, rules_version: int) -> Log:
 
 def refused_lines(rules_version: int) -> list[bytes]:
     """What is refused of the day, by hand: the bytes that came, each once, in order."""
-    pocket = [line for line in LINES if b'"pocket"' in line]
+    subaccount = [line for line in LINES if b'"pocket"' in line]
     others = [
         line for line in LINES if any(part in line for part in (b"NOPE", b"3000.125", b"nobody", b"1.001", b"not json", b"\xff", b":1.5}"))
     ]
-    return [line for line in dict.fromkeys(LINES) if line in others or line in pocket]
+    return [line for line in dict.fromkeys(LINES) if line in others or line in subaccount]
 
 
 def raw_of(row: dict[str, Any]) -> bytes:
@@ -155,11 +155,11 @@ def test_what_is_sent_compact_can_be_given_back_byte_for_byte() -> None:
 
 def test_typed_events_have_the_fate_of_their_lines(tmp_path: Path) -> None:
     """What the rules version does not know is refused, decimals are compared by value, and a bad field is a refusal, not a failure of the writer."""
-    pocket = decode_line(next(line for line in LINES if b'"pocket"' in line), 2)
+    subaccount = decode_line(next(line for line in LINES if b'"pocket"' in line), 2)
     with Host(tmp_path / "s", rules_version=1) as host:
         host.ingest(LINES[:20])
-        assert host.offer(pocket).value == "refused"
-        assert host.offer(pocket).value == "duplicate"
+        assert host.offer(subaccount).value == "refused"
+        assert host.offer(subaccount).value == "duplicate"
         assert host.offer(EffectAnswered(source="", source_seq=1, event_time=0, effect="A/1", outcome="x")).value == "refused"
         money = decode_line(next(line for line in LINES if b"collateral_moved" in line), 2)
         assert host.offer(msgspec.structs.replace(money, amount_delta=(100_000, 0))).value == "duplicate"
@@ -168,7 +168,7 @@ def test_typed_events_have_the_fate_of_their_lines(tmp_path: Path) -> None:
     target = Topical(log, 2, rules_version=1)
     to_topic(StoreReader(tmp_path / "s"), target, ADDRESS)  # type: ignore[arg-type]
     again = replay(KafkaReader(target, ADDRESS))  # type: ignore[arg-type]
-    assert (again.position, again.state_digest, again.effects_digest) == expected
+    assert (again.sequence, again.state_digest, again.effects_digest) == expected
 
 
 def test_a_journal_is_not_copied_into_a_topic_of_another_rules_version(tmp_path: Path) -> None:
@@ -191,10 +191,10 @@ def test_what_was_undecodable_stays_refused_in_every_reading_of_a_topic_though_a
     log.values["s.inputs", 0].extend(day.lines)
     reader = KafkaReader(Topical(log, 2, rules_version=1), ADDRESS)  # type: ignore[arg-type]
     whole = replay(reader)
-    prefix = replay(reader, until=Until(position=whole.position))
-    assert (prefix.position, prefix.state_digest) == (whole.position, whole.state_digest)
+    prefix = replay(reader, until=Until(sequence=whole.sequence))
+    assert (prefix.sequence, prefix.state_digest) == (whole.sequence, whole.state_digest)
     numbered = list(numbered_items(reader))
-    assert [position for position, _, _ in numbered] == list(range(1, whole.position + 1))
+    assert [position for position, _, _ in numbered] == list(range(1, whole.sequence + 1))
     assert [item for _, _, item in numbered].count(b"L" + late) == 1
 
 

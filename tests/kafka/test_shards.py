@@ -95,7 +95,7 @@ def test_a_shard_that_trims_nothing_is_found_out(tmp_path: Path, monkeypatch: py
 
     def fold_all(self: shards.AccountsShard, value: bytes | None) -> None:
         record = messages.decode_sequenced(value or b"")
-        self.folds.position = record.previous
+        self.folds.sequence = record.previous
         self._emitted.extend(self.folds.apply(shards.Batch(record.previous, record.last, record.items)))
         if record.asked:
             self._parts.append(self._digest_part())
@@ -288,7 +288,7 @@ def test_messages_of_another_generation_are_passed_over() -> None:
     log.values["s.accounts", 0].insert(5, None)
     found = _fold_all(log)
     assert found[0].strange > 2
-    assert [shard.position for shard in found] == [found[0].position] * 2
+    assert [shard.sequence for shard in found] == [found[0].sequence] * 2
     effects = [value for value in log.values["s.effects", 1] if messages.decode_effects(value or b"").generation != "f" * 16]
     assert effects
 

@@ -148,7 +148,7 @@ def written_by_many(seed: int) -> None:
             whole |= dict(kept)
             shard = EffectsShard(Topics("s"), GENERATION, 1)
             shard.restore(sorted(whole.items()), marker)
-    assert shard.position == last
+    assert shard.sequence == last
     assert {group: shard.book.head(group)[0] for group in shard.book.groups} == {group: n for group, n in numbers.items() if n}
     log = Log()
     log.values["s.effects", 1].extend(values)
@@ -171,7 +171,7 @@ def written(rows: list[tuple[int, bytes]], previous: int, last: int, rng: Random
 
 
 def _trimmed_by_position(self: EffectsRecord, here: Place) -> list[tuple[int, bytes]]:
-    return [row for row in self.effects if row[0] > here.position]
+    return [row for row in self.effects if row[0] > here.sequence]
 
 
 def _begun_is_whole(self: EffectsRecord) -> Place:
@@ -244,7 +244,7 @@ def follow(*records: EffectsRecord) -> EffectsShard:
 
 
 def record(start: Place, end: Place, rows: list[tuple[int, bytes]]) -> EffectsRecord:
-    return EffectsRecord(GENERATION, 1, start.position, end.position, rows, start.within, end.within)
+    return EffectsRecord(GENERATION, 1, start.sequence, end.sequence, rows, start.within, end.within)
 
 
 def test_messages_overlap_within_a_position() -> None:
@@ -257,7 +257,7 @@ def test_messages_overlap_within_a_position() -> None:
         record(Place(0), Place(9), rows),
         record(Place(7, 4), Place(11), rows[6:]),
     )
-    assert (set(shard.book.groups), shard.position, shard.trimmed, shard.holes) == (set("abcde"), 11, 3 + 1 + 3 + 5 + 1, 0)
+    assert (set(shard.book.groups), shard.sequence, shard.trimmed, shard.holes) == (set("abcde"), 11, 3 + 1 + 3 + 5 + 1, 0)
     assert len(shard.drain()) == 7
 
 
@@ -269,9 +269,9 @@ def test_a_hole_within_a_position_is_passed_over_until_it_is_filled() -> None:
         record(Place(7, 3), Place(9), rows[5:]),
     )
     shard = follow(first, third)
-    assert (shard.holes, shard.position, sorted(shard.book.groups)) == (1, 7, ["a", "b"])
+    assert (shard.holes, shard.sequence, sorted(shard.book.groups)) == (1, 7, ["a", "b"])
     shard = follow(first, third, second, third)
-    assert (shard.holes, shard.position, sorted(shard.book.groups)) == (1, 9, list("abcde"))
+    assert (shard.holes, shard.sequence, sorted(shard.book.groups)) == (1, 9, list("abcde"))
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_messages_without_spread_positions_are_those_of_before() -> None:
     """Five fields: what was written before is read, and what reads those still can."""
     old = msgspec.msgpack.encode([GENERATION, 1, 0, 9, five()])
     assert messages.encode_effects(messages.decode_effects(old)) == old
-    assert follow(messages.decode_effects(old)).position == 9
+    assert follow(messages.decode_effects(old)).sequence == 9
     spread_out = messages.encode_effects(record(Place(0), Place(7, 1), five()[:3]))
     assert len(msgspec.msgpack.decode(spread_out)) == 7
 
@@ -307,7 +307,7 @@ def test_a_marker_that_does_not_fit_its_rows_is_not_used() -> None:
     for other in (
         msgspec.structs.replace(marker, sent=[9]),
         msgspec.structs.replace(marker, sent=[9, 1]),
-        msgspec.structs.replace(marker, position=8),
+        msgspec.structs.replace(marker, sequence=8),
     ):
         with pytest.raises(Unusable):
             EffectsShard(Topics("s"), GENERATION, 1).restore(sorted(rows), other)
@@ -390,14 +390,14 @@ def test_what_one_clock_says_of_very_many_accounts_fits_messages() -> None:
         assert len(send.value) <= batch_messages.SPLIT_BYTES + 100
         log.send(send)
     records = [messages.decode_effects(value or b"") for value in log.values["s.effects", 1]]
-    at_one = [data for found in records for position, data in found.effects if position == accounts.position]
+    at_one = [data for found in records for position, data in found.effects if position == accounts.sequence]
     assert sum(map(len, at_one)) > MESSAGE_LIMIT
     for send in drained(intake, []):
         log.send(send)
     follower = EffectsShard(Topics("s"), GENERATION, 1)
     for offset, value in enumerate(log.values["s.effects", 1]):
         follower.accept(offset, value)
-    assert (len(list(follower.book.groups)), follower.position, follower.holes) == (17_000, accounts.position, 0)
+    assert (len(list(follower.book.groups)), follower.sequence, follower.holes) == (17_000, accounts.sequence, 0)
 
 
 def everyone_goes_down(accounts: int) -> list[bytes]:
@@ -425,12 +425,12 @@ def test_more_than_a_message_at_one_position_goes_through_a_real_broker(broker: 
     for line in lines:
         expected.admission.line(line)
     of_intake, own = expected.fold()
-    assert sum(len(row.data) for row in own if row.position == expected.position) > MESSAGE_LIMIT
+    assert sum(len(row.data) for row in own if row.sequence == expected.sequence) > MESSAGE_LIMIT
     with Client(address.servers) as client:
         manifest = topics_admin.init(client, address, 1)
         with patch.object(batch_messages, "SPLIT_BYTES", 1_500_000):
-            rows = [(row.position, row.data) for row in own]
-            messages = list(shards.effect_messages(manifest.generation, 1, 0, expected.position, rows))
+            rows = [(row.sequence, row.data) for row in own]
+            messages = list(shards.effect_messages(manifest.generation, 1, 0, expected.sequence, rows))
         assert messages.decode_effects(messages[2]).upto > 0
         client.send("spread.effects", messages[:3], partition=1)
         with workers(store, tmp_path):

@@ -148,7 +148,7 @@ def reference(journal: list[bytes | None]) -> tuple[int, str, str, dict[str, lis
             for emitted in part:
                 groups.setdefault(emitted.group, []).append(emitted.data)
     digests = system.digests()
-    return digests.position, digests.state, digests.effects, groups
+    return digests.sequence, digests.state, digests.effects, groups
 
 
 class Trial:

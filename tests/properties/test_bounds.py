@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from margin_stream.core.accounts.position import Position
 from margin_stream.core.margin.model import NO_BOUND, Guard, Ratio
 from margin_stream.core.margin.models.collateral import AssetTerms
-from margin_stream.core.margin.models.prime import PrimeTerms
+from margin_stream.core.margin.models.prime import PrimeCalculator
 from margin_stream.core.revaluation.price_boxes import Boxes, cell_edges, cell_of
 
 
@@ -21,14 +21,14 @@ class Book:
         self.perpetuals: dict[int, Position] = {}
 
 
-def random_terms(rng: Random) -> PrimeTerms:
+def random_terms(rng: Random) -> PrimeCalculator:
     table = {0: AssetTerms(0, 0, 0, 1, 1, 1, Ratio(1, 1))}
     for asset in range(1, 5):
         keep = rng.randint(0, 100)
         divisor = 10 ** rng.randint(0, 6)
         legs = (asset, rng.choice((0, 1)), 0)
         table[asset] = AssetTerms(*legs, keep, divisor * 100, divisor, Ratio(keep, 100))
-    return PrimeTerms(0, Ratio(2, 5), Ratio(1, 4), table)
+    return PrimeCalculator(0, Ratio(2, 5), Ratio(1, 4), table)
 
 
 @pytest.mark.slow(reason="many random days, each folded several times")
@@ -36,17 +36,17 @@ def random_terms(rng: Random) -> PrimeTerms:
 @given(st.integers(0, 10**9))
 def test_every_evaluation_inside_lies_within_the_bounds(seed: int) -> None:
     rng = Random(seed)
-    terms = random_terms(rng)
+    calculator = random_terms(rng)
     book = Book({asset: rng.choice((-1, 1)) * rng.randint(1, 10 ** rng.randint(1, 9)) for asset in rng.sample(range(5), rng.randint(1, 5))})
     lowest = [1] + [rng.randint(0, 10**5) for _ in range(4)]
     highest = [1] + [low + rng.randint(0, 10**4) for low in lowest[1:]]
     guards = [Guard(Ratio(rng.randint(1, 200), 100), rng.choice((0, 0, rng.randint(-500, 500))), rng.random() < 0.5) for _ in range(4)]
-    spans = terms.bounds(book, lowest, highest, guards)
+    spans = calculator.bounds(book, lowest, highest, guards)
     opened = [high if rng.randrange(4) else NO_BOUND for high in highest[1:]]
-    wider = terms.bounds(book, lowest, [1, *opened], guards)
+    wider = calculator.bounds(book, lowest, [1, *opened], guards)
     corners = [lowest, highest] + [[1] + [rng.randint(a, b) for a, b in zip(lowest[1:], highest[1:], strict=True)] for _ in range(20)]
     for prices in corners:
-        value, debit, _ = terms.evaluate(book, prices)
+        value, debit, _ = calculator.evaluate(book, prices)
         for guard, (least, greatest), (wide_least, wide_greatest) in zip(guards, spans, wider, strict=True):
             excess = guard.excess(value, debit)
             assert least is not None

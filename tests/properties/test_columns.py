@@ -165,7 +165,7 @@ def test_columns_sent_again_are_duplicates_every_one() -> None:
     assert system.admission.item(sent) == Counts(3, 0, 0)
     assert system.admission.item(sent) == Counts(0, 3, 0)
     assert system.intake.accepted == 3 + 10
-    assert system.position == 3 + 10
+    assert system.sequence == 3 + 10
 
 
 def test_every_way_into_a_system_is_the_same_way() -> None:
@@ -186,7 +186,7 @@ def test_every_way_into_a_system_is_the_same_way() -> None:
     assert effects[0] == effects[1] == effects[2]
     assert by_line.digests() == by_event.digests() == by_raw.digests()
     assert total == (by_line.intake.accepted, 1, by_line.intake.refused)
-    assert by_line.position == sum(total) - 1
+    assert by_line.sequence == sum(total) - 1
 
 
 def test_foreign_items_are_taken_raw_and_those_that_are_none_are_known_by_their_bytes() -> None:
@@ -230,4 +230,4 @@ def test_a_partition_ahead_of_the_intake_passes_over_what_it_has() -> None:
         straight.admission.line(line)
     straight.fold()
     assert again.digests() == straight.digests()
-    assert again.position == straight.position == len(lines)
+    assert again.sequence == straight.sequence == len(lines)

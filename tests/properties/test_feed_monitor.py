@@ -46,7 +46,7 @@ def plain(lines: list[bytes]) -> list[dict[str, Any]]:
             "highest": max(before["highest"], number),
             "newest": max(before["newest"], when),
             "clock": clock,
-            "position": system.position,
+            "position": system.sequence,
         }
     return [
         {
@@ -104,15 +104,15 @@ def test_any_cut_of_batches_and_checkpoints_gives_the_same(lines: list[bytes]) -
 def test_a_prefix_has_what_was_known_then(lines: list[bytes], tmp_path: Path) -> None:
     with Host(tmp_path / "s") as host:
         host.ingest(lines)
-    sequence = host.system.position // 2
+    sequence = host.system.sequence // 2
     counted = StoreFold(1, rules_version=LATEST)
     prefix = []
     for line in lines:
-        if counted.position == sequence:
+        if counted.sequence == sequence:
             break
         counted.admission.line(line)
         prefix.append(line)
-    assert facts(tmp_path / "s", "feeds", Until(position=sequence)) == plain(prefix)
+    assert facts(tmp_path / "s", "feeds", Until(sequence=sequence)) == plain(prefix)
     with Store.open(tmp_path / "s") as store:
         assert store.facts("feeds", at=sequence) == plain(prefix)
         assert store.facts("feeds") == plain(lines)

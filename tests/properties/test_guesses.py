@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from margin_stream.core.accounts.position import Position
-from margin_stream.core.margin.model import NO_LIMIT, Guard, Ratio, Truth
+from margin_stream.core.margin.model import NO_LIMIT, Guard, GuardState, Ratio
 from tests.properties.test_model_twins import ASSET, DIRECTORY, NUMBER, PRIME, USDM, Book
 from tests.usdm_days import PERPETUALS
 
@@ -34,7 +34,7 @@ def loan(rng: Random) -> Book:
     return Book(book)
 
 
-def pocket(rng: Random) -> Book:
+def subaccount(rng: Random) -> Book:
     held = {}
     for name, (price_scale, quantity_scale, usual) in PERPETUALS.items():
         if rng.randrange(2):
@@ -45,37 +45,39 @@ def pocket(rng: Random) -> Book:
     return Book({ASSET["USDT"]: rng.randint(-5_000, 300_000), ASSET["BTC"]: rng.randint(0, 1) * rng.randint(10**6, 10**7)}, held)
 
 
-def moved(terms: Any, book: Book, against: int, favourable: int) -> tuple[list[int], list[int]]:
+def moved(calculator: Any, book: Book, against: int, favourable: int) -> tuple[list[int], list[int]]:
     """Return the corners of a box of such reaches."""
     lowest, highest = list(PRICES), list(PRICES)
-    for number, way in terms.directions(book).items():
+    for number, way in calculator.directions(book).items():
         down, up = {1: (against, favourable), -1: (favourable, against), 0: (min(against, favourable),) * 2}[way]
         lowest[number] = max(PRICES[number] - (PRICES[number] * down >> 20), 0)
         highest[number] = PRICES[number] + (PRICES[number] * up >> 20)
     return lowest, highest
 
 
-def flips(terms: Any, book: Book, guards: list[Guard], truths: list[Truth], against: int, favourable: int) -> bool:
-    spans = terms.bounds(book, *moved(terms, book, against, favourable), guards)
-    return any(span[0] < 0 if truth is Truth.FALSE else span[1] >= 0 for span, truth in zip(spans, truths, strict=True))
+def flips(calculator: Any, book: Book, guards: list[Guard], guard_states: list[GuardState], against: int, favourable: int) -> bool:
+    spans = calculator.bounds(book, *moved(calculator, book, against, favourable), guards)
+    return any(span[0] < 0 if truth is GuardState.FALSE else span[1] >= 0 for span, truth in zip(spans, guard_states, strict=True))
 
 
 def quality(model: str, count: int = 300) -> dict[str, float]:
     """Return the shares of guesses that the bounds confirm, and of those that would not bear to be a sixth wider, on each side."""
-    terms, make = (PRIME, loan) if model == "prime" else (USDM, pocket)
+    calculator, make = (PRIME, loan) if model == "prime" else (USDM, subaccount)
     guards = GUARDS[model]
     tried = {"against": 0, "favourable": 0}
     found = dict.fromkeys(("against confirmed", "against tight", "favourable confirmed", "favourable tight"), 0)
     for seed in range(count):
         book = make(Random(seed))
-        figures = terms.evaluate(book, PRICES)
-        truths = [Truth.TRUE if guard.excess(figures.value, figures.debit) < 0 else Truth.FALSE for guard in guards]
-        guess = dict(zip(tried, terms.reach(book, PRICES, guards, truths, figures), strict=True))
+        figures = calculator.evaluate(book, PRICES)
+        guard_states = [GuardState.TRUE if guard.excess(figures.value, figures.debit) < 0 else GuardState.FALSE for guard in guards]
+        guess = dict(zip(tried, calculator.reach(book, PRICES, guards, guard_states, figures), strict=True))
         for side, reach in guess.items():
             if 0 < reach < SHARE:
                 tried[side] += 1
-                found[f"{side} confirmed"] += not flips(terms, book, guards, truths, **{**dict.fromkeys(tried, 0), side: reach})
-                found[f"{side} tight"] += flips(terms, book, guards, truths, **{**dict.fromkeys(tried, 0), side: reach * 7 // 6 + 3})
+                found[f"{side} confirmed"] += not flips(calculator, book, guards, guard_states, **{**dict.fromkeys(tried, 0), side: reach})
+                found[f"{side} tight"] += flips(
+                    calculator, book, guards, guard_states, **{**dict.fromkeys(tried, 0), side: reach * 7 // 6 + 3}
+                )
     assert min(tried.values()) > count // 8
     return {name: times / tried[name.split()[0]] for name, times in found.items()}
 
@@ -95,9 +97,9 @@ def test_most_guesses_are_confirmed_at_once_and_not_much_too_small(model: str) -
 
 @pytest.mark.parametrize("model", ["prime", "usdm"])
 def test_where_no_price_moves_anything_there_is_no_limit(model: str) -> None:
-    terms, guards = (PRIME if model == "prime" else USDM), GUARDS[model]
+    calculator, guards = (PRIME if model == "prime" else USDM), GUARDS[model]
     for units in (5, -5):
         book = Book({ASSET["USDT"]: units})
-        figures = terms.evaluate(book, PRICES)
-        truths = [Truth.TRUE if guard.excess(figures.value, figures.debit) < 0 else Truth.FALSE for guard in guards]
-        assert terms.reach(book, PRICES, guards, truths, figures) == (NO_LIMIT, NO_LIMIT)
+        figures = calculator.evaluate(book, PRICES)
+        guard_states = [GuardState.TRUE if guard.excess(figures.value, figures.debit) < 0 else GuardState.FALSE for guard in guards]
+        assert calculator.reach(book, PRICES, guards, guard_states, figures) == (NO_LIMIT, NO_LIMIT)

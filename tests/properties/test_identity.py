@@ -119,7 +119,7 @@ def test_a_checkpoint_after_a_closed_gap_can_be_restored() -> None:
     money(1024, 1029)
     checkpoint()
     restored = IntakeFold(1, rules_version=LATEST, window=window)
-    restored.restore(system.position, sorted(rows.items()))
+    restored.restore(system.sequence, sorted(rows.items()))
     restored.book = system.intake.book
     assert restored.digest() == system.intake.digest()
 
@@ -138,8 +138,8 @@ def test_a_quote_of_a_book_under_a_forgotten_number_is_a_duplicate_however_often
     system = StoreFold(1, rules_version=LATEST)
     system.intake.sources.window = 16
     assert [system.admission.line(line).value for line in day.lines].count("refused") == 1
-    position = system.position
+    position = system.sequence
     assert [system.admission.line(quote).value for _ in range(3)] == ["duplicate"] * 3
     assert system.intake.sources.not_compared == 3
     assert {system.admission.line(line).value for line in day.lines} == {"duplicate"}
-    assert system.position == position
+    assert system.sequence == position

@@ -36,10 +36,10 @@ def trade(day: UsdmDay, name: str, quantity: int, price: int | None = None, acco
     day.perpetual(account, name, text(quantity, quantity_scale), text(first if price is None else price, price_scale), **more)
 
 
-def facts(day: UsdmDay, account: str = "A", pocket: str = "") -> dict[str, Any]:
+def facts(day: UsdmDay, account: str = "A", subaccount: str = "") -> dict[str, Any]:
     _, refusals, found = engine_says(day.lines)
     assert not refusals
-    return dict(found[account][pocket])
+    return dict(found[account][subaccount])
 
 
 def cash_of(found: dict[str, Any]) -> Fraction:
@@ -126,9 +126,9 @@ def test_money_is_conserved_over_pockets(seed: int) -> None:
     for position, row in enumerate(rows, 1):
         if row["type"] == "collateral_moved" and position not in refused and "from_pocket" not in row and row["asset"] == "USDT":
             came[row["account"]] = came.get(row["account"], Fraction(0)) + Fraction(row["amount_delta"])
-    for account, pockets in found.items():
+    for account, subaccounts in found.items():
         if account.startswith("U") and int(account[1:]) % 4 != 3:
-            parts = [pocket for name, pocket in pockets.items() if name != "calls"]
+            parts = [subaccount for name, subaccount in subaccounts.items() if name != "calls"]
             held = sum(cash_of(part) for part in parts)
             positions = [position for part in parts for position in part["positions"].values()]
             assert held == came.get(account, 0) + sum(Fraction(p[2]) - Fraction(p[3]) for p in positions)
@@ -166,10 +166,10 @@ def test_the_liquidation_of_a_pocket_leaves_cross_as_it_is(name: str, quantity: 
     scale, _, first = PERPETUALS[name]
     day.believe(name, text(first * (1 + factor) if sign < 0 else max(1, first // (10 * factor)), scale))
     after = facts(day)
-    pocket = facts(day, pocket="P")
+    subaccount = facts(day, pocket="P")
     worst = Fraction(quantity * first, 10 ** (sum(PERPETUALS[name][:2])))
     if worst > 20 * margin * UNIT:
-        assert pocket["level"] == "BANKRUPT"
+        assert subaccount["level"] == "BANKRUPT"
     assert after == before
     said = engine_says(day.lines)[0]
     turned = [effect for effect in said if effect["position"] > len(day.lines) - 3 and effect.get("account") == "A"]

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from margin_stream.revaluation import vectors
-from margin_stream.revaluation.vectors import VectorWatch
+from margin_stream.revaluation.vectors import VectorFilter
 from tests.days import Day, random_day
 from tests.folding import fold
 from tests.usdm_days import UsdmDay, random_usdm_day
@@ -23,7 +23,7 @@ LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChec
 @given(SEEDS)
 def test_the_vectors_give_what_the_pure_core_gives_for_prime(seed: int) -> None:
     lines = random_day(seed, accounts=6, steps=250)
-    assert fold(lines, watch=VectorWatch) == fold(lines, boxes=False)
+    assert fold(lines, price_filter=VectorFilter) == fold(lines, boxes=False)
 
 
 @pytest.mark.slow(reason="many random days, each folded several times")
@@ -31,7 +31,7 @@ def test_the_vectors_give_what_the_pure_core_gives_for_prime(seed: int) -> None:
 @given(SEEDS)
 def test_the_vectors_give_what_the_pure_core_gives_for_perpetuals(seed: int) -> None:
     lines = random_usdm_day(seed, accounts=6, steps=250)
-    assert fold(lines, 2, cuts=Random(seed), watch=VectorWatch) == fold(lines, boxes=False)
+    assert fold(lines, 2, cuts=Random(seed), price_filter=VectorFilter) == fold(lines, boxes=False)
 
 
 @pytest.mark.slow(reason="many random days, each folded several times")
@@ -43,7 +43,7 @@ def test_rows_made_anew_after_few_ticks_and_compacted_often_change_nothing(seed:
     with patch.context() as patched:
         patched.setattr(vectors, "TICKS_LIMIT", 7)
         patched.setattr(vectors, "_DEAD_LIMIT", 3)
-        found = fold(lines, watch=VectorWatch)
+        found = fold(lines, price_filter=VectorFilter)
     assert found == fold(lines, boxes=False)
 
 
@@ -64,16 +64,16 @@ def test_a_price_that_grows_thirtyfold_is_followed() -> None:
     lines = grown(30)
     reference = fold(lines, boxes=False)
     assert any(effect["type"] == "liquidation_due" for effect in reference[1])
-    assert fold(lines, watch=VectorWatch) == reference
+    assert fold(lines, price_filter=VectorFilter) == reference
 
 
 def test_what_floats_cannot_hold_goes_to_the_exact_path_and_is_counted() -> None:
     day = UsdmDay()
     day.opened()
-    watches: list[VectorWatch] = []
+    watches: list[VectorFilter] = []
 
-    def watch() -> VectorWatch:
-        watches.append(VectorWatch())
+    def made() -> VectorFilter:
+        watches.append(VectorFilter())
         return watches[-1]
 
     huge = "5" + "0" * 17
@@ -91,9 +91,9 @@ def test_what_floats_cannot_hold_goes_to_the_exact_path_and_is_counted() -> None
     with patch.context() as patched:
         # As if a float ended where these begin.
         patched.setattr(vectors, "LARGEST", 1e19)
-        assert fold(day.lines, watch=watch) == reference
+        assert fold(day.lines, price_filter=made) == reference
     assert watches[0].exact_named >= 2 * 39
-    assert fold(day.lines, watch=VectorWatch) == reference
+    assert fold(day.lines, price_filter=VectorFilter) == reference
 
 
 @pytest.mark.plain_core
@@ -108,11 +108,11 @@ def test_a_tolerance_of_nothing_is_found_out() -> None:
         day.tick("BTCUSDT", price)
     reference = fold(day.lines, boxes=False)
     assert [effect["level"] for effect in reference[1] if effect["type"] == "margin_level_changed"] != []
-    assert fold(day.lines, watch=VectorWatch) == reference
+    assert fold(day.lines, price_filter=VectorFilter) == reference
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
-        patched.setattr(vectors, "limits_of", lambda guards, truths, tolerance: [])
-        assert fold(day.lines, watch=VectorWatch) != reference
+        patched.setattr(vectors, "limits_of", lambda guards, guard_states, tolerance: [])
+        assert fold(day.lines, price_filter=VectorFilter) != reference
 
 
 @pytest.mark.plain_core
@@ -129,8 +129,8 @@ def test_rows_whose_tests_are_not_written_anew_are_found_out() -> None:
     day.clock(301)
     reference = fold(day.lines, boxes=False)
     assert [effect["tranche"] for effect in reference[1] if effect["type"] == "margin_call_issued"] == [1, 2]
-    assert fold(day.lines, watch=VectorWatch) == reference
+    assert fold(day.lines, price_filter=VectorFilter) == reference
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
-        patched.setattr(VectorWatch, "_renewed", lambda self, account, pockets: account in self._units)
-        assert fold(day.lines, watch=VectorWatch) != reference
+        patched.setattr(VectorFilter, "_renewed", lambda self, account, subaccounts: account in self._units)
+        assert fold(day.lines, price_filter=VectorFilter) != reference

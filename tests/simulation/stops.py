@@ -120,7 +120,7 @@ def recorded(store: Path) -> Digests:
     layout = Layout(store)
     *_, last = logs.read(layout.digests, read_manifest(layout).identity)
     row = msgspec.msgpack.decode(last.payload, type=RecordedDigest)
-    return Digests(row.position, row.state, row.effects)
+    return Digests(row.sequence, row.state, row.effects)
 
 
 def judge(work: Workload, store: Path, end: Ended, reference: Digests) -> None:
@@ -163,7 +163,7 @@ def followed(work: Workload, rows: list[dict[str, Any]]) -> None:
         AssertionError: something is missing, doubled, or out of order.
     """
     must = checker.expected(work.lines)[0]
-    positions = [row["position"] for row in rows]
+    positions = [row["sequence"] for row in rows]
     assert positions == list(range(1, len(must) + 1)), (
         f"{len(rows)} rows were printed, up to {positions[-1:]}; {len(must)} inputs were sent"
     )

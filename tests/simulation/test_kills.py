@@ -99,12 +99,12 @@ def test_mutant_acknowledging_before_the_sync_is_caught(tmp_path: Path, monkeypa
     disk = ForgetfulDisk()
     host = Host(tmp_path / "s", disk=disk, group_items=10)
     host.ingest(LINES[:80])
-    acknowledged = host.system.position
+    acknowledged = host.system.sequence
     host.abandon()
     disk.cut_power(tmp_path / "s")
     monkeypatch.undo()
     again = Host(tmp_path / "s")
-    assert again.system.position < acknowledged
+    assert again.system.sequence < acknowledged
     again.abandon()
 
 

@@ -34,7 +34,7 @@ class Twin:
 
     def __init__(self) -> None:
         self.boxes: dict[int, dict[int, tuple[int, int]]] = {}
-        self.hot: dict[int, list[int]] = {}
+        self.near_trigger: dict[int, list[int]] = {}
 
     def reached(self, number: int, price: int) -> set[int]:
         outside = {
@@ -42,7 +42,7 @@ class Twin:
             for account, box in self.boxes.items()
             if number in box and not (box[number][0] <= price and (box[number][1] == NO_BOUND or price <= box[number][1]))
         }
-        return outside | {account for account, numbers in self.hot.items() if number in numbers}
+        return outside | {account for account, numbers in self.near_trigger.items() if number in numbers}
 
 
 def made(rng: Random) -> tuple[Boxes, list[int]]:
@@ -97,11 +97,11 @@ def test_an_account_is_found_exactly_when_a_price_leaves_its_box(seed: int) -> N
         if what < 3:
             boxes.forget(account)
             twin.boxes.pop(account, None)
-            twin.hot.pop(account, None)
+            twin.near_trigger.pop(account, None)
             if what == 0:
                 numbers = rng.sample(range(1, INSTRUMENTS + 1), rng.randint(1, 3))
                 boxes.heat(account, numbers)
-                twin.hot[account] = numbers
+                twin.near_trigger[account] = numbers
             elif what == 1:
                 box_somewhere(rng, boxes, twin, account, prices)
         else:
@@ -117,7 +117,7 @@ def test_an_account_is_found_exactly_when_a_price_leaves_its_box(seed: int) -> N
                 if other in twin.boxes:
                     boxes.forget(other)
                     del twin.boxes[other]
-        assert boxes.hot_count == len(twin.hot)
+        assert boxes.near_trigger_count == len(twin.near_trigger)
         # What decides when old marks are swept: how many there are, and how many of boxes that stand.
         marks = [entry for room in boxes._instruments for cells in (room.below, room.above) for row in cells.values() for entry in row]
         assert boxes._entries == len(marks)
@@ -134,7 +134,7 @@ def test_a_hot_account_is_found_at_every_tick_of_its_instruments_until_it_is_for
     boxes.forget(3)
     assert boxes.reached(1, prices[1]) == []
     assert boxes.reached(2, prices[2]) == [5]
-    assert boxes.hot_count == 1
+    assert boxes.near_trigger_count == 1
 
 
 def test_marks_of_boxes_that_are_gone_are_swept_in_time_and_those_that_stand_are_kept() -> None:

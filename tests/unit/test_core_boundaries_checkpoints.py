@@ -30,16 +30,16 @@ def test_what_is_handed_on_carries_its_position_and_effects_their_number(lines: 
         if n % 10 == 9:
             before = intake._previous
             whole, *batches = intake.take(market_digest=True)
-            assert (whole.previous, whole.last, whole.market_digest) == (before, intake.position, b"")
+            assert (whole.previous, whole.last, whole.market_digest) == (before, intake.sequence, b"")
             for batch in batches:
-                positions = [item.position for item in batch.items]
+                positions = [item.sequence for item in batch.items]
                 assert all(type(position) is int and before < position <= batch.last for position in positions)
                 assert positions == sorted(set(positions))
-                assert (batch.previous, batch.last, batch.market_digest) == (before, intake.position, intake.market.digest())
+                assert (batch.previous, batch.last, batch.market_digest) == (before, intake.sequence, intake.market.digest())
             for effect in intake.book.drain():
                 numbers[effect.group] += 1
                 assert (effect.number, readable(effect.data)["id"]) == (numbers[effect.group], f"{effect.group}/{effect.number}")
-                assert before < effect.position <= intake.position
+                assert before < effect.sequence <= intake.sequence
     assert numbers["@market"] > 0
     batches = intake.take()
     assert {batch.market_digest for batch in batches} == {b""}
@@ -58,7 +58,7 @@ def test_a_change_of_an_account_hands_on_what_it_names_and_nothing_else() -> Non
     for seq, fields in enumerate(({"desk": "d"}, {"contacts": ["x", "y"]}, {"profile": "binance-usdm"}, {}), start=1):
         assert said_of(system, "account_changed", seq=seq, account="A", **fields) is None
     items = [item for batch in system.intake.take()[1:] for item in batch.items]
-    position = system.position
+    position = system.sequence
     assert items == [
         Changed(position - 3, "A", None, "d", None),
         Changed(position - 2, "A", None, None, ("x", "y")),
@@ -108,7 +108,7 @@ def test_columns_before_the_first_clock_are_refused_one_by_one() -> None:
     system.intake.take()
     assert system.intake.offer_columns(ticks(3)) == (2, 0, 0)
     assert [item for item in system.intake.take()[1].items if isinstance(item, Marked)] == [
-        Marked(system.position - 1, 1, 4_000_000),
+        Marked(system.sequence - 1, 1, 4_000_000),
     ]
     system.intake.book.drain()
     system.intake.take()
@@ -167,7 +167,7 @@ def test_rows_are_kept_by_account_book_and_hash() -> None:
         b"identity/more\0" + (0).to_bytes(8, "big"): book.block(0),
         b"identity/more\0" + (2).to_bytes(8, "big"): book.block(2),
     }
-    again = restored(rows, system.position, 5000)
+    again = restored(rows, system.sequence, 5000)
     again.book = system.intake.book
     assert again.digest() == system.intake.digest()
     assert again.accounts.entries == system.intake.accounts.entries
@@ -204,13 +204,13 @@ def test_rows_that_are_not_the_intakes_are_an_error_with_its_reason() -> None:
     key = b"identity/book\0" + bytes(8)
     held = len(rows[key]) // 16
     with pytest.raises(ValueError) as caught:
-        restored({**rows, key: rows[key][:-16]}, system.position)
+        restored({**rows, key: rows[key][:-16]}, system.sequence)
     assert str(caught.value) == f"identities of book: {held - 1} rows, {held} expected"
     with pytest.raises(ValueError) as caught:
-        restored({name: value for name, value in rows.items() if name != key}, system.position)
+        restored({name: value for name, value in rows.items() if name != key}, system.sequence)
     assert str(caught.value) == f"identities of book: 0 rows, {held} expected"
     with pytest.raises(Fault, match="the intake stands where its marker says"):
-        restored(rows, system.position + 1)
+        restored(rows, system.sequence + 1)
     with pytest.raises(msgspec.DecodeError):
-        restored({name: value for name, value in rows.items() if name != b"meta"}, system.position)
-    assert restored({**rows, b"account/A": bytes(4) + b"p"}, system.position).accounts.entries["A"].profile == "p"
+        restored({name: value for name, value in rows.items() if name != b"meta"}, system.sequence)
+    assert restored({**rows, b"account/A": bytes(4) + b"p"}, system.sequence).accounts.entries["A"].profile == "p"

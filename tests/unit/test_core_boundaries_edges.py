@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.margin.model import MODELS, Guard, Ratio, SaleLeg, Truth
+from margin_stream.core.margin.model import MODELS, Guard, GuardState, Ratio, SaleLeg
 from margin_stream.core.market.directory import Directory
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.rules_versions import LATEST
@@ -22,9 +22,9 @@ def test_assets_of_one_haircut_are_sold_in_order_of_their_listing_not_of_their_i
     for name in ("BBB", "AAA"):
         directory.enlist(listed(f"{name}USDT", "spot", 2, base=name, currency="USDT", price_scale=2))
     assets = {name: {"haircut": "0.2", "route": [f"{name}USDT"]} for name in ("BBB", "AAA")} | {"USDT": {"haircut": "0", "route": []}}
-    _, terms = MODELS["prime"].compile({**PARAMETERS, "assets": assets}, directory)
+    _, calculator = MODELS["prime"].compile({**PARAMETERS, "assets": assets}, directory)
     book = Book({2: 100_00, 1: 100_00, 0: -175_00})
-    legs = terms.sale(book, [1, 100, 100], Guard(Ratio(14, 10), 0, inclusive=False))
+    legs = calculator.sale(book, [1, 100, 100], Guard(Ratio(14, 10), 0, inclusive=False))
     assert [leg.asset for leg in legs] == [1, 2]
 
 
@@ -43,11 +43,11 @@ def test_a_gap_of_less_than_a_unit_is_closed_with_a_unit() -> None:
 )
 def test_the_widest_level_is_so_by_value(warn: str, restore: str, widest: Ratio) -> None:
     for model in ("prime", "binance-usdm"):
-        assert compiled(model, warn=warn, restore=restore)[0].calm.ratio == widest
+        assert compiled(model, warn=warn, restore=restore)[0].quiescent.ratio == widest
 
 
-@pytest.mark.parametrize(("owed", "truth"), [("-0.01", Truth.UNDECIDED), ("0.01", Truth.FALSE)])
-def test_what_was_never_marked_may_be_worth_nothing_at_all(owed: str, truth: Truth) -> None:
+@pytest.mark.parametrize(("owed", "truth"), [("-0.01", GuardState.UNDECIDED), ("0.01", GuardState.FALSE)])
+def test_what_was_never_marked_may_be_worth_nothing_at_all(owed: str, truth: GuardState) -> None:
     day = Day().opened(prices=False)
     day.account("A")
     day.money("A", "1", "BTC")
@@ -65,8 +65,8 @@ def test_what_was_never_marked_may_be_worth_nothing_at_all(owed: str, truth: Tru
 
 
 def test_what_is_open_in_a_profile_is_typed_as_the_seam_says() -> None:
-    terms: Any
-    for model, pockets in (("prime", False), ("binance-usdm", True)):
-        _, terms = compiled(model)
-        assert terms.pockets is pockets
-        assert terms.base == ASSET["USDT"]
+    calculator: Any
+    for model, subaccounts in (("prime", False), ("binance-usdm", True)):
+        _, calculator = compiled(model)
+        assert calculator.subaccounts is subaccounts
+        assert calculator.base == ASSET["USDT"]

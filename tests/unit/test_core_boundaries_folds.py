@@ -12,8 +12,8 @@ from margin_stream.core.accounts.fold import MARKET, AccountFold, Emitted
 from margin_stream.core.checks import Fault
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.folds import partition_folds
-from margin_stream.core.margin.model import Truth
-from margin_stream.core.margin.valuation import Banded, Corners, Exact, truths, value
+from margin_stream.core.margin.model import GuardState
+from margin_stream.core.margin.valuation import Banded, Corners, Exact, guard_states, value
 from margin_stream.core.sequenced import Batch, Clocked
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.rules_versions import LATEST
@@ -34,14 +34,14 @@ def folded(lines: list[bytes], **options: Any) -> tuple[StoreFold, list[Emitted]
 def test_batches_follow_each_other_or_are_a_fault() -> None:
     part = partition_folds(rules_version=LATEST)
     assert part.apply(Batch(0, 3, [Clocked(2, 10)])) == []
-    assert part.position == 3
+    assert part.sequence == 3
     with pytest.raises(Fault) as caught:
         part.apply(Batch(2, 5, []))
     assert str(caught.value) == "not so: batches follow each other (expected=3, got=2)"
     part.apply(Batch(3, 5, []))
     with pytest.raises(Fault) as caught:
         part.apply(Batch(5, 6, [], b"another market"))
-    assert str(caught.value) == "not so: a partition's market is the intake's (position=6)"
+    assert str(caught.value) == "not so: a partition's market is the intake's (sequence=6)"
 
 
 @pytest.mark.parametrize("lines", [random_day(21, accounts=6, steps=120), random_usdm_day(22, accounts=6, steps=120)])
@@ -80,9 +80,9 @@ def test_effects_of_an_item_come_by_group_and_those_of_a_group_by_number() -> No
         day.money(name, "-25000")
     day.tick("BTCUSDT", "36000")
     _, said = folded(day.lines)
-    found = [(effect.position, effect.group, effect.number) for effect in said if effect.group[0] != "@"]
+    found = [(effect.sequence, effect.group, effect.number) for effect in said if effect.group[0] != "@"]
     assert found == sorted(found)
-    last = [effect for effect in said if effect.position == len(day.lines)]
+    last = [effect for effect in said if effect.sequence == len(day.lines)]
     assert [effect.group for effect in last] == ["B", "a", "m", "z"]
     for effect in last:
         fields = readable(effect.data)
@@ -115,7 +115,7 @@ def test_a_fold_knows_its_accounts_and_says_how_many_and_how_much() -> None:
     assert [key for key, _ in part.rows()] == [MARKET]
     account.profile = "nothing"
     assert part.valuation(account, account) is None
-    assert AccountFold(EffectBook(), rules_version=LATEST, boxes=False).hot_count == 0
+    assert AccountFold(EffectBook(), rules_version=LATEST, boxes=False).near_trigger_count == 0
 
 
 def test_an_account_too_near_to_a_level_is_looked_at_at_every_tick_and_one_far_away_is_not() -> None:
@@ -157,7 +157,7 @@ def test_a_tick_that_concerns_nobody_costs_no_valuation() -> None:
     for made, name in ((day, "BTCUSDT"), (usdm, "BTCUSDT-PERP")):
         system, _ = folded(made.lines)
         part = system.accounts[0]
-        assert part.hot_count == 0
+        assert part.near_trigger_count == 0
         before = part.evaluations
         for n in range(200):
             made.tick(name, f"{40_000 + n % 7 * 10}")
@@ -177,15 +177,15 @@ def test_a_guard_over_open_marks_is_asked_once_and_remembered() -> None:
     system, _ = folded(day.lines)
     asked: list[object] = []
 
-    def bounds(guard: object) -> Truth:
+    def bounds(guard: object) -> GuardState:
         asked.append(guard)
-        return Truth.UNDECIDED
+        return GuardState.UNDECIDED
 
     profile = system.accounts[0].market.profiles["prime"]
-    banded = Banded(profile.terms.evaluate(system.accounts[0].account("A"), system.accounts[0].market.prices), bounds)  # type: ignore[arg-type]
+    banded = Banded(profile.calculator.evaluate(system.accounts[0].account("A"), system.accounts[0].market.prices), bounds)  # type: ignore[arg-type]
     for _ in range(3):
-        assert banded.truth(profile.policy.call) is Truth.UNDECIDED
-        assert banded.truth(profile.policy.warn) is Truth.UNDECIDED
+        assert banded.truth(profile.policy.call) is GuardState.UNDECIDED
+        assert banded.truth(profile.policy.warn) is GuardState.UNDECIDED
     assert asked == [profile.policy.call, profile.policy.warn]
 
 
@@ -219,15 +219,15 @@ def test_guards_one_by_one_and_together_say_the_same(owed: str, stale: bool) -> 
         one_by_one = [valuation.truth(guard) for guard in guards]
         corners = Corners()
         corners.fit(market)
-        assert truths(market, account, profile, guards, valuation.figures, corners) == one_by_one
+        assert guard_states(market, account, profile, guards, valuation.figures, corners) == one_by_one
         if not open_marks:
-            assert Truth.UNDECIDED not in one_by_one
+            assert GuardState.UNDECIDED not in one_by_one
         if open_marks and name == "A":
             # 40,000 could be 20,000 or 60,000; after the haircut 18,000 to 54,000.
             for guard, truth in zip(guards[:5], one_by_one, strict=False):
                 debit = -int(float(owed) * 100)
                 levels = [worth * guard.ratio.denominator - guard.ratio.numerator * debit for worth in (1_800_000, 5_400_000)]
-                expected = Truth.TRUE if max(levels) < 0 else Truth.FALSE if min(levels) >= 0 else Truth.UNDECIDED
+                expected = GuardState.TRUE if max(levels) < 0 else GuardState.FALSE if min(levels) >= 0 else GuardState.UNDECIDED
                 assert truth is expected
 
 
@@ -248,14 +248,14 @@ def test_a_mark_that_never_came_leaves_a_guard_open_upwards_alone() -> None:
     system, _ = folded(day.lines)
     part = system.accounts[0]
     policy = part.market.profiles["prime"].policy
-    expected = {"A": Truth.UNDECIDED, "B": Truth.UNDECIDED, "C": Truth.TRUE, "D": Truth.TRUE}
+    expected = {"A": GuardState.UNDECIDED, "B": GuardState.UNDECIDED, "C": GuardState.TRUE, "D": GuardState.TRUE}
     for name, truth in expected.items():
         account = part.account(name)
         assert account is not None
         valuation = part.valuation(account, account)
         assert valuation is not None
         assert valuation.truth(policy.close_out) is truth
-        assert account.stale is (truth is Truth.UNDECIDED)
+        assert account.stale is (truth is GuardState.UNDECIDED)
 
 
 def test_room_for_instruments_grows_with_the_market_and_never_shrinks() -> None:
@@ -283,13 +283,13 @@ def test_a_change_of_profile_is_looked_at_at_once_and_the_next_version_at_its_cl
     lines = list(day.lines)
     day.book("account_changed", account="A", profile="strict", desk="desk", contacts=["x"])
     _, said = folded(day.lines)
-    assert [readable(effect.data).get("level") for effect in said if effect.position == len(day.lines)] == ["DEFICIT"]
+    assert [readable(effect.data).get("level") for effect in said if effect.sequence == len(day.lines)] == ["DEFICIT"]
     day.lines = lines
     day.clock(59)
     before = len(day.lines)
     day.clock(1)
     system, said = folded(day.lines)
-    found = {effect.position: readable(effect.data) for effect in said if effect.group == "A"}
+    found = {effect.sequence: readable(effect.data) for effect in said if effect.group == "A"}
     assert before not in found
     assert found[before + 1]["level"] == "DEFICIT"
     account = system.accounts[0].account("A")
@@ -371,8 +371,8 @@ def test_a_deposit_without_a_mark_pays_at_its_first_mark_the_call_that_it_named(
     assert account is not None
     # 0.1 * 0.01 * 37,000 * 0.7 = 25.90
     assert [call.paid for call in account.calls] == [2590 * share for share in paid]
-    assert account.unvalued == []
-    kinds = [(effect.position > before, readable(effect.data)["type"]) for effect in said if effect.group == "A"]
+    assert account.pending_deposits == []
+    kinds = [(effect.sequence > before, readable(effect.data)["type"]) for effect in said if effect.group == "A"]
     assert kinds.count((True, "call_reduced")) == 1
     assert kinds.count((False, "call_reference_unmatched")) == (named == "A/call/9")
     assert (True, "call_reference_unmatched") not in kinds
@@ -393,7 +393,7 @@ def test_money_that_a_sweep_brings_lowers_the_demand_that_stands() -> None:
     day.perpetual("U", "ETHUSDT-PERP", "-0.01", "3000", pocket="iso")
     system.admission.line(day.lines[-1])
     _, said = system.fold()
-    assert account.pockets == {}
+    assert account.subaccounts == {}
     assert account.liquidating
     assert 0 < account.liquidation_amount < demanded
     assert [(row["type"], row.get("supersedes")) for row in map(readable, (effect.data for effect in said))] == [("liquidation_due", 1)]

@@ -16,17 +16,17 @@ from tests.days import Day
 from tests.usdm_days import UsdmDay
 
 
-def prepared(clock: bool = True, engine: int = 2) -> tuple[UsdmDay, StoreFold]:
+def prepared(clock: bool = True, rules_version: int = 2) -> tuple[UsdmDay, StoreFold]:
     """Return a day with a directory, an account of each profile, and (with a clock) first prices; and the system that took it."""
-    day = UsdmDay() if engine > 1 else Day()
+    day = UsdmDay() if rules_version > 1 else Day()
     if clock:
         day.opened()
     else:
         day.directory()
     day.account("A")
-    if engine > 1:
+    if rules_version > 1:
         day.usdm_account("U")  # type: ignore[attr-defined]
-    system = StoreFold(2, rules_version=engine)
+    system = StoreFold(2, rules_version=rules_version)
     for line in day.lines:
         assert system.admission.line(line) is Verdict.ACCEPTED, system.intake.last_refusal
     return day, system  # type: ignore[return-value]
@@ -76,7 +76,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("position_changed", {**TRADE, "position_side": "long"}, "pocket_invalid", NOT_FOR),
     ("position_changed", {**TRADE, "pocket_margin_delta": "1"}, "pocket_invalid", NOT_FOR),
     ("position_changed", {**TRADE, "leverage": 1}, "pocket_invalid", NOT_FOR),
-    ("position_changed", {**PERPETUAL, "pocket_margin_delta": "1"}, "pocket_invalid", "pocket_margin_delta: names no pocket"),
+    ("position_changed", {**PERPETUAL, "pocket_margin_delta": "1"}, "pocket_invalid", "pocket_margin_delta: names no subaccount"),
     (
         "position_changed",
         {**PERPETUAL, "account": "A"},
@@ -93,21 +93,21 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("collateral_moved", {**MOVE, "asset": "BTCUSDT"}, "asset_unknown", "asset: 'BTCUSDT' is not listed"),
     ("collateral_moved", {**MOVE, "account": "no"}, "account_unknown", "account: 'no' is not open"),
     ("collateral_moved", {**MOVE, "amount_delta": "0.001"}, "wrong_scale", "amount_delta: USDT has 2 decimal places"),
-    ("collateral_moved", {**MOVE, "pocket": "p"}, "pocket_invalid", "pocket, from_pocket: profile prime has no isolated pockets"),
-    ("collateral_moved", {**MOVE, "from_pocket": ""}, "pocket_invalid", "pocket, from_pocket: profile prime has no isolated pockets"),
-    ("collateral_moved", {**POCKETS, "from_pocket": "p"}, "pocket_invalid", "from_pocket: the pocket itself"),
-    ("collateral_moved", {**POCKETS, "pocket": "", "from_pocket": ""}, "pocket_invalid", "from_pocket: the pocket itself"),
+    ("collateral_moved", {**MOVE, "pocket": "p"}, "pocket_invalid", "pocket, from_pocket: profile prime has no isolated subaccounts"),
+    ("collateral_moved", {**MOVE, "from_pocket": ""}, "pocket_invalid", "pocket, from_pocket: profile prime has no isolated subaccounts"),
+    ("collateral_moved", {**POCKETS, "from_pocket": "p"}, "pocket_invalid", "from_pocket: the subaccount itself"),
+    ("collateral_moved", {**POCKETS, "pocket": "", "from_pocket": ""}, "pocket_invalid", "from_pocket: the subaccount itself"),
     (
         "collateral_moved",
         {**POCKETS, "from_pocket": "", "amount_delta": "0"},
         "out_of_range",
-        "amount_delta: a transfer between pockets is positive",
+        "amount_delta: a transfer between subaccounts is positive",
     ),
     (
         "collateral_moved",
         {**POCKETS, "from_pocket": "", "amount_delta": "-0.01"},
         "out_of_range",
-        "amount_delta: a transfer between pockets is positive",
+        "amount_delta: a transfer between subaccounts is positive",
     ),
     ("funding_paid", {**FUNDING, "instrument": "NO"}, "instrument_unknown", "instrument: 'NO' is not listed"),
     ("funding_paid", {**FUNDING, "instrument": "BTCUSDT"}, "not_tradable", "instrument: BTCUSDT is no perpetual"),
@@ -215,11 +215,11 @@ def test_what_is_not_valid_is_refused_with_its_reason(type_: str, fields: dict[s
     assert said_of(system, type_, **fields) == (reason, detail)
     # Nothing else became of it: the counts, the identity, and one effect that says why.
     assert system.intake.refused == 1
-    assert system.position == before[0] + 1
+    assert system.sequence == before[0] + 1
     own, *parts = system.fold(compare_markets=True)
     effects = [effect for effect in own if effect.group == "@intake"]
     assert len(effects) == 1
-    assert all(effect.position != system.position for part in parts for effect in part)
+    assert all(effect.sequence != system.sequence for part in parts for effect in part)
     after = system.intake.facts()
     assert after[6:9] == before[6:9]
     assert [after[2], after[3]] == [before[2], before[3] + 1]
@@ -281,7 +281,7 @@ def test_profiles_come_in_rising_versions_of_one_base_currency() -> None:
 
 
 def test_the_first_rules_version_knows_no_pockets_and_no_perpetual_model() -> None:
-    day, system = prepared(engine=1)
+    day, system = prepared(rules_version=1)
     parameters = {"base_currency": "USDT"}
     fields = {"profile": "u", "model": "binance-usdm", "version": 1, "effective_from": "2020-01-01T00:00:00Z", "approved_by": "r"}
     assert said_of(system, "profile_activated", seq=1, **fields, parameters=parameters) == (
@@ -360,7 +360,7 @@ def test_a_margin_that_leaves_a_pocket_is_as_good_as_one_that_comes() -> None:
     system.fold()
     account = next(found for part in system.accounts if (found := part.account("U")) is not None)
     assert account.ledger == {0: 500}
-    assert account.pockets["p"].ledger == {0: -500 - 100}
+    assert account.subaccounts["p"].ledger == {0: -500 - 100}
 
 
 # ---- identity ------------------------------------------------------------------------------------------------------------

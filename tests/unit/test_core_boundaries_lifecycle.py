@@ -12,7 +12,7 @@ from margin_stream.core.calls import lifecycle
 from margin_stream.core.calls.call import Call, CallEvent, Deadline, Outcome
 from margin_stream.core.calls.lifecycle import Case, credit, demand_sale, guards_of, next_timer, run_timers, settle, withdraw
 from margin_stream.core.checks import Fault
-from margin_stream.core.margin.model import CallPolicy, Figures, Guard, Profile, Ratio, Truth
+from margin_stream.core.margin.model import CallPolicy, Guard, GuardState, MarginFigures, Profile, Ratio
 from margin_stream.core.margin.valuation import Exact
 from margin_stream.schemas import effects
 from margin_stream.schemas.inputs import ProfileActivated
@@ -24,7 +24,7 @@ POLICY = CallPolicy(
     bankrupt=Guard(Ratio(1, 1), 0, inclusive=False),
     restore=Guard(Ratio(140, 100), 0, inclusive=False),
     callable=True,
-    calm=Guard(Ratio(140, 100), 0, inclusive=False),
+    quiescent=Guard(Ratio(140, 100), 0, inclusive=False),
     persistence_ns=60,
     due_after_ns=1000,
     reopen_within_ns=500,
@@ -44,11 +44,11 @@ DEBIT = 10_000
 class Said:
     """A valuation whose guards say what a test wants."""
 
-    def __init__(self, value: int, **truths: Truth) -> None:
-        self.figures = Figures(value, DEBIT)
-        self._truths = {getattr(POLICY, name): truth for name, truth in truths.items()}
+    def __init__(self, value: int, **guard_states: GuardState) -> None:
+        self.figures = MarginFigures(value, DEBIT)
+        self._truths = {getattr(POLICY, name): truth for name, truth in guard_states.items()}
 
-    def truth(self, guard: Guard) -> Truth:
+    def truth(self, guard: Guard) -> GuardState:
         return self._truths.get(guard, Exact(self.figures).truth(guard))
 
 
@@ -61,14 +61,14 @@ class Desk:
         self.said: list[dict[str, Any]] = []
         self.sale = sale if sale is not None else [700]
 
-    def case(self, value: int, now: int = 10_000, **truths: Truth) -> Case:
+    def case(self, value: int, now: int = 10_000, **guard_states: GuardState) -> Case:
         def emit(account: Account, kind: type[effects.AccountEffect], **fields: Any) -> None:
             self.said.append({"kind": kind.__name__, **fields})
 
         legs = [(part, effects.LiquidationLeg(asset="X", amount=str(part))) for part in self.sale]
         activation = ProfileActivated(profile="p", model="prime", version=1, parameters={}, effective_from=0, approved_by="x", **ENVELOPE)
         profile = Profile(activation, self.policy, None)  # type: ignore[arg-type]
-        return Case(self.account, self.account, profile, Said(value, **truths), now, emit, str, lambda: legs)  # type: ignore[arg-type]
+        return Case(self.account, self.account, profile, Said(value, **guard_states), now, emit, str, lambda: legs)  # type: ignore[arg-type]
 
     def call(self, number: int, amount: int, *, paid: int = 0, issued: int = 9_800, due: int = 10_800, **more: int) -> Call:
         call = Call(number, amount, paid, issued, due, 1, **more)
@@ -141,7 +141,7 @@ def test_every_guard_that_could_matter_is_watched_and_no_other() -> None:
 
 
 def test_an_undecided_guard_leaves_things_as_they_are_and_flags_the_account() -> None:
-    undecided = dict.fromkeys(("warn", "call", "close_out", "restore", "bankrupt"), Truth.UNDECIDED)
+    undecided = dict.fromkeys(("warn", "call", "close_out", "restore", "bankrupt"), GuardState.UNDECIDED)
     desk = Desk()
     settle(desk.case(12_000, 10_000))
     settle(desk.case(12_000, 10_030, **undecided))
@@ -176,7 +176,7 @@ def test_an_account_that_does_not_come_to_rest_is_a_fault(monkeypatch: pytest.Mo
     desk = Desk()
 
     def restless(case: Case) -> None:
-        case.pocket.call_count += 1
+        case.subaccount.call_count += 1
 
     monkeypatch.setattr(lifecycle, "_watch", restless)
     with pytest.raises(Fault) as caught:
@@ -322,7 +322,7 @@ def test_what_matured_earlier_goes_first() -> None:
 def test_a_due_time_that_passes_undecided_is_for_a_person_and_sells_nothing() -> None:
     desk = Desk()
     call = desk.call(1, 2_000, due=9_990)
-    run_timers(desk.case(12_000, restore=Truth.UNDECIDED))
+    run_timers(desk.case(12_000, restore=GuardState.UNDECIDED))
     assert call.deadline is Deadline.ESCALATED
     assert desk.of("CallEscalated", "call", "unpaid") == [("A/call/1", "2000")]
     assert not desk.account.liquidating
@@ -455,8 +455,10 @@ def test_a_met_call_reopens_when_its_money_leaves_within_its_period(age: int, re
     assert call.outcome is Outcome.OPEN
 
 
-@pytest.mark.parametrize(("value", "restore", "reopened"), [(13_999, None, True), (14_000, None, False), (13_999, Truth.UNDECIDED, False)])
-def test_a_met_call_reopens_only_of_an_account_that_is_short_for_certain(value: int, restore: Truth | None, reopened: bool) -> None:
+@pytest.mark.parametrize(
+    ("value", "restore", "reopened"), [(13_999, None, True), (14_000, None, False), (13_999, GuardState.UNDECIDED, False)]
+)
+def test_a_met_call_reopens_only_of_an_account_that_is_short_for_certain(value: int, restore: GuardState | None, reopened: bool) -> None:
     desk = Desk()
     call = desk.call(1, 100, paid=100, outcome=Outcome.MET)
     withdraw(desk.case(value, **({"restore": restore} if restore else {})), 30)
@@ -527,12 +529,12 @@ def test_money_that_was_taken_off_one_call_reopens_no_other() -> None:
 @pytest.mark.parametrize(
     ("breached", "uncovered", "expected"),
     [
-        (breached, uncovered, min((breached, uncovered), key=[Truth.FALSE, Truth.UNDECIDED, Truth.TRUE].index))
-        for breached in Truth
-        for uncovered in Truth
+        (breached, uncovered, min((breached, uncovered), key=[GuardState.FALSE, GuardState.UNDECIDED, GuardState.TRUE].index))
+        for breached in GuardState
+        for uncovered in GuardState
     ],
 )
-def test_of_two_guards_that_must_hold_one_that_is_false_decides(breached: Truth, uncovered: Truth, expected: Truth) -> None:
+def test_of_two_guards_that_must_hold_one_that_is_false_decides(breached: GuardState, uncovered: GuardState, expected: GuardState) -> None:
     desk = Desk()
     desk.call(1, 2_000)
     case = desk.case(12_000, call=breached)
@@ -542,6 +544,6 @@ def test_of_two_guards_that_must_hold_one_that_is_false_decides(breached: Truth,
     assert lifecycle._condition(case) is breached
 
 
-@pytest.mark.parametrize("kind", [CallEvent, Deadline, Outcome, Level, Truth])
+@pytest.mark.parametrize("kind", [CallEvent, Deadline, Outcome, Level, GuardState])
 def test_no_two_names_of_an_axis_are_one(kind: type[Any]) -> None:
     assert len(kind.__members__) == len(list(kind))

@@ -44,29 +44,29 @@ def test_the_next_position_is_closed_where_the_first_was_not_enough() -> None:
 
 def test_a_long_of_one_unit_is_helped_by_a_rise_and_collateral_may_go_either_way() -> None:
     assert USDM.directions(Book({}, {BTC << 2: Position(1, 0, 0, 0, 0)})) == {BTC: 1}
-    _, terms = compiled("binance-usdm", assets=PARAMETERS["assets"])
+    _, calculator = compiled("binance-usdm", assets=PARAMETERS["assets"])
     for first, second, way in ((-1, 1, 0), (1, -1, 0), (1, 1, 1), (-1, -1, -1)):
         book = Book({ASSET["BTC"]: first, ASSET["XMR"]: second})
-        assert terms.directions(book) == {NUMBER["BTCUSDT"]: way, NUMBER["XMRBTC"]: second}
+        assert calculator.directions(book) == {NUMBER["BTCUSDT"]: way, NUMBER["XMRBTC"]: second}
 
 
 def test_a_haircut_counts_for_a_single_unit_too() -> None:
     assets = {"USDT": {"haircut": "0.5", "route": []}}
     for model in ("prime", "binance-usdm"):
-        _, terms = compiled(model, assets=assets)
-        assert [terms.evaluate(Book({0: units}), prices(0)).value for units in (1, 2, 3)] == [0, 1, 1]
+        _, calculator = compiled(model, assets=assets)
+        assert [calculator.evaluate(Book({0: units}), prices(0)).value for units in (1, 2, 3)] == [0, 1, 1]
 
 
 def test_where_nothing_is_required_a_guard_holds_back_as_long_as_the_equity_is_not_negative() -> None:
     free = {"DOGEUSDT-PERP": [{"floor": "0", "cap": None, "maintenance_rate": "0", "maintenance_amount": "0", "max_leverage": "10"}]}
-    _, terms = compiled("binance-usdm", brackets=free)
+    _, calculator = compiled("binance-usdm", brackets=free)
     book = Book({0: 100}, {DOGE << 2: Position(1000, 30_000, 0, 0, 0)})
     for offset in (0, 10**6):
         guard = Guard(Ratio(125, 100), offset, inclusive=True)
         for low, high in ((29_900, 30_100), (30_000, 30_000), (29_000, 29_800)):
-            (span,) = terms.bounds(book, prices(low), prices(high), [guard])
+            (span,) = calculator.bounds(book, prices(low), prices(high), [guard])
             for price in (low, (low + high) // 2, high):
-                value, debit, _ = terms.evaluate(book, prices(price))
+                value, debit, _ = calculator.evaluate(book, prices(price))
                 assert debit == 0
                 assert span[0] <= guard.excess(value, 0) <= span[1]
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
-from margin_stream.core.margin.model import MODELS, CallPolicy, Guard, ParameterError, Ratio, Terms
+from margin_stream.core.margin.model import MODELS, CallPolicy, Guard, MarginCalculator, ParameterError, Ratio
 from margin_stream.core.margin.models.binance_usdm import BinanceUsdm
 from margin_stream.core.margin.models.brackets import UNIT, Bracket, BracketTable, bracket_of, faults_of
 from margin_stream.core.margin.models.collateral import AssetTerms, amount, asset_terms, less, per_billion, ratio
@@ -39,7 +39,7 @@ def directory() -> Directory:
 DIRECTORY = directory()
 
 
-def compiled(model: str, **changes: Any) -> tuple[CallPolicy, Terms]:
+def compiled(model: str, **changes: Any) -> tuple[CallPolicy, MarginCalculator]:
     base = PARAMETERS if model == "prime" else USDM_PARAMETERS
     return MODELS[model].compile({**base, **changes}, DIRECTORY)
 
@@ -128,7 +128,7 @@ def test_periods_are_from_nothing_to_a_year(name: str) -> None:
 
 
 def test_levels_may_be_equal_and_amounts_the_least() -> None:
-    policy, terms = compiled(
+    policy, calculator = compiled(
         "prime",
         warn="1",
         call="1",
@@ -140,8 +140,8 @@ def test_levels_may_be_equal_and_amounts_the_least() -> None:
         liquidation_minimum="0",
     )
     assert (policy.minimum_transfer, policy.rounding, policy.tranche_step, policy.liquidation_minimum) == (0, 1, 1, 0)
-    assert terms.base == 0
-    assert not terms.pockets
+    assert calculator.base == 0
+    assert not calculator.subaccounts
 
 
 def test_the_policy_of_prime_is_its_parameters() -> None:
@@ -154,7 +154,7 @@ def test_the_policy_of_prime_is_its_parameters() -> None:
     assert (policy.warn, policy.call, policy.close_out) == (guard("1.4"), guard("1.25"), guard("1.1"))
     assert policy.restore == guard("1.4")
     assert policy.bankrupt == Guard(Ratio(1, 1), 0, inclusive=False)
-    assert policy.calm == guard("1.4")
+    assert policy.quiescent == guard("1.4")
     assert (policy.persistence_ns, policy.due_after_ns, policy.reopen_within_ns) == (60 * 10**9, 86_400 * 10**9, 86_400 * 10**9)
     assert (policy.minimum_transfer, policy.minimum_is_called, policy.rounding, policy.tranche_step) == (100_000, True, 10_000, 100_000)
     assert policy.liquidation_minimum == 1_000
@@ -169,9 +169,9 @@ def test_the_policy_of_prime_is_its_parameters() -> None:
         ({"at_restore": "short"}, Guard(Ratio(14, 10), 0, inclusive=True)),
     ],
 )
-def test_an_account_is_calm_above_the_widest_level(changes: dict[str, Any], calm: Guard) -> None:
+def test_an_account_is_calm_above_the_widest_level(changes: dict[str, Any], quiescent: Guard) -> None:
     policy, _ = compiled("prime", **changes)
-    assert policy.calm == calm
+    assert policy.quiescent == quiescent
     breach, short = changes.get("at_level") == "breach", changes.get("at_restore") == "short"
     for name in ("warn", "call", "close_out", "bankrupt"):
         assert getattr(policy, name).inclusive is breach
@@ -216,18 +216,18 @@ def test_parameters_of_the_perpetuals_that_do_not_fit_are_named(changes: dict[st
 
 def test_the_policy_of_the_perpetuals_calls_nothing() -> None:
     for word, at in (("breach", True), ("safe", False)):
-        policy, terms = compiled("binance-usdm", at_level=word, warn="1.5", default_leverage=1000)
+        policy, calculator = compiled("binance-usdm", at_level=word, warn="1.5", default_leverage=1000)
         one = Guard(Ratio(1, 1), 0, at)
         assert policy.callable is False
         assert (policy.call, policy.close_out) == (one, one)
         assert policy.bankrupt == Guard(Ratio(0, 1), 0, inclusive=False)
         assert policy.warn == Guard(Ratio(15, 10), 0, at)
         assert policy.restore == Guard(Ratio(125, 100), 0, at)
-        assert policy.calm == Guard(Ratio(15, 10), 0, at)
+        assert policy.quiescent == Guard(Ratio(15, 10), 0, at)
         assert policy[7:] == (0, 0, 0, 0, False, 1, 1, 1000)
-        assert terms.pockets is True
+        assert calculator.subaccounts is True
     policy, _ = compiled("binance-usdm", warn="1", restore="1.1", default_leverage=1)
-    assert policy.calm.ratio == Ratio(11, 10)
+    assert policy.quiescent.ratio == Ratio(11, 10)
 
 
 # ---- assets ----------------------------------------------------------------------------------------------------------------
@@ -243,8 +243,8 @@ def test_a_route_is_numbers_of_instruments_and_one_division() -> None:
     assert terms_of("BTC", "0.05", "BTCUSDT") == (1, AssetTerms(1, 0, 0, 95, 10**10, 10**8, Ratio(95, 100)))
     assert terms_of("XMR", "0.30", "XMRBTC", "BTCUSDT") == (3, AssetTerms(3, 1, 0, 7, 10**15, 10**14, Ratio(7, 10)))
     assert terms_of("XMR", "1", "XMRBTC", "BTCUSDT")[1].keep == 0
-    number, terms = terms_of("XMR", "0", "XMRBTC", "BTCUSDT", "USDTBTC", base="BTC")
-    assert (number, terms[:3]) == (3, (3, 1, DIRECTORY.instrument_by_name["USDTBTC"].number))
+    number, calculator = terms_of("XMR", "0", "XMRBTC", "BTCUSDT", "USDTBTC", base="BTC")
+    assert (number, calculator[:3]) == (3, (3, 1, DIRECTORY.instrument_by_name["USDTBTC"].number))
 
 
 @pytest.mark.parametrize(
@@ -382,10 +382,10 @@ def test_an_unsound_table_is_refused_by_its_first_fault_and_a_what_if_may_take_i
     assert fault("binance-usdm", brackets={"BTCUSDT-PERP": ROWS}) == f"{first} (and 1 more)"
     assert fault("binance-usdm", brackets={"BTCUSDT-PERP": [ROWS[0], {**ROWS[1], "max_leverage": "50"}]}) == first
     parameters = {**USDM_PARAMETERS, "brackets": {"BTCUSDT-PERP": ROWS}}
-    _, terms = BinanceUsdm().compiled(parameters, DIRECTORY, sound=False)
+    _, calculator = BinanceUsdm().compiled(parameters, DIRECTORY, sound=False)
     number = DIRECTORY.instrument_by_name["BTCUSDT-PERP"].number
-    assert list(terms.tables) == [number]
-    assert [row.amount for row in terms.tables[number].brackets] == [0, 2 * UNIT]
+    assert list(calculator.tables) == [number]
+    assert [row.amount for row in calculator.tables[number].brackets] == [0, 2 * UNIT]
     with pytest.raises(ParameterError, match="the table is empty"):
         BinanceUsdm().compiled({**parameters, "brackets": {"BTCUSDT-PERP": []}}, DIRECTORY, sound=False)
     assert (

@@ -96,7 +96,7 @@ def test_who_owes_what_a_trade_settled_in_reads_its_price(boxes: bool) -> None:
     said = []
     for line in day.lines:
         system.admission.line(line)
-        said += [(readable(effect.data).get("level"), effect.position) for effect in system.fold()[1]]
+        said += [(readable(effect.data).get("level"), effect.sequence) for effect in system.fold()[1]]
     _, effects = fold(day.lines, boxes=not boxes)
     assert said == [(effect.get("level"), effect["position"]) for effect in effects if effect["id"].startswith("A/")]
     assert said
@@ -145,12 +145,12 @@ def test_deposits_wait_each_for_its_own_mark() -> None:
     system.fold()
     account = system.accounts[0].account("A")
     assert account is not None
-    assert account.unvalued == [(2, 0, 10_000_000, ""), (3, 0, 1, ""), (3, 1, 50_000_000, "")]
+    assert account.pending_deposits == [(2, 0, 10_000_000, ""), (3, 0, 1, ""), (3, 1, 50_000_000, "")]
     for name, price, left, paid in (("ETHUSDT", "3000", 2, 255_00), ("XMRBTC", "0.01", 0, 255_00 + 140_00)):
         day.tick(name, price)
         system.admission.line(day.lines[-1])
         system.fold(compare_markets=True)
-        assert len(account.unvalued) == left
+        assert len(account.pending_deposits) == left
         assert account.calls[0].paid == paid
 
 
@@ -162,4 +162,4 @@ def test_an_account_within_a_cell_of_a_level_is_hot() -> None:
     for line in day.lines:
         system.admission.line(line)
     system.fold()
-    assert system.accounts[0].hot_count == 1
+    assert system.accounts[0].near_trigger_count == 1

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.core.margin.model import NO_BOUND, NO_LIMIT, Figures, SaleLeg, Truth
+from margin_stream.core.margin.model import NO_BOUND, NO_LIMIT, GuardState, MarginFigures, SaleLeg
 from margin_stream.core.sequenced import (
     FUNDING_SCALE,
     Activated,
@@ -56,6 +56,6 @@ def test_a_batch_is_two_positions_the_items_and_perhaps_a_digest() -> None:
 
 def test_the_seam_has_these_constants() -> None:
     assert (FUNDING_SCALE, NO_BOUND, NO_LIMIT) == (12, -1, 1 << 40)
-    assert [truth.value for truth in Truth] == [0, 1, 2]
+    assert [truth.value for truth in GuardState] == [0, 1, 2]
     assert SaleLeg(1, 2) == (1, 2, 0, 0)
-    assert Figures(1, 2).unbounded is False
+    assert MarginFigures(1, 2).unbounded is False

@@ -11,12 +11,12 @@ import pytest
 
 from margin_stream.core.accounts.account import Account, unpacked
 from margin_stream.core.accounts.position import Position
-from margin_stream.core.accounts.subaccount import NEVER, Level, Pocket
+from margin_stream.core.accounts.subaccount import NEVER, Level, Subaccount
 from margin_stream.core.calls.call import Call, Deadline, Outcome
 from margin_stream.core.checks import Fault, Mismatch, check
 from margin_stream.core.digests import MODULUS, NO_CHAIN, SLOTS, chained, combined, effect_leaf, leaf, merged, partition_of, slot_of
 from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
-from margin_stream.core.margin.model import Figures, Guard, Ratio, Truth, truth_of
+from margin_stream.core.margin.model import Guard, GuardState, MarginFigures, Ratio, guard_state_of
 from margin_stream.core.market.directory import Directory, parts_per_million
 from margin_stream.core.market.market import Market
 from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
@@ -39,7 +39,7 @@ def some_account() -> Account:
     account.move(2, 7)
     account.positions[1 << 2] = Position(25, 1000, -3, 9)
     account.hold(1, 25 * 10**4)
-    account.unvalued = [(3, -5, 6, "some-account/call/3")]
+    account.pending_deposits = [(3, -5, 6, "some-account/call/3")]
     account.effect_count = 11
     return account
 
@@ -59,9 +59,9 @@ def facts(account: Account) -> dict[str, Any]:
             return {key: of(value) for key, value in thing.items()}
         if isinstance(thing, list | tuple):
             return [of(value) for value in thing]
-        if isinstance(thing, Pocket | Position | Call):
+        if isinstance(thing, Subaccount | Position | Call):
             names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
-            return {name: of(getattr(thing, name)) for name in names if name not in ("truths", "figures", "guards")}
+            return {name: of(getattr(thing, name)) for name in names if name not in ("guard_states", "figures", "guards")}
         return thing
 
     return of(account)  # type: ignore[no-any-return]
@@ -88,50 +88,50 @@ def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     account.liquidation_number = 2
     assert account.packed() == msgspec.msgpack.encode([3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], []])
     assert facts(unpacked(account.packed(), DIRECTORY))["perpetuals"] == facts(account)["perpetuals"]
-    pocket = account.pocket("iso")
-    pocket.level, pocket.liquidating = Level.BANKRUPT, True
-    pocket.liquidation_number, pocket.liquidation_amount = 1, 55
-    pocket.move(0, -9)
-    pocket.positions[5 << 2] = position = Position(3, 4, 5, 6, 0)
-    pocket.hold_perpetual(5 << 2, position)
-    pocket.positions[4 << 2] = Position(0, 0, 8, 9, 7)
+    subaccount = account.subaccount("iso")
+    subaccount.level, subaccount.liquidating = Level.BANKRUPT, True
+    subaccount.liquidation_number, subaccount.liquidation_amount = 1, 55
+    subaccount.move(0, -9)
+    subaccount.positions[5 << 2] = position = Position(3, 4, 5, 6, 0)
+    subaccount.hold_perpetual(5 << 2, position)
+    subaccount.positions[4 << 2] = Position(0, 0, 8, 9, 7)
     flat = [16, 0, 0, 8, 9, 7, 20, 3, 4, 5, 6, 0]
     row = [3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], [["iso", 4, 1, 1, 55, [0, -9], flat]]]
     assert account.packed() == msgspec.msgpack.encode(row)
     again = unpacked(account.packed(), DIRECTORY)
     assert again.packed() == account.packed()
-    assert facts(again)["pockets"] == facts(account)["pockets"]
+    assert facts(again)["subaccounts"] == facts(account)["subaccounts"]
     assert (again.liquidation_count, again.liquidation_number) == (4, 2)
     # Pockets alone are enough for the longer row.
     bare = Account("x", 0, "p", "", [])
-    bare.pocket("b")
-    bare.pocket("a")
-    assert list(bare.pockets) == ["a", "b"]
+    bare.subaccount("b")
+    bare.subaccount("a")
+    assert list(bare.subaccounts) == ["a", "b"]
     assert msgspec.msgpack.decode(bare.packed())[0] == 3
     assert [part.name for part in bare.parts()] == ["", "a", "b"]
-    assert bare.pocket("") is bare
-    assert bare.pocket("a") is bare.pockets["a"]
+    assert bare.subaccount("") is bare
+    assert bare.subaccount("a") is bare.subaccounts["a"]
 
 
 @pytest.mark.parametrize("amount", [2**63 - 1, 2**64 - 1, -(2**63), 2**64, -(2**63) - 1, 2**70, -(2**95), 2**71 - 1])
 def test_an_integer_beyond_64_bits_is_written_as_bytes(amount: int) -> None:
     wide = not -(2**63) <= amount < 2**64
-    for pockets in (False, True):
+    for subaccounts in (False, True):
         account = some_account()
         account.move(0, amount - 12_345)
         account.positions[1 << 2].open_cost = amount
-        account.unvalued = [(3, amount, 6, "")]
-        if pockets:
-            account.pocket("iso").move(0, amount)
+        account.pending_deposits = [(3, amount, 6, "")]
+        if subaccounts:
+            account.subaccount("iso").move(0, amount)
         row = account.packed()
-        assert row[3] == 1 + wide + 2 * pockets
+        assert row[3] == 1 + wide + 2 * subaccounts
         again = unpacked(row, DIRECTORY)
         assert again.packed() == row
         assert again.ledger == {0: amount}
         assert again.positions[1 << 2].open_cost == amount
-        assert again.unvalued == [(3, amount, 6, "")]
-        if pockets:
-            assert again.pockets["iso"].balances == {0: amount}
+        assert again.pending_deposits == [(3, amount, 6, "")]
+        if subaccounts:
+            assert again.subaccounts["iso"].balances == {0: amount}
         if wide:
             stored = msgspec.msgpack.decode(row)[13][1]
             assert int.from_bytes(stored, "big", signed=True) == amount
@@ -159,7 +159,7 @@ def test_a_new_account_has_nothing_and_owes_nothing() -> None:
         "desk": "d",
         "contacts": ["c"],
         "effect_count": 0,
-        "pockets": {},
+        "subaccounts": {},
         "name": "",
         "level": 0,
         "pending_since_ns": NEVER,
@@ -168,13 +168,13 @@ def test_a_new_account_has_nothing_and_owes_nothing() -> None:
         "positions": {},
         "perpetuals": {},
         "calls": [],
-        "unvalued": [],
+        "pending_deposits": [],
     }
-    assert (account.guards, account.truths, account.figures) == ([], None, None)
-    assert Pocket().name == ""
+    assert (account.guards, account.guard_states, account.figures) == ([], None, None)
+    assert Subaccount().name == ""
     assert NEVER == -1
     assert list(Level) == [0, 1, 2, 3, 4]
-    assert account.calm
+    assert account.quiescent
     assert account.empty
     assert not account.review
 
@@ -184,54 +184,54 @@ def test_a_new_account_has_nothing_and_owes_nothing() -> None:
     [("level", Level.WARNING), ("pending_since_ns", 0), ("liquidating", True), ("stale", True), ("suppressed", True), ("open_calls", 1)],
 )
 def test_a_pocket_with_anything_under_way_is_not_calm(name: str, value: Any) -> None:
-    pocket = Pocket()
-    setattr(pocket, name, value)
-    assert not pocket.calm
+    subaccount = Subaccount()
+    setattr(subaccount, name, value)
+    assert not subaccount.quiescent
 
 
 def test_flags_go_into_one_integer_and_back() -> None:
     for flags in range(8):
-        pocket = Pocket()
-        pocket.set_flags(flags)
-        assert (pocket.liquidating, pocket.stale, pocket.suppressed) == (bool(flags & 1), bool(flags & 2), bool(flags & 4))
-        assert pocket.flags == flags
+        subaccount = Subaccount()
+        subaccount.set_flags(flags)
+        assert (subaccount.liquidating, subaccount.stale, subaccount.suppressed) == (bool(flags & 1), bool(flags & 2), bool(flags & 4))
+        assert subaccount.flags == flags
 
 
 def test_what_is_derived_from_calls_counts_the_open_ones() -> None:
-    pocket = Pocket()
-    pocket.calls = [
+    subaccount = Subaccount()
+    subaccount.calls = [
         Call(1, 100, 0, 0, 9, 1, Deadline.EXPIRED),
         Call(2, 100, 30, 0, 9, 1, Deadline.RUNNING, Outcome.PARTIALLY_MET),
         Call(3, 100, 10, 0, 9, 1, Deadline.ESCALATED, Outcome.CURED),
         Call(4, 100, 100, 0, 9, 1, Deadline.ESCALATED, Outcome.MET),
     ]
-    pocket.recount()
-    assert (pocket.open_calls, pocket.unpaid, pocket.review) == (2, 170, False)
-    pocket.calls[0].deadline = Deadline.ESCALATED
-    assert pocket.review
+    subaccount.recount()
+    assert (subaccount.open_calls, subaccount.unpaid, subaccount.review) == (2, 170, False)
+    subaccount.calls[0].deadline = Deadline.ESCALATED
+    assert subaccount.review
 
 
 def test_balances_keep_no_zero_and_the_ledger_keeps_what_was_moved() -> None:
-    pocket = Pocket()
-    pocket.move(1, 5)
-    pocket.hold(1, -5)
-    pocket.hold(2, -5)
-    assert (pocket.balances, pocket.ledger) == ({2: -5}, {1: 5})
-    assert not pocket.empty
-    pocket.hold(2, 5)
-    assert pocket.empty
+    subaccount = Subaccount()
+    subaccount.move(1, 5)
+    subaccount.hold(1, -5)
+    subaccount.hold(2, -5)
+    assert (subaccount.balances, subaccount.ledger) == ({2: -5}, {1: 5})
+    assert not subaccount.empty
+    subaccount.hold(2, 5)
+    assert subaccount.empty
     position = Position(1, 0, 0, 0, 0)
-    pocket.hold_perpetual(9, position)
-    assert pocket.perpetuals == {9: position}
-    assert not pocket.empty
+    subaccount.hold_perpetual(9, position)
+    assert subaccount.perpetuals == {9: position}
+    assert not subaccount.empty
     position.quantity = 0
-    pocket.hold_perpetual(9, position)
-    assert pocket.empty
+    subaccount.hold_perpetual(9, position)
+    assert subaccount.empty
 
 
 def test_an_account_holds_a_perpetual_in_any_of_its_pockets() -> None:
     account = Account("x", 0, "p", "", [])
-    account.pocket("iso").hold_perpetual(5 << 2 | 2, Position(1, 0, 0, 0, 0))
+    account.subaccount("iso").hold_perpetual(5 << 2 | 2, Position(1, 0, 0, 0, 0))
     assert account.holds_perpetual(5)
     assert not account.holds_perpetual(4)
     assert not account.holds_perpetual(5 << 2)
@@ -432,19 +432,19 @@ def test_a_listing_is_kept_with_all_that_it_says() -> None:
 @pytest.mark.parametrize(
     ("span", "truth"),
     [
-        ((0, 5), Truth.FALSE),
-        ((-1, 5), Truth.UNDECIDED),
-        ((-9, -1), Truth.TRUE),
-        ((-9, 0), Truth.UNDECIDED),
-        ((None, -1), Truth.TRUE),
-        ((None, 0), Truth.UNDECIDED),
-        ((0, None), Truth.FALSE),
-        ((-1, None), Truth.UNDECIDED),
-        ((None, None), Truth.UNDECIDED),
+        ((0, 5), GuardState.FALSE),
+        ((-1, 5), GuardState.UNDECIDED),
+        ((-9, -1), GuardState.TRUE),
+        ((-9, 0), GuardState.UNDECIDED),
+        ((None, -1), GuardState.TRUE),
+        ((None, 0), GuardState.UNDECIDED),
+        ((0, None), GuardState.FALSE),
+        ((-1, None), GuardState.UNDECIDED),
+        ((None, None), GuardState.UNDECIDED),
     ],
 )
-def test_a_guard_is_decided_where_all_that_is_open_says_the_same(span: tuple[int | None, int | None], truth: Truth) -> None:
-    assert truth_of(span) is truth
+def test_a_guard_is_decided_where_all_that_is_open_says_the_same(span: tuple[int | None, int | None], truth: GuardState) -> None:
+    assert guard_state_of(span) is truth
 
 
 def test_an_excess_is_negative_exactly_where_the_guard_breaches() -> None:
@@ -463,7 +463,7 @@ def test_an_excess_is_negative_exactly_where_the_guard_breaches() -> None:
     assert Guard(Ratio(3, 2), -4, inclusive=False).excess(1, 0) == 2 + 8
     assert Guard(Ratio(3, 2), 4, inclusive=False).excess(0, 0) == 0
     assert Guard(Ratio(3, 2), 0, inclusive=True).excess(0, 1) == -4
-    assert Figures(1, 2) == (1, 2, False)
+    assert MarginFigures(1, 2) == (1, 2, False)
 
 
 # ---- faults ----------------------------------------------------------------------------------------------------------------------

@@ -77,16 +77,16 @@ def test_a_trade_in_a_perpetual_pays_what_it_realises_less_the_fee() -> None:
     books = account()
     books.move(0, 100_000)
     book_perpetual(books, PERP, Traded(1, "A", PERP.number, 10, 4_000_000, 5, "iso", 1, 30_000, 20))
-    pocket = books.pockets["iso"]
+    subaccount = books.subaccounts["iso"]
     key = position_key(PERP.number, 1)
-    position = pocket.perpetuals[key]
+    position = subaccount.perpetuals[key]
     assert (position.quantity, position.open_cost, position.leverage, position.fees) == (10, 40_000, 20, 5)
-    assert (books.ledger, pocket.ledger) == ({0: 70_000}, {0: 30_000 - 5})
+    assert (books.ledger, subaccount.ledger) == ({0: 70_000}, {0: 30_000 - 5})
     book_perpetual(books, PERP, Traded(2, "A", PERP.number, -10, 4_100_000, 6, "iso", 1, -1_000, 0))
     assert (position.quantity, position.open_cost, position.leverage, position.fees) == (0, 0, 20, 11)
     assert position.realised == 1_000
-    assert (books.ledger, pocket.ledger) == ({0: 71_000}, {0: 30_000 - 5 + 1_000 - 6 - 1_000})
-    assert pocket.perpetuals == {}
+    assert (books.ledger, subaccount.ledger) == ({0: 71_000}, {0: 30_000 - 5 + 1_000 - 6 - 1_000})
+    assert subaccount.perpetuals == {}
     book_perpetual(books, PERP, Traded(3, "A", PERP.number, -10, 4_100_000, 0))
     assert list(books.perpetuals) == [position_key(PERP.number, 0)]
     assert books.perpetuals[position_key(PERP.number, 0)].leverage == 0
@@ -98,24 +98,24 @@ def test_money_goes_into_a_pocket_or_from_one_to_another() -> None:
     book_move(books, Moved(2, "A", 0, 200, "", "", "iso"))
     book_move(books, Moved(3, "A", 0, 50, "", "other", ""))
     assert books.ledger == {0: 150}
-    assert {name: pocket.ledger for name, pocket in books.pockets.items()} == {"iso": {0: 300}, "other": {0: 50}}
+    assert {name: subaccount.ledger for name, subaccount in books.subaccounts.items()} == {"iso": {0: 300}, "other": {0: 50}}
 
 
 def test_funding_is_floored_by_position_and_summed_by_pocket() -> None:
     books = account()
-    for pocket, side, quantity in (("", 1, 15), ("", 2, -15), ("iso", 0, 7), ("other", 0, 9)):
-        held = books.pocket(pocket)
-        instrument = DOGE if pocket == "other" else PERP
+    for subaccount, side, quantity in (("", 1, 15), ("", 2, -15), ("iso", 0, 7), ("other", 0, 9)):
+        held = books.subaccount(subaccount)
+        instrument = DOGE if subaccount == "other" else PERP
         key = position_key(instrument.number, side)
         held.positions[key] = position = Position(quantity, 0, 0, 0, 0)
         held.hold_perpetual(key, position)
     rate = 10**FUNDING_SCALE // 1000
     concerned = book_funding(books, PERP, rate, 4_000_100)
     # 0.015 * 40,001.00 * 0.001 are 0.600015: who is long pays 0.61, who is short receives 0.60.
-    assert [pocket.name for pocket in concerned] == ["", "iso"]
+    assert [subaccount.name for subaccount in concerned] == ["", "iso"]
     assert books.ledger == {0: -61 + 60}
-    assert books.pockets["iso"].ledger == {0: -29}
-    assert books.pockets["other"].ledger == {}
+    assert books.subaccounts["iso"].ledger == {0: -29}
+    assert books.subaccounts["other"].ledger == {}
     assert book_funding(books, BTC, rate, 1) == []
 
 
@@ -124,23 +124,23 @@ def test_a_pocket_without_positions_is_swept_unless_it_owes() -> None:
     assert not sweep(books, "iso")
     key = position_key(PERP.number, 0)
     for turn, (realised, fees) in enumerate(((100, 7), (30, 2)), start=1):
-        pocket = books.pocket("iso")
-        pocket.positions[key] = position = Position(5, 0, realised, fees, 0)
-        pocket.hold_perpetual(key, position)
-        pocket.move(0, 40)
-        pocket.move(1, 9)
+        subaccount = books.subaccount("iso")
+        subaccount.positions[key] = position = Position(5, 0, realised, fees, 0)
+        subaccount.hold_perpetual(key, position)
+        subaccount.move(0, 40)
+        subaccount.move(1, 9)
         assert not sweep(books, "iso")
         position.quantity = 0
-        pocket.hold_perpetual(key, position)
-        pocket.move(1, -10)
+        subaccount.hold_perpetual(key, position)
+        subaccount.move(1, -10)
         assert not sweep(books, "iso")
-        pocket.move(1, 2)
+        subaccount.move(1, 2)
         assert sweep(books, "iso")
-        assert books.pockets == {}
+        assert books.subaccounts == {}
         assert books.ledger == {0: 40 * turn, 1: turn}
     kept = books.positions[key]
     assert (kept.quantity, kept.realised, kept.fees, kept.leverage) == (0, 130, 9, 0)
-    books.pocket("empty")
+    books.subaccount("empty")
     assert sweep(books, "empty")
 
 

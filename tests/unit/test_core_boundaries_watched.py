@@ -10,7 +10,7 @@ import pytest
 from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.margin.model import Profile
 from margin_stream.core.market.market import Market
-from margin_stream.core.revaluation.filter import Watched
+from margin_stream.core.revaluation.filter import GuardTests
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day, random_day
@@ -42,7 +42,10 @@ class Remembering:
         for account, (_, said) in self._known.items():
             assert account not in self._forgotten
             # What the fold holds of a pocket (None: nothing that would have to be remembered) is what it said.
-            assert all(pocket.truths is None or (pocket.guards, pocket.truths) == (guards, truths) for pocket, guards, truths in said)
+            assert all(
+                subaccount.guard_states is None or (subaccount.guards, subaccount.guard_states) == (guards, guard_states)
+                for subaccount, guards, guard_states in said
+            )
         return list(range(self.accounts))
 
     def keeps(self, account: int) -> bool:
@@ -51,16 +54,19 @@ class Remembering:
     def forget(self, account: int) -> None:
         self._forgotten.add(account)
 
-    def watch(self, account: int, profile: Profile, pockets: list[Watched], market: Market) -> None:
-        holds = [profile.version, *((row.pocket.name, dict(row.pocket.balances), repr(row.pocket.perpetuals)) for row in pockets)]
+    def track(self, account: int, profile: Profile, subaccounts: list[GuardTests], market: Market) -> None:
+        holds = [
+            profile.version,
+            *((row.subaccount.name, dict(row.subaccount.balances), repr(row.subaccount.perpetuals)) for row in subaccounts),
+        ]
         if account in self._known and account not in self._forgotten:
             assert self._known[account][0] == holds, "what was not forgotten is valued as before"
         self._forgotten.discard(account)
-        self._known[account] = holds, [(row.pocket, list(row.guards), list(row.truths)) for row in pockets]
+        self._known[account] = holds, [(row.subaccount, list(row.guards), list(row.guard_states)) for row in subaccounts]
         self.given[account] = self.given.get(account, 0) + 1
 
     @property
-    def hot_count(self) -> int:
+    def near_trigger_count(self) -> int:
         return self.accounts
 
 
@@ -74,7 +80,7 @@ DAYS = {
 @pytest.mark.parametrize("name", DAYS)
 @pytest.mark.parametrize("keeps", [lambda account: True, lambda account: account % 2 == 0, lambda account: False])
 def test_a_watch_hears_of_all_that_changes_what_it_was_given(name: str, keeps: Callable[[int], bool]) -> None:
-    assert fold(DAYS[name], watch=lambda: Remembering(keeps)) == fold(DAYS[name], boxes=False)
+    assert fold(DAYS[name], price_filter=lambda: Remembering(keeps)) == fold(DAYS[name], boxes=False)
 
 
 def folded(day: Day, **options: Any) -> tuple[AccountFold, list[str]]:
@@ -115,7 +121,7 @@ def test_a_coin_that_came_beside_an_isolated_pocket_is_found_by_its_price(boxes:
     part, quiet = folded(day, boxes=boxes)
     account = part.account("A")
     assert account is not None
-    assert list(account.pockets) == ["ETHUSDT-PERP"]
+    assert list(account.subaccounts) == ["ETHUSDT-PERP"]
     day.believe("BTCUSDT", "20000")
     assert folded(day, boxes=boxes)[1] != quiet
     assert folded(day, boxes=boxes)[1] == folded(day, boxes=not boxes)[1]
@@ -126,14 +132,14 @@ def test_an_account_that_says_the_same_is_not_given_again_where_the_watch_kept_i
     day.believe("BTCUSDT", "34999.99")
     made: list[Remembering] = []
 
-    def watch() -> Remembering:
+    def make() -> Remembering:
         made.append(Remembering(lambda account: True))
         return made[-1]
 
-    folded(day, watch=watch)
+    folded(day, price_filter=make)
     for price in ("34990", "34980", "34970", "34960"):
         day.tick("BTCUSDT", price)
-    folded(day, watch=watch)
+    folded(day, price_filter=make)
     # Once more for what the last tick of the first day said.
     assert made[1].given[0] == made[0].given[0] + 1
 
@@ -153,7 +159,7 @@ def test_an_account_whose_timer_ran_and_that_then_trades_is_forgotten_before_it_
     day.clock(60)
     day.money("A", "100")
     day.tick("BTCUSDT", "40002")
-    assert folded(day, watch=lambda: Remembering(lambda account: True))[1] == folded(day, boxes=False)[1]
+    assert folded(day, price_filter=lambda: Remembering(lambda account: True))[1] == folded(day, boxes=False)[1]
 
 
 @pytest.mark.parametrize("boxes", [True, False])

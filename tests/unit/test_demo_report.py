@@ -33,10 +33,10 @@ SHORT: dict[str, Any] = {
 }
 FACTS: dict[str, Any] = {
     "account": "A-1",
-    "pocket": "p",
+    "subaccount": "p",
     "currency": "USDT",
     "at": "2021-05-19T00:00:00Z",
-    "position": 1234,
+    "sequence": 1234,
     "money": "1000.00",
     "positions": [LONG, SHORT],
     "equity": "75.00",
@@ -49,11 +49,11 @@ FACTS: dict[str, Any] = {
 def test_an_explanation_shows_longs_and_shorts() -> None:
     text = "\n".join(explanation_lines(FACTS))
     for part in (
-        "(position 1,234):",
+        "(sequence number 1,234):",
         "long 0.500 BTCUSDT-PERP, entered at 40,000.00, leverage 20",
         "short 2.000 ETHUSDT-PERP, entered at 3,000.00, leverage by default",
         "-2.000 x 2,975.00 - (-6,000.00) = 50.00",
-        "1,000.00 money in the pocket - 975.00 + 50.00 = 75.00 USDT",
+        "1,000.00 money in the subaccount - 975.00 + 50.00 = 75.00 USDT",
         "lies in 0 to no end",
         "19,025 x 0.01 - 0 + 5,950 x 0.01 - 0 = 249.75 USDT, rounded up",
         "75.00 <= 249.75",
@@ -68,20 +68,20 @@ def test_an_explanation_says_what_became_of_the_pocket() -> None:
     closed = {"at": "2021-05-19T00:00:20Z", "trades": trades, "ended": True, "to_cross": "65.50", "owed": None}
     text = "\n".join(explanation_lines({**FACTS, "closed": closed}))
     assert "-0.5 BTCUSDT-PERP at 38,050, fee 9.50 USDT" in text
-    assert "65.50 USDT came back to the cross pocket" in text
+    assert "65.50 USDT came back to the cross subaccount" in text
     owing = {**closed, "ended": False, "to_cross": None, "owed": "1250.00"}
-    assert "the pocket owes 1,250.00 USDT" in "\n".join(explanation_lines({**FACTS, "closed": owing}))
+    assert "the subaccount owes 1,250.00 USDT" in "\n".join(explanation_lines({**FACTS, "closed": owing}))
 
 
 def test_effects_are_counted_by_profile() -> None:
     inputs = Inputs(profile_of={"A": "prime", "B": "binance-usdm", "C": "prime"})
-    due = {"type": "liquidation_due", "account": "B", "pocket": "p", "amount": "9.00", "position": 3}
+    due = {"type": "liquidation_due", "account": "B", "pocket": "p", "amount": "9.00", "sequence": 3}
     effects: list[dict[str, Any]] = [
         {"type": "margin_warned", "account": "A"},
         {"type": "margin_warned", "account": "A"},
         {"type": "feed_went_stale"},
         due,
-        {**due, "amount": "10.00", "position": 5},
+        {**due, "amount": "10.00", "sequence": 5},
         {**due, "amount": "99.00", "supersedes": 2},
         {**due, "amount": "50.00", "pocket": ""},
     ]

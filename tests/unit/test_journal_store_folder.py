@@ -71,7 +71,7 @@ def test_a_manifest_is_written_with_its_checksum_and_read_back(tmp_path: Path) -
     assert layout.manifest.read_bytes() == text_of(FIELDS)
     assert read_manifest(layout) == MANIFEST
     assert MANIFEST.identity == STORE
-    assert RecordedDigest(1, 2, "s", "e") == RecordedDigest(position=1, journal_record=2, state="s", effects="e")
+    assert RecordedDigest(1, 2, "s", "e") == RecordedDigest(sequence=1, journal_record=2, state="s", effects="e")
 
 
 @pytest.mark.parametrize(("partitions", "good"), [(0, False), (1, True), (256, True), (257, False), (-1, False)])

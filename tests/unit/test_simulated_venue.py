@@ -82,10 +82,10 @@ def test_an_isolated_pocket_is_closed_whole_and_pays_no_more_than_it_has(price: 
     assert (trade.pocket, trade.reason, trade.position_side) == (BTC, "liquidation", "both")
     (base,) = cross
     if left >= 0:
-        assert floor.account.pockets == {}
+        assert floor.account.subaccounts == {}
         assert floor.account.balances[base] - cross[base] == left
     else:
-        assert floor.account.pockets[BTC].balances == {base: left}
+        assert floor.account.subaccounts[BTC].balances == {base: left}
         assert floor.account.balances == cross
     assert floor.act() == []
 
@@ -112,7 +112,7 @@ def test_clients_in_trouble_do_not_trade_and_others_keep_to_their_margin() -> No
     assert {trade.reason for trade in trades} == {"trade"}
     assert floor.account.level is Level.HEALTHY
     profile = floor.system.accounts[0].market.profiles["binance-usdm"]
-    equity, initial, _ = profile.terms.statement(floor.account, floor.system.accounts[0].market.prices)
+    equity, initial, *_ = profile.calculator.statement(floor.account, floor.system.accounts[0].market.prices)
     assert initial <= equity
     floor.fall_to("36500.00")
     floor.venue = Venue("another", 1, accounts=["U"], largest_trade=5000)

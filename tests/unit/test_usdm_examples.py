@@ -37,7 +37,7 @@ WALLET = "1535443.01"
 class Example:
     """One account with the positions of the example, all marks at their entry prices."""
 
-    def __init__(self, *names: str, pocket: str = "") -> None:
+    def __init__(self, *names: str, subaccount: str = "") -> None:
         self.day = UsdmDay()
         self.day.opened()
         for name in (ETH, BTC):
@@ -45,12 +45,12 @@ class Example:
         self.day.activate(2, brackets=TABLES)
         self.day.clock(1)
         self.day.usdm_account("A", WALLET)
-        more = {"pocket": pocket, "pocket_margin_delta": WALLET} if pocket else {}
+        more = {"pocket": subaccount, "pocket_margin_delta": WALLET} if subaccount else {}
         for name in names:
             quantity, entry = POSITIONS[name]
             self.day.tick(name, entry)
             self.day.perpetual("A", name, quantity, entry, **more)
-        self.pocket = pocket
+        self.pocket = subaccount
 
     def at(self, name: str, price: int) -> dict[str, Any]:
         """Let this price be the mark; return the pocket."""
@@ -78,13 +78,13 @@ def check(example: Example, name: str, exact: Fraction, published: str) -> None:
 
 @pytest.mark.parametrize("pocket", ["", "isolated"])
 @pytest.mark.parametrize(("name", "published"), [(ETH, "1114.78"), (BTC, "18778.73")])
-def test_a_lone_long_is_liquidated_at_the_published_price(name: str, published: str, pocket: str) -> None:
+def test_a_lone_long_is_liquidated_at_the_published_price(name: str, published: str, subaccount: str) -> None:
     """A wallet of 1,535,443.01 against one long, isolated (and in cross, where it is alone).
 
     Source: freqtrade, tests/exchange/test_exchange.py, the cases "binance", isolated, of the liquidation price (from memory), which are
     Binance's own worked example "How to calculate the liquidation price of USDS-M futures contracts" in isolated mode.
     """
-    check(Example(name, pocket=pocket), name, liquidation_price(name, Fraction(0), Fraction(0)), published)
+    check(Example(name, pocket=subaccount), name, liquidation_price(name, Fraction(0), Fraction(0)), published)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from margin_stream.core.accounts.position import Position, position_key
-from margin_stream.core.accounts.subaccount import NEVER, Level, Pocket
+from margin_stream.core.accounts.subaccount import NEVER, Level, Subaccount
 from margin_stream.core.calls.call import Call
 from margin_stream.core.checks import check
 from margin_stream.core.market.directory import Directory
@@ -18,15 +18,15 @@ ROW_LAYOUT = 1
 WIDE_LAYOUT = 2
 """A row of this layout holds an integer beyond 64 bits; it is written as big-endian bytes."""
 POCKET_LAYOUT = 3
-"""A row with perpetuals or isolated pockets."""
+"""A row with perpetuals or isolated subaccounts."""
 WIDE_POCKET_LAYOUT = 4
 """The same, with an integer beyond 64 bits."""
 
 
-class Account(Pocket):
-    """One account (and margin group, until regrouping exists). The account itself is its cross pocket."""
+class Account(Subaccount):
+    """One account (and margin group, until regrouping exists). The account itself is its cross subaccount."""
 
-    __slots__ = ("base", "contacts", "desk", "effect_count", "id", "liquidation_count", "pockets", "profile")
+    __slots__ = ("base", "contacts", "desk", "effect_count", "id", "liquidation_count", "profile", "subaccounts")
 
     def __init__(self, identifier: str, base: int, profile: str, desk: str, contacts: list[str]) -> None:
         super().__init__()
@@ -36,28 +36,28 @@ class Account(Pocket):
         self.desk = desk
         self.contacts = contacts
         self.liquidation_count = 0
-        """Demands of all pockets."""
+        """Demands of all subaccounts."""
         self.effect_count = 0
         """Effects of the account fold."""
-        self.pockets: dict[str, Pocket] = {}
-        """Isolated pockets, always in order of name."""
+        self.subaccounts: dict[str, Subaccount] = {}
+        """Isolated subaccounts, always in order of name."""
 
-    def parts(self) -> tuple[Pocket, ...]:
-        """Return every pocket, cross first."""
-        return (self, *self.pockets.values()) if self.pockets else (self,)
+    def parts(self) -> tuple[Subaccount, ...]:
+        """Return every subaccount, cross first."""
+        return (self, *self.subaccounts.values()) if self.subaccounts else (self,)
 
-    def pocket(self, name: str) -> Pocket:
-        """Return a pocket, made where the account has none of the name."""
+    def subaccount(self, name: str) -> Subaccount:
+        """Return a subaccount, made where the account has none of the name."""
         if not name:
             return self
-        found = self.pockets.get(name)
+        found = self.subaccounts.get(name)
         if found is None:
-            found = Pocket(name)
-            self.pockets = dict(sorted([*self.pockets.items(), (name, found)]))
+            found = Subaccount(name)
+            self.subaccounts = dict(sorted([*self.subaccounts.items(), (name, found)]))
         return found
 
     def holds_perpetual(self, instrument: int) -> bool:
-        """Say whether some pocket has a position in a perpetual."""
+        """Say whether some subaccount has a position in a perpetual."""
         return any(key >> 2 == instrument for part in self.parts() for key in part.perpetuals)
 
     def packed(self) -> bytes:
@@ -70,7 +70,7 @@ class Account(Pocket):
                 spot += (key >> 2, position.quantity, position.open_cost, position.realised, position.fees)
             else:
                 perpetual += _flat(key, position)
-        wide = bool(perpetual or self.pockets)
+        wide = bool(perpetual or self.subaccounts)
         row: list[Any] = [
             POCKET_LAYOUT if wide else ROW_LAYOUT,
             self.id,
@@ -87,11 +87,11 @@ class Account(Pocket):
             self.liquidation_amount,
             _flat_ledger(self),
             spot,
-            self.unvalued,
+            self.pending_deposits,
             self.effect_count,
         ]
         if wide:
-            row += (self.liquidation_number, perpetual, [_pocket_row(pocket) for pocket in self.pockets.values()])
+            row += (self.liquidation_number, perpetual, [_pocket_row(subaccount) for subaccount in self.subaccounts.values()])
         try:
             return _encode(row)
         except OverflowError:
@@ -99,11 +99,11 @@ class Account(Pocket):
             return _encode(_narrowed(row))
 
 
-def _flat_ledger(pocket: Pocket) -> list[int]:
+def _flat_ledger(subaccount: Subaccount) -> list[int]:
     flat: list[int] = []
-    for asset in sorted(pocket.ledger):
-        if pocket.ledger[asset]:
-            flat += (asset, pocket.ledger[asset])
+    for asset in sorted(subaccount.ledger):
+        if subaccount.ledger[asset]:
+            flat += (asset, subaccount.ledger[asset])
     return flat
 
 
@@ -111,17 +111,17 @@ def _flat(key: int, position: Position) -> tuple[int, ...]:
     return key, position.quantity, position.open_cost, position.realised, position.fees, position.leverage or 0
 
 
-def _pocket_row(pocket: Pocket) -> list[Any]:
+def _pocket_row(subaccount: Subaccount) -> list[Any]:
     positions: list[int] = []
-    for key in sorted(pocket.positions):
-        positions += _flat(key, pocket.positions[key])
+    for key in sorted(subaccount.positions):
+        positions += _flat(key, subaccount.positions[key])
     return [
-        pocket.name,
-        int(pocket.level),
-        pocket.flags,
-        pocket.liquidation_number,
-        pocket.liquidation_amount,
-        _flat_ledger(pocket),
+        subaccount.name,
+        int(subaccount.level),
+        subaccount.flags,
+        subaccount.liquidation_number,
+        subaccount.liquidation_amount,
+        _flat_ledger(subaccount),
         positions,
     ]
 
@@ -133,9 +133,9 @@ _FIELDS: tuple[Any, ...] = (
     *(list[_Integers], int, int | bytes, _Integers, _Integers),
     *(list[tuple[int, int | bytes, int | bytes, str]], int),
 )
-"""Of a row without pockets."""
+"""Of a row without subaccounts."""
 _POCKET_FIELDS: tuple[Any, ...] = (int, _Integers, list[tuple[str, int, int, int, int | bytes, _Integers, _Integers]])
-"""What a row with perpetuals or isolated pockets has more."""
+"""What a row with perpetuals or isolated subaccounts has more."""
 _decode: Any = msgspec.msgpack.Decoder(GenericAlias(tuple, _FIELDS)).decode
 _decode_pockets: Any = msgspec.msgpack.Decoder(GenericAlias(tuple, _FIELDS + _POCKET_FIELDS)).decode
 _LAYOUT_AT = 3
@@ -185,32 +185,32 @@ def unpacked(row: bytes, directory: Directory) -> Account:
             assert instrument is not None
             base = instrument.base
             account.hold(base.number, quantity * 10 ** (base.scale - instrument.quantity_scale))
-    account.unvalued = [(asset, before, amount, call) for asset, before, amount, call in fields[15]]
+    account.pending_deposits = [(asset, before, amount, call) for asset, before, amount, call in fields[15]]
     account.effect_count = fields[16]
     if layout >= POCKET_LAYOUT:
         account.liquidation_number = fields[17]
         _fill_perpetuals(account, fields[18])
         for name, level, flags, number, amount, ledger, positions in fields[19]:
-            pocket = account.pockets[name] = Pocket(name)
-            pocket.level = Level(level)
-            pocket.set_flags(flags)
-            pocket.liquidation_number, pocket.liquidation_amount = number, amount
-            _fill_ledger(pocket, ledger)
-            _fill_perpetuals(pocket, positions)
+            subaccount = account.subaccounts[name] = Subaccount(name)
+            subaccount.level = Level(level)
+            subaccount.set_flags(flags)
+            subaccount.liquidation_number, subaccount.liquidation_amount = number, amount
+            _fill_ledger(subaccount, ledger)
+            _fill_perpetuals(subaccount, positions)
     return account
 
 
-def _fill_ledger(pocket: Pocket, flat: list[int]) -> None:
+def _fill_ledger(subaccount: Subaccount, flat: list[int]) -> None:
     pairs = iter(flat)
-    pocket.ledger = dict(zip(pairs, pairs, strict=True))
-    pocket.balances = dict(pocket.ledger)
+    subaccount.ledger = dict(zip(pairs, pairs, strict=True))
+    subaccount.balances = dict(subaccount.ledger)
 
 
-def _fill_perpetuals(pocket: Pocket, flat: list[int]) -> None:
+def _fill_perpetuals(subaccount: Subaccount, flat: list[int]) -> None:
     values: Iterator[int] = iter(flat)
     for key, quantity, cost, realised, fees, leverage in zip(*[values] * 6, strict=True):
-        position = pocket.positions[key] = Position(quantity, cost, realised, fees, leverage)
-        pocket.hold_perpetual(key, position)
+        position = subaccount.positions[key] = Position(quantity, cost, realised, fees, leverage)
+        subaccount.hold_perpetual(key, position)
 
 
-__all__ = ["NEVER", "Account", "Level", "Pocket", "unpacked"]
+__all__ = ["NEVER", "Account", "Level", "Subaccount", "unpacked"]

@@ -19,16 +19,16 @@ from typing import Any, ClassVar, assert_never
 from margin_stream.core.accounts.account import Account, unpacked
 from margin_stream.core.accounts.position import SIDES, split_key
 from margin_stream.core.accounts.postings import book_funding, book_move, book_perpetual, book_spot, integer, sweep
-from margin_stream.core.accounts.subaccount import Pocket
+from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.calls import lifecycle
 from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, leaf, pack_sums, slot_of
 from margin_stream.core.effect_book import EffectBook, Emitted
 from margin_stream.core.fold import FoldBase
-from margin_stream.core.margin.model import Profile, SaleLeg, Truth
-from margin_stream.core.margin.valuation import Banded, Corners, Exact, truths, value
+from margin_stream.core.margin.model import GuardState, Profile, SaleLeg
+from margin_stream.core.margin.valuation import Banded, Corners, Exact, guard_states, value
 from margin_stream.core.market.market import Market
-from margin_stream.core.revaluation.filter import BoxWatch, Watch, Watched
+from margin_stream.core.revaluation.filter import GuardTests, PriceBoxFilter, RevaluationFilter
 from margin_stream.core.sequenced import (
     AccountItem,
     Activated,
@@ -61,7 +61,13 @@ class AccountFold(FoldBase):
     reads: ClassVar[tuple[type, ...]] = AccountItem.__args__
 
     def __init__(
-        self, book: EffectBook, *, rules_version: int, boxes: bool = True, only: str | None = None, watch: Watch | None = None
+        self,
+        book: EffectBook,
+        *,
+        rules_version: int,
+        boxes: bool = True,
+        only: str | None = None,
+        price_filter: RevaluationFilter | None = None,
     ) -> None:
         """
         Args:
@@ -73,10 +79,10 @@ class AccountFold(FoldBase):
         """
         self.market = Market(rules_version)
         self.book = book
-        self.position = 0
+        self.sequence = 0
         """Of the last item applied."""
         self._only = only
-        self._watch: Watch | None = watch or (BoxWatch() if boxes else None)
+        self._filter: RevaluationFilter | None = price_filter or (PriceBoxFilter() if boxes else None)
         self._ids: list[str] = []
         self._number: dict[str, int] = {}
         self._rows: list[bytes] = []
@@ -105,7 +111,7 @@ class AccountFold(FoldBase):
 
     def apply(self, item: AccountItem) -> None:
         """Fold one item."""
-        self.position = item.position
+        self.sequence = item.sequence
         match item:
             case Marked():
                 self._mark(item.instrument, item.price)
@@ -138,13 +144,13 @@ class AccountFold(FoldBase):
         self.market.enlist(item.listed)
         if len(self._corners.lowest) < len(self.market.prices):
             self._corners.fit(self.market)
-            if self._watch is not None:
-                self._watch.add_instrument()
+            if self._filter is not None:
+                self._filter.add_instrument()
 
     def _mark(self, number: int, price: int) -> None:
         market = self.market
-        watch = self._watch
-        if watch is None:
+        price_filter = self._filter
+        if price_filter is None:
             market.mark(number, price)
             for account in self._depending_on(number):
                 self._rest(account)
@@ -152,14 +158,14 @@ class AccountFold(FoldBase):
         if self._uncertified or self._unwatched:
             self._certify_all()
         fresh_again = market.mark(number, price)
-        reached = watch.reached(number, price)
+        reached = price_filter.reached(number, price)
         if fresh_again:
             anew = dict.fromkeys(self._depending_on(number))
             for account in anew:
                 self._rest(account)
             reached = [account for account in reached if account not in anew]
         for account in reached:
-            if self._settled(account, moved=number) or not watch.keeps(account):
+            if self._settled(account, moved=number) or not price_filter.keeps(account):
                 self._uncertified.setdefault(account, False)
 
     def _clock(self, now_ns: int) -> None:
@@ -170,7 +176,7 @@ class AccountFold(FoldBase):
                 touched = self._account(account)
                 if touched.profile in names:
                     for part in touched.parts():
-                        part.truths = None
+                        part.guard_states = None
                     self._rest(account)
         if gone_stale:
             concerned: dict[int, None] = {}
@@ -207,7 +213,7 @@ class AccountFold(FoldBase):
         if item.profile is not None:
             account.profile = item.profile
             for part in account.parts():
-                part.truths = None
+                part.guard_states = None
         self._rest(number)
         self._touch(number)
 
@@ -221,27 +227,27 @@ class AccountFold(FoldBase):
         if instrument.perpetual:
             self._hold_perpetual(number, account, instrument.number)
             book_perpetual(account, instrument, item)
-            ends = bool(item.pocket) and not account.pockets[item.pocket].perpetuals
+            ends = bool(item.subaccount) and not account.subaccounts[item.subaccount].perpetuals
         else:
             self._hold(number, account, instrument.base.number)
             book_spot(account, instrument, item)
-        self._rest(number, money=(item.pocket, "") if item.margin else (item.pocket,))
+        self._rest(number, money=(item.subaccount, "") if item.margin else (item.subaccount,))
         if ends:
-            self._sweep(number, account, item.pocket)
+            self._sweep(number, account, item.subaccount)
         self._touch(number)
 
     def _move(self, item: Moved) -> None:
         number = self._number[item.account]
         account = self._account(number)
         self._hold(number, account, item.asset)
-        if item.pocket or item.from_pocket is not None:
+        if item.subaccount or item.from_pocket is not None:
             book_move(account, item)
-            names = (item.pocket,) if item.from_pocket is None else (item.pocket, item.from_pocket)
+            names = (item.subaccount,) if item.from_pocket is None else (item.subaccount, item.from_pocket)
             self._rest(number, money=names)
             for name in names:
                 if name:
-                    pocket = account.pockets[name]
-                    if pocket.empty or (pocket.positions and not pocket.perpetuals):
+                    subaccount = account.subaccounts[name]
+                    if subaccount.empty or (subaccount.positions and not subaccount.perpetuals):
                         self._sweep(number, account, name)
             self._touch(number)
             return
@@ -250,12 +256,12 @@ class AccountFold(FoldBase):
         account.move(item.asset, amount)
         profile = self.market.profiles.get(account.profile)
         if profile is not None and (account.calls or item.call):
-            worth = profile.terms.credit(item.asset, before, amount, self.market.prices)
+            worth = profile.calculator.credit(item.asset, before, amount, self.market.prices)
             case = self._case(account, account, profile)
             if worth is None:
                 if amount > 0:
                     named = lifecycle.named_call(case, item.call)
-                    account.unvalued.append((item.asset, before, amount, case.call_id(named) if named else ""))
+                    account.pending_deposits.append((item.asset, before, amount, case.call_id(named) if named else ""))
             elif amount > 0:
                 lifecycle.credit(case, worth, item.call)
             else:
@@ -271,12 +277,12 @@ class AccountFold(FoldBase):
             if account.holds_perpetual(item.instrument):
                 self._hold(number, account, instrument.currency.number)
                 concerned = book_funding(account, instrument, item.rate, item.price)
-                self._rest(number, money=[pocket.name for pocket in concerned])
+                self._rest(number, money=[subaccount.name for subaccount in concerned])
                 self._touch(number)
 
     def _sweep(self, number: int, account: Account, name: str) -> None:
-        pocket = account.pockets.get(name)
-        moves = pocket is not None and bool(pocket.balances)
+        subaccount = account.subaccounts.get(name)
+        moves = subaccount is not None and bool(subaccount.balances)
         if sweep(account, name) and moves:
             self._rest(number, money=("",))
 
@@ -286,8 +292,8 @@ class AccountFold(FoldBase):
         self._number[identifier] = len(self._ids)
         self._ids.append(identifier)
         self._rows.append(row)
-        if self._watch is not None:
-            self._watch.add_account()
+        if self._filter is not None:
+            self._filter.add_account()
 
     def _keep(self, number: int, account: Account) -> None:
         live = self._unpacked
@@ -311,13 +317,13 @@ class AccountFold(FoldBase):
 
     def _forget(self, number: int) -> None:
         """Have an account watched anew: what it holds, how that is valued, or which marks are fresh has changed."""
-        watch = self._watch
-        if watch is not None and not self._unwatched and not self._uncertified.get(number):
-            watch.forget(number)
+        price_filter = self._filter
+        if price_filter is not None and not self._unwatched and not self._uncertified.get(number):
+            price_filter.forget(number)
             self._uncertified[number] = True
 
     def _hold(self, number: int, account: Account, asset: int) -> None:
-        if asset not in account.balances and not any(asset in pocket.balances for pocket in account.pockets.values()):
+        if asset not in account.balances and not any(asset in subaccount.balances for subaccount in account.subaccounts.values()):
             holders = self._holders.get(asset)
             if holders is None:
                 holders = self._holders[asset] = array("I")
@@ -335,11 +341,11 @@ class AccountFold(FoldBase):
         found: dict[int, None] = {}
         for name in sorted(self.market.profiles):
             profile = self.market.profiles[name]
-            for asset in profile.terms.routed_through(instrument):
+            for asset in profile.calculator.routed_through(instrument):
                 for number in self._holders.get(asset, ()):
                     if number not in found:
                         account = self._account(number)
-                        if account.profile == name and (asset in account.balances or account.pockets):
+                        if account.profile == name and (asset in account.balances or account.subaccounts):
                             found[number] = None
         for number in self._perpetual_holders.get(instrument, ()):
             if number not in found and self._account(number).holds_perpetual(instrument):
@@ -348,22 +354,22 @@ class AccountFold(FoldBase):
 
     # ---- evaluation -----------------------------------------------------------------------------------------------
 
-    def _valuation(self, pocket: Pocket, profile: Profile) -> Exact | Banded:
+    def _valuation(self, subaccount: Subaccount, profile: Profile) -> Exact | Banded:
         self.evaluations += 1
-        return value(self.market, pocket, profile, self._corners)
+        return value(self.market, subaccount, profile, self._corners)
 
-    def _case(self, account: Account, pocket: Pocket, profile: Profile, valuation: Exact | Banded | None = None) -> lifecycle.Case:
+    def _case(self, account: Account, subaccount: Subaccount, profile: Profile, valuation: Exact | Banded | None = None) -> lifecycle.Case:
         scale = self.market.directory.assets[account.base].scale
 
         def sale() -> list[tuple[int, effects.LiquidationLeg]]:
-            legs = profile.terms.sale(pocket, self.market.prices, profile.policy.restore)
+            legs = profile.calculator.sale(subaccount, self.market.prices, profile.policy.restore)
             return [(leg.amount, self._leg(leg, scale)) for leg in legs]
 
         return lifecycle.Case(
             account,
-            pocket,
+            subaccount,
             profile,
-            valuation if valuation is not None else self._valuation(pocket, profile),
+            valuation if valuation is not None else self._valuation(subaccount, profile),
             self.market.clock_ns,
             self._emit,
             lambda amount: format_scaled(amount, scale),
@@ -386,11 +392,11 @@ class AccountFold(FoldBase):
         )
 
     def _rest(self, number: int, *, money: Collection[str] = ()) -> None:
-        """Evaluate an account to rest, pocket by pocket, cross first.
+        """Evaluate an account to rest, subaccount by subaccount, cross first.
 
         Args:
             number: the account.
-            money: pockets in which money or a trade moved, which may lower a demand to sell (prices alone never do).
+            money: subaccounts in which money or a trade moved, which may lower a demand to sell (prices alone never do).
         """
         self._forget(number)
         self._settled(number, money)
@@ -407,62 +413,62 @@ class AccountFold(FoldBase):
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return False
-        if account.unvalued:
+        if account.pending_deposits:
             self._value_deposits(number, account, profile)
-        if not account.pockets:
-            return self._settled_pocket(number, account, account, profile, "" in money)
+        if not account.subaccounts:
+            return self._evaluated_subaccount(number, account, account, profile, "" in money)
         changed = False
-        routed = profile.terms.routed_through(moved) if moved else ()
-        for pocket in account.parts():
-            if moved and pocket.truths is not None and not _reads(pocket, moved, routed):
+        routed = profile.calculator.routed_through(moved) if moved else ()
+        for subaccount in account.parts():
+            if moved and subaccount.guard_states is not None and not _reads(subaccount, moved, routed):
                 continue
-            if self._settled_pocket(number, account, pocket, profile, pocket.name in money):
+            if self._evaluated_subaccount(number, account, subaccount, profile, subaccount.name in money):
                 changed = True
         return changed
 
-    def _settled_pocket(self, number: int, account: Account, pocket: Pocket, profile: Profile, money: bool) -> bool:
-        valuation = self._valuation(pocket, profile)
-        figures = pocket.figures = valuation.figures
+    def _evaluated_subaccount(self, number: int, account: Account, subaccount: Subaccount, profile: Profile, money: bool) -> bool:
+        valuation = self._valuation(subaccount, profile)
+        figures = subaccount.figures = valuation.figures
         if type(valuation) is Exact and not money:
-            known = pocket.truths
+            known = subaccount.guard_states
             if known is not None:
                 worth, debit, _ = figures
-                for guard, truth in zip(pocket.guards, known, strict=True):
-                    if (Truth.TRUE if guard.excess(worth, debit) < 0 else Truth.FALSE) is not truth:
+                for guard, truth in zip(subaccount.guards, known, strict=True):
+                    if (GuardState.TRUE if guard.excess(worth, debit) < 0 else GuardState.FALSE) is not truth:
                         break
                 else:
                     return False
-            elif pocket.calm and profile.policy.calm.excess(figures.value, figures.debit) >= 0:
+            elif subaccount.quiescent and profile.policy.quiescent.excess(figures.value, figures.debit) >= 0:
                 return True
-        facts_before = (pocket.pending_since_ns, pocket.liquidating, pocket.suppressed, pocket.stale, pocket.level)
-        guards_before, truths_before = pocket.guards, pocket.truths
-        case = self._case(account, pocket, profile, valuation)
+        facts_before = (subaccount.pending_since_ns, subaccount.liquidating, subaccount.suppressed, subaccount.stale, subaccount.level)
+        guards_before, truths_before = subaccount.guards, subaccount.guard_states
+        case = self._case(account, subaccount, profile, valuation)
         lifecycle.settle(case)
-        if money and pocket.liquidating:
+        if money and subaccount.liquidating:
             lifecycle.demand_sale(case)
-        if pocket is account:
+        if subaccount is account:
             self._arm(number, account, profile)
         if facts_before != (
-            pocket.pending_since_ns,
-            pocket.liquidating,
-            pocket.suppressed,
-            pocket.stale,
-            pocket.level,
+            subaccount.pending_since_ns,
+            subaccount.liquidating,
+            subaccount.suppressed,
+            subaccount.stale,
+            subaccount.level,
         ):
             self._dirty.add(number)
-        return pocket.truths != truths_before or pocket.guards != guards_before
+        return subaccount.guard_states != truths_before or subaccount.guards != guards_before
 
     def _value_deposits(self, number: int, account: Account, profile: Profile) -> None:
         waiting: list[tuple[int, int, int, str]] = []
-        for asset, before, amount, call in account.unvalued:
-            worth = profile.terms.credit(asset, before, amount, self.market.prices)
+        for asset, before, amount, call in account.pending_deposits:
+            worth = profile.calculator.credit(asset, before, amount, self.market.prices)
             if worth is None:
                 waiting.append((asset, before, amount, call))
             else:
-                account.truths = None
+                account.guard_states = None
                 lifecycle.credit(self._case(account, account, profile), worth, call)
-        if len(waiting) != len(account.unvalued):
-            account.unvalued = waiting
+        if len(waiting) != len(account.pending_deposits):
+            account.pending_deposits = waiting
             self._dirty.add(number)
 
     def _run_timers(self, number: int) -> None:
@@ -472,7 +478,7 @@ class AccountFold(FoldBase):
             return
         lifecycle.run_timers(self._case(account, account, profile))
         self._dirty.add(number)
-        if self._watch is not None:
+        if self._filter is not None:
             self._uncertified.setdefault(number, False)
         self._arm(number, account, profile)
 
@@ -506,31 +512,31 @@ class AccountFold(FoldBase):
 
     def _certify(self, number: int) -> None:
         """Give an account at rest to the watch."""
-        watch = self._watch
-        assert watch is not None
+        price_filter = self._filter
+        assert price_filter is not None
         account = self._account(number)
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return
-        market, terms = self.market, profile.terms
-        tests: list[Watched] = []
-        for pocket in account.parts():
-            figures = pocket.figures
+        market, calculator = self.market, profile.calculator
+        tests: list[GuardTests] = []
+        for subaccount in account.parts():
+            figures = subaccount.figures
             if figures is None:
-                figures = pocket.figures = terms.evaluate(pocket, market.prices)
-            guards, known = pocket.guards, pocket.truths
+                figures = subaccount.figures = calculator.evaluate(subaccount, market.prices)
+            guards, known = subaccount.guards, subaccount.guard_states
             if known is None:
-                guards = lifecycle.guards_of(pocket, profile.policy)
-                known = truths(market, pocket, profile, guards, figures, self._corners)
-            tests.append(Watched(pocket, guards, known, figures))
-        watch.watch(number, profile, tests, market)
+                guards = lifecycle.guards_of(subaccount, profile.policy)
+                known = guard_states(market, subaccount, profile, guards, figures, self._corners)
+            tests.append(GuardTests(subaccount, guards, known, figures))
+        price_filter.track(number, profile, tests, market)
 
     # ---- effects, rows, digests -----------------------------------------------------------------------------------
 
     def _emit(self, account: Account, kind: type[AccountEffect], **fields: Any) -> None:
         account.effect_count += 1
         currency = self.market.directory.assets[account.base].name
-        self.book.emit(kind, self.position, self.market.clock_ns, account.id, account=account.id, currency=currency, **fields)
+        self.book.emit(kind, self.sequence, self.market.clock_ns, account.id, account=account.id, currency=currency, **fields)
         self._dirty.add(self._number[account.id])
 
     def _pack(self, number: int) -> None:
@@ -585,10 +591,10 @@ class AccountFold(FoldBase):
         number = self._number.get(identifier)
         return None if number is None else self._account(number)
 
-    def valuation(self, account: Account, pocket: Pocket) -> Exact | Banded | None:
-        """Return the valuation of a pocket at the marks as they are; None where the account's profile has not taken effect."""
+    def valuation(self, account: Account, subaccount: Subaccount) -> Exact | Banded | None:
+        """Return the valuation of a subaccount at the marks as they are; None where the account's profile has not taken effect."""
         profile = self.market.profiles.get(account.profile)
-        return None if profile is None else self._valuation(pocket, profile)
+        return None if profile is None else self._valuation(subaccount, profile)
 
     @property
     def account_count(self) -> int:
@@ -596,16 +602,16 @@ class AccountFold(FoldBase):
         return len(self._ids)
 
     @property
-    def hot_count(self) -> int:
+    def near_trigger_count(self) -> int:
         """How many accounts are too close to a guard for a box."""
-        return 0 if self._watch is None else self._watch.hot_count
+        return 0 if self._filter is None else self._filter.near_trigger_count
 
     def restore(self, position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """Set the whole state from the row of the market and those of the accounts behind it.
 
         Slot sums are recomputed from the rows, so a digest over them confirms every byte.
         """
-        self.position = position
+        self.sequence = position
         given = iter(rows)
         key, packed = next(given, (b"", b""))
         if not key:
@@ -613,11 +619,11 @@ class AccountFold(FoldBase):
         check(key == MARKET, "the row of the market comes first", key=key)
         market = self.market = Market.unpacked(packed)
         self._corners.fit(market)
-        if self._watch is not None:
+        if self._filter is not None:
             for number in range(1, len(market.prices)):
-                self._watch.add_instrument()
+                self._filter.add_instrument()
                 if market.prices[number]:
-                    self._watch.place(number, market.prices[number])
+                    self._filter.place(number, market.prices[number])
         directory = market.directory
         holders = self._holders
         state = self.state_sums
@@ -628,7 +634,7 @@ class AccountFold(FoldBase):
             self._admit(identifier, row)
             slot = slot_of(identifier)
             state[slot] = state.get(slot, 0) + leaf(row)
-            assets = account.balances if not account.pockets else dict.fromkeys(a for part in account.parts() for a in part.balances)
+            assets = account.balances if not account.subaccounts else dict.fromkeys(a for part in account.parts() for a in part.balances)
             for asset in assets:
                 held = holders.get(asset)
                 if held is None:
@@ -645,13 +651,13 @@ class AccountFold(FoldBase):
                     self._arm(number, account, profile)
         for slot in state:
             state[slot] %= MODULUS
-        if self._watch is not None:
+        if self._filter is not None:
             self._unwatched = True
 
 
-def _reads(pocket: Pocket, instrument: int, routed: Sequence[int]) -> bool:
-    """Say whether a pocket's value reads an instrument's price, which the value of some assets reads."""
-    for key in pocket.perpetuals:
+def _reads(subaccount: Subaccount, instrument: int, routed: Sequence[int]) -> bool:
+    """Say whether a subaccount's value reads an instrument's price, which the value of some assets reads."""
+    for key in subaccount.perpetuals:
         if key >> 2 == instrument:
             return True
-    return any(asset in pocket.balances for asset in routed)
+    return any(asset in subaccount.balances for asset in routed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.position import Position, notional, position_key
-from margin_stream.core.accounts.subaccount import Pocket
+from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.market.directory import Instrument
 from margin_stream.core.sequenced import FUNDING_SCALE, Moved, Traded
 
@@ -34,36 +34,36 @@ def book_spot(account: Account, instrument: Instrument, item: Traded) -> None:
 
 
 def book_perpetual(account: Account, instrument: Instrument, item: Traded) -> None:
-    """Book a trade in a perpetual: what it realises, less the fee, goes to the pocket; margin may come along from cross."""
-    pocket = account.pocket(item.pocket)
+    """Book a trade in a perpetual: what it realises, less the fee, goes to the subaccount; margin may come along from cross."""
+    subaccount = account.subaccount(item.subaccount)
     currency = instrument.currency.number
     key = position_key(instrument.number, item.side)
-    position = pocket.positions.get(key)
+    position = subaccount.positions.get(key)
     if position is None:
-        position = pocket.positions[key] = Position(leverage=0)
+        position = subaccount.positions[key] = Position(leverage=0)
     quantity, fee, margin = integer(item.quantity), integer(item.fee), integer(item.margin)
     realised = position.realised
     position.trade(quantity, item.price, price_shift(instrument))
     position.fees += fee
     if item.leverage:
         position.leverage = item.leverage
-    pocket.hold_perpetual(key, position)
-    pocket.move(currency, position.realised - realised - fee)
+    subaccount.hold_perpetual(key, position)
+    subaccount.move(currency, position.realised - realised - fee)
     if margin:
         account.move(currency, -margin)
-        pocket.move(currency, margin)
+        subaccount.move(currency, margin)
 
 
 def book_move(account: Account, item: Moved) -> None:
-    """Book money that arrived, left, or went from one pocket to another."""
+    """Book money that arrived, left, or went from one subaccount to another."""
     amount = integer(item.amount)
     if item.from_pocket is not None:
-        account.pocket(item.from_pocket).move(item.asset, -amount)
-    account.pocket(item.pocket).move(item.asset, amount)
+        account.subaccount(item.from_pocket).move(item.asset, -amount)
+    account.subaccount(item.subaccount).move(item.asset, amount)
 
 
-def book_funding(account: Account, instrument: Instrument, rate: int, price: int) -> list[Pocket]:
-    """Book funding of every position in a perpetual; return the pockets that it concerned.
+def book_funding(account: Account, instrument: Instrument, rate: int, price: int) -> list[Subaccount]:
+    """Book funding of every position in a perpetual; return the subaccounts that it concerned.
 
     Each position moves ``floor(-quantity * price * rate)`` in minor units of the settlement currency, against the account.
 
@@ -74,33 +74,33 @@ def book_funding(account: Account, instrument: Instrument, rate: int, price: int
         price: in units of the price scale.
     """
     concerned = []
-    for pocket in account.parts():
+    for subaccount in account.parts():
         moved = 0
-        held = [key for key in sorted(pocket.perpetuals) if key >> 2 == instrument.number]
+        held = [key for key in sorted(subaccount.perpetuals) if key >> 2 == instrument.number]
         for key in held:
-            moved += notional(-pocket.perpetuals[key].quantity * price * rate, price_shift(instrument) - FUNDING_SCALE)
+            moved += notional(-subaccount.perpetuals[key].quantity * price * rate, price_shift(instrument) - FUNDING_SCALE)
         if held:
-            pocket.move(instrument.currency.number, moved)
-            concerned.append(pocket)
+            subaccount.move(instrument.currency.number, moved)
+            concerned.append(subaccount)
     return concerned
 
 
 def sweep(account: Account, name: str) -> bool:
-    """Close an isolated pocket that has no position any more: what is left goes to cross. Return whether it was closed.
+    """Close an isolated subaccount that has no position any more: what is left goes to cross. Return whether it was closed.
 
-    What is owed stays where it is: an isolated pocket never draws on cross by itself. A position's realised profit and fees are kept, in cross.
+    What is owed stays where it is: an isolated subaccount never draws on cross by itself. A position's realised profit and fees are kept, in cross.
     """
-    pocket = account.pockets.get(name)
-    if pocket is None or pocket.perpetuals or any(amount < 0 for amount in pocket.balances.values()):
+    subaccount = account.subaccounts.get(name)
+    if subaccount is None or subaccount.perpetuals or any(amount < 0 for amount in subaccount.balances.values()):
         return False
-    for asset in sorted(pocket.balances):
-        account.move(asset, pocket.balances[asset])
-    for key in sorted(pocket.positions):
-        closed = pocket.positions[key]
+    for asset in sorted(subaccount.balances):
+        account.move(asset, subaccount.balances[asset])
+    for key in sorted(subaccount.positions):
+        closed = subaccount.positions[key]
         kept = account.positions.get(key)
         if kept is None:
             kept = account.positions[key] = Position(leverage=0)
         kept.realised += closed.realised
         kept.fees += closed.fees
-    del account.pockets[name]
+    del account.subaccounts[name]
     return True

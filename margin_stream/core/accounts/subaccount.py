@@ -1,4 +1,4 @@
-"""A pocket: what is margined together within an account. Every account has its cross pocket; isolated ones come and go."""
+"""A subaccount: what is margined together within an account. Every account has its cross subaccount; isolated ones come and go."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from enum import IntEnum
 
 from margin_stream.core.accounts.position import Position
 from margin_stream.core.calls.call import Call
-from margin_stream.core.margin.model import Figures, Guard, Truth
+from margin_stream.core.margin.model import Guard, GuardState, MarginFigures
 
 NEVER = -1
 """No moment."""
 
 
 class Level(IntEnum):
-    """How deep a pocket is in trouble; back edges and jumps are allowed."""
+    """How deep a subaccount is in trouble; back edges and jumps are allowed."""
 
     HEALTHY = 0
     WARNING = 1
@@ -22,7 +22,7 @@ class Level(IntEnum):
     BANKRUPT = 4
 
 
-class Pocket:
+class Subaccount:
     """Money and positions that stand for each other, and where their lifecycle is. Amounts of money are minor units of the base currency."""
 
     __slots__ = (
@@ -30,6 +30,7 @@ class Pocket:
         "call_count",
         "calls",
         "figures",
+        "guard_states",
         "guards",
         "ledger",
         "level",
@@ -38,14 +39,13 @@ class Pocket:
         "liquidation_number",
         "name",
         "open_calls",
+        "pending_deposits",
         "pending_since_ns",
         "perpetuals",
         "positions",
         "stale",
         "suppressed",
-        "truths",
         "unpaid",
-        "unvalued",
     )
 
     def __init__(self, name: str = "") -> None:
@@ -70,7 +70,7 @@ class Pocket:
         """Asset -> what was moved and settled, without what spot positions hold."""
         self.positions: dict[int, Position] = {}
         """By key; those of quantity 0 are kept for what they realised."""
-        self.unvalued: list[tuple[int, int, int, str]] = []
+        self.pending_deposits: list[tuple[int, int, int, str]] = []
         """Deposits in assets without a mark: asset, balance before, amount, call named. They count at the first mark."""
         self.balances: dict[int, int] = {}
         """Derived: asset -> ledger and spot holdings together; no zero is kept."""
@@ -81,11 +81,11 @@ class Pocket:
         self.unpaid = 0
         """Derived: what open calls still demand."""
         self.guards: list[Guard] = []
-        """Derived: the guards that matter to the pocket as it stands."""
-        self.truths: list[Truth] | None = None
-        """Derived: what they said when the pocket last came to rest; None where that is not known. While they say the same, and the pocket
+        """Derived: the guards that matter to the subaccount as it stands."""
+        self.guard_states: list[GuardState] | None = None
+        """Derived: what they said when the subaccount last came to rest; None where that is not known. While they say the same, and the subaccount
         is not touched, it stays at rest."""
-        self.figures: Figures | None = None
+        self.figures: MarginFigures | None = None
         """Derived: the last valuation."""
 
     def recount(self) -> None:
@@ -99,7 +99,7 @@ class Pocket:
         return any(call.open and call.deadline == 2 for call in self.calls)
 
     @property
-    def calm(self) -> bool:
+    def quiescent(self) -> bool:
         """Nothing of the lifecycle is under way."""
         return (
             self.level == 0

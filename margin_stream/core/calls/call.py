@@ -112,6 +112,11 @@ class Call:
         return self.outcome <= Outcome.PARTIALLY_MET
 
     @property
+    def overdue(self) -> bool:
+        """The call still demands something, and its due time has passed."""
+        return self.open and self.deadline is not Deadline.RUNNING
+
+    @property
     def unpaid(self) -> int:
         """What is left of the amount after the money that settled."""
         return self.amount - self.paid

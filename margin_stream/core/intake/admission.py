@@ -123,8 +123,8 @@ class Admission:
             found = Counts(*self.intake.offer_columns(columns))
             if found.refused and self._refused is not None:
                 ticks = list(ticks_of(columns))
-                for position, place, reason in self.intake.refused_ticks:
-                    self._refused(position, line_of(ticks[place]), reason)
+                for sequence, place, reason in self.intake.refused_ticks:
+                    self._refused(sequence, line_of(ticks[place]), reason)
             return found
         counts = Counts()
         for tick in ticks_of(columns):
@@ -168,7 +168,7 @@ class Admission:
     def _tell(self, raw: bytes) -> None:
         reason = self.intake.last_refusal
         if self._refused is not None and reason is not None:
-            self._refused(self.intake.position, raw, reason)
+            self._refused(self.intake.sequence, raw, reason)
 
 
 def line_of(tick: PriceTicked) -> bytes:

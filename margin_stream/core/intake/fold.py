@@ -1,6 +1,6 @@
 """The intake fold: the one order. Drops duplicates, refuses what is not valid, numbers the rest, turns quotes into marks, routes by group.
 
-A position is the number of an item after duplicates are dropped. It is given here and nowhere else, so it is the same however often
+A sequence number is the number of an item after duplicates are dropped. It is given here and nowhere else, so it is the same however often
 inputs were sent and however records were cut.
 """
 
@@ -67,7 +67,7 @@ class IntakeFold:
         self.market = Market(rules_version)
         self.book = EffectBook()
         """Shared with the folds of the whole store."""
-        self.position = 0
+        self.sequence = 0
         self.accepted = 0
         self.refused = 0
         self.last_refusal: Reason | None = None
@@ -108,9 +108,9 @@ class IntakeFold:
         elif type(event) is EffectAnswered:
             if not self.sources.answer(source, event.effect, sequence):
                 return DUPLICATE
-            self.position += 1
+            self.sequence += 1
             entry = self.accounts.entries.get(effects.group_of(event.effect))
-            reason = self._to_account(entry, validation.answer(event, self.position, self.market, entry))
+            reason = self._to_account(entry, validation.answer(event, self.sequence, self.market, entry))
         else:
             seen = self.sources.book(source, sequence, content)
             if seen is Seen.DUPLICATE:
@@ -131,7 +131,7 @@ class IntakeFold:
         """Take an input that could not be decoded."""
         if (digest := self.sources.raw(raw)) is None:
             return DUPLICATE
-        self.position += 1
+        self.sequence += 1
         return self._refuse((refusal, detail), digest=digest.hex())
 
     def offer_columns(self, columns: TickColumns) -> tuple[int, int, int]:
@@ -159,7 +159,7 @@ class IntakeFold:
                 if feed is None:
                     duplicates += 1
                     continue
-            self.position += 1
+            self.sequence += 1
             if sequence > highest:
                 highest = sequence
             if times[n] > newest_ns:
@@ -186,7 +186,7 @@ class IntakeFold:
                 accepted += 1
             else:
                 refused += 1
-                self.refused_ticks.append((self.position, n, reason))
+                self.refused_ticks.append((self.sequence, n, reason))
                 self._refuse(reason, source=source, source_seq=sequence)
         self.accepted += accepted
         if accepted + refused:
@@ -206,22 +206,22 @@ class IntakeFold:
         digest = self.market.digest() if market_digest else b""
         self._whole += [Received(*run) for run in self._received.values()]
         self._received.clear()
-        batches = [Batch(self._previous, self.position, sorted(self._whole, key=lambda item: item.position))]
-        batches += [Batch(self._previous, self.position, items, digest) for items in self._routed]
-        self._previous, self._whole = self.position, []
+        batches = [Batch(self._previous, self.sequence, sorted(self._whole, key=lambda item: item.sequence))]
+        batches += [Batch(self._previous, self.sequence, items, digest) for items in self._routed]
+        self._previous, self._whole = self.sequence, []
         self._routed = [[] for _ in range(self.partitions)]
         return batches
 
     def _number(self, event: AnyInput) -> None:
-        self.position += 1
+        self.sequence += 1
         self._receive(event.source, event.source_seq, event.event_time)
 
     def _receive(self, source: str, number: int, event_time_ns: int) -> None:
-        """Note for the folds of the whole store that an input of a source has this position."""
+        """Note for the folds of the whole store that an input of a source has this sequence number."""
         before = self._received.get(source)
         if before is not None:
             number, event_time_ns = max(number, before[2]), max(event_time_ns, before[3])
-        self._received[source] = (self.position, source, number, event_time_ns, self.market.clock_ns)
+        self._received[source] = (self.sequence, source, number, event_time_ns, self.market.clock_ns)
 
     # ---- routing --------------------------------------------------------------------------------------------------
 
@@ -232,23 +232,23 @@ class IntakeFold:
         return REFUSED
 
     def _book_event(self, event: AnyInput) -> Reason | None:
-        position, market, accounts = self.position, self.market, self.accounts
+        sequence, market, accounts = self.sequence, self.market, self.accounts
         match event:
             case PositionChanged():
                 entry = accounts.entries.get(event.account)
-                return self._to_account(entry, validation.trade(event, position, market, entry))
+                return self._to_account(entry, validation.trade(event, sequence, market, entry))
             case CollateralMoved():
                 entry = accounts.entries.get(event.account)
-                return self._to_account(entry, validation.move(event, position, market, entry))
+                return self._to_account(entry, validation.move(event, sequence, market, entry))
             case FundingPaid():
-                return self._to_all(validation.funding(event, position, market))
+                return self._to_all(validation.funding(event, sequence, market))
             case AccountOpened():
-                opened = validation.opening(event, position, market, accounts)
+                opened = validation.opening(event, sequence, market, accounts)
                 if isinstance(opened, Opened):
                     accounts.admit(event.account, opened.base, event.profile)
                 return self._to_account(accounts.entries.get(event.account), opened)
             case AccountChanged():
-                changed = validation.change(event, position, accounts)
+                changed = validation.change(event, sequence, accounts)
                 if isinstance(changed, Changed) and event.profile is not None:
                     accounts.admit(event.account, accounts.entries[event.account].base, event.profile)
                 return self._to_account(accounts.entries.get(event.account), changed)
@@ -256,11 +256,11 @@ class IntakeFold:
                 reason = market.directory.refusal(event)
                 if reason is None:
                     market.enlist(event)
-                return self._to_all(reason or Listed(position, event))
+                return self._to_all(reason or Listed(sequence, event))
             case ProfileActivated():
                 return self._activate(event)
             case EngineActivated():
-                moved = validation.rules(event, position, market)
+                moved = validation.rules(event, sequence, market)
                 if isinstance(moved, RulesMoved):
                     if moved.version == market.rules_version:
                         return None
@@ -291,9 +291,9 @@ class IntakeFold:
     def _activate(self, event: ProfileActivated) -> Reason | None:
         if isinstance(profile := validation.activation(event, self.market, self.accounts), tuple):
             return profile
-        self.accounts.profiles[event.profile] = (profile.terms.base, event.version)
+        self.accounts.profiles[event.profile] = (profile.calculator.base, event.version)
         self.market.waiting.append(event)
-        return self._to_all(Activated(self.position, event))
+        return self._to_all(Activated(self.sequence, event))
 
     # ---- quotes and the clock -------------------------------------------------------------------------------------
 
@@ -320,13 +320,13 @@ class IntakeFold:
             if not judged.marks:
                 return
         market.mark(number, price)
-        item = Marked(self.position, number, price)
+        item = Marked(self.sequence, number, price)
         for routed in self._routed:
             routed.append(item)
 
     def _clock(self, event: ClockTicked) -> Reason | None:
         market = self.market
-        if isinstance(clocked := validation.clock(event, self.position, market), tuple):
+        if isinstance(clocked := validation.clock(event, self.sequence, market), tuple):
             return clocked
         activated, gone_stale = market.tick_clock(event.time)
         for profile in activated:
@@ -346,13 +346,13 @@ class IntakeFold:
     # ---- effects, digest, checkpoint ------------------------------------------------------------------------------
 
     def _emit(self, group: str, kind: type[effects.Effect], **fields: Any) -> None:
-        self.book.emit(kind, self.position, self.market.clock_ns, group, **fields)
+        self.book.emit(kind, self.sequence, self.market.clock_ns, group, **fields)
 
     def facts(self) -> list[Any]:
         """Return everything that is digested, large sets by their sums."""
         feeds, books, undecodable, *answers = self.sources.facts()
         return [
-            self.position,
+            self.sequence,
             self.market.digest(),
             self.accepted,
             self.refused,
@@ -381,7 +381,7 @@ class IntakeFold:
         self.accounts.mark_stored()
         self.sources.mark_stored()
 
-    def restore(self, position: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
+    def restore(self, sequence: int, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """Set the whole state from its rows, in order of key. Compare the digest before using it.
 
         Raises:
@@ -392,8 +392,8 @@ class IntakeFold:
         self.market = Market.unpacked(market)
         self.accounts = AccountIndex(self.partitions, self.market.rules_version)
         self.accounts.restore(rows, profiles)
-        self.position, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
-        check(self.position == position, "the intake stands where its marker says", expected=position, got=self.position)
-        self._previous = position
+        self.sequence, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
+        check(self.sequence == sequence, "the intake stands where its marker says", expected=sequence, got=self.sequence)
+        self._previous = sequence
         self.sources.restore([feeds, books, undecodable, *answers], rows)
         self.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}

@@ -93,7 +93,7 @@ def column_pair(mantissa: int, exponent: int, rules_version: int) -> DecimalPair
     return mantissa, exponent
 
 
-def clock(event: ClockTicked, position: int, market: Market) -> Clocked | Reason:
+def clock(event: ClockTicked, sequence: int, market: Market) -> Clocked | Reason:
     """Return the clock: not backwards, and no unconfirmed jump."""
     clock_ns = market.clock_ns
     if event.time < clock_ns:
@@ -102,13 +102,13 @@ def clock(event: ClockTicked, position: int, market: Market) -> Clocked | Reason
         return Refusal.CLOCK_JUMP_UNCONFIRMED, "time: more than 8 days past the clock"
     if event.time == 0:
         return Refusal.OUT_OF_RANGE, "time: past 1970-01-01T00:00:00Z"
-    return Clocked(position, event.time)
+    return Clocked(sequence, event.time)
 
 
 # ---- books of accounts -----------------------------------------------------------------------------------------------
 
 
-def trade(event: PositionChanged, position: int, market: Market, entry: Entry | None) -> Traded | Reason:
+def trade(event: PositionChanged, sequence: int, market: Market, entry: Entry | None) -> Traded | Reason:
     """Return the trade of an account, which fits its profile as it is in force."""
     if isinstance(instrument := _instrument(event.instrument, market), tuple):
         return instrument
@@ -131,7 +131,7 @@ def trade(event: PositionChanged, position: int, market: Market, entry: Entry | 
     if not -AMOUNT_LIMIT < margin < AMOUNT_LIMIT:
         return Refusal.OUT_OF_RANGE, "pocket_margin_delta: within 2**96 units of its scale"
     return Traded(
-        position,
+        sequence,
         event.account,
         instrument.number,
         _wire(quantity),
@@ -149,7 +149,7 @@ def _margin_refusal(event: PositionChanged, market: Market, instrument: Instrume
     if market.rules_version < 2:
         return None
     profile = market.profiles.get(entry.profile)
-    why = "" if profile is None else profile.terms.refuses(instrument)
+    why = "" if profile is None else profile.calculator.refuses(instrument)
     if profile is not None and why:
         return (
             Refusal.INSTRUMENT_NOT_MARGINED,
@@ -158,13 +158,13 @@ def _margin_refusal(event: PositionChanged, market: Market, instrument: Instrume
     if not instrument.perpetual and (event.pocket or event.position_side != "both" or event.pocket_margin_delta[0] or event.leverage):
         return Refusal.POCKET_INVALID, f"pocket, position_side, pocket_margin_delta, leverage: {instrument.name} is no perpetual"
     if event.pocket_margin_delta[0] and not event.pocket:
-        return Refusal.POCKET_INVALID, "pocket_margin_delta: names no pocket"
-    if event.pocket and profile is not None and not profile.terms.pockets:
-        return Refusal.POCKET_INVALID, f"pocket: profile {profile.name} has no isolated pockets"
+        return Refusal.POCKET_INVALID, "pocket_margin_delta: names no subaccount"
+    if event.pocket and profile is not None and not profile.calculator.subaccounts:
+        return Refusal.POCKET_INVALID, f"pocket: profile {profile.name} has no isolated subaccounts"
     return None
 
 
-def move(event: CollateralMoved, position: int, market: Market, entry: Entry | None) -> Moved | Reason:
+def move(event: CollateralMoved, sequence: int, market: Market, entry: Entry | None) -> Moved | Reason:
     """Return the collateral that an account moved."""
     if market.clock_ns == 0:
         return _CLOCK_REQUIRED
@@ -174,20 +174,20 @@ def move(event: CollateralMoved, position: int, market: Market, entry: Entry | N
         return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
     if event.pocket or event.from_pocket is not None:
         profile = market.profiles.get(entry.profile)
-        if profile is not None and not profile.terms.pockets:
-            return Refusal.POCKET_INVALID, f"pocket, from_pocket: profile {profile.name} has no isolated pockets"
+        if profile is not None and not profile.calculator.subaccounts:
+            return Refusal.POCKET_INVALID, f"pocket, from_pocket: profile {profile.name} has no isolated subaccounts"
         if event.pocket == event.from_pocket:
-            return Refusal.POCKET_INVALID, "from_pocket: the pocket itself"
+            return Refusal.POCKET_INVALID, "from_pocket: the subaccount itself"
     if (amount := scaled(event.amount_delta, asset.scale)) is None:
         return Refusal.WRONG_SCALE, f"amount_delta: {asset.name} has {asset.scale} decimal places"
     if not -AMOUNT_LIMIT < amount < AMOUNT_LIMIT:
         return Refusal.OUT_OF_RANGE, "amount_delta: within 2**96 units of the asset's scale"
     if event.from_pocket is not None and amount <= 0:
-        return Refusal.OUT_OF_RANGE, "amount_delta: a transfer between pockets is positive"
-    return Moved(position, event.account, asset.number, _wire(amount), event.call, event.pocket, event.from_pocket)
+        return Refusal.OUT_OF_RANGE, "amount_delta: a transfer between subaccounts is positive"
+    return Moved(sequence, event.account, asset.number, _wire(amount), event.call, event.pocket, event.from_pocket)
 
 
-def opening(event: AccountOpened, position: int, market: Market, accounts: AccountIndex) -> Opened | Reason:
+def opening(event: AccountOpened, sequence: int, market: Market, accounts: AccountIndex) -> Opened | Reason:
     """Return the account that is to be opened."""
     name = event.account
     if not 1 <= len(name) <= 64 or not ACCOUNT_CHARACTERS.issuperset(name):
@@ -200,17 +200,17 @@ def opening(event: AccountOpened, position: int, market: Market, accounts: Accou
         return Refusal.ASSET_UNKNOWN, f"base_currency: {event.base_currency!r} is not listed"
     if (reason := _profile_refusal(event.profile, base.number, accounts)) is not None:
         return reason
-    return Opened(position, name, base.number, event.profile, event.desk, event.contacts)
+    return Opened(sequence, name, base.number, event.profile, event.desk, event.contacts)
 
 
-def change(event: AccountChanged, position: int, accounts: AccountIndex) -> Changed | Reason:
+def change(event: AccountChanged, sequence: int, accounts: AccountIndex) -> Changed | Reason:
     """Return the change of an account."""
     if (entry := accounts.entries.get(event.account)) is None:
         return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
     reason = None if event.profile is None else _profile_refusal(event.profile, entry.base, accounts)
     if reason is not None:
         return reason
-    return Changed(position, event.account, event.profile, event.desk, event.contacts)
+    return Changed(sequence, event.account, event.profile, event.desk, event.contacts)
 
 
 def _profile_refusal(name: str, base: int, accounts: AccountIndex) -> Reason | None:
@@ -222,7 +222,7 @@ def _profile_refusal(name: str, base: int, accounts: AccountIndex) -> Reason | N
     return None
 
 
-def answer(event: EffectAnswered, position: int, market: Market, entry: Entry | None) -> Answered | Reason:
+def answer(event: EffectAnswered, sequence: int, market: Market, entry: Entry | None) -> Answered | Reason:
     """Return the answer to an effect: of the account of the effect's group, or of a group of the whole store."""
     if event.source[0] != "@" or event.source_seq < 1:
         return Refusal.ANSWER_INVALID, f"source: {event.source}#{event.source_seq} is no answer of an outbox"
@@ -231,13 +231,13 @@ def answer(event: EffectAnswered, position: int, market: Market, entry: Entry | 
     group = group_of(event.effect)
     if entry is None and group[0] != "@":
         return Refusal.ACCOUNT_UNKNOWN, f"effect: account {group!r} is not open"
-    return Answered(position, event.source, event.effect, event.source_seq, event.outcome, event.detail)
+    return Answered(sequence, event.source, event.effect, event.source_seq, event.outcome, event.detail)
 
 
 # ---- what concerns all -----------------------------------------------------------------------------------------------
 
 
-def funding(event: FundingPaid, position: int, market: Market) -> Funded | Reason:
+def funding(event: FundingPaid, sequence: int, market: Market) -> Funded | Reason:
     """Return the funding of a perpetual, at its own price or at the mark."""
     if market.clock_ns == 0:
         return _CLOCK_REQUIRED
@@ -256,7 +256,7 @@ def funding(event: FundingPaid, position: int, market: Market) -> Funded | Reaso
         return Refusal.OUT_OF_RANGE, "price: from 0 up to 2**62 units of the price scale"
     if event.price is None and price == 0:
         return Refusal.MARK_REQUIRED, f"price: {instrument.name} has no mark yet"
-    return Funded(position, instrument.number, rate, price)
+    return Funded(sequence, instrument.number, rate, price)
 
 
 def activation(event: ProfileActivated, market: Market, accounts: AccountIndex) -> Profile | Reason:
@@ -268,17 +268,17 @@ def activation(event: ProfileActivated, market: Market, accounts: AccountIndex) 
     if (known := accounts.profiles.get(event.profile)) is not None:
         if event.version <= known[1]:
             return Refusal.PROFILE_VERSION_NOT_NEWER, f"version: {event.profile} has version {known[1]} already"
-        if found.terms.base != known[0]:
+        if found.calculator.base != known[0]:
             return Refusal.PROFILE_INVALID, "parameters.base_currency: never changes"
     return found
 
 
-def rules(event: EngineActivated, position: int, market: Market) -> RulesMoved | Reason:
+def rules(event: EngineActivated, sequence: int, market: Market) -> RulesMoved | Reason:
     """Return the rules version that is to be in force: this one or a later one."""
     now = market.rules_version
     if not now <= event.version <= LATEST:
         return Refusal.ENGINE_UNKNOWN, f"version: {event.version}; in force is {now}, the latest is {LATEST}"
-    return RulesMoved(position, event.version)
+    return RulesMoved(sequence, event.version)
 
 
 def _instrument(name: str, market: Market) -> Instrument | Reason:

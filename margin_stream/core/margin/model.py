@@ -22,7 +22,7 @@ NO_BOUND = -1
 """As a highest price: the instrument was never marked, so nothing bounds it from above."""
 
 
-class Truth(Enum):
+class GuardState(Enum):
     """Whether a guard holds; UNDECIDED where a mark is missing or stale and could flip it."""
 
     FALSE = 0
@@ -62,17 +62,17 @@ Span = tuple[int | None, int | None]
 """Least and greatest excess; None where there is no bound."""
 
 
-def truth_of(span: Span) -> Truth:
+def guard_state_of(span: Span) -> GuardState:
     """Return what a span of excess says of its guard."""
     least, greatest = span
     if greatest is not None and greatest < 0:
-        return Truth.TRUE
+        return GuardState.TRUE
     if least is not None and least >= 0:
-        return Truth.FALSE
-    return Truth.UNDECIDED
+        return GuardState.FALSE
+    return GuardState.UNDECIDED
 
 
-class Figures(NamedTuple):
+class MarginFigures(NamedTuple):
     """One valuation, in minor units of the base currency."""
 
     value: int
@@ -108,21 +108,23 @@ class Statement(NamedTuple):
     equity: int
     initial: int
     maintenance: int
+    terms: dict[str, int]
+    """What the equity is made of, by the rule book's own names, in the order of its formula."""
 
 
-class Terms(Protocol):
+class MarginCalculator(Protocol):
     """A margin model with its parameters bound to a directory."""
 
     base: int
     """Asset number of the base currency."""
-    pockets: bool
-    """Accounts may have isolated pockets."""
+    subaccounts: bool
+    """Accounts may have isolated subaccounts."""
 
     def refuses(self, instrument: Instrument) -> str:
         """Return why positions in an instrument are not margined, or an empty text."""
 
     def statement(self, portfolio: Portfolio, prices: Sequence[int]) -> Statement:
-        """Return equity and requirements at the given prices."""
+        """Return equity, requirements and the terms of the equity at the given prices."""
 
     def depends_on(self, portfolio: Portfolio) -> Iterable[int]:
         """Return the instruments whose prices the valuation reads, each once, in a fixed order."""
@@ -130,7 +132,7 @@ class Terms(Protocol):
     def routed_through(self, instrument: int) -> Sequence[int]:
         """Return the assets whose value reads the instrument's price."""
 
-    def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> Figures:
+    def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> MarginFigures:
         """Return the valuation at the given prices; what has no price counts 0."""
 
     def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
@@ -143,7 +145,12 @@ class Terms(Protocol):
         """Return, for each instrument that the valuation reads, 1 where a rise of its price only helps, -1 where it only harms, else 0."""
 
     def reach(
-        self, portfolio: Portfolio, prices: Sequence[int], guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures
+        self,
+        portfolio: Portfolio,
+        prices: Sequence[int],
+        guards: Sequence[Guard],
+        guard_states: Sequence[GuardState],
+        figures: MarginFigures,
     ) -> tuple[int, int]:
         """Return a guess, in 2**-20 of the price, of how far all prices may move against the portfolio, and for it, without flipping a guard.
 
@@ -170,7 +177,7 @@ class CallPolicy(NamedTuple):
     restore: Guard
     callable: bool
     """A breach of the call level is called; False where the venue liquidates on breach and nothing is called."""
-    calm: Guard
+    quiescent: Guard
     """The widest of warn, call and restore: an account in no state that passes it has nothing to do."""
     persistence_ns: int
     due_after_ns: int
@@ -181,7 +188,7 @@ class CallPolicy(NamedTuple):
     tranche_step: int
     liquidation_minimum: int
 
-    def shortfall(self, figures: Figures) -> int:
+    def shortfall(self, figures: MarginFigures) -> int:
         """Return what is missing to the restore level, rounded up to minor units; negative or 0 where nothing is."""
         numerator, denominator = self.restore.ratio
         return -((figures.value * denominator - numerator * figures.debit) // denominator)
@@ -206,14 +213,14 @@ class CallPolicy(NamedTuple):
 class Profile:
     """A margin profile in force: the activation, its lifecycle parameters and its model."""
 
-    __slots__ = ("activation", "name", "policy", "terms", "version")
+    __slots__ = ("activation", "calculator", "name", "policy", "version")
 
-    def __init__(self, activation: ProfileActivated, policy: CallPolicy, terms: Terms) -> None:
+    def __init__(self, activation: ProfileActivated, policy: CallPolicy, calculator: MarginCalculator) -> None:
         self.activation = activation
         self.name = activation.profile
         self.version = activation.version
         self.policy = policy
-        self.terms = terms
+        self.calculator = calculator
 
 
 class ParameterError(ValueError):
@@ -227,7 +234,7 @@ class MarginModel(Protocol):
     since: int
     """The first engine version that knows it."""
 
-    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, Terms]:
+    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, MarginCalculator]:
         """Return policy and terms.
 
         Raises:
@@ -249,5 +256,5 @@ def profile_of(event: ProfileActivated, directory: Directory, rules_version: int
     if model is None or model.since > rules_version:
         known = sorted(name for name in MODELS if MODELS[name].since <= rules_version)
         raise ParameterError(f"model: {event.model!r} is unknown to engine version {rules_version}; known are {', '.join(known)}")
-    policy, terms = model.compile(event.parameters, directory)
-    return Profile(event, policy, terms)
+    policy, calculator = model.compile(event.parameters, directory)
+    return Profile(event, policy, calculator)

@@ -1,11 +1,11 @@
-"""What a pocket is worth at the marks as they are, and what each guard says of it: exactly, or over all that open marks leave open."""
+"""What a subaccount is worth at the marks as they are, and what each guard says of it: exactly, or over all that open marks leave open."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from margin_stream.core.accounts.subaccount import Pocket
-from margin_stream.core.margin.model import NO_BOUND, Figures, Guard, Profile, Truth, truth_of
+from margin_stream.core.accounts.subaccount import Subaccount
+from margin_stream.core.margin.model import NO_BOUND, Guard, GuardState, MarginFigures, Profile, guard_state_of
 from margin_stream.core.market.market import Market
 
 
@@ -14,12 +14,12 @@ class Exact:
 
     __slots__ = ("figures",)
 
-    def __init__(self, figures: Figures) -> None:
+    def __init__(self, figures: MarginFigures) -> None:
         self.figures = figures
 
-    def truth(self, guard: Guard) -> Truth:
+    def truth(self, guard: Guard) -> GuardState:
         """See ``lifecycle.Valuation``."""
-        return Truth.TRUE if guard.excess(self.figures.value, self.figures.debit) < 0 else Truth.FALSE
+        return GuardState.TRUE if guard.excess(self.figures.value, self.figures.debit) < 0 else GuardState.FALSE
 
 
 class Banded:
@@ -27,12 +27,12 @@ class Banded:
 
     __slots__ = ("_bounds", "_known", "figures")
 
-    def __init__(self, figures: Figures, bounds: Callable[[Guard], Truth]) -> None:
+    def __init__(self, figures: MarginFigures, bounds: Callable[[Guard], GuardState]) -> None:
         self.figures = figures
         self._bounds = bounds
-        self._known: dict[Guard, Truth] = {}
+        self._known: dict[Guard, GuardState] = {}
 
-    def truth(self, guard: Guard) -> Truth:
+    def truth(self, guard: Guard) -> GuardState:
         """See ``lifecycle.Valuation``."""
         known = self._known.get(guard)
         if known is None:
@@ -41,7 +41,7 @@ class Banded:
 
 
 class Corners:
-    """The least and greatest price of each instrument, written anew for each pocket that is looked at."""
+    """The least and greatest price of each instrument, written anew for each subaccount that is looked at."""
 
     __slots__ = ("highest", "lowest")
 
@@ -56,10 +56,10 @@ class Corners:
             self.lowest += [0] * more
             self.highest += [0] * more
 
-    def write(self, market: Market, pocket: Pocket, profile: Profile) -> None:
-        """Write what the pocket reads: the mark, the stale band, or no bound."""
+    def write(self, market: Market, subaccount: Subaccount, profile: Profile) -> None:
+        """Write what the subaccount reads: the mark, the stale band, or no bound."""
         lowest, highest, unfresh = self.lowest, self.highest, market.unfresh
-        for number in profile.terms.depends_on(pocket):
+        for number in profile.calculator.depends_on(subaccount):
             if number in unfresh:
                 if market.stale[number]:
                     lowest[number], highest[number] = market.stale_band(number)
@@ -69,30 +69,32 @@ class Corners:
                 lowest[number] = highest[number] = market.prices[number]
 
 
-def reads_open_marks(market: Market, pocket: Pocket, profile: Profile, figures: Figures) -> bool:
-    """Say whether a pocket's value reads a mark that is missing or stale, or owes what cannot be priced."""
+def reads_open_marks(market: Market, subaccount: Subaccount, profile: Profile, figures: MarginFigures) -> bool:
+    """Say whether a subaccount's value reads a mark that is missing or stale, or owes what cannot be priced."""
     unfresh = market.unfresh
-    return figures.unbounded or (bool(unfresh) and not unfresh.isdisjoint(profile.terms.depends_on(pocket)))
+    return figures.unbounded or (bool(unfresh) and not unfresh.isdisjoint(profile.calculator.depends_on(subaccount)))
 
 
-def value(market: Market, pocket: Pocket, profile: Profile, corners: Corners) -> Exact | Banded:
-    """Return the valuation of a pocket."""
-    terms = profile.terms
-    figures = terms.evaluate(pocket, market.prices)
-    if not reads_open_marks(market, pocket, profile, figures):
+def value(market: Market, subaccount: Subaccount, profile: Profile, corners: Corners) -> Exact | Banded:
+    """Return the valuation of a subaccount."""
+    calculator = profile.calculator
+    figures = calculator.evaluate(subaccount, market.prices)
+    if not reads_open_marks(market, subaccount, profile, figures):
         return Exact(figures)
 
-    def bounds(guard: Guard) -> Truth:
-        corners.write(market, pocket, profile)
-        return truth_of(terms.open_bounds(pocket, corners.lowest, corners.highest, (guard,))[0])
+    def bounds(guard: Guard) -> GuardState:
+        corners.write(market, subaccount, profile)
+        return guard_state_of(calculator.open_bounds(subaccount, corners.lowest, corners.highest, (guard,))[0])
 
     return Banded(figures, bounds)
 
 
-def truths(market: Market, pocket: Pocket, profile: Profile, guards: list[Guard], figures: Figures, corners: Corners) -> list[Truth]:
-    """Return what each guard says of a pocket whose figures are known."""
-    if not reads_open_marks(market, pocket, profile, figures):
+def guard_states(
+    market: Market, subaccount: Subaccount, profile: Profile, guards: list[Guard], figures: MarginFigures, corners: Corners
+) -> list[GuardState]:
+    """Return what each guard says of a subaccount whose figures are known."""
+    if not reads_open_marks(market, subaccount, profile, figures):
         exact = Exact(figures)
         return [exact.truth(guard) for guard in guards]
-    corners.write(market, pocket, profile)
-    return [truth_of(span) for span in profile.terms.open_bounds(pocket, corners.lowest, corners.highest, guards)]
+    corners.write(market, subaccount, profile)
+    return [guard_state_of(span) for span in profile.calculator.open_bounds(subaccount, corners.lowest, corners.highest, guards)]

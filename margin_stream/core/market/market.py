@@ -124,8 +124,8 @@ class Market:
     @classmethod
     def unpacked(cls, data: bytes) -> Market:
         """Return the market of its packed facts."""
-        engine, clock, listings, marks, active, waiting = _facts.decode(data)
-        market = cls(engine)
+        rules_version, clock, listings, marks, active, waiting = _facts.decode(data)
+        market = cls(rules_version)
         market.clock_ns, market.waiting = clock, waiting
         for listed in listings:
             market.enlist(listed)
@@ -136,7 +136,7 @@ class Market:
         fresh = [n for n in range(1, len(market.prices)) if n not in market.unfresh]
         market._by_age = dict.fromkeys(sorted(fresh, key=lambda n: market.marked_at_ns[n]))
         for event in active:
-            market.profiles[event.profile] = profile_of(event, market.directory, engine)
+            market.profiles[event.profile] = profile_of(event, market.directory, rules_version)
         return market
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from margin_stream.core.accounts.subaccount import Pocket
-from margin_stream.core.margin.model import NO_LIMIT, Figures, Guard, Profile, Terms, Truth
+from margin_stream.core.accounts.subaccount import Subaccount
+from margin_stream.core.margin.model import NO_LIMIT, Guard, GuardState, MarginCalculator, MarginFigures, Profile
 from margin_stream.core.margin.valuation import Corners
 from margin_stream.core.market.market import Market
 from margin_stream.core.revaluation.price_boxes import REACH_LIMIT, Boxes
@@ -18,16 +18,16 @@ _NARROW = 64
 """A reach below this is not tried again but as 0."""
 
 
-class Watched(NamedTuple):
-    """A pocket at rest: the guards that matter to it, what they say, and its valuation at the marks."""
+class GuardTests(NamedTuple):
+    """A subaccount at rest: the guards that matter to it, what they say, and its valuation at the marks."""
 
-    pocket: Pocket
+    subaccount: Subaccount
     guards: list[Guard]
-    truths: list[Truth]
-    figures: Figures
+    guard_states: list[GuardState]
+    figures: MarginFigures
 
 
-class Watch(Protocol):
+class RevaluationFilter(Protocol):
     """Watches prices for the accounts of a partition, by number."""
 
     def add_instrument(self) -> None:
@@ -48,18 +48,18 @@ class Watch(Protocol):
     def forget(self, account: int) -> None:
         """Watch an account no more; what it holds, or how that is valued, has changed."""
 
-    def watch(self, account: int, profile: Profile, pockets: list[Watched], market: Market) -> None:
+    def track(self, account: int, profile: Profile, subaccounts: list[GuardTests], market: Market) -> None:
         """Watch an account from the prices as they are: it is to be named before any of its guards can flip.
 
         What was not forgotten is valued as before; only its guards and what they say may have changed.
         """
 
     @property
-    def hot_count(self) -> int:
+    def near_trigger_count(self) -> int:
         """How many accounts are named at every tick of their instruments."""
 
 
-class BoxWatch:
+class PriceBoxFilter:
     """Watches by price boxes: what stays in an account's box cannot concern it."""
 
     def __init__(self) -> None:
@@ -72,34 +72,40 @@ class BoxWatch:
         self.forget = self._boxes.forget
 
     def keeps(self, account: int) -> bool:
-        """See ``Watch.keeps``: a box that was left is of no more use."""
+        """See ``RevaluationFilter.keeps``: a box that was left is of no more use."""
         return False
 
-    def watch(self, account: int, profile: Profile, pockets: list[Watched], market: Market) -> None:
+    def track(self, account: int, profile: Profile, subaccounts: list[GuardTests], market: Market) -> None:
         """Find the widest box in which no guard of the account flips."""
         self._boxes.forget(account)
-        boxes, corners, terms = self._boxes, self._corners, profile.terms
+        boxes, corners, calculator = self._boxes, self._corners, profile.calculator
         corners.fit(market)
-        directions = terms.directions(pockets[0].pocket) if len(pockets) == 1 else _joined(terms, (row.pocket for row in pockets))
+        directions = (
+            calculator.directions(subaccounts[0].subaccount)
+            if len(subaccounts) == 1
+            else _joined(calculator, (row.subaccount for row in subaccounts))
+        )
         unfresh = market.unfresh
         if unfresh and not unfresh.isdisjoint(directions):
-            for row in pockets:
-                corners.write(market, row.pocket, profile)
+            for row in subaccounts:
+                corners.write(market, row.subaccount, profile)
             directions = {leg: way for leg, way in directions.items() if leg not in unfresh}
         against = favourable = NO_LIMIT
-        for pocket, guards, known, figures in pockets:
-            if Truth.UNDECIDED in known:
+        for subaccount, guards, known, figures in subaccounts:
+            if GuardState.UNDECIDED in known:
                 boxes.heat(account, directions)
                 return
-            down, up = terms.reach(pocket, market.prices, guards, known, figures)
+            down, up = calculator.reach(subaccount, market.prices, guards, known, figures)
             against, favourable = min(against, down), min(favourable, up)
         against, favourable = _capped(against), _capped(favourable)
         while True:
             sides = boxes.box(directions, against, favourable, corners.lowest, corners.highest)
             falls = rises = False
-            for pocket, guards, known, _ in pockets:
-                for (least, greatest), truth in zip(terms.bounds(pocket, corners.lowest, corners.highest, guards), known, strict=True):
-                    if truth is Truth.FALSE:
+            for subaccount, guards, known, _ in subaccounts:
+                for (least, greatest), truth in zip(
+                    calculator.bounds(subaccount, corners.lowest, corners.highest, guards), known, strict=True
+                ):
+                    if truth is GuardState.FALSE:
                         falls = falls or least is None or least < 0
                     else:
                         rises = rises or greatest is None or greatest >= 0
@@ -114,16 +120,16 @@ class BoxWatch:
         boxes.heat(account, directions)
 
     @property
-    def hot_count(self) -> int:
-        """See ``Watch.hot_count``."""
-        return self._boxes.hot_count
+    def near_trigger_count(self) -> int:
+        """See ``RevaluationFilter.hot_count``."""
+        return self._boxes.near_trigger_count
 
 
-def _joined(terms: Terms, parts: Iterable[Pocket]) -> dict[int, int]:
-    """Return the directions of several pockets together; 0 where they differ."""
+def _joined(calculator: MarginCalculator, parts: Iterable[Subaccount]) -> dict[int, int]:
+    """Return the directions of several subaccounts together; 0 where they differ."""
     found: dict[int, int] = {}
-    for pocket in parts:
-        for number, way in terms.directions(pocket).items():
+    for subaccount in parts:
+        for number, way in calculator.directions(subaccount).items():
             found[number] = way if found.get(number, way) == way else 0
     return found
 

@@ -48,7 +48,7 @@ Sides = list[tuple[int, int, int]]
 class _Instrument:
     """Where one instrument is, and the marks of accounts around it."""
 
-    __slots__ = ("above", "below", "cell", "high", "hot", "low")
+    __slots__ = ("above", "below", "cell", "high", "low", "near_trigger")
 
     def __init__(self) -> None:
         self.cell = 0
@@ -56,7 +56,7 @@ class _Instrument:
         self.high = 0
         self.below: dict[int, array[int]] = {}
         self.above: dict[int, array[int]] = {}
-        self.hot: dict[int, None] = {}
+        self.near_trigger: dict[int, None] = {}
 
 
 class Boxes:
@@ -90,7 +90,7 @@ class Boxes:
     def reached(self, number: int, price: int) -> list[int]:
         """Move an instrument to a price; return the accounts that it may concern, each once."""
         instrument = self._instruments[number]
-        found: dict[int, None] = dict(instrument.hot) if instrument.hot else {}
+        found: dict[int, None] = dict(instrument.near_trigger) if instrument.near_trigger else {}
         if price < instrument.low:
             cell = cell_of(price)
             self._collect(instrument.below, cell, instrument.cell - 1, found)
@@ -124,7 +124,7 @@ class Boxes:
         self._live[account] = 0
         if account in self._hot_on:
             for number in self._hot_on.pop(account):
-                self._instruments[number].hot.pop(account, None)
+                self._instruments[number].near_trigger.pop(account, None)
 
     def box(self, directions: dict[int, int], against: int, favourable: int, lowest: list[int], highest: list[int]) -> Sides:
         """Write the corners of a box around where the instruments are, and return its sides for ``certify``.
@@ -197,7 +197,7 @@ class Boxes:
         numbers = tuple(instruments)
         self._hot_on[account] = numbers
         for number in numbers:
-            self._instruments[number].hot[account] = None
+            self._instruments[number].near_trigger[account] = None
 
     def _compact(self) -> None:
         """Drop the entries of older certificates."""
@@ -214,6 +214,6 @@ class Boxes:
                         del marks[cell]
 
     @property
-    def hot_count(self) -> int:
+    def near_trigger_count(self) -> int:
         """How many accounts are hot."""
         return len(self._hot_on)

@@ -1,6 +1,6 @@
 """``binance-usdm``: linear perpetuals with leverage brackets, cross and isolated, liquidated on breach; after Binance's USDS-M futures.
 
-Of a pocket: equity is the collateral (assets after haircut, debits in full) plus unrealised profit, requirement the sum of the maintenance
+Of a subaccount: equity is the collateral (assets after haircut, debits in full) plus unrealised profit, requirement the sum of the maintenance
 margins of its positions. Liquidation is due where equity <= requirement; the warning before it is guidance, nothing is called. Each
 position's profit is rounded down and its margin up, to minor units. A long and a short of one instrument (hedge mode) are two positions.
 
@@ -25,15 +25,15 @@ from margin_stream.core.margin.model import (
     NO_BOUND,
     NO_LIMIT,
     CallPolicy,
-    Figures,
     Guard,
+    GuardState,
+    MarginFigures,
     ParameterError,
     Portfolio,
     Ratio,
     SaleLeg,
     Span,
     Statement,
-    Truth,
 )
 from margin_stream.core.margin.models.brackets import BracketTable, bracket_of, faults_of
 from margin_stream.core.margin.models.collateral import AssetTerms, amount, asset_terms, credited, less, ratio
@@ -43,12 +43,12 @@ from margin_stream.core.market.directory import UNIT, Directory, Instrument
 SHARE_BITS = 20
 
 
-class UsdmTerms:
-    """The model bound to a directory; see ``margin_stream.core.margin.model.Terms``."""
+class UsdmCalculator:
+    """The model bound to a directory; see ``margin_stream.core.margin.model.MarginCalculator``."""
 
     def __init__(self, base: int, default_leverage: int, assets: dict[int, AssetTerms], tables: dict[int, BracketTable]) -> None:
         self.base = base
-        self.pockets = True
+        self.subaccounts = True
         self.default_leverage = default_leverage
         self.assets = assets
         self.tables = tables
@@ -60,34 +60,35 @@ class UsdmTerms:
                 self._routed.setdefault(leg, []).append(asset)
 
     def refuses(self, instrument: Instrument) -> str:
-        """See ``Terms.refuses``."""
+        """See ``MarginCalculator.refuses``."""
         if not instrument.perpetual:
             return "binance-usdm margins perpetuals only"
         return "" if instrument.number in self.tables else "it has no table of leverage brackets"
 
     def statement(self, portfolio: Portfolio, prices: Sequence[int]) -> Statement:
-        """See ``Terms.statement``. Initial margin is notional by chosen leverage, as far as the bracket allows it."""
+        """See ``MarginCalculator.statement``. Initial margin is notional by chosen leverage, as far as the bracket allows it."""
         value, debit, _ = self.evaluate(portfolio, prices)
+        wallet = sum(_worth(self.assets[asset], held, prices) for asset, held in portfolio.balances.items() if asset in self.assets)
         initial = 0
         for key, position in portfolio.perpetuals.items():
             table = self.tables.get(key >> 2)
             if table is not None:
                 initial += table.initial(abs(position.quantity) * prices[key >> 2], position.leverage or self.default_leverage)
-        return Statement(value, initial, debit)
+        return Statement(value, initial, debit, {"wallet_balance": wallet, "unrealised": value - wallet})
 
     def depends_on(self, portfolio: Portfolio) -> dict[int, None]:
-        """See ``Terms.depends_on``."""
+        """See ``MarginCalculator.depends_on``."""
         found = {leg: None for asset in portfolio.balances for leg in self._legs.get(asset, ())}
         for key in portfolio.perpetuals:
             found[key >> 2] = None
         return found
 
     def routed_through(self, instrument: int) -> Sequence[int]:
-        """See ``Terms.routed_through``."""
+        """See ``MarginCalculator.routed_through``."""
         return self._routed.get(instrument, ())
 
-    def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> Figures:
-        """See ``Terms.evaluate``. A perpetual that was never marked counts 0."""
+    def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> MarginFigures:
+        """See ``MarginCalculator.evaluate``. A perpetual that was never marked counts 0."""
         value = debit = 0
         unbounded = False
         for asset, balance in portfolio.balances.items():
@@ -106,10 +107,10 @@ class UsdmTerms:
                 product = position.quantity * price
                 value += notional(product, table.shift) - position.open_cost
                 debit += table.maintenance(abs(product))
-        return Figures(value, debit, unbounded)
+        return MarginFigures(value, debit, unbounded)
 
     def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
-        """See ``Terms.bounds``.
+        """See ``MarginCalculator.bounds``.
 
         Profit and margin of one instrument move together, so each instrument is bounded as a whole, for each guard: without rounding, what its
         positions add to an excess is concave in its price (margin is convex as long as rates do not fall), least at an end and greatest at an end
@@ -119,7 +120,7 @@ class UsdmTerms:
         return self._spans(portfolio, lowest, highest, guards, sharp=False)
 
     def open_bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
-        """See ``Terms.open_bounds``: as ``bounds``, with what an instrument of open price adds taken without rounding, exactly."""
+        """See ``MarginCalculator.open_bounds``: as ``bounds``, with what an instrument of open price adds taken without rounding, exactly."""
         return self._spans(portfolio, lowest, highest, guards, sharp=True)
 
     def _spans(
@@ -177,7 +178,7 @@ class UsdmTerms:
         return _Collateral(None if falls else least_value, None if rises else greatest_value)
 
     def directions(self, portfolio: Portfolio) -> dict[int, int]:
-        """See ``Terms.directions``."""
+        """See ``MarginCalculator.directions``."""
         found: dict[int, int] = {}
         for asset, balance in portfolio.balances.items():
             way = 1 if balance > 0 else -1
@@ -189,9 +190,14 @@ class UsdmTerms:
         return found
 
     def reach(
-        self, portfolio: Portfolio, prices: Sequence[int], guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures
+        self,
+        portfolio: Portfolio,
+        prices: Sequence[int],
+        guards: Sequence[Guard],
+        guard_states: Sequence[GuardState],
+        figures: MarginFigures,
     ) -> tuple[int, int]:
-        """See ``Terms.reach``. Every position's profit moves by its notional, its margin by the rate of its bracket."""
+        """See ``MarginCalculator.reach``. Every position's profit moves by its notional, its margin by the rate of its bracket."""
         moving = margin = 0
         for key, position in portfolio.perpetuals.items():
             table = self.tables.get(key >> 2)
@@ -204,11 +210,11 @@ class UsdmTerms:
             if legs:
                 moving += 2 * len(legs) * abs(_worth(self.assets[asset], balance, prices))
         against = favourable = NO_LIMIT
-        for ((numerator, denominator), offset, inclusive), truth in zip(guards, truths, strict=True):
+        for ((numerator, denominator), offset, inclusive), truth in zip(guards, guard_states, strict=True):
             excess = figures.value * denominator - numerator * figures.debit - offset * denominator - inclusive
             swing = moving * denominator + margin * numerator
             if swing > 0:
-                if truth is Truth.FALSE:
+                if truth is GuardState.FALSE:
                     against = min(against, (excess << SHARE_BITS) // swing)
                 else:
                     favourable = min(favourable, (-excess << SHARE_BITS) // swing)
@@ -220,11 +226,11 @@ class UsdmTerms:
         return against, favourable
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
-        """See ``Terms.credit``. Nothing is called, but calls of an earlier profile may be open."""
+        """See ``MarginCalculator.credit``. Nothing is called, but calls of an earlier profile may be open."""
         return credited(self.assets.get(asset), before, delta, prices)
 
     def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Guard) -> list[SaleLeg]:
-        """See ``Terms.sale``. Positions are closed at the mark: the largest maintenance margin first, then in order of listing.
+        """See ``MarginCalculator.sale``. Positions are closed at the mark: the largest maintenance margin first, then in order of listing.
 
         Closing at the mark leaves the equity and takes margin away, so of each position the least is closed after which the guard holds back.
         """
@@ -392,11 +398,11 @@ class BinanceUsdm:
     name = "binance-usdm"
     since = 2
 
-    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, UsdmTerms]:
+    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, UsdmCalculator]:
         """See ``MarginModel.compile``."""
         return self.compiled(parameters, directory, sound=True)
 
-    def compiled(self, parameters: Mapping[str, object], directory: Directory, *, sound: bool) -> tuple[CallPolicy, UsdmTerms]:
+    def compiled(self, parameters: Mapping[str, object], directory: Directory, *, sound: bool) -> tuple[CallPolicy, UsdmCalculator]:
         """Return policy and terms.
 
         Args:
@@ -428,7 +434,7 @@ class BinanceUsdm:
             bankrupt=Guard(Ratio(0, 1), 0, inclusive=False),
             restore=Guard(restore, 0, breach),
             callable=False,
-            calm=Guard(restore if less(warn, restore) else warn, 0, breach),
+            quiescent=Guard(restore if less(warn, restore) else warn, 0, breach),
             persistence_ns=0,
             due_after_ns=0,
             reopen_within_ns=0,
@@ -448,7 +454,7 @@ class BinanceUsdm:
         for name in sorted(given.brackets):
             table = _table(name, given.brackets[name], base.name, directory, sound=sound)
             tables[table.number] = table
-        return policy, UsdmTerms(base.number, given.default_leverage, assets, tables)
+        return policy, UsdmCalculator(base.number, given.default_leverage, assets, tables)
 
 
 def _table(name: str, given: list[BracketParameters], base: str, directory: Directory, *, sound: bool) -> BracketTable:

@@ -72,7 +72,7 @@ class UsdmParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warn: str
     """Warning level: equity <= warn * maintenance margin."""
     restore: str
-    """LIQUIDATING is left above this; a sale brings the pocket there."""
+    """LIQUIDATING is left above this; a sale brings the subaccount there."""
     at_level: Literal["safe", "breach"]
     """What holds exactly at a level."""
     default_leverage: int

@@ -19,15 +19,15 @@ from margin_stream.core.margin.model import (
     NO_BOUND,
     NO_LIMIT,
     CallPolicy,
-    Figures,
     Guard,
+    GuardState,
+    MarginFigures,
     ParameterError,
     Portfolio,
     Ratio,
     SaleLeg,
     Span,
     Statement,
-    Truth,
 )
 from margin_stream.core.margin.models.collateral import AssetTerms, amount, asset_terms, credited, less, per_billion, ratio
 from margin_stream.core.margin.models.parameters import PrimeParameters
@@ -36,14 +36,14 @@ from margin_stream.core.market.directory import UNIT, Directory, Instrument
 SECOND_NS = 1_000_000_000
 
 
-class PrimeTerms:
-    """The model bound to a directory; see ``margin_stream.core.margin.model.Terms``."""
+class PrimeCalculator:
+    """The model bound to a directory; see ``margin_stream.core.margin.model.MarginCalculator``."""
 
     def __init__(self, base: int, initial: Ratio, maintenance: Ratio, table: dict[int, AssetTerms]) -> None:
         self.base = base
         self.initial = initial
         self.maintenance = maintenance
-        self.pockets = False
+        self.subaccounts = False
         self.table = table
         self._routed: dict[int, list[int]] = {}
         self._legs: dict[int, tuple[int, ...]] = {}
@@ -58,26 +58,26 @@ class PrimeTerms:
                 self._routed.setdefault(leg, []).append(asset)
 
     def refuses(self, instrument: Instrument) -> str:
-        """See ``Terms.refuses``. A spot position is a balance, whether or not the profile names its asset."""
+        """See ``MarginCalculator.refuses``. A spot position is a balance, whether or not the profile names its asset."""
         return "prime margins no perpetuals" if instrument.perpetual else ""
 
     def statement(self, portfolio: Portfolio, prices: Sequence[int]) -> Statement:
-        """See ``Terms.statement``. Requirements are fractions of the debit, rounded up."""
+        """See ``MarginCalculator.statement``. Requirements are fractions of the debit, rounded up."""
         value, debit, _ = self.evaluate(portfolio, prices)
         initial, maintenance = (-(-debit * share.numerator // share.denominator) for share in (self.initial, self.maintenance))
-        return Statement(value - debit, initial, maintenance)
+        return Statement(value - debit, initial, maintenance, {"collateral_value": value, "loan": debit})
 
     def depends_on(self, portfolio: Portfolio) -> dict[int, None]:
-        """See ``Terms.depends_on``."""
+        """See ``MarginCalculator.depends_on``."""
         legs = self._legs
         return {leg: None for asset in portfolio.balances for leg in legs.get(asset, ())}
 
     def routed_through(self, instrument: int) -> Sequence[int]:
-        """See ``Terms.routed_through``."""
+        """See ``MarginCalculator.routed_through``."""
         return self._routed.get(instrument, ())
 
-    def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> Figures:
-        """See ``Terms.evaluate``."""
+    def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> MarginFigures:
+        """See ``MarginCalculator.evaluate``."""
         value = debit = 0
         unbounded = bool(portfolio.perpetuals)
         table = self.table
@@ -92,10 +92,10 @@ class PrimeTerms:
             else:
                 # Floor division of a negative number rounds away from zero: this is ceil(debit * mark).
                 debit -= balance * prices[first] * prices[second] * prices[third] // debit_divisor
-        return Figures(value, debit, unbounded)
+        return MarginFigures(value, debit, unbounded)
 
     def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
-        """See ``Terms.bounds``. Value and debit rise with every price, so their corners are exact; a guard joins opposite corners."""
+        """See ``MarginCalculator.bounds``. Value and debit rise with every price, so their corners are exact; a guard joins opposite corners."""
         low_value = high_value = low_debit = high_debit = 0
         value_open = debit_open = bool(portfolio.perpetuals)
         table = self.table
@@ -137,11 +137,11 @@ class PrimeTerms:
         return spans
 
     def open_bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
-        """See ``Terms.open_bounds``. The corners of ``bounds`` are exact, term by term."""
+        """See ``MarginCalculator.open_bounds``. The corners of ``bounds`` are exact, term by term."""
         return self.bounds(portfolio, lowest, highest, guards)
 
     def directions(self, portfolio: Portfolio) -> dict[int, int]:
-        """See ``Terms.directions``."""
+        """See ``MarginCalculator.directions``."""
         found: dict[int, int] = {}
         legs = self._legs
         for asset, balance in portfolio.balances.items():
@@ -151,9 +151,14 @@ class PrimeTerms:
         return found
 
     def reach(
-        self, portfolio: Portfolio, prices: Sequence[int], guards: Sequence[Guard], truths: Sequence[Truth], figures: Figures
+        self,
+        portfolio: Portfolio,
+        prices: Sequence[int],
+        guards: Sequence[Guard],
+        guard_states: Sequence[GuardState],
+        figures: MarginFigures,
     ) -> tuple[int, int]:
-        """See ``Terms.reach``. Value and debit move in proportion to prices, twice as fast through two legs; the base currency does not."""
+        """See ``MarginCalculator.reach``. Value and debit move in proportion to prices, twice as fast through two legs; the base currency does not."""
         value, debit, _ = figures
         balance = portfolio.balances.get(self.base, 0)
         moving_value = value - balance if balance > 0 else value
@@ -170,11 +175,11 @@ class PrimeTerms:
                 else:
                     moving_debit += product // terms.debit_divisor
         against = favourable = NO_LIMIT
-        for ((numerator, denominator), offset, inclusive), truth in zip(guards, truths, strict=True):
+        for ((numerator, denominator), offset, inclusive), truth in zip(guards, guard_states, strict=True):
             excess = value * denominator - numerator * debit - offset * denominator - inclusive
             swing = moving_value * denominator + moving_debit * numerator
             if swing > 0:
-                if truth is Truth.FALSE:
+                if truth is GuardState.FALSE:
                     near = (excess << 20) // swing
                     if near < against:
                         against = near
@@ -198,11 +203,11 @@ class PrimeTerms:
         return against, favourable
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
-        """See ``Terms.credit``."""
+        """See ``MarginCalculator.credit``."""
         return credited(self.table.get(asset), before, delta, prices)
 
     def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Guard) -> list[SaleLeg]:
-        """See ``Terms.sale``. Lowest haircut first, then in order of listing.
+        """See ``MarginCalculator.sale``. Lowest haircut first, then in order of listing.
 
         Selling value x of an asset takes x * (1 - haircut) from V and x from D, so the gap ``restore * D - V`` shrinks by
         ``x * (restore - (1 - haircut))``.
@@ -237,7 +242,7 @@ class Prime:
     name = "prime"
     since = 1
 
-    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, PrimeTerms]:
+    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, PrimeCalculator]:
         """See ``MarginModel.compile``."""
         try:
             given = msgspec.convert(dict(parameters), PrimeParameters)
@@ -262,7 +267,7 @@ class Prime:
             bankrupt=Guard(Ratio(1, 1), 0, breach),
             restore=restore,
             callable=True,
-            calm=Guard(max(levels["warn"], levels["restore"], key=per_billion), 0, breach or restore.inclusive),
+            quiescent=Guard(max(levels["warn"], levels["restore"], key=per_billion), 0, breach or restore.inclusive),
             persistence_ns=given.call_persistence_s * SECOND_NS,
             due_after_ns=given.due_after_s * SECOND_NS,
             reopen_within_ns=given.reopen_within_s * SECOND_NS,
@@ -279,7 +284,7 @@ class Prime:
         if base.number not in table:
             raise ParameterError(f"parameters.assets: {base.name}, the base currency, is missing")
         initial, maintenance = ratio(given.initial, "initial"), ratio(given.maintenance, "maintenance")
-        return policy, PrimeTerms(base.number, initial, maintenance, table)
+        return policy, PrimeCalculator(base.number, initial, maintenance, table)
 
 
 PRIME = Prime()
