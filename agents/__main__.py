@@ -1,4 +1,5 @@
-"""One worker process: ``python -m agents --store kafka://... --data DIR``. It ends when the broker goes; a supervisor starts it again."""
+"""One worker process: ``python -m agents --store kafka://... --data DIR``. It ends when the broker goes; a supervisor
+starts it again."""
 
 from __future__ import annotations
 
@@ -43,7 +44,13 @@ def main() -> None:
         with Client(address.servers) as client:
             manifest = read_manifest(client, address)
         app = build(
-            address, manifest, given.data, worker=given.worker, url=given.url, checkpoint_s=given.checkpoint_s, session_s=given.session_s
+            address,
+            manifest,
+            given.data,
+            worker=given.worker,
+            url=given.url,
+            checkpoint_s=given.checkpoint_s,
+            session_s=given.session_s,
         )
     except Unreachable as error:
         print(f"worker: {error}", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""The alerts: counts what went out to the desks, by type, and remembers the last of them. Alerts may come twice, with the same id."""
+"""The alerts: counts what went out to the desks, by type, and remembers the last of them. Alerts may come twice, with
+the same id."""
 
 from __future__ import annotations
 

@@ -56,7 +56,13 @@ class FoldApp(faust.App):
         while not self.should_stop:
             await asyncio.sleep(1.0)
             found = list(self.followers())
-            now = (self.changelog_left, len(found), sum(f.loaded for f in found), self.consumer_generation_id, any(f.busy for f in found))
+            now = (
+                self.changelog_left,
+                len(found),
+                sum(f.loaded for f in found),
+                self.consumer_generation_id,
+                any(f.busy for f in found),
+            )
             if now != seen or self.ready:
                 seen, since = now, time.monotonic()
             elif time.monotonic() - since > (OPEN_LIMIT_S if now[4] else STUCK_S):
@@ -69,7 +75,10 @@ class FoldApp(faust.App):
         """Return the topics that workers follow, and how many partitions each has."""
         topics = self.address.topics
         counts = topics.partitions(self.manifest.partitions)
-        return {topics.inputs: 1, **{name: n for name, n in counts.items() if name not in (topics.quarantine, topics.digests)}}
+        return {
+            topics.inputs: 1,
+            **{name: n for name, n in counts.items() if name not in (topics.quarantine, topics.digests)},
+        }
 
     def followers(self) -> Iterator[Follower]:
         """Yield every shard that this worker has."""
@@ -124,7 +133,11 @@ class FoldApp(faust.App):
     def ready(self) -> bool:
         """Every shard that this worker has is restored, and none has stopped."""
         found = list(self.followers())
-        return self.tables.recovery.completed.is_set() and all(f.loaded and f.failed is None for f in found) and not self.rebalancing
+        return (
+            self.tables.recovery.completed.is_set()
+            and all(f.loaded and f.failed is None for f in found)
+            and not self.rebalancing
+        )
 
 
 def build(
@@ -183,7 +196,11 @@ def build(
     )
     app.address, app.manifest, app.checkpoint_s, app.fold_tables = address, manifest, checkpoint_s, {}
     topics = address.topics
-    for source, partitions in ((topics.inputs, 1), (topics.accounts, manifest.partitions), (topics.effects, manifest.partitions + 1)):
+    for source, partitions in (
+        (topics.inputs, 1),
+        (topics.accounts, manifest.partitions),
+        (topics.effects, manifest.partitions + 1),
+    ):
         table = FoldTable(app, source=source, partitions=partitions, folder=data / "tables")
         app.fold_tables[source] = app.tables.add(table)
     intake.wire(app, app.fold_tables[topics.inputs])

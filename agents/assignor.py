@@ -1,4 +1,5 @@
-"""Faust's assignor, which must know every topic before it shares them out, and bear a worker that has come back under another URL."""
+"""Faust's assignor, which must know every topic before it shares them out, and bear a worker that has come back under
+another URL."""
 
 from __future__ import annotations
 
@@ -12,16 +13,16 @@ from margin_stream.agents.crash import die
 
 
 class FoldAssignor(PartitionAssignor):
-    """Faust passes over topics that the leader's metadata lacks, as those of a broker that has just come back do, and the group then
-    rests with nothing assigned. The leader ends instead, and comes back with fresh metadata.
+    """Faust passes over topics that the leader's metadata lacks, as those of a broker that has just come back do, and
+    the group then rests with nothing assigned. The leader ends instead, and comes back with fresh metadata.
     """
 
     def metadata(self, topics: set[str]) -> ConsumerProtocolMemberMetadata:
         """Say to the group what this worker follows.
 
-        A worker that is stopped before its tables are registered subscribes without their changelogs and still joins. Faust then shares
-        changelogs out apart from what they belong to, and a static member is given that share again when it comes back: nothing would ever
-        be restored. It ends before it joins.
+        A worker that is stopped before its tables are registered subscribes without their changelogs and still joins.
+        Faust then shares changelogs out apart from what they belong to, and a static member is given that share again
+        when it comes back: nothing would ever be restored. It ends before it joins.
         """
         lacking = self.app.wanted_topics().keys() - topics
         if lacking:
@@ -39,12 +40,15 @@ class FoldAssignor(PartitionAssignor):
     def on_assignment(self, assignment: Any) -> None:
         """Take this worker's share.
 
-        A static member that comes back is given the share it had, without a rebalance, and with the URL it had then. Faust asserts that it is
-        the URL of now, and its coordinator hangs for ever where it is not; so the URL is put right first.
+        A static member that comes back is given the share it had, without a rebalance, and with the URL it had then.
+        Faust asserts that it is the URL of now, and its coordinator hangs for ever where it is not; so the URL is put
+        right first.
         """
         metadata = ClientMetadata.loads(self._decompress(assignment.user_data))
         url = str(self._url)
         if metadata.url != url:
             metadata.url = url
-            assignment = ConsumerProtocolMemberAssignment(assignment.version, assignment.assignment, self._compress(metadata.dumps()))
+            assignment = ConsumerProtocolMemberAssignment(
+                assignment.version, assignment.assignment, self._compress(metadata.dumps())
+            )
         super().on_assignment(assignment)

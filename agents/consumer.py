@@ -14,7 +14,8 @@ FETCH_WAIT_MS = 50
 
 
 class _Nowhere(dict[TP, Any]):
-    """Stands for the offsets read so far: Faust drops what it thinks it has read, and after a seek it would drop what must be read again."""
+    """Stands for the offsets read so far: Faust drops what it thinks it has read, and after a seek it would drop what
+    must be read again."""
 
     def __missing__(self, key: TP) -> None:
         return None
@@ -48,8 +49,8 @@ class FoldConsumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         """Hand fetched records on, one task switch a hundred records instead of two tasks a record.
 
-        Faust races each hand-over against a suspension of the flow. Ours cannot hang: the agents wait for nothing but the producer, so a full queue empties; once the
-        flow is suspended Faust's way takes over.
+        Faust races each hand-over against a suspension of the flow. Ours cannot hang: the agents wait for nothing but
+        the producer, so a full queue empties; once the flow is suspended Faust's way takes over.
         """
         callback = self.callback
         handed_on = 0
@@ -72,7 +73,8 @@ class FoldConsumer(driver.Consumer):
                 raise
 
     async def perform_seek(self) -> None:
-        """Seek every partition that a table follows to the record behind its marker, the others to what was committed."""
+        """Seek every partition that a table follows to the record behind its marker, the others to what was
+        committed."""
         await super().perform_seek()
         assigned = self.assignment()
         for tp, offset in self.app.places():

@@ -1,7 +1,9 @@
-"""Crash-only: what cannot go on ends the process at once; the supervisor starts it again, and the tables and topics have everything.
+"""Crash-only: what cannot go on ends the process at once; the supervisor starts it again, and the tables and topics
+have everything.
 
-``MARGIN_STREAM_CRASH=point:chance,...`` lets a worker crash at named points, for trials: ``sent`` (between two messages), ``snapshot``
-(rows taken, nothing written), ``drained`` (everything sent, nothing written), ``written`` (rows written, delta not sent), ``delta`` (a delta half sent).
+``MARGIN_STREAM_CRASH=point:chance,...`` lets a worker crash at named points, for trials: ``sent`` (between two
+messages), ``snapshot`` (rows taken, nothing written), ``drained`` (everything sent, nothing written), ``written`` (rows
+written, delta not sent), ``delta`` (a delta half sent).
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from typing import NoReturn
 
 _CHANCES = {
     point: float(chance)
-    for point, _, chance in (part.partition(":") for part in os.environ.get("MARGIN_STREAM_CRASH", "").split(",") if part)
+    for point, _, chance in (
+        part.partition(":") for part in os.environ.get("MARGIN_STREAM_CRASH", "").split(",") if part
+    )
 }
 
 

@@ -97,7 +97,9 @@ class Follower:
             self.restores += 1
             self.restore_s = time.monotonic() - started
             self.checkpointed_at = time.monotonic()
-            log.info("%s-%d: restored to position %d in %.2f s", self.topic, self.partition, shard.sequence, self.restore_s)
+            log.info(
+                "%s-%d: restored to position %d in %.2f s", self.topic, self.partition, shard.sequence, self.restore_s
+            )
 
     async def close(self) -> None:
         """Let go of the partition."""
@@ -164,7 +166,8 @@ class Follower:
                 while self._to_send:
                     send = self._to_send.popleft()
                     if send.topic == self.app.address.topics.digests and self._in_flight:
-                        # Whoever reads a digest looks for the effects before it; topics are no faster than their own messages.
+                        # Whoever reads a digest looks for the effects before it; topics are no faster than their own
+                        # messages.
                         await asyncio.wait(set(self._in_flight))
                     future = await self._send(send)
                     if due("sent"):
@@ -222,7 +225,9 @@ class Follower:
                 self._ask_pause = min(max(2.0, 2 * self._ask_pause), ASK_AGAIN_LIMIT_S)
                 self._ask(shard)
         stored = -1 if self.table is None or self.table.marker is None else self.table.marker.offset
-        if shard.offset > stored and (now - self.checkpointed_at > self.app.checkpoint_s or shard.offset - stored > CHECKPOINT_RECORDS):
+        if shard.offset > stored and (
+            now - self.checkpointed_at > self.app.checkpoint_s or shard.offset - stored > CHECKPOINT_RECORDS
+        ):
             await self.checkpoint()
 
     def _ask(self, shard: IntakeShard) -> None:
@@ -231,7 +236,8 @@ class Follower:
         self.flush()
 
     async def checkpoint(self) -> None:
-        """Write rows and marker once everything before them is with the broker, then send the delta without waiting for it."""
+        """Write rows and marker once everything before them is with the broker, then send the delta without waiting for
+        it."""
         async with self._lock:
             table = self.table
             if table is None or not self.loaded or self.failed is not None:

@@ -13,7 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from margin_stream.core.fold import Fold
 
 ALERTS = Counter(
-    "margin_stream_alerts", "Alerts seen on the topic of alerts, by type; one sent again counts again.", ["type"], registry=None
+    "margin_stream_alerts",
+    "Alerts seen on the topic of alerts, by type; one sent again counts again.",
+    ["type"],
+    registry=None,
 )
 REBALANCES = Counter("margin_stream_rebalances", "Assignments of partitions that this worker was given.", registry=None)
 

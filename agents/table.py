@@ -1,4 +1,5 @@
-"""A Faust table whose rows are those of a fold: one RocksDB database a partition, restored and checkpointed by its followers."""
+"""A Faust table whose rows are those of a fold: one RocksDB database a partition, restored and checkpointed by its
+followers."""
 
 from __future__ import annotations
 
@@ -39,11 +40,15 @@ class FoldStore(rocksdb.Store):
     def set_persisted_offset(self, tp: TP, offset: int) -> None:
         """Nothing: the database notes how far its changelog was read in the batch with the rows."""
 
-    async def on_rebalance(self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0) -> None:
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
         """Close the databases of partitions that went, open those of partitions that came."""
         await self._table.follow({tp.partition for tp in assigned if tp.topic == self._table.changelog_topic_name})
 
-    def apply_changelog_batch(self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]) -> None:
+    def apply_changelog_batch(
+        self, batch: Iterable[EventT], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
+    ) -> None:
         """Apply deltas."""
         touched: dict[int, ShardTable] = {}
         for event in batch:
@@ -58,7 +63,11 @@ class FoldStore(rocksdb.Store):
         """Fill the shards from their rows."""
         try:
             await asyncio.gather(
-                *(self._table.followers[tp.partition].load() for tp in active_tps if tp.partition in self._table.followers)
+                *(
+                    self._table.followers[tp.partition].load()
+                    for tp in active_tps
+                    if tp.partition in self._table.followers
+                )
             )
         except Exception as error:
             die(f"restoring {self._table.name}: {error!r}")
@@ -89,7 +98,9 @@ class FoldTable(faust.Table):
             allow_empty=True,
             maxsize=64,
         )
-        super().__init__(app, name=source, partitions=partitions, changelog_topic=changelog, recovery_buffer_size=16, **kwargs)
+        super().__init__(
+            app, name=source, partitions=partitions, changelog_topic=changelog, recovery_buffer_size=16, **kwargs
+        )
 
     def _new_store(self) -> FoldStore:
         return FoldStore(self)
@@ -103,7 +114,9 @@ class FoldTable(faust.Table):
             path = self.folder / f"{self.source.rpartition('.')[2]}-{partition}"
             self.followers[partition] = Follower(self.app, self.source, partition, self.changelog_topic_name, path)
         try:
-            await asyncio.wait_for(asyncio.gather(*(self.followers[partition].open() for partition in fresh)), OPEN_LIMIT_S)
+            await asyncio.wait_for(
+                asyncio.gather(*(self.followers[partition].open() for partition in fresh)), OPEN_LIMIT_S
+            )
         except Exception as error:
             die(f"opening tables of {self.source}: {error!r}")
 

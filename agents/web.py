@@ -1,4 +1,5 @@
-"""What a worker answers over HTTP: is it alive, is it ready, how far is it; and of the accounts that it has, their state and calls."""
+"""What a worker answers over HTTP: is it alive, is it ready, how far is it; and of the accounts that it has, their
+state and calls."""
 
 from __future__ import annotations
 
@@ -93,5 +94,9 @@ class Web(mode.Service):
         account = request.query.get("account") or None
         open_only = request.query.get("open") == "1"
         partitions = self._partitions()
-        rows = [row for shard in partitions.values() for row in calls_of(shard.accounts, account=account, open_only=open_only)]
+        rows = [
+            row
+            for shard in partitions.values()
+            for row in calls_of(shard.accounts, account=account, open_only=open_only)
+        ]
         return _json({"partitions": sorted(partitions), "calls": rows})

@@ -6,7 +6,8 @@ from typing import Any
 
 
 class Error(Exception):
-    """An error of ours. Its class has the code under which ``margin_stream.cli.errors`` has what it means and what to do."""
+    """An error of ours. Its class has the code under which ``margin_stream.cli.errors`` has what it means and what to
+    do."""
 
     code = "internal_error"
     """Stable: never renamed, never used again for something else. A class without one has that of its ancestor."""
@@ -19,7 +20,8 @@ class Error(Exception):
         """
         Args:
             message: what is wrong, for people; nothing is ever read out of it.
-            where: of ``file``, ``line``, ``offset``, ``field``, ``store``, ``option``, ``account``, ... what is known; None is left out.
+            where: of ``file``, ``line``, ``offset``, ``field``, ``store``, ``option``, ``account``, ... what is known;
+                None is left out.
         """
         super().__init__(message)
         self.where: dict[str, int | str] = {

@@ -12,7 +12,8 @@ STDIN = Path("/dev/stdin")
 
 
 def opened(path: Path) -> AbstractContextManager[BinaryIO]:
-    """Return a file to be read, to be closed by ``with``. Standard input is this process's own: its device cannot always be opened again."""
+    """Return a file to be read, to be closed by ``with``. Standard input is this process's own: its device cannot
+    always be opened again."""
     return nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb")
 
 

@@ -49,7 +49,9 @@ class Store:
         self._since_checkpoint = 0
 
     @classmethod
-    def open(cls, path: str | Path, *, partitions: int | None = None, checkpoint_items: int = CHECKPOINT_ITEMS) -> Store:
+    def open(
+        cls, path: str | Path, *, partitions: int | None = None, checkpoint_items: int = CHECKPOINT_ITEMS
+    ) -> Store:
         """Open a store, or make one.
 
         Args:
@@ -142,7 +144,9 @@ class Store:
         """
         return views.account_state(self.path, account, _until(at))
 
-    def calls(self, account: str | None = None, *, open_only: bool = False, at: str | int | None = None) -> list[dict[str, Any]]:
+    def calls(
+        self, account: str | None = None, *, open_only: bool = False, at: str | int | None = None
+    ) -> list[dict[str, Any]]:
         """Return margin calls by deadline."""
         return views.calls(self.path, account=account, open_only=open_only, until=_until(at))
 

@@ -1,1 +1,2 @@
-"""Replay, verify, look back: everything that reads a store and writes nothing. Works beside a running writer, up to its durable mark."""
+"""Replay, verify, look back: everything that reads a store and writes nothing. Works beside a running writer, up to its
+durable mark."""

@@ -1,6 +1,7 @@
 """Replay beside a writer: a second fold of the same journal, which keeps up with the first and compares what both say.
 
-It reads what is durable, never what is under way, and takes no lock. When the writer has closed the store, little is left to be compared.
+It reads what is durable, never what is under way, and takes no lock. When the writer has closed the store, little is
+left to be compared.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def replay_beside(path: Path, more: Callable[[], bool], *, revaluation: Revaluat
         engine: what drives the ticks.
 
     Returns:
-        What ``replay`` returns of the whole journal, but that ``equal`` covers those recorded digests whose sequence number the fold stood at when
-        they were there; the last one always.
+        What ``replay`` returns of the whole journal, but that ``equal`` covers those recorded digests whose sequence
+        number the fold stood at when they were there; the last one always.
 
     Raises:
         StoreMissing, CorruptManifest, CorruptLog, Fault: as ``replay``.
@@ -80,9 +81,7 @@ def replay_beside(path: Path, more: Callable[[], bool], *, revaluation: Revaluat
     comparison.end(system.sequence)
     at_end = _at(reader, system.sequence)
     if at_end is None and comparison.difference is None:
-        comparison.difference = (
-            f"no digests are recorded at sequence number {system.sequence}, where the journal ends: the writer did not close the store"
-        )
+        comparison.difference = f"no digests are recorded at sequence number {system.sequence}, where the journal ends: the writer did not close the store"
     return comparison.conclude(at_end, comparison.book.hexdigest(), reader.recorded_sequence)
 
 

@@ -35,7 +35,9 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 class Comparison:
     """Compares while a store is folded anew; the first difference stands, and ends the comparing."""
 
-    def __init__(self, system: StoreFold, recorded: Sequence[Callable[[], bytes | None]], *, live: bool = False) -> None:
+    def __init__(
+        self, system: StoreFold, recorded: Sequence[Callable[[], bytes | None]], *, live: bool = False
+    ) -> None:
         """
         Args:
             system: that folds anew.
@@ -74,7 +76,8 @@ class Comparison:
                 if effect.data != found:
                     mine, other = decode_effect(effect.data), decode_effect(found)
                     self.difference = (
-                        f"sequence number {effect.sequence}: recomputed {mine.id} ({type(mine).__name__}), recorded {other.id} "
+                        f"sequence number {effect.sequence}: recomputed {mine.id} ({type(mine).__name__}), recorded "
+                        f"{other.id} "
                         f"({type(other).__name__}) at sequence number {other.sequence}"
                     )
 
@@ -93,25 +96,28 @@ class Comparison:
             if self.difference is None and (found := following()) is not None:
                 effect = decode_effect(found)
                 if effect.sequence <= until:
-                    self.difference = (
-                        f"sequence number {effect.sequence}: {effect.id} ({type(effect).__name__}) is recorded and not recomputed"
-                    )
+                    self.difference = f"sequence number {effect.sequence}: {effect.id} ({type(effect).__name__}) is recorded and not recomputed"
 
     def _ended(self, effect: Emitted) -> None:
-        self.difference = f"sequence number {effect.sequence}: {effect.group}/{effect.number} is recomputed, the record has ended"
+        self.difference = (
+            f"sequence number {effect.sequence}: {effect.group}/{effect.number} is recomputed, the record has ended"
+        )
 
     def conclude(self, at_end: RecordedDigest | None, recorded_effects: str | None, until: int) -> Replayed:
         """Compare the digests at the end, and return what was found.
 
         Args:
             at_end: the digests recorded at this sequence number, if any were.
-            recorded_effects: the digest of the recorded effects up to this sequence number, where they are recorded so far.
+            recorded_effects: the digest of the recorded effects up to this sequence number, where they are recorded so
+                far.
             until: the sequence number up to which effects and digests are recorded.
         """
         self.compare_digests(at_end)
         digests = self._system.digests()
         if self.difference is None and recorded_effects not in (None, digests.effects):
-            self.difference = f"the effects digest at sequence number {digests.sequence} is not that of the recorded effects"
+            self.difference = (
+                f"the effects digest at sequence number {digests.sequence} is not that of the recorded effects"
+            )
         return Replayed(
             events=digests.sequence - self._start,
             effects=self._effects,

@@ -1,11 +1,13 @@
 """When a lost high-water file can be written again without losing anything that was acknowledged.
 
-For the journal: never. The file is the only thing that says how far inputs were acknowledged; whatever else is known (tables, recorded digests, effects)
-says that it was *at least* so far. A journal that ends too early would pass for a short one.
+For the journal: never. The file is the only thing that says how far inputs were acknowledged; whatever else is known
+(tables, recorded digests, effects) says that it was *at least* so far. A journal that ends too early would pass for a
+short one.
 
-For what is derived from the journal there is proof elsewhere. Effects are made durable at checkpoints alone, and each checkpoint records the digest over all
-effects up to its position: if those that are there have that digest, none is missing or changed, and what came later is recomputed. The log of recorded digests
-is whole if its last entry is the checkpoint at which the tables stand.
+For what is derived from the journal there is proof elsewhere. Effects are made durable at checkpoints alone, and each
+checkpoint records the digest over all effects up to its position: if those that are there have that digest, none is
+missing or changed, and what came later is recomputed. The log of recorded digests is whole if its last entry is the
+checkpoint at which the tables stand.
 """
 
 from __future__ import annotations
@@ -24,9 +26,7 @@ from margin_stream.journal.records import CorruptLog, Record, walk
 from margin_stream.replay.table_checks import check_tables
 from margin_stream.schemas.effects import recorded_effects
 
-JOURNAL_REASON = (
-    "the high-water file is the only record of how far the journal was acknowledged: without it a lost tail cannot be told from a short one"
-)
+JOURNAL_REASON = "the high-water file is the only record of how far the journal was acknowledged: without it a lost tail cannot be told from a short one"
 
 
 class NotProven(Exception):
@@ -67,11 +67,17 @@ def _prove_digests(layout: Layout, manifest: Manifest, recorded: list[RecordedDi
     against = [what for path, what in tables.problems if path.name != highwater.NAME]
     if against or not recorded or tables.sequence != recorded[-1].sequence:
         last = recorded[-1].sequence if recorded else 0
-        why = against[0] if against else f"the tables stand at sequence number {tables.sequence}, the last recorded digest is of {last}"
+        why = (
+            against[0]
+            if against
+            else f"the tables stand at sequence number {tables.sequence}, the last recorded digest is of {last}"
+        )
         raise NotProven(f"recorded digests may be missing at the end: {why}")
 
 
-def _prove_effects(layout: Layout, manifest: Manifest, recorded: list[RecordedDigest], ends: dict[Path, Ending]) -> None:
+def _prove_effects(
+    layout: Layout, manifest: Manifest, recorded: list[RecordedDigest], ends: dict[Path, Ending]
+) -> None:
     if not recorded:
         # No checkpoint yet: no effect was made durable, and all are recomputed.
         return
@@ -81,4 +87,7 @@ def _prove_effects(layout: Layout, manifest: Manifest, recorded: list[RecordedDi
         for record in _records(folder, manifest.identity, ends):
             whole.read(recorded_effects(record.payload), last.sequence)
     if whole.hexdigest() != last.effects:
-        raise NotProven(f"the effects that are there do not have the digest recorded at sequence number {last.sequence}: some are missing")
+        raise NotProven(
+            f"the effects that are there do not have the digest recorded at sequence number {last.sequence}: some are "
+            f"missing"
+        )

@@ -1,11 +1,13 @@
-"""Repair: what can be mended of a damaged store without losing anything that was acknowledged. Shown first, and a copy is kept of all that changes.
+"""Repair: what can be mended of a damaged store without losing anything that was acknowledged. Shown first, and a copy
+is kept of all that changes.
 
-Three things can: a tail behind the durable mark is cut; tables, which are a cache, are moved aside and folded again; a high-water file is written again
-where its content is known (``marks``). Everything else is refused with what to do instead, and while anything is refused nothing is changed:
-tables, for one, are worth keeping while the journal is in doubt.
+Three things can: a tail behind the durable mark is cut; tables, which are a cache, are moved aside and folded again; a
+high-water file is written again where its content is known (``marks``). Everything else is refused with what to do
+instead, and while anything is refused nothing is changed: tables, for one, are worth keeping while the journal is in
+doubt.
 
-A repair may be stopped anywhere and run again: copies are durable before anything is changed, each change is whole or not there, and what is left to do is
-found anew each time.
+A repair may be stopped anywhere and run again: copies are durable before anything is changed, each change is whole or
+not there, and what is left to do is found anew each time.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Repair:
-    """A store under repair: holds the writer's lock from the first look until the store has been opened and closed again."""
+    """A store under repair: holds the writer's lock from the first look until the store has been opened and closed
+    again."""
 
     def __init__(self, path: Path, *, disk: Disk | None = None) -> None:
         """
@@ -162,7 +165,14 @@ class _Planner:
         tables = [problem for problem in left if Path(problem.file).is_relative_to(self._layout.tables)]
         for problem in left:
             if problem not in tables:
-                self._add(Path(problem.file), problem.offset, problem.what, "refused", self._advice(Path(problem.file), left), "")
+                self._add(
+                    Path(problem.file),
+                    problem.offset,
+                    problem.what,
+                    "refused",
+                    self._advice(Path(problem.file), left),
+                    "",
+                )
         if tables:
             self._tables(tables)
         return Plan(self._findings, self._copies, self._cuts, self._marks, bool(tables))
@@ -186,13 +196,20 @@ class _Planner:
         self._cut(loose)
         if not mark.damaged:
             return left
-        # A whole slot beside a damaged one may be the older: then the tables and the records say how far it was, as they do on opening.
+        # A whole slot beside a damaged one may be the older: then the tables and the records say how far it was, as
+        # they do on opening.
         cut = mark.cut if mark.certain else end
-        does = f"write the file anew for record {cut.number}, " + ("as it says" if mark.certain else "the end of what is whole")
+        does = f"write the file anew for record {cut.number}, " + (
+            "as it says" if mark.certain else "the end of what is whole"
+        )
         for offset, what in mark.damaged:
             self._add(path, offset, what, "rewrite", does, self._kept(path))
         self._marks.append((path, highwater.renewed_bytes(manifest.identity, mark._replace(cut=cut))))
-        return [problem for problem in left if not (problem.file == str(path) and (problem.offset, problem.what) in mark.damaged)]
+        return [
+            problem
+            for problem in left
+            if not (problem.file == str(path) and (problem.offset, problem.what) in mark.damaged)
+        ]
 
     def _cut(self, loose: tuple[Loose, ...]) -> None:
         for found in loose:
@@ -223,7 +240,14 @@ class _Planner:
                 self._cut(loose)
                 path = folder / highwater.NAME
                 does = f"write it again for record {cut.number}, the proven end of the log"
-                self._add(path, lost[folder].offset, lost[folder].what, "rewrite", does, self._kept(path) if path.exists() else "")
+                self._add(
+                    path,
+                    lost[folder].offset,
+                    lost[folder].what,
+                    "rewrite",
+                    does,
+                    self._kept(path) if path.exists() else "",
+                )
                 self._marks.append((path, highwater.renewed_bytes(manifest.identity, HighWater(1, cut, ()))))
         return [problem for problem in left if problem.file not in paths]
 

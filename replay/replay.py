@@ -35,7 +35,10 @@ def replay(
         Fault: the journal cannot be folded; the sequence number is named.
     """
     reader = source_of(place)
-    system, after = StoreFold(reader.partitions, **revaluation_of(revaluation)._asdict(), rules_version=reader.rules_version), 0
+    system, after = (
+        StoreFold(reader.partitions, **revaluation_of(revaluation)._asdict(), rules_version=reader.rules_version),
+        0,
+    )
     if from_checkpoint and until == EVERYTHING:
         loaded = reader.from_checkpoint()
         if loaded is not None:
@@ -50,7 +53,9 @@ def replay(
         if progress is not None:
             progress(done, reader.last_record - after)
     if until == EVERYTHING and system.sequence < recorded_until and comparison.difference is None:
-        comparison.difference = f"sequence number {recorded_until}: digests are recorded there, the journal folds to {system.sequence}"
+        comparison.difference = (
+            f"sequence number {recorded_until}: digests are recorded there, the journal folds to {system.sequence}"
+        )
     comparison.end(min(system.sequence, recorded_until))
     at_end = next((entry for entry in reader.recorded if entry.sequence == system.sequence), None)
     recorded_effects: str | None = None

@@ -1,4 +1,5 @@
-"""The tables of a store, checked: rows against their markers, markers against the logs and against what was recorded."""
+"""The tables of a store, checked: rows against their markers, markers against the logs and against what was
+recorded."""
 
 from __future__ import annotations
 
@@ -82,13 +83,20 @@ class _Attempt:
         last = self._recorded[-1].sequence if self._recorded else 0
         if min(positions) < last:
             self._report(
-                self._layout.tables, f"the tables stand at sequence number {min(positions)}, a checkpoint was recorded at {last}; {REBUILT}"
+                self._layout.tables,
+                f"the tables stand at sequence number {min(positions)}, a checkpoint was recorded at {last}; {REBUILT}",
             )
         if len(positions) == 1:
             digests = self._system.digests()
             for entry in self._recorded:
-                if entry.sequence == digests.sequence and (entry.state, entry.effects) != (digests.state, digests.effects):
-                    self._report(self._layout.tables, f"the rows do not have the digest recorded at sequence number {entry.sequence}")
+                if entry.sequence == digests.sequence and (entry.state, entry.effects) != (
+                    digests.state,
+                    digests.effects,
+                ):
+                    self._report(
+                        self._layout.tables,
+                        f"the rows do not have the digest recorded at sequence number {entry.sequence}",
+                    )
         return TableChecks(min(positions), self._problems)
 
     def _report(self, path: Path, what: str) -> None:
@@ -119,7 +127,8 @@ class _Attempt:
         return marker
 
     def _check_cut(self, path: Path, log: Path, cut: Cut) -> None:
-        """A marker's place in a log must be one of the log's. The mark is read now: what a checkpoint speaks of was durable before it."""
+        """A marker's place in a log must be one of the log's. The mark is read now: what a checkpoint speaks of was
+        durable before it."""
         # Tables of one checkpoint share a place in the journal: a segment is not read once for each.
         if (log, cut) not in self._compared:
             self._compared[log, cut] = self._compare(log, cut)

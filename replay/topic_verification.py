@@ -1,4 +1,5 @@
-"""Verify a store on Kafka: is anything of its topics damaged? Read-only; every problem is named by topic, partition and offset."""
+"""Verify a store on Kafka: is anything of its topics damaged? Read-only; every problem is named by topic, partition and
+offset."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def verify(client: Client, address: KafkaAddress, *, fold: bool = True) -> Verif
     for what in reader.statements.contradictions:
         inspector.report(address.topics.digests, 0, None, what)
     topics = address.topics
-    folded = fold and not inspector.problems and refold(reader, inspector.problems, f"{topics.inputs}-0", topics.effects)
+    folded = (
+        fold and not inspector.problems and refold(reader, inspector.problems, f"{topics.inputs}-0", topics.effects)
+    )
     return Verified(
         ok=not inspector.problems,
         problems=inspector.problems,
@@ -72,7 +75,12 @@ class _Inspector:
         topic = self._topics.inputs
         for record in self._client.read(topic, 0, 0, self._reader.last_record):
             if record.offset != expected:
-                self.report(topic, 0, expected, f"{record.offset - expected} records are missing: the journal must be kept for ever")
+                self.report(
+                    topic,
+                    0,
+                    expected,
+                    f"{record.offset - expected} records are missing: the journal must be kept for ever",
+                )
                 expected = record.offset
             expected += 1
             value = record.value
@@ -102,7 +110,9 @@ class _Inspector:
                     identifier = decode_effect(data).id
                     digest = sha256(data).digest()[:16]
                     if seen.setdefault(identifier, digest) != digest:
-                        self.report(topic, shard, message.offset, f"effect {identifier} was recorded before with other bytes")
+                        self.report(
+                            topic, shard, message.offset, f"effect {identifier} was recorded before with other bytes"
+                        )
                 if record.start > here:
                     hole, hole_offset = max(hole, record.end), message.offset
                     continue
@@ -113,13 +123,19 @@ class _Inspector:
                 here = max(here, record.end)
             if hole > here:
                 begun = f" and {here.within} effects of the next" if here.within else ""
-                self.report(topic, shard, hole_offset, f"effects behind sequence number {here.sequence}{begun} are missing")
+                self.report(
+                    topic, shard, hole_offset, f"effects behind sequence number {here.sequence}{begun} are missing"
+                )
 
     def changelogs(self) -> None:
         """The deltas of every table, applied one after the other, give rows with the digest of their marker."""
         manifest = self._reader.manifest
         topics = self._topics
-        for source, partitions in ((topics.inputs, 1), (topics.accounts, manifest.partitions), (topics.effects, manifest.partitions + 1)):
+        for source, partitions in (
+            (topics.inputs, 1),
+            (topics.accounts, manifest.partitions),
+            (topics.effects, manifest.partitions + 1),
+        ):
             for partition in range(partitions):
                 rows = self._rows(topics.changelog(source), partition)
                 data = rows.pop(MARKER, None)

@@ -13,7 +13,17 @@ from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
 from margin_stream.journal.layout import CorruptManifest, Layout, Manifest, RecordedDigest, read_manifest
 from margin_stream.journal.log_end import durable_cut, find_end
-from margin_stream.journal.records import HEADER, NO_CHAIN, CorruptLog, Cut, Record, read_head, read_header, segment_name, segments
+from margin_stream.journal.records import (
+    HEADER,
+    NO_CHAIN,
+    CorruptLog,
+    Cut,
+    Record,
+    read_head,
+    read_header,
+    segment_name,
+    segments,
+)
 from margin_stream.replay.replay import replay
 from margin_stream.replay.table_checks import check_tables
 from margin_stream.schemas.binary import decode_payload, item_count
@@ -67,10 +77,19 @@ def verify(path: Path, *, fold: bool = True, tables: bool = True) -> Verified:
     except CorruptManifest as error:
         problem = Problem(str(layout.manifest), 0, str(error))
         return Verified(
-            ok=False, problems=[problem], records=0, items=0, effects=0, chain="", torn_tail_bytes=0, checkpoint_position=0, folded=False
+            ok=False,
+            problems=[problem],
+            records=0,
+            items=0,
+            effects=0,
+            chain="",
+            torn_tail_bytes=0,
+            checkpoint_position=0,
+            folded=False,
         )
     inspector = _Inspector(layout, manifest, problems)
-    # The order matters beside a writer: what recorded digests speak of is durable in the other logs, so they are read first.
+    # The order matters beside a writer: what recorded digests speak of is durable in the other logs, so they are read
+    # first.
     inspector.recorded()
     inspector.journal()
     inspector.compare_counts()
@@ -92,7 +111,8 @@ def verify(path: Path, *, fold: bool = True, tables: bool = True) -> Verified:
 
 
 def refold(place: Place, problems: list[Problem], journal: str, effects: str) -> bool:
-    """Fold the journal from nothing and compare; add what differs, named by journal or effects, and return whether it could be folded."""
+    """Fold the journal from nothing and compare; add what differs, named by journal or effects, and return whether it
+    could be folded."""
     try:
         replayed = replay(place)
     except (Fault, CorruptLog, msgspec.DecodeError) as error:
@@ -145,17 +165,22 @@ class _Inspector:
             self._report(folder / segment_name(1), 0, "the segment is missing")
             return
         if last is not None and last.cut.chain != upto.chain:
-            self._report(folder / segment_name(last.cut.segment), last.offset, "the chain is not that of the high-water mark")
+            self._report(
+                folder / segment_name(last.cut.segment), last.offset, "the chain is not that of the high-water mark"
+            )
         end = last.cut if last is not None else Cut(0, 1, HEADER.size, NO_CHAIN)
         for first in segments(folder):
             if first <= end.number and first not in visited:
-                self._report(folder / segment_name(first), 0, f"the segment is not part of the log: record {first} is in another")
+                self._report(
+                    folder / segment_name(first), 0, f"the segment is not part of the log: record {first} is in another"
+                )
         self._behind(folder, end)
 
     def _behind(self, folder: Path, end: Cut) -> None:
         """What lies behind the durable mark: loose ends are counted, anything else is a problem.
 
-        Beside a writer these bytes change while they are read, so they are a problem only if they are one again, with the mark where it was.
+        Beside a writer these bytes change while they are read, so they are a problem only if they are one again, with
+        the mark where it was.
         """
         identity = self._manifest.identity
         fault: CorruptLog | None = None
@@ -206,7 +231,11 @@ class _Inspector:
                 what = f"sequence number {entry.sequence} was recorded at record {entry.journal_record}, the journal has {expected}"
                 self._report(path, offset, what)
             elif expected is None and sound:
-                self._report(path, offset, f"record {entry.journal_record} was checkpointed, the journal ends at {self.record_count}")
+                self._report(
+                    path,
+                    offset,
+                    f"record {entry.journal_record} was checkpointed, the journal ends at {self.record_count}",
+                )
 
     def effects(self) -> None:
         """The recorded effects: their logs, and their digest at the last checkpoint."""
@@ -224,11 +253,14 @@ class _Inspector:
                     self._report(path, record.offset, f"record {record.number} cannot be decoded: {error}")
         if upto is not None and len(self._problems) == sound and whole.hexdigest() != upto.effects:
             self._report(
-                self._layout.effects, None, f"the recorded effects do not have the digest recorded at sequence number {upto.sequence}"
+                self._layout.effects,
+                None,
+                f"the recorded effects do not have the digest recorded at sequence number {upto.sequence}",
             )
 
     def tables(self) -> None:
-        """The tables: rows against their markers, against the logs, and against the digest recorded at that sequence number."""
+        """The tables: rows against their markers, against the logs, and against the digest recorded at that sequence
+        number."""
         found = check_tables(self._layout, self._manifest, self._digests)
         self.checkpoint_position = found.sequence
         said = {(problem.file, problem.what) for problem in self._problems}

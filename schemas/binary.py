@@ -1,7 +1,7 @@
 """msgpack: the form of the journal. A record's payload is an array of items; an item is one of
 
-* a map with ``type`` and the fields of an event, decimals as ``[mantissa, exponent]``, times as integers of nanoseconds,
-  defaults left out (its bytes are the event's canonical form);
+* a map with ``type`` and the fields of an event, decimals as ``[mantissa, exponent]``, times as integers of
+  nanoseconds, defaults left out (its bytes are the event's canonical form);
 * a map of type ``ticks.v1``: ticks in columns, each an item of its own;
 * a binary: the raw bytes of an input that was refused, kept as they came.
 """

@@ -18,7 +18,9 @@ ABSENT = -(2**63)
 """Stands for a bid or ask that was not quoted."""
 
 
-class TickColumns(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="ticks.v1", gc=False):
+class TickColumns(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="ticks.v1", gc=False
+):
     """Ticks of one source. Columns are little-endian; all have the same number of elements.
 
     A price is ``mantissa * 10**exponents[index]``: one exponent an instrument and batch.
@@ -61,7 +63,8 @@ def pack(kind: str, values: Sequence[int]) -> bytes:
 
 
 def columns_of(ticks: Sequence[PriceTicked]) -> TickColumns | None:
-    """Return ticks of one source as columns, in order; None where a mantissa would not fit one exponent an instrument."""
+    """Return ticks of one source as columns, in order; None where a mantissa would not fit one exponent an
+    instrument."""
     places: dict[str, int] = {}
     exponents: list[int] = []
     for tick in ticks:
@@ -81,7 +84,9 @@ def columns_of(ticks: Sequence[PriceTicked]) -> TickColumns | None:
             index=pack("H", index),
             sequence=pack("q", [tick.source_seq for tick in ticks]),
             time=pack("q", [tick.event_time for tick in ticks]),
-            price=pack("q", [_mantissa(tick.price, exponents[place]) for tick, place in zip(ticks, index, strict=True)]),
+            price=pack(
+                "q", [_mantissa(tick.price, exponents[place]) for tick, place in zip(ticks, index, strict=True)]
+            ),
             bid=_optional([tick.bid for tick in ticks], index, exponents),
             ask=_optional([tick.ask for tick in ticks], index, exponents),
         )
@@ -96,7 +101,13 @@ def _mantissa(pair: DecimalPair, exponent: int) -> int:
 def _optional(pairs: Sequence[DecimalPair | None], index: Sequence[int], exponents: Sequence[int]) -> bytes:
     if not any(pair is not None for pair in pairs):
         return b""
-    return pack("q", [ABSENT if pair is None else _mantissa(pair, exponents[place]) for pair, place in zip(pairs, index, strict=True)])
+    return pack(
+        "q",
+        [
+            ABSENT if pair is None else _mantissa(pair, exponents[place])
+            for pair, place in zip(pairs, index, strict=True)
+        ],
+    )
 
 
 def ticks_of(columns: TickColumns) -> list[PriceTicked]:
@@ -105,7 +116,11 @@ def ticks_of(columns: TickColumns) -> list[PriceTicked]:
     asks = unpack("q", columns.ask) if columns.ask else None
     ticks = []
     rows = zip(
-        unpack("H", columns.index), unpack("q", columns.sequence), unpack("q", columns.time), unpack("q", columns.price), strict=True
+        unpack("H", columns.index),
+        unpack("q", columns.sequence),
+        unpack("q", columns.time),
+        unpack("q", columns.price),
+        strict=True,
     )
     for n, (place, sequence, time, mantissa) in enumerate(rows):
         exponent = columns.exponents[place]

@@ -1,8 +1,8 @@
 """Decimals as integers: a value is ``mantissa * 10**exponent``, always in one spelling.
 
-Binary floats never enter. At the boundary a decimal is a string (or a JSON integer); inside, it is the pair of integers below.
-The pair is canonical: the mantissa carries no trailing zero, and zero is ``(0, 0)``. So equal numbers are equal pairs,
-however they were spelled.
+Binary floats never enter. At the boundary a decimal is a string (or a JSON integer); inside, it is the pair of integers
+below. The pair is canonical: the mantissa carries no trailing zero, and zero is ``(0, 0)``. So equal numbers are equal
+pairs, however they were spelled.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def parse_decimal(text: str) -> DecimalPair:
     if len(text) > TEXT_LIMIT:
         raise DecimalError(f"a decimal has at most {TEXT_LIMIT} characters, this one has {len(text)}")
     if _DECIMAL.fullmatch(text) is None:
-        raise DecimalError(f'{text!r} is not a decimal; write digits with an optional "-" and point, such as "38000.10"')
+        raise DecimalError(
+            f'{text!r} is not a decimal; write digits with an optional "-" and point, such as "38000.10"'
+        )
     whole, _, fraction = text.partition(".")
     return canonical(int(whole + fraction), -len(fraction))
 
@@ -61,7 +63,8 @@ def canonical(mantissa: int, exponent: int) -> DecimalPair:
         exponent += 1
     if not (-MANTISSA_LIMIT < mantissa < MANTISSA_LIMIT and -EXPONENT_LIMIT <= exponent <= EXPONENT_LIMIT):
         raise DecimalError(
-            f"a decimal holds a mantissa below 2**63 and {EXPONENT_LIMIT} places on either side of the point; this one does not fit"
+            f"a decimal holds a mantissa below 2**63 and {EXPONENT_LIMIT} places on either side of the point; this one "
+            f"does not fit"
         )
     return (mantissa, exponent)
 

@@ -1,7 +1,8 @@
 """What the folds say: one frozen struct an effect, in the past tense, with its version in the tag.
 
-An effect belongs to a *group*: a margin group, or ``@market`` or ``@intake`` for what concerns no account. Its id is ``<group>/<number>``;
-numbers count the group's effects. Amounts are decimal texts with all decimal places of their currency.
+An effect belongs to a *group*: a margin group, or ``@market`` or ``@intake`` for what concerns no account. Its id is
+``<group>/<number>``; numbers count the group's effects. Amounts are decimal texts with all decimal places of their
+currency.
 """
 
 from __future__ import annotations

@@ -22,7 +22,15 @@ EffectId = Annotated[str, msgspec.Meta(max_length=96, pattern=r"^@?[A-Za-z0-9_-]
 SourceName = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
-class Input(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type", gc=False):
+class Input(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    gc=False,
+):
     """The envelope of every input."""
 
     source: SourceName
@@ -40,8 +48,10 @@ class InstrumentListed(Input, frozen=True, tag="instrument_listed.v1"):
 
     instrument: Name
     kind: Literal["currency", "equity", "spot", "perpetual"]
-    """``currency``: an asset that can be held (money, coin). ``equity``: a share, which is its own asset. ``spot``: a pair base/currency.
-    ``perpetual``: a linear perpetual future, margined and settled in ``currency``; it delivers nothing, so ``base`` stays empty."""
+    """``currency``: an asset that can be held (money, coin). ``equity``: a share, which is its own asset. ``spot``: a
+    pair base/currency.
+    ``perpetual``: a linear perpetual future, margined and settled in ``currency``; it delivers nothing, so ``base``
+    stays empty."""
     quantity_scale: Scale
     """Decimal places of a quantity (of an amount, for a currency)."""
     base: Annotated[str, msgspec.Meta(max_length=64)] = ""
@@ -155,11 +165,13 @@ class CollateralMoved(Input, frozen=True, tag="collateral_moved.v1"):
     pocket: Subaccount = ""
     """Where it arrives: an isolated subaccount; empty for cross."""
     from_pocket: Subaccount | None = None
-    """Left out: it comes from outside. Given: it is moved from that subaccount (empty for cross), at once; the amount is positive then."""
+    """Left out: it comes from outside. Given: it is moved from that subaccount (empty for cross), at once; the amount
+    is positive then."""
 
 
 class FundingPaid(Input, frozen=True, tag="funding_paid.v1"):
-    """Funding of a perpetual fell due: who is long pays quantity * price * rate to who is short (a negative rate turns it round)."""
+    """Funding of a perpetual fell due: who is long pays quantity * price * rate to who is short (a negative rate turns
+    it round)."""
 
     instrument: Annotated[str, msgspec.Meta(max_length=64)]
     rate: DecimalPair
@@ -169,8 +181,9 @@ class FundingPaid(Input, frozen=True, tag="funding_paid.v1"):
 
 
 class EffectAnswered(Input, frozen=True, tag="effect_answered.v1"):
-    """What came of an effect outside: the answer of an outbox. ``source`` is ``@`` and the outbox's name; ``source_seq`` counts the answers to this
-    effect, from 1. The first answer under an effect and number stands, whatever a later one has in it.
+    """What came of an effect outside: the answer of an outbox. ``source`` is ``@`` and the outbox's name;
+    ``source_seq`` counts the answers to this effect, from 1. The first answer under an effect and number stands,
+    whatever a later one has in it.
     """
 
     effect: EffectId

@@ -1,7 +1,8 @@
 """NDJSON: one event a line, decimals as strings, times as RFC 3339. The form for people and other programs.
 
-``decode_line`` has two ways. The quick one parses with orjson and takes nothing on trust that orjson does not check; whatever it
-does not like goes to the careful one, which parses with the standard library and says what is wrong, where, and how to mend it.
+``decode_line`` has two ways. The quick one parses with orjson and takes nothing on trust that orjson does not check;
+whatever it does not like goes to the careful one, which parses with the standard library and says what is wrong, where,
+and how to mend it.
 """
 
 from __future__ import annotations
@@ -46,13 +47,14 @@ def decode_line(line: bytes, rules_version: int) -> AnyInput:
 def _decode_quickly(line: bytes, rules_version: int) -> AnyInput | None:
     """Return the event of a line as most are; None, or any of four errors, where it takes the careful way.
 
-    Without a handler of its own: where no memory is left, CPython turns in a circle as it leaves one that lies far behind a function's begin.
+    Without a handler of its own: where no memory is left, CPython turns in a circle as it leaves one that lies far
+    behind a function's begin.
     """
     fields = _loads(line)
     shape = SHAPES[fields["type"]]
-    # Where no white space stands before a colon, every key is followed by ": and a text that holds ": only adds to the count;
-    # so equal counts mean that no key was given twice. Anything else is left to the careful way. (orjson turns 3.0 into a float
-    # and msgspec would take it for an integer, hence the look at the type.)
+    # Where no white space stands before a colon, every key is followed by ": and a text that holds ": only adds to the
+    # count; so equal counts mean that no key was given twice. Anything else is left to the careful way. (orjson turns
+    # 3.0 into a float and msgspec would take it for an integer, hence the look at the type.)
     if (
         shape.quick
         and line.count(b'":') == len(fields)
@@ -98,7 +100,11 @@ def _decode_carefully(line: bytes, rules_version: int) -> AnyInput:
 def _loaded(text: str) -> object:
     try:
         return json.loads(
-            text, object_pairs_hook=_unique_keys, parse_constant=_no_constant, parse_float=OversizedNumber, parse_int=_bounded_int
+            text,
+            object_pairs_hook=_unique_keys,
+            parse_constant=_no_constant,
+            parse_float=OversizedNumber,
+            parse_int=_bounded_int,
         )
     except RecursionError:
         raise RefusedInput(Refusal.TOO_DEEP, f"nested more than {DEPTH_LIMIT} deep") from None
@@ -107,7 +113,8 @@ def _loaded(text: str) -> object:
 
 
 def _depth(text: str) -> int:
-    """Return how deep arrays and objects nest, brackets inside strings not counted; one over the limit where they go deeper."""
+    """Return how deep arrays and objects nest, brackets inside strings not counted; one over the limit where they go
+    deeper."""
     if text.count("{") + text.count("[") <= DEPTH_LIMIT:
         return 0
     depth = deepest = 0
@@ -208,8 +215,8 @@ def encode_line(event: Input) -> bytes:
 def clipped(line: bytes) -> bytes:
     """Return what is kept of a line: all of it, or of one over the limit the first ``LINE_LIMIT + 1`` bytes.
 
-    That is enough to refuse it and to know it again. Every way into a store clips here, so that a line of 50 MB takes no more room
-    than one just over the limit, and is the same input whichever way it came.
+    That is enough to refuse it and to know it again. Every way into a store clips here, so that a line of 50 MB takes
+    no more room than one just over the limit, and is the same input whichever way it came.
     """
     return line if len(line) <= LINE_LIMIT else line[: LINE_LIMIT + 1]
 
@@ -217,12 +224,13 @@ def clipped(line: bytes) -> bytes:
 def read_lines(stream: BinaryIO) -> Iterator[bytes]:
     """Yield the lines of a stream without line ends; blank lines are passed over.
 
-    A UTF-8 byte-order mark at the start, CRLF, and a last line without line end are fine. Of a line over the limit the rest is read
-    and dropped (``clipped``), so memory stays bounded.
+    A UTF-8 byte-order mark at the start, CRLF, and a last line without line end are fine. Of a line over the limit the
+    rest is read and dropped (``clipped``), so memory stays bounded.
     """
     first = True
     while True:
-        # Room for a byte-order mark and CRLF: what fills it all without a line end is over the limit, whatever is taken off it.
+        # Room for a byte-order mark and CRLF: what fills it all without a line end is over the limit, whatever is taken
+        # off it.
         line = stream.readline(LINE_LIMIT + 6)
         if not line:
             return

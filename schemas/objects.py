@@ -1,4 +1,5 @@
-"""From loose mappings (parsed JSON, foreign msgpack) to typed events: names, versions, decimals, times, and clear errors."""
+"""From loose mappings (parsed JSON, foreign msgpack) to typed events: names, versions, decimals, times, and clear
+errors."""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ def _shape(kind: type[Input]) -> Shape:
         since=FIELDS_SINCE.get(name_of(kind), {}),
         words={field: words for (name, field), words in WORDS_SINCE.items() if name == name_of(kind)},
         type_since=TYPES_SINCE.get(name_of(kind), 1),
-        quick=kind in (PriceTicked, ClockTicked, PositionChanged, CollateralMoved, FundingPaid, AccountOpened, AccountChanged),
+        quick=kind
+        in (PriceTicked, ClockTicked, PositionChanged, CollateralMoved, FundingPaid, AccountOpened, AccountChanged),
     )
 
 
@@ -113,13 +115,16 @@ def decimal_field(value: object, field: str) -> DecimalPair:
     if isinstance(value, (float, OversizedNumber)):
         text = value.text if isinstance(value, OversizedNumber) else repr(value)
         raise RefusedInput(
-            Refusal.FLOAT_NOT_ALLOWED, f'{field}: the number {text[:40]} is a float; quote it: "{field}":"{text[:40]}"', field
+            Refusal.FLOAT_NOT_ALLOWED,
+            f'{field}: the number {text[:40]} is a float; quote it: "{field}":"{text[:40]}"',
+            field,
         )
     raise RefusedInput(Refusal.BAD_VALUE, f"{field}: expected a decimal in quotes, got {type(value).__name__}", field)
 
 
 def time_field(value: object, field: str) -> int:
-    """Return nanoseconds since 1970 of a time in loose form: RFC 3339 text, or (from msgpack) an integer of nanoseconds."""
+    """Return nanoseconds since 1970 of a time in loose form: RFC 3339 text, or (from msgpack) an integer of
+    nanoseconds."""
     if type(value) is str:
         try:
             return parse_time(value)
@@ -127,7 +132,9 @@ def time_field(value: object, field: str) -> int:
             raise RefusedInput(Refusal.BAD_VALUE, f"{field}: {error}", field) from None
     if type(value) is int:
         return value
-    raise RefusedInput(Refusal.BAD_VALUE, f"{field}: expected an RFC 3339 time in quotes, got {type(value).__name__}", field)
+    raise RefusedInput(
+        Refusal.BAD_VALUE, f"{field}: expected an RFC 3339 time in quotes, got {type(value).__name__}", field
+    )
 
 
 def _find_float(value: object, path: str) -> tuple[str, str] | None:
@@ -162,7 +169,9 @@ def shape_of(tag: object, rules_version: int) -> Shape:
         raise RefusedInput(Refusal.TYPE_MISSING, 'the event has no "type"', "type")
     shape = SHAPES.get(tag) if isinstance(tag, str) else None
     if shape is None or shape.type_since > rules_version:
-        raise RefusedInput(Refusal.UNKNOWN_TYPE, f"type: {str(tag)[:60]!r} is unknown; known are {', '.join(KNOWN_NAMES)}", "type")
+        raise RefusedInput(
+            Refusal.UNKNOWN_TYPE, f"type: {str(tag)[:60]!r} is unknown; known are {', '.join(KNOWN_NAMES)}", "type"
+        )
     return shape
 
 
@@ -184,8 +193,12 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool, rules_version: int)
     found = _find_float(fields, "")
     if found is not None:
         path, text = found
-        raise RefusedInput(Refusal.FLOAT_NOT_ALLOWED, f'{path}: the number {text[:40]} is a float; quote it: "{text[:40]}"', path)
-    unknown = sorted(str(name) for name in fields if name not in shape.fields or shape.since.get(name, 0) > rules_version)
+        raise RefusedInput(
+            Refusal.FLOAT_NOT_ALLOWED, f'{path}: the number {text[:40]} is a float; quote it: "{text[:40]}"', path
+        )
+    unknown = sorted(
+        str(name) for name in fields if name not in shape.fields or shape.since.get(name, 0) > rules_version
+    )
     if unknown:
         raise RefusedInput(Refusal.UNKNOWN_FIELD, f"{unknown[0]}: {name_of(shape.kind)} has no such field", unknown[0])
     for name in shape.required:
@@ -205,7 +218,9 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool, rules_version: int)
         word = values.get(name)
         if isinstance(word, str) and words.get(word, 0) > rules_version:
             raise RefusedInput(
-                Refusal.BAD_VALUE, f"{name}: {word!r} needs engine version {words[word]}; this store has {rules_version}", name
+                Refusal.BAD_VALUE,
+                f"{name}: {word!r} needs engine version {words[word]}; this store has {rules_version}",
+                name,
             )
     try:
         return msgspec.convert(values, shape.kind)  # type: ignore[return-value]
@@ -213,4 +228,6 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool, rules_version: int)
         text = str(error)
         at = re.search(r"`\$\.([^`]*)`", text)
         field = at.group(1) if at else ""
-        raise RefusedInput(Refusal.BAD_VALUE, f"{field or name_of(shape.kind)}: {text.split(' - at ')[0]}", field) from None
+        raise RefusedInput(
+            Refusal.BAD_VALUE, f"{field or name_of(shape.kind)}: {text.split(' - at ')[0]}", field
+        ) from None

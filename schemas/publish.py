@@ -1,4 +1,5 @@
-"""Write what is generated from the types: JSON Schema, golden samples, the event catalogue. ``python -m schemas.publish``; a test keeps them fresh."""
+"""Write what is generated from the types: JSON Schema, golden samples, the event catalogue. ``python -m
+schemas.publish``; a test keeps them fresh."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def input_schema(kind: type[Input]) -> dict[str, Any]:
     shape = SHAPES[tag_of(kind)]
     for name in shape.decimals:
         default = body["properties"][name].get("default")
-        body["properties"][name] = dict(DECIMAL_SCHEMA) if default is None else {**DECIMAL_SCHEMA, "default": _text(default)}
+        body["properties"][name] = (
+            dict(DECIMAL_SCHEMA) if default is None else {**DECIMAL_SCHEMA, "default": _text(default)}
+        )
     for name in shape.times:
         body["properties"][name] = dict(TIME_SCHEMA)
     body["properties"]["type"] = {"enum": [name_of(kind), tag_of(kind)]}
@@ -112,7 +115,8 @@ def catalogue() -> str:
     lines = [
         "# Event catalogue",
         "",
-        "Generated from the types by `make schemas`; do not edit. Inputs are NDJSON, one object a line; decimals are strings, times RFC 3339 in UTC.",
+        "Generated from the types by `make schemas`; do not edit. Inputs are NDJSON, one object a line; decimals are "
+        "strings, times RFC 3339 in UTC.",
         "Every input carries `type`, `source`, `source_seq`, `event_time`, and perhaps `corrects`.",
         "",
         "## Inputs",
@@ -120,10 +124,20 @@ def catalogue() -> str:
     ]
     for kind in INPUT_TYPES:
         lines += [f"### `{name_of(kind)}` ({tag_of(kind)})", "", *_described(kind, Input), ""]
-    lines += ["## Effects", "", "Every effect carries `type`, `id` (`<group>/<number>`), `position` and the clock in force, `at`.", ""]
+    lines += [
+        "## Effects",
+        "",
+        "Every effect carries `type`, `id` (`<group>/<number>`), `position` and the clock in force, `at`.",
+        "",
+    ]
     for effect in EFFECT_TYPES:
         lines += [f"### `{name_of(effect)}` ({tag_of(effect)})", "", *_described(effect, Effect), ""]
-    lines += ["## Refusals", "", "In order of precedence. A refused input keeps its position, its raw bytes and its reason.", ""]
+    lines += [
+        "## Refusals",
+        "",
+        "In order of precedence. A refused input keeps its position, its raw bytes and its reason.",
+        "",
+    ]
     lines += ["| reason | what the sender should do |", "|---|---|"]
     lines += [f"| `{reason.value}` | {ADVICE[reason]} |" for reason in Refusal]
     return "\n".join(lines) + "\n"
@@ -178,7 +192,10 @@ def _notes(kind: type) -> dict[str, str]:
 def outputs() -> dict[Path, bytes]:
     """Return every generated file and its content."""
     return {
-        ROOT / "schemas" / "json" / "margin_stream.schema.json": json.dumps(json_schema(), indent=1, sort_keys=True).encode() + b"\n",
+        ROOT / "schemas" / "json" / "margin_stream.schema.json": json.dumps(
+            json_schema(), indent=1, sort_keys=True
+        ).encode()
+        + b"\n",
         ROOT / "schemas" / "golden" / "inputs.ndjson": b"".join(encode_line(sample) for sample in samples()),
         ROOT / "docs" / "events.md": catalogue().encode(),
     }

@@ -1,7 +1,7 @@
 """What one record of a topic journal may hold: NDJSON (one or many lines) or msgpack (one item, or an array of items).
 
-A record is told by its first byte: a msgpack map or array, or else text. Nothing that a producer can write raises here: what cannot be
-decoded is one raw item, kept as it came, and refused by the intake with its reason.
+A record is told by its first byte: a msgpack map or array, or else text. Nothing that a producer can write raises here:
+what cannot be decoded is one raw item, kept as it came, and refused by the intake with its reason.
 
 A *raw item* is the bytes of one item with a mark in front: ``L`` for a line of NDJSON, ``M`` for a msgpack item.
 """
@@ -27,7 +27,11 @@ LINE = b"L"
 ITEM = b"M"
 """Mark of a msgpack item."""
 
-_QUICK = {kind: SHAPES[str(kind.__struct_config__.tag)].decimals for kind in INPUT_TYPES if SHAPES[str(kind.__struct_config__.tag)].quick}
+_QUICK = {
+    kind: SHAPES[str(kind.__struct_config__.tag)].decimals
+    for kind in INPUT_TYPES
+    if SHAPES[str(kind.__struct_config__.tag)].quick
+}
 """Types that the quick way reads, and which of their fields are decimals."""
 _quick = msgspec.msgpack.Decoder(AnyInput | TickColumns)
 _raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
@@ -38,8 +42,8 @@ _BINARY_MARKS = (0xC4, 0xC5, 0xC6)
 def raw_items(value: bytes | None) -> list[bytes]:
     """Return the raw items of a record's value, in order; an absent or empty value is one item without content.
 
-    Of an item over the limit only as much is kept as shows that it is: refused items travel on to the quarantine, in messages that
-    have a limit too.
+    Of an item over the limit only as much is kept as shows that it is: refused items travel on to the quarantine, in
+    messages that have a limit too.
     """
     if not value:
         return [LINE]
@@ -95,7 +99,8 @@ def decode_raw(raw: bytes, rules_version: int) -> AnyInput | TickColumns:
                 return event
         else:
             decimals = _QUICK.get(type(event))
-            # Only what is byte for byte the canonical form is taken as decoded; any other spelling goes the careful way.
+            # Only what is byte for byte the canonical form is taken as decoded; any other spelling goes the careful
+            # way.
             if (
                 decimals is not None
                 and canonical_bytes(event) == data
@@ -109,7 +114,8 @@ def decode_raw(raw: bytes, rules_version: int) -> AnyInput | TickColumns:
 
 
 def line_form(raw: bytes) -> bytes | None:
-    """Return the line that a raw item is, or, in canonical form, stands for byte for byte (``compact``); None for another item of msgpack."""
+    """Return the line that a raw item is, or, in canonical form, stands for byte for byte (``compact``); None for
+    another item of msgpack."""
     if raw[:1] == LINE:
         return raw[1:]
     try:
@@ -120,7 +126,8 @@ def line_form(raw: bytes) -> bytes | None:
 
 
 def readable(raw: bytes) -> dict[str, str]:
-    """Return the bytes of a raw item as a JSON object shows them: ``raw`` where they are text, or stand for a line; else ``raw_base64``."""
+    """Return the bytes of a raw item as a JSON object shows them: ``raw`` where they are text, or stand for a line;
+    else ``raw_base64``."""
     line = line_form(raw)
     data = raw[1:] if line is None else line
     try:
@@ -130,11 +137,13 @@ def readable(raw: bytes) -> dict[str, str]:
 
 
 def compact(line: bytes, rules_version: int) -> AnyInput | None:
-    """Return the event of a line that can be given back from the event byte for byte; None where it must travel as it came.
+    """Return the event of a line that can be given back from the event byte for byte; None where it must travel as it
+    came.
 
     Args:
         line: of NDJSON, clipped, without its line end.
-        rules_version: with which the store that it goes to began: what that version refuses must be refused by its bytes.
+        rules_version: with which the store that it goes to began: what that version refuses must be refused by its
+            bytes.
 
     Raises:
         RefusedInput: the line cannot be decoded.

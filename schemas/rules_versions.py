@@ -1,8 +1,8 @@
 """Engine versions: from which one on an input, a field or a word is known.
 
-A journal is folded as the engine version in force read it, for ever: what an older version refused as unknown stays refused
-in its journals, though a later version knows it. ``engine_activated`` moves a store to a later version from its sequence number on; a new store starts
-with the latest.
+A journal is folded as the engine version in force read it, for ever: what an older version refused as unknown stays
+refused in its journals, though a later version knows it. ``engine_activated`` moves a store to a later version from its
+sequence number on; a new store starts with the latest.
 
 | version | what it added |
 |---|---|

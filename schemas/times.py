@@ -34,12 +34,17 @@ def parse_time(text: str) -> int:
     """
     match = _TIME.fullmatch(text) if len(text) <= 40 else None
     if match is None:
-        raise TimeError(f'{text[:40]!r} is not a time; write RFC 3339 in UTC with up to nine decimals, such as "2021-05-19T12:30:00Z"')
+        raise TimeError(
+            f"{text[:40]!r} is not a time; write RFC 3339 in UTC with up to nine decimals, such as "
+            f'"2021-05-19T12:30:00Z"'
+        )
     seconds, fraction = match.groups()
     try:
         moment = _whole_seconds_ns(seconds)
     except ValueError:
-        raise TimeError(f"{text!r} names a moment that does not exist (leap seconds are not accepted; send the next second)") from None
+        raise TimeError(
+            f"{text!r} names a moment that does not exist (leap seconds are not accepted; send the next second)"
+        ) from None
     if fraction:
         moment += int(fraction.ljust(9, "0"))
     if not 0 <= moment < LATEST_NS:

@@ -22,7 +22,10 @@ def engine_says(lines: list[bytes]) -> Said:
     system = StoreFold(1, rules_version=LATEST)
     for line in lines:
         system.admission.line(line)
-    decoded = [decode_effect(row[3]) for row in sorted((row for part in system.fold() for row in part), key=lambda row: row[:3])]
+    decoded = [
+        decode_effect(row[3])
+        for row in sorted((row for part in system.fold() for row in part), key=lambda row: row[:3])
+    ]
     effects: list[dict[str, Any]] = []
     refusals = []
     for effect in decoded:
@@ -55,7 +58,9 @@ def _subaccount(view: dict[str, Any]) -> dict[str, Any]:
         "level": view["level"],
         "liquidating": "LIQUIDATING" in view["flags"],
         "balances": {
-            row["asset"]: row["amount"] for row in sorted(view["balances"], key=lambda row: row["asset"]) if set(row["amount"]) - set("0.")
+            row["asset"]: row["amount"]
+            for row in sorted(view["balances"], key=lambda row: row["asset"])
+            if set(row["amount"]) - set("0.")
         },
         "positions": dict(sorted(positions.items())),
         "demand": view["liquidation_due"],
@@ -78,18 +83,27 @@ def oracle_says(oracle: Oracle) -> Said:
 
 
 def differences(lines: list[bytes]) -> tuple[list[str], Oracle, int]:
-    """Return where engine and oracle differ, the oracle, and at how many items a window of rounding was answered sharply."""
+    """Return where engine and oracle differ, the oracle, and at how many items a window of rounding was answered
+    sharply."""
     ours = engine_says(lines)
     oracle, sharp = run_beside(lines, ours[0], lambda count: engine_says(lines[:count])[2])
     theirs = oracle_says(oracle)
     found = []
     for what, mine, other in zip(("effect", "refusal"), ours[:2], theirs[:2], strict=True):
-        place = next((n for n, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]), min(len(mine), len(other)))
+        place = next(
+            (n for n, pair in enumerate(zip(mine, other, strict=False)) if pair[0] != pair[1]),
+            min(len(mine), len(other)),
+        )
         if mine != other:
-            found.append(f"{what} {place}: the engine says {mine[place : place + 1]}, the oracle {other[place : place + 1]}")
+            found.append(
+                f"{what} {place}: the engine says {mine[place : place + 1]}, the oracle {other[place : place + 1]}"
+            )
     for account in sorted(ours[2].keys() | theirs[2].keys()):
         here, yours = ours[2].get(account, {}), theirs[2].get(account, {})
         for subaccount in sorted(here.keys() | yours.keys()):
             if here.get(subaccount) != yours.get(subaccount):
-                found.append(f"{account} {subaccount!r}: the engine has {here.get(subaccount)}, the oracle {yours.get(subaccount)}")
+                found.append(
+                    f"{account} {subaccount!r}: the engine has {here.get(subaccount)}, the oracle "
+                    f"{yours.get(subaccount)}"
+                )
     return found, oracle, sharp

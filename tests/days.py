@@ -1,4 +1,5 @@
-"""Small seeded days for tests: everything that can happen, in few items. Prices move in large steps, so levels are crossed often."""
+"""Small seeded days for tests: everything that can happen, in few items. Prices move in large steps, so levels are
+crossed often."""
 
 from __future__ import annotations
 
@@ -51,7 +52,13 @@ class Day:
         self.parameters = {**PARAMETERS, **(parameters or {})}
 
     def _add(self, type_: str, source: str, sequence: int, **fields: Any) -> None:
-        row = {"type": type_, "source": source, "source_seq": sequence, "event_time": format_time(self.now_ns), **fields}
+        row = {
+            "type": type_,
+            "source": source,
+            "source_seq": sequence,
+            "event_time": format_time(self.now_ns),
+            **fields,
+        }
         self.lines.append(json.dumps(row, separators=(",", ":")).encode())
 
     def book(self, type_: str, **fields: Any) -> None:
@@ -104,7 +111,15 @@ class Day:
         self.book("collateral_moved", account=account, asset=asset, amount_delta=amount, **more)
 
     def trade(self, account: str, instrument: str, quantity: str, price: str, fee: str = "0") -> None:
-        self.book("position_changed", account=account, instrument=instrument, quantity_delta=quantity, price=price, fee=fee, reason="trade")
+        self.book(
+            "position_changed",
+            account=account,
+            instrument=instrument,
+            quantity_delta=quantity,
+            price=price,
+            fee=fee,
+            reason="trade",
+        )
 
     def opened(self, prices: bool = True) -> Day:
         """Directory, clock, and first prices."""
@@ -123,7 +138,8 @@ def text(amount: int, scale: int) -> str:
 
 
 def random_day(seed: int, accounts: int = 8, steps: int = 150, *, noisy: bool = False) -> list[bytes]:
-    """Return the lines of a random day. Noisy: with refusals, wrong prints, duplicates and late book items among them."""
+    """Return the lines of a random day. Noisy: with refusals, wrong prints, duplicates and late book items among
+    them."""
     rng = Random(seed)
     day = Day()
     day.directory()
@@ -161,12 +177,20 @@ def random_day(seed: int, accounts: int = 8, steps: int = 150, *, noisy: bool = 
             day.tick(instrument, text(prices[instrument], INSTRUMENTS[instrument][2]))
         elif what < 80:
             day.clock(
-                rng.choice((1, 20, 60, 61, 200, 290, 400, 3600, 30_000, 86_400)) if rng.randrange(3) == 0 else rng.choice((10, 30, 60))
+                rng.choice((1, 20, 60, 61, 200, 290, 400, 3600, 30_000, 86_400))
+                if rng.randrange(3) == 0
+                else rng.choice((10, 30, 60))
             )
         elif what < 90:
             _, _, price_scale, quantity_scale = INSTRUMENTS[instrument]
             quantity = rng.choice((-1, 1)) * rng.randrange(1, 4000)
-            day.trade(name, instrument, text(quantity, quantity_scale), text(prices[instrument], price_scale), rng.choice(("0", "0.01")))
+            day.trade(
+                name,
+                instrument,
+                text(quantity, quantity_scale),
+                text(prices[instrument], price_scale),
+                rng.choice(("0", "0.01")),
+            )
         else:
             calls += 1
             more = {"call": f"{name}/call/{rng.randint(1, 3)}"} if rng.randrange(2) else {}

@@ -98,8 +98,9 @@ class ForgetfulDisk(Disk):
 
 
 class FaultyDisk(ForgetfulDisk):
-    """Fails at the n-th call. Ways: ``killed`` and ``power`` end the world there, a write perhaps half done; ``refused`` raises EIO or ENOSPC
-    once and then works again, having forgotten what was not synced, as disks do after a failed sync."""
+    """Fails at the n-th call. Ways: ``killed`` and ``power`` end the world there, a write perhaps half done;
+    ``refused`` raises EIO or ENOSPC once and then works again, having forgotten what was not synced, as disks do after
+    a failed sync."""
 
     def __init__(self, stop_at: int | None, way: str, *, torn: int = 0) -> None:
         super().__init__()

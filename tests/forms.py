@@ -1,4 +1,5 @@
-"""``python -m tests.forms``: fold many days in the form of the core that runs; print the digests and the effects' hashes as JSON.
+"""``python -m tests.forms``: fold many days in the form of the core that runs; print the digests and the effects'
+hashes as JSON.
 
 Run in both forms, the outputs must be the same. ``--mutant`` rounds one thing the other way, so that they are not.
 """
@@ -38,7 +39,12 @@ def main(arguments: list[str]) -> int:
         days[f"both {seed}"] = changing_day(seed)
     found: dict[str, list[str]] = {}
     for place, (name, lines) in enumerate(days.items()):
-        ways = [fold(lines), fold(lines, 7, cuts=Random(place)), fold(lines, boxes=False), fold(lines, 2, price_filter=VectorFilter)]
+        ways = [
+            fold(lines),
+            fold(lines, 7, cuts=Random(place)),
+            fold(lines, boxes=False),
+            fold(lines, 2, price_filter=VectorFilter),
+        ]
         found[name] = [sha256(msgspec.json.encode([digests, effects])).hexdigest() for digests, effects in ways]
     print(json.dumps({"compiled": form().compiled, "days": found}))
     return 0

@@ -1,4 +1,5 @@
-"""What a journal is, wherever it lies: records appended in order, numbered from 1, durable once ``append`` returned, read back as they were.
+"""What a journal is, wherever it lies: records appended in order, numbered from 1, durable once ``append`` returned,
+read back as they were.
 
 Three keep the contract (``tests/kafka/test_journals.py`` runs it over all): in memory, in segment files, on a topic.
 """

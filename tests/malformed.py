@@ -57,17 +57,37 @@ def truncated(rng: Random) -> Made:
 
 
 def no_number(rng: Random) -> Made:
-    return decimal(rng, rng.choice(("NaN", "Infinity", "-Infinity", "nan", "1e", "01", "+1", "1_0", ".5", "0x10", "--1"))), {R.NOT_JSON}
+    return decimal(
+        rng, rng.choice(("NaN", "Infinity", "-Infinity", "nan", "1e", "01", "+1", "1_0", ".5", "0x10", "--1"))
+    ), {R.NOT_JSON}
 
 
 def float_(rng: Random) -> Made:
-    return decimal(rng, rng.choice(("1e308", "1e999", "-1e308", "1E5", "0.1", "1.0", "-0.0", "9" * 400, "1" + "0" * 5000))), {
-        R.FLOAT_NOT_ALLOWED
-    }
+    return decimal(
+        rng, rng.choice(("1e308", "1e999", "-1e308", "1E5", "0.1", "1.0", "-0.0", "9" * 400, "1" + "0" * 5000))
+    ), {R.FLOAT_NOT_ALLOWED}
 
 
 def decimal_text(rng: Random) -> Made:
-    texts = ("", "NaN", "Infinity", "1e308", "+1", "1,000", "1_000", " 1", "1 ", ".5", "1.", "01", "0x10", "٣", "１", "1" * 61, "9" * 30)
+    texts = (
+        "",
+        "NaN",
+        "Infinity",
+        "1e308",
+        "+1",
+        "1,000",
+        "1_000",
+        " 1",
+        "1 ",
+        ".5",
+        "1.",
+        "01",
+        "0x10",
+        "٣",
+        "１",
+        "1" * 61,
+        "9" * 30,
+    )
     return decimal(rng, json.dumps(rng.choice(texts), ensure_ascii=False)), {R.BAD_VALUE}
 
 
@@ -125,9 +145,9 @@ def unclosed(rng: Random) -> Made:
 def no_utf8(rng: Random) -> Made:
     whole = line(row(rng))
     place = rng.randrange(1, len(whole))
-    return whole[:place] + rng.choice((b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82", b"\x80")) + whole[place:], {
-        R.NOT_UTF8
-    }
+    return whole[:place] + rng.choice(
+        (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82", b"\x80")
+    ) + whole[place:], {R.NOT_UTF8}
 
 
 def half_a_pair(rng: Random) -> Made:
@@ -157,7 +177,9 @@ def no_object(rng: Random) -> Made:
 
 
 def strange_field(rng: Random) -> Made:
-    return line({**row(rng), rng.choice(("Price", "prise", "__class__", "", "x" * 1000, "\u202e", "type ")): "1"}), {R.UNKNOWN_FIELD}
+    return line({**row(rng), rng.choice(("Price", "prise", "__class__", "", "x" * 1000, "\u202e", "type ")): "1"}), {
+        R.UNKNOWN_FIELD
+    }
 
 
 def field_left_out(rng: Random) -> Made:

@@ -1,4 +1,5 @@
-"""A fold for tests: asks for a notice of each margin call, and waits for the answer an hour at most. It reads effects, answers and the clock."""
+"""A fold for tests: asks for a notice of each margin call, and waits for the answer an hour at most. It reads effects,
+answers and the clock."""
 
 from __future__ import annotations
 

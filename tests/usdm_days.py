@@ -1,4 +1,5 @@
-"""Small seeded days in perpetuals, for tests: cross and isolated pockets, hedge mode, funding, transfers, accounts of ``prime`` beside them."""
+"""Small seeded days in perpetuals, for tests: cross and isolated pockets, hedge mode, funding, transfers, accounts of
+``prime`` beside them."""
 
 from __future__ import annotations
 
@@ -10,15 +11,29 @@ from tests.days import Day, text
 TABLES: dict[str, list[dict[str, Any]]] = {
     "BTCUSDT-PERP": [
         {"floor": "0", "cap": "20000", "maintenance_rate": "0.004", "maintenance_amount": "0", "max_leverage": "125"},
-        {"floor": "20000", "cap": "60000", "maintenance_rate": "0.01", "maintenance_amount": "120", "max_leverage": "50"},
-        {"floor": "60000", "cap": "150000", "maintenance_rate": "0.05", "maintenance_amount": "2520", "max_leverage": "10"},
+        {
+            "floor": "20000",
+            "cap": "60000",
+            "maintenance_rate": "0.01",
+            "maintenance_amount": "120",
+            "max_leverage": "50",
+        },
+        {
+            "floor": "60000",
+            "cap": "150000",
+            "maintenance_rate": "0.05",
+            "maintenance_amount": "2520",
+            "max_leverage": "10",
+        },
         {"floor": "150000", "cap": None, "maintenance_rate": "0.5", "maintenance_amount": "70020", "max_leverage": "1"},
     ],
     "ETHUSDT-PERP": [
         {"floor": "0", "cap": "10000", "maintenance_rate": "0.0065", "maintenance_amount": "0", "max_leverage": "75"},
         {"floor": "10000", "cap": None, "maintenance_rate": "0.025", "maintenance_amount": "185", "max_leverage": "25"},
     ],
-    "DOGEUSDT-PERP": [{"floor": "0", "cap": None, "maintenance_rate": "0.05", "maintenance_amount": "0", "max_leverage": "10"}],
+    "DOGEUSDT-PERP": [
+        {"floor": "0", "cap": None, "maintenance_rate": "0.05", "maintenance_amount": "0", "max_leverage": "10"}
+    ],
 }
 
 USDM_PARAMETERS: dict[str, Any] = {
@@ -80,7 +95,15 @@ class UsdmDay(Day):
             self.money(name, deposit)
 
     def perpetual(self, account: str, instrument: str, quantity: str, price: str, **more: Any) -> None:
-        self.book("position_changed", account=account, instrument=instrument, quantity_delta=quantity, price=price, reason="trade", **more)
+        self.book(
+            "position_changed",
+            account=account,
+            instrument=instrument,
+            quantity_delta=quantity,
+            price=price,
+            reason="trade",
+            **more,
+        )
 
 
 def random_usdm_day(seed: int, accounts: int = 8, steps: int = 150) -> list[bytes]:
@@ -116,7 +139,9 @@ def random_usdm_day(seed: int, accounts: int = 8, steps: int = 150) -> list[byte
             if instrument == "BTCUSDT-PERP" and rng.randrange(2):
                 day.tick("BTCUSDT", text(prices[instrument], 2))
         elif what < 70:
-            day.clock(rng.choice((1, 20, 60, 290, 400, 3600, 30_000)) if rng.randrange(3) == 0 else rng.choice((10, 30, 60)))
+            day.clock(
+                rng.choice((1, 20, 60, 290, 400, 3600, 30_000)) if rng.randrange(3) == 0 else rng.choice((10, 30, 60))
+            )
         elif what < 86:
             _trade(rng, day, name, prices)
         elif what < 94:
@@ -130,9 +155,17 @@ def random_usdm_day(seed: int, accounts: int = 8, steps: int = 150) -> list[byte
                 day.money(name, text(amount, 2), pocket=subaccount)
         elif what < 97:
             fields = {"price": "39000.5"} if rng.randrange(3) == 0 else {}
-            day.book("funding_paid", instrument="BTCUSDT-PERP", rate=rng.choice(("0.0001", "-0.00075", "0.012345678912")), **fields)
+            day.book(
+                "funding_paid",
+                instrument="BTCUSDT-PERP",
+                rate=rng.choice(("0.0001", "-0.00075", "0.012345678912")),
+                **fields,
+            )
         elif what < 98:
-            tables = {**TABLES, "DOGEUSDT-PERP": [{**TABLES["DOGEUSDT-PERP"][0], "maintenance_rate": rng.choice(("0.02", "0.1"))}]}
+            tables = {
+                **TABLES,
+                "DOGEUSDT-PERP": [{**TABLES["DOGEUSDT-PERP"][0], "maintenance_rate": rng.choice(("0.02", "0.1"))}],
+            }
             day.activate(2 + len(day.lines), brackets=tables)
         elif what < 99:
             day.trade(rng.choice(names), "ETHUSDT", "0.1", "3000.00")

@@ -1,4 +1,5 @@
-"""Seeded days in perpetuals that aim at edges: brackets met to the unit, equity exactly at a level, prices of one unit, open marks.
+"""Seeded days in perpetuals that aim at edges: brackets met to the unit, equity exactly at a level, prices of one unit,
+open marks.
 
 To aim, a day is folded by the oracle while it is written. That cannot hide a fault: a wrong aim only misses.
 """
@@ -15,7 +16,23 @@ from tests.days import PARAMETERS, SECOND_NS, START_NS, text
 from tests.oracle.usdm_oracle import Holder, Oracle, UsdmValuation
 from tests.usdm_days import UsdmDay
 
-RATES = ("0", "0.0005", "0.004", "0.01", "0.0125", "0.02", "0.05", "0.1", "0.125", "0.15", "0.25", "0.3333", "0.5", "0.75", "0.9999")
+RATES = (
+    "0",
+    "0.0005",
+    "0.004",
+    "0.01",
+    "0.0125",
+    "0.02",
+    "0.05",
+    "0.1",
+    "0.125",
+    "0.15",
+    "0.25",
+    "0.3333",
+    "0.5",
+    "0.75",
+    "0.9999",
+)
 POCKETS = ("", "", "P", "a", "Q.1", "zz", "0")
 
 
@@ -59,10 +76,34 @@ class EdgeDay:
         self.versions = {"u": 0, "p": 0}
         self.tables: dict[str, list[dict[str, Any]]] = {}
 
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
     # ------------------------------------------------------------------------------------------------------------------- writing
     def say(self, type_: str, source: str = "book", **fields: Any) -> None:
         self.sequences[source] += 1
-        row = {"type": type_, "source": source, "source_seq": self.sequences[source], "event_time": "2021-05-19T00:00:00Z", **fields}
+        row = {
+            "type": type_,
+            "source": source,
+            "source_seq": self.sequences[source],
+            "event_time": "2021-05-19T00:00:00Z",
+            **fields,
+        }
         self.lines.append(json.dumps(row, separators=(",", ":")).encode())
         self.oracle.feed(row)
 
@@ -76,7 +117,9 @@ class EdgeDay:
 
     def quote(self, name: str, price: int, times: int = 1) -> None:
         for _ in range(times):
-            self.say("price_ticked", "feed", instrument=name, price=text(price, self.oracle.instrument(name).price_scale))
+            self.say(
+                "price_ticked", "feed", instrument=name, price=text(price, self.oracle.instrument(name).price_scale)
+            )
 
     def profile(self) -> None:
         rng = self.rng
@@ -85,7 +128,10 @@ class EdgeDay:
         for name in names:
             if name not in self.tables or rng.randrange(3) == 0:
                 self.tables[name] = table(rng, self.scale, rng.choice((1, 7, 100, 1000, 10**6)))
-        assets = {"C": {"haircut": "0", "route": []}, "X": {"haircut": rng.choice(("0", "0.05", "0.333")), "route": ["XC"]}}
+        assets = {
+            "C": {"haircut": "0", "route": []},
+            "X": {"haircut": rng.choice(("0", "0.05", "0.333")), "route": ["XC"]},
+        }
         if rng.randrange(2):
             assets["Y"] = {"haircut": rng.choice(("0", "0.2")), "route": ["YX", "XC"]}
         restore = rng.choice(("1", "1.25", "1.25", "1.0001", "3"))
@@ -120,11 +166,31 @@ class EdgeDay:
             parameters=parameters,
         )
 
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
+    #
     # -------------------------------------------------------------------------------------------------------------------- aiming
     def move(self, holder: Holder, minor: int, asset: str = "C", **more: Any) -> None:
         scale = self.oracle.instrument(asset).scale
         fields = {"pocket": holder.pocket} if holder.pocket else {}
-        self.say("collateral_moved", account=holder.name, asset=asset, amount_delta=text(minor, scale), **fields, **more)
+        self.say(
+            "collateral_moved", account=holder.name, asset=asset, amount_delta=text(minor, scale), **fields, **more
+        )
 
     def to_level(self, holder: Holder) -> None:
         """Bring the equity to a level, to the unit or one beside it; with open marks, the worst or the best of it."""
@@ -171,7 +237,12 @@ class EdgeDay:
         aim = min(max(aim, 0), 2**62 + 1)
         target = aim if side == "long" else -aim if side == "short" else rng.choice((aim, -aim))
         self.trade(
-            name, subaccount, account, target - held, **({} if side == "both" else {"position_side": side}), **self._extras(subaccount)
+            name,
+            subaccount,
+            account,
+            target - held,
+            **({} if side == "both" else {"position_side": side}),
+            **self._extras(subaccount),
         )
 
     def _extras(self, subaccount: str) -> dict[str, Any]:
@@ -189,8 +260,12 @@ class EdgeDay:
         self.say("instrument_listed", instrument="C", kind="currency", quantity_scale=self.scale)
         self.say("instrument_listed", instrument="X", kind="currency", quantity_scale=8)
         self.say("instrument_listed", instrument="Y", kind="currency", quantity_scale=4)
-        self.say("instrument_listed", instrument="XC", kind="spot", base="X", currency="C", price_scale=2, quantity_scale=4)
-        self.say("instrument_listed", instrument="YX", kind="spot", base="Y", currency="X", price_scale=3, quantity_scale=4)
+        self.say(
+            "instrument_listed", instrument="XC", kind="spot", base="X", currency="C", price_scale=2, quantity_scale=4
+        )
+        self.say(
+            "instrument_listed", instrument="YX", kind="spot", base="Y", currency="X", price_scale=3, quantity_scale=4
+        )
         for name in ("F", "G", "H"):
             self.perpetuals[name] = (rng.choice((0, 1, 2, 5, 8)), rng.choice((0, 0, 1, 3, 8)))
             price_scale, quantity_scale = self.perpetuals[name]
@@ -240,12 +315,16 @@ def step(rng: Random, day: EdgeDay, name: str) -> None:
     elif what < 36:
         # Close what stands, so that pockets are swept.
         for key, side, position in list(holder.open_positions()):
-            day.trade(key, holder.pocket, name, -position.quantity, **({} if side == "both" else {"position_side": side}))
+            day.trade(
+                key, holder.pocket, name, -position.quantity, **({} if side == "both" else {"position_side": side})
+            )
     elif what < 52:
         day.to_level(holder)
     elif what < 68:
         mark = instrument.mark or 10
-        price = max(1, rng.choice((mark, mark + 1, mark - 1, mark * 101 // 100, mark * 95 // 100, mark * 2, mark // 2, 1)))
+        price = max(
+            1, rng.choice((mark, mark + 1, mark - 1, mark * 101 // 100, mark * 95 // 100, mark * 2, mark // 2, 1))
+        )
         day.quote(perpetual, price, 3 if rng.randrange(3) == 0 else 1)
     elif what < 71:
         day.quote(rng.choice(("XC", "YX")), rng.choice((1, 700, 800, 1234, 30000)), rng.choice((1, 3)))
@@ -257,13 +336,22 @@ def step(rng: Random, day: EdgeDay, name: str) -> None:
         if rng.randrange(2) and whole > 0:
             origin, amount = holder.pocket, whole
         fields: dict[str, Any] = {"pocket": subaccount} if subaccount else {}
-        day.say("collateral_moved", account=name, asset="C", amount_delta=text(amount, day.scale), from_pocket=origin, **fields)
+        day.say(
+            "collateral_moved",
+            account=name,
+            asset="C",
+            amount_delta=text(amount, day.scale),
+            from_pocket=origin,
+            **fields,
+        )
     elif what < 88:
         asset = rng.choice(("X", "Y", "Y"))
         day.move(holder, rng.choice((-1, 1)) * rng.choice((1, 20_000, 10**8)), asset)
     elif what < 92:
         price = {"price": text(rng.choice((0, 1, 500)), instrument.price_scale)} if rng.randrange(2) else {}
-        rate = rng.choice(("0.0001", "-0.0001", "0.000000000001", "0.999999999999", "-0.5", "0", "1", "-1", "0.0000000000001"))
+        rate = rng.choice(
+            ("0.0001", "-0.0001", "0.000000000001", "0.999999999999", "-0.5", "0", "1", "-1", "0.0000000000001")
+        )
         day.say("funding_paid", instrument=perpetual, rate=rate, **price)
     elif what < 94:
         day.profile()
@@ -296,11 +384,14 @@ def refused(rng: Random, day: EdgeDay, name: str, perpetual: str) -> None:
     elif which == 6:
         day.say("funding_paid", instrument="XC", rate="0.1")
     else:
-        day.say("position_changed", **trade | {"account": "nobody", "instrument": rng.choice(("nothing", perpetual, "X"))})
+        day.say(
+            "position_changed", **trade | {"account": "nobody", "instrument": rng.choice(("nothing", perpetual, "X"))}
+        )
 
 
 def changing_day(seed: int, steps: int = 50) -> list[bytes]:
-    """Return the lines of a day on which one account in debt goes from ``prime`` to ``binance-usdm`` and back, with calls and pockets."""
+    """Return the lines of a day on which one account in debt goes from ``prime`` to ``binance-usdm`` and back, with
+    calls and pockets."""
     rng, day, price = Random(seed), UsdmDay(), 4_000_000
     day.opened()
     day.account("A")

@@ -1,7 +1,8 @@
-"""Value and requirement of a subaccount as exact lines over one price, all others fixed; and the prices at which a guard turns.
+"""Value and requirement of a subaccount as exact lines over one price, all others fixed; and the prices at which a
+guard turns.
 
-Without rounding, what a model computes is piecewise linear in each single price: one piece for ``prime``, one a bracket for
-``binance-usdm``. So a liquidation price is the root of a line, bracket by bracket, as a fraction.
+Without rounding, what a model computes is piecewise linear in each single price: one piece for ``prime``, one a bracket
+for ``binance-usdm``. So a liquidation price is the root of a line, bracket by bracket, as a fraction.
 """
 
 from __future__ import annotations
@@ -100,14 +101,18 @@ def pieces(calculator: MarginCalculator, portfolio: Portfolio, prices: Sequence[
     return found
 
 
-def _collateral(table: dict[int, AssetTerms], portfolio: Portfolio, prices: Sequence[int], instrument: int, *, debits_apart: bool) -> Piece:
+def _collateral(
+    table: dict[int, AssetTerms], portfolio: Portfolio, prices: Sequence[int], instrument: int, *, debits_apart: bool
+) -> Piece:
     value = debit = NOTHING
     for asset, balance in portfolio.balances.items():
         calculator = table.get(asset)
         if calculator is None:
             continue
         worth = (
-            Fraction(balance * calculator.keep, calculator.value_divisor) if balance > 0 else Fraction(balance, calculator.debit_divisor)
+            Fraction(balance * calculator.keep, calculator.value_divisor)
+            if balance > 0
+            else Fraction(balance, calculator.debit_divisor)
         )
         moves = False
         for leg in (calculator.first, calculator.second, calculator.third):
@@ -140,7 +145,8 @@ class Turn(NamedTuple):
 def nearest_turn(found: Sequence[Piece], guard: Guard, mark: Fraction) -> Turn | None:
     """Return the price nearest to the mark at which the guard turns, None where it turns at no positive price.
 
-    From a safe mark this is the nearest price that breaches; from a breached one the price at which it breached, or would be safe again.
+    From a safe mark this is the nearest price that breaches; from a breached one the price at which it breached, or
+    would be safe again.
     """
     turns = sorted(_turns(found, guard), key=lambda turn: (abs(turn.price - mark), turn.price))
     return turns[0] if turns else None

@@ -29,7 +29,8 @@ _SEARCH_LIMIT = 1 << 16
 def margin(scenario: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer to one scenario; see docs/calculator.md for both.
 
-    Decimals are texts (or integers). A scenario that cannot be computed gives ``{"id", "error": {"code", "field", "message"}}``.
+    Decimals are texts (or integers). A scenario that cannot be computed gives ``{"id", "error": {"code", "field",
+    "message"}}``.
     """
     identifier = scenario.get("id") if isinstance(scenario, Mapping) else None
     try:
@@ -45,9 +46,18 @@ def margin_line(line: bytes) -> dict[str, Any]:
     try:
         if len(line) > LINE_LIMIT:
             raise ValueError(f"the line has {len(line)} bytes, the limit is {LINE_LIMIT}")
-        scenario = json.loads(line, object_pairs_hook=_unique, parse_float=OversizedNumber, parse_int=_bounded, parse_constant=_no_constant)
+        scenario = json.loads(
+            line,
+            object_pairs_hook=_unique,
+            parse_float=OversizedNumber,
+            parse_int=_bounded,
+            parse_constant=_no_constant,
+        )
     except (ValueError, RecursionError) as error:
-        return {"id": None, "error": {"code": "not_json", "field": "", "message": f"the line is no JSON object: {error}"}}
+        return {
+            "id": None,
+            "error": {"code": "not_json", "field": "", "message": f"the line is no JSON object: {error}"},
+        }
     return margin(scenario)
 
 
@@ -70,7 +80,9 @@ def _no_constant(text: str) -> object:
 def _answer(case: Case) -> dict[str, Any]:
     figures = _figures(case, case.account)
     answer = {
-        **{name: figures[name] for name in ("equity", "initial_margin", "maintenance_margin", "margin_ratio", "excess")},
+        **{
+            name: figures[name] for name in ("equity", "initial_margin", "maintenance_margin", "margin_ratio", "excess")
+        },
         "call_amount": _call_amount(case),
         "positions": [_position(case, held) for held in case.held],
     }
@@ -144,7 +156,11 @@ def _position(case: Case, held: Held) -> dict[str, Any]:
         "bankruptcy_price": _turning_price(case, held, case.policy.bankrupt._replace(inclusive=True)),
     }
     if held.isolated:
-        answer |= {name: figure for name, figure in _figures(case, held.subaccount).items() if name in ("equity", "margin_ratio", "excess")}
+        answer |= {
+            name: figure
+            for name, figure in _figures(case, held.subaccount).items()
+            if name in ("equity", "margin_ratio", "excess")
+        }
     return answer
 
 
@@ -153,7 +169,9 @@ def _turning_price(case: Case, held: Held, guard: Guard) -> str | None:
     if not held.position.quantity:
         return None
     number, scale = held.instrument.number, held.instrument.price_scale
-    turn = nearest_turn(pieces(case.calculator, held.subaccount, case.prices, number), guard, Fraction(case.prices[number]))
+    turn = nearest_turn(
+        pieces(case.calculator, held.subaccount, case.prices, number), guard, Fraction(case.prices[number])
+    )
     if turn is None or turn.price <= 0:
         return None
     if not case.rounded:
@@ -163,7 +181,8 @@ def _turning_price(case: Case, held: Held, guard: Guard) -> str | None:
 
 
 def _first_breached(case: Case, held: Held, guard: Guard, turn: Turn) -> int | None:
-    """Return the first price of the scale that breaches, counted from the safe side, by the model's own rounded arithmetic."""
+    """Return the first price of the scale that breaches, counted from the safe side, by the model's own rounded
+    arithmetic."""
     number = held.instrument.number
     prices = list(case.prices)
 

@@ -1,6 +1,8 @@
-"""From a scenario to what the models take: directory, parameters, prices, a cross subaccount and isolated ones. Errors name the field.
+"""From a scenario to what the models take: directory, parameters, prices, a cross subaccount and isolated ones. Errors
+name the field.
 
-One file, because it is one reading: each field is checked with what the fields before it have listed, and names itself where it does not fit.
+One file, because it is one reading: each field is checked with what the fields before it have listed, and names itself
+where it does not fit.
 """
 
 from __future__ import annotations
@@ -118,7 +120,9 @@ def _rows(value: object, where: str) -> list[Mapping[str, Any]]:
 def _known(fields: Mapping[str, Any], allowed: set[str], where: str) -> None:
     unknown = sorted(str(name) for name in fields if name not in allowed)
     if unknown:
-        raise ScenarioError("unknown_field", _within(where, unknown[0]), f"no such field; there are {', '.join(sorted(allowed))}")
+        raise ScenarioError(
+            "unknown_field", _within(where, unknown[0]), f"no such field; there are {', '.join(sorted(allowed))}"
+        )
 
 
 def _text(fields: Mapping[str, Any], name: str, where: str, default: str | None = None) -> str:
@@ -176,7 +180,9 @@ class _Builder:
             guess = name.removesuffix(currency).rstrip("-_/")
             if "base" not in given and (not guess or guess == name):
                 raise ScenarioError(
-                    "instrument_unknown", where, f"{name!r} is not defined: give it in instruments, with kind, base, currency"
+                    "instrument_unknown",
+                    where,
+                    f"{name!r} is not defined: give it in instruments, with kind, base, currency",
                 )
             base = _text(given, "base", place, guess)
             self.asset(base)
@@ -196,7 +202,14 @@ class _Builder:
     def _list(self, name: str, **fields: Any) -> None:
         try:
             listed = msgspec.convert(
-                {"type": "instrument_listed.v1", "source": "-", "source_seq": 0, "event_time": 0, "instrument": name, **fields},
+                {
+                    "type": "instrument_listed.v1",
+                    "source": "-",
+                    "source_seq": 0,
+                    "event_time": 0,
+                    "instrument": name,
+                    **fields,
+                },
                 InstrumentListed,
             )
         except msgspec.ValidationError as error:
@@ -230,7 +243,9 @@ def build(scenario: Mapping[str, Any]) -> Case:
     rounding = _choice(scenario, "rounding", ("profile", "none"), "profile")
     base = _text(scenario, "base_currency", "", "USDT")
     builder = _Builder(scenario, base, perpetual=data.has_brackets, rounded=rounding == "profile")
-    prices = {key: decimal(value, f"prices.{key}") for key, value in _mapping(scenario.get("prices", {}), "prices").items()}
+    prices = {
+        key: decimal(value, f"prices.{key}") for key, value in _mapping(scenario.get("prices", {}), "prices").items()
+    }
     positions = _rows(scenario.get("positions", []), "positions")
     collateral = _rows(scenario.get("collateral", []), "collateral")
     _look_at_scales(builder, prices, positions)
@@ -261,7 +276,9 @@ def build(scenario: Mapping[str, Any]) -> Case:
         where = f"collateral[{n}].amount"
         account.move(asset.number, _units(decimal(row.get("amount"), where), asset.scale, where, asset.name))
     for n, row in enumerate(positions):
-        case.held.append(_position(case, row, f"positions[{n}]", isolated=mode == "isolated" or "isolated_margin" in row))
+        case.held.append(
+            _position(case, row, f"positions[{n}]", isolated=mode == "isolated" or "isolated_margin" in row)
+        )
     for leg in dict.fromkeys(leg for part in account.parts() for leg in calculator.depends_on(part)):
         instrument = builder.directory.instruments[leg]
         if instrument is not None and not case.prices[leg]:
@@ -296,7 +313,9 @@ def _prices(directory: Directory, given: Mapping[str, DecimalPair]) -> list[int]
     return prices
 
 
-def _parameters(data: profiles.ProfileData, scenario: Mapping[str, Any], builder: _Builder, base: str) -> tuple[dict[str, Any], list[str]]:
+def _parameters(
+    data: profiles.ProfileData, scenario: Mapping[str, Any], builder: _Builder, base: str
+) -> tuple[dict[str, Any], list[str]]:
     """Return the profile's parameters, overridden by the scenario's; and what is odd about its tables."""
     given = dict(_mapping(scenario.get("parameters", {}), "parameters"))
     routes = {
@@ -313,7 +332,9 @@ def _parameters(data: profiles.ProfileData, scenario: Mapping[str, Any], builder
         if name in given and name in parameters:
             parameters[name] = {**parameters[name], **_mapping(given.pop(name), f"parameters.{name}")}
     if unknown := sorted(key for key in given if key not in parameters):
-        raise ScenarioError("unknown_field", f"parameters.{unknown[0]}", f"{data.name} has {', '.join(sorted(parameters))}")
+        raise ScenarioError(
+            "unknown_field", f"parameters.{unknown[0]}", f"{data.name} has {', '.join(sorted(parameters))}"
+        )
     parameters.update(given)
     for name, table in parameters.get("brackets", {}).items():
         builder.instrument(name, f"parameters.brackets.{name}")
@@ -323,7 +344,9 @@ def _parameters(data: profiles.ProfileData, scenario: Mapping[str, Any], builder
 
 def _odd(name: str, table: Any) -> list[str]:
     try:
-        rows = [bracket_of(msgspec.convert(row, BracketParameters), f"brackets.{name}[{k}]") for k, row in enumerate(table)]
+        rows = [
+            bracket_of(msgspec.convert(row, BracketParameters), f"brackets.{name}[{k}]") for k, row in enumerate(table)
+        ]
     except (msgspec.ValidationError, ParameterError, TypeError):
         return []
     return [f"parameters.brackets.{name}[{k}].{where}: {what}" for k, where, what in faults_of(rows)]
@@ -345,7 +368,9 @@ def _position(case: Case, row: Mapping[str, Any], where: str, *, isolated: bool)
     why = case.calculator.refuses(instrument)
     if why:
         code, place = (
-            ("brackets_missing", f"parameters.brackets.{instrument.name}") if "brackets" in why else ("not_margined", f"{where}.instrument")
+            ("brackets_missing", f"parameters.brackets.{instrument.name}")
+            if "brackets" in why
+            else ("not_margined", f"{where}.instrument")
         )
         raise ScenarioError(code, place, f"{instrument.name}: {why}")
     if isolated and not case.calculator.subaccounts:
@@ -378,7 +403,9 @@ def _position(case: Case, row: Mapping[str, Any], where: str, *, isolated: bool)
         subaccount.move(case.account.base, _isolated_margin(case, row, where, instrument, position, entry))
     elif key in subaccount.positions:
         raise ScenarioError(
-            "bad_value", f"{where}.instrument", f"{instrument.name} is given twice; give one net position, or long and short apart"
+            "bad_value",
+            f"{where}.instrument",
+            f"{instrument.name} is given twice; give one net position, or long and short apart",
         )
     subaccount.positions[key] = position
     subaccount.hold_perpetual(key, position)
@@ -396,7 +423,9 @@ def _entry(row: Mapping[str, Any], where: str, instrument: Instrument, price: in
     return entry
 
 
-def _isolated_margin(case: Case, row: Mapping[str, Any], where: str, instrument: Instrument, position: Position, entry: int) -> int:
+def _isolated_margin(
+    case: Case, row: Mapping[str, Any], where: str, instrument: Instrument, position: Position, entry: int
+) -> int:
     """Return the margin of an isolated position: as given, else its initial margin at entry."""
     given = row.get("isolated_margin")
     if given is None:
@@ -407,7 +436,9 @@ def _isolated_margin(case: Case, row: Mapping[str, Any], where: str, instrument:
     return _units(decimal(given, place), case.base_scale, place, "the base currency")
 
 
-def _spot(case: Case, row: Mapping[str, Any], where: str, instrument: Instrument, quantity: int, entry: int, pair: DecimalPair) -> Held:
+def _spot(
+    case: Case, row: Mapping[str, Any], where: str, instrument: Instrument, quantity: int, entry: int, pair: DecimalPair
+) -> Held:
     """Hold a spot position: the asset, and, where an entry price is given, what was paid for it."""
     for name in ("isolated_margin", "leverage", "position_side"):
         if name in row:

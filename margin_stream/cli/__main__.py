@@ -1,4 +1,5 @@
-"""The command ``margin-stream``, and ``python -m margin_stream.cli``. Imports next to nothing itself, so that it can say why the rest cannot be."""
+"""The command ``margin-stream``, and ``python -m margin_stream.cli``. Imports next to nothing itself, so that it can
+say why the rest cannot be."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ GENERAL = ("--json", "--quiet", "--store", "--config")
 
 
 def in_order(app: App, words: Sequence[str]) -> list[str]:
-    """Return a command line as its parser wants it: what every command takes, once, behind the command's name; the file that ``-`` stands for.
+    """Return a command line as its parser wants it: what every command takes, once, behind the command's name; the file
+    that ``-`` stands for.
 
     Where a command's name is missing or wrong, the error is about that, so nothing stands in its way.
     """
@@ -49,7 +50,11 @@ def options_of(command: str) -> dict[str, Setting]:
     """Return the options of a command (its words, joined by blanks) that stand for settings."""
     from margin_stream.settings.shape import EVERYWHERE, SETTINGS
 
-    return {row.flag: row for row in SETTINGS.values() if row.flag and (row.commands == EVERYWHERE or command in row.commands)}
+    return {
+        row.flag: row
+        for row in SETTINGS.values()
+        if row.flag and (row.commands == EVERYWHERE or command in row.commands)
+    }
 
 
 def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -62,12 +67,20 @@ def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) ->
     from margin_stream.settings import SettingsError, load, use
 
     # A default counts as well: `margin` and `ingest` read standard input where they name no file.
-    words = [word for row in arguments for word in ([token.value for token in row.tokens] or [str(row.field_info.default)])]
+    words = [
+        word for row in arguments for word in ([token.value for token in row.tokens] or [str(row.field_info.default)])
+    ]
     if sum(str(STDIN) in word for word in words) > 1:
         raise OptionsConflict("standard input can be read once: name a file for all but one", file=STDIN)
     wanted = options_of(" ".join(commands))
-    places = {name: argument for argument in arguments for name in argument.names if name in wanted or name == "--config"}
-    flags = {wanted[name].key: (name, _text(argument.tokens[0])) for name, argument in places.items() if argument.tokens and name in wanted}
+    places = {
+        name: argument for argument in arguments for name in argument.names if name in wanted or name == "--config"
+    }
+    flags = {
+        wanted[name].key: (name, _text(argument.tokens[0]))
+        for name, argument in places.items()
+        if argument.tokens and name in wanted
+    }
     named = places.get("--config")
     config = Path(named.tokens[0].value) if named is not None and named.tokens else None
     try:

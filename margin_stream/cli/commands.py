@@ -1,4 +1,5 @@
-"""The commands by name. A module is loaded when its command runs, or is listed: none of what they need slows the others down."""
+"""The commands by name. A module is loaded when its command runs, or is listed: none of what they need slows the others
+down."""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ from margin_stream.cli.output import OnStore, print_note, show_rows
 
 def config_show(
     *,
-    origin: Annotated[bool, Parameter(negative="", help="Also say where each comes from: flag, variable, file and line, default.")] = False,
+    origin: Annotated[
+        bool, Parameter(negative="", help="Also say where each comes from: flag, variable, file and line, default.")
+    ] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
     """Show the settings in force. Secrets are not shown, only whether they are set.
@@ -26,7 +28,8 @@ def config_show(
 
     effective = current()
     rows = [
-        {"setting": key, "value": effective.shown(key), **({"origin": str(effective.origins[key])} if origin else {})} for key in SETTINGS
+        {"setting": key, "value": effective.shown(key), **({"origin": str(effective.origins[key])} if origin else {})}
+        for key in SETTINGS
     ]
     show_rows(common, rows, ("setting", "value", "origin") if origin else ("setting", "value"), empty="")
     if effective.files and not common.json:

@@ -60,15 +60,21 @@ def demo(
     *,
     market: Annotated[
         Path | None,
-        Parameter(help="Bars of a real day (a file or a folder) instead of the simulated crash; perpetuals only with --brackets."),
+        Parameter(
+            help="Bars of a real day (a file or a folder) instead of the simulated crash; perpetuals only with "
+            "--brackets."
+        ),
     ] = None,
-    brackets: Annotated[Path | None, Parameter(help="A venue's leverage brackets (JSON, gz too) instead of synthetic ones.")] = None,
+    brackets: Annotated[
+        Path | None, Parameter(help="A venue's leverage brackets (JSON, gz too) instead of synthetic ones.")
+    ] = None,
     accounts: Annotated[int, Parameter(help="How many accounts.")] = 1000,
     seed: int = 1,
     keep: Annotated[Path | None, Parameter(help="Keep the store in this new folder, to look around in.")] = None,
     common: Common = Common(),  # noqa: B008 (frozen)
 ) -> int:
-    """Run the main job: a crash day, 1,000 accounts, margin calls, liquidations, answers; killed, recovered, replayed, verified.
+    """Run the main job: a crash day, 1,000 accounts, margin calls, liquidations, answers; killed, recovered, replayed,
+    verified.
 
     One account in five holds perpetuals (binance-usdm), the others spot on credit (prime).
     Prices, accounts, answers and, without --brackets, leverage brackets are synthetic, made from the seed.
@@ -113,7 +119,9 @@ class _Day(NamedTuple):
 
         if self.market is None:
             tables = None if self.brackets is None else tables_for(common, pairs(), self.brackets)[0]
-            return "a simulated crash day (BTC -30 %, ETH -44 %)", simulate("crash", self.accounts, self.seed, MIXED_PROFILES, tables)
+            return "a simulated crash day (BTC -30 %, ETH -44 %)", simulate(
+                "crash", self.accounts, self.seed, MIXED_PROFILES, tables
+            )
         paths = (
             sorted(p for p in self.market.iterdir() if p.name.endswith((".csv", ".csv.gz")) and "SOURCE" not in p.name)
             if self.market.is_dir()
@@ -131,7 +139,14 @@ class _Day(NamedTuple):
 
 def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) -> int:
     from margin_stream import views
-    from margin_stream.cli.demo_report import Inputs, by_profile, explain, explanation_lines, largest_isolated, profile_lines
+    from margin_stream.cli.demo_report import (
+        Inputs,
+        by_profile,
+        explain,
+        explanation_lines,
+        largest_isolated,
+        profile_lines,
+    )
     from margin_stream.replay.replay import replay
     from margin_stream.replay.verification import verify
     from margin_stream.schemas.ndjson import encode_line
@@ -145,11 +160,15 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
             inputs.note(event)
             file.write(encode_line(event))
     members = ", ".join(f"{count:,} accounts under {profile}" for profile, count in inputs.members().most_common())
-    steps.done("input", f"{title}, {members}: {inputs.count:,} inputs", inputs=inputs.count, accounts=dict(inputs.members()))
+    steps.done(
+        "input", f"{title}, {members}: {inputs.count:,} inputs", inputs=inputs.count, accounts=dict(inputs.members())
+    )
 
     steps.doing("ingesting, to be killed")
     killed_at = _ingest_and_kill(store, day)
-    steps.done("killed", f"ingesting; kill -9 when {killed_at:,} bytes of journal were written", journal_bytes=killed_at)
+    steps.done(
+        "killed", f"ingesting; kill -9 when {killed_at:,} bytes of journal were written", journal_bytes=killed_at
+    )
 
     steps.doing("ingesting again")
     run = subprocess.run(
@@ -166,7 +185,12 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
 
     effects = list(views.effects(store))
     counts = by_profile(inputs, effects)
-    steps.done("effects", f"{len(effects):,} effects, among them:", **Counter(row["type"] for row in effects), by_profile=counts)
+    steps.done(
+        "effects",
+        f"{len(effects):,} effects, among them:",
+        **Counter(row["type"] for row in effects),
+        by_profile=counts,
+    )
     if not common.json:
         print("\n".join(["", *profile_lines(counts), ""]), flush=True)
 
@@ -174,20 +198,31 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
     replayed = replay(store)
     same = "equal" if replayed.equal else f"NOT EQUAL: {replayed.first_difference}"
     steps.done(
-        "replayed", f"replayed {replayed.events:,} items from nothing: {same}, state {replayed.state_digest[:16]}...", equal=replayed.equal
+        "replayed",
+        f"replayed {replayed.events:,} items from nothing: {same}, state {replayed.state_digest[:16]}...",
+        equal=replayed.equal,
     )
 
     steps.doing("verifying")
     verified = verify(store, fold=False)
     what = "sound" if verified.ok else f"{len(verified.problems)} problems"
-    steps.done("verified", f"verified {verified.records:,} records, {verified.effects:,} effects, tables: {what}", ok=verified.ok)
+    steps.done(
+        "verified",
+        f"verified {verified.records:,} records, {verified.effects:,} effects, tables: {what}",
+        ok=verified.ok,
+    )
 
     due = largest_isolated(effects)
     explained = None if due is None else explain(store, due, inputs)
     open_calls = views.calls(store, open_only=True)
     if common.json:
         print_json(
-            {**steps.facts, "explained": explained, "open_calls": len(open_calls), "store": str(store) if store.parent != folder else None}
+            {
+                **steps.facts,
+                "explained": explained,
+                "open_calls": len(open_calls),
+                "store": str(store) if store.parent != folder else None,
+            }
         )
     else:
         if explained is not None:
@@ -195,7 +230,12 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
             print("\n".join(explanation_lines(explained)))
         if open_calls:
             print(f"\n{len(open_calls):,} calls are still open; the first by deadline:\n")
-            show_rows(common, open_calls[:8], ("call", "amount", "unpaid", "currency", "due_at", "overdue", "outcome"), empty="")
+            show_rows(
+                common,
+                open_calls[:8],
+                ("call", "amount", "unpaid", "currency", "due_at", "overdue", "outcome"),
+                empty="",
+            )
         else:
             print("\nNo call is open any more.")
         if store.parent != folder:
@@ -205,7 +245,10 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
             account = open_calls[0]["account"] if open_calls else next(iter(inputs.profile_of))
             print(f"  margin-stream state --account {account} --store {store}")
             if explained is not None:
-                print(f"  margin-stream state --account {explained['account']} --at '#{explained['sequence']}' --store {store}")
+                print(
+                    f"  margin-stream state --account {explained['account']} --at '#{explained['sequence']}' --store "
+                    f"{store}"
+                )
         else:
             print("\nThe store is gone again; --keep FOLDER keeps it to look around in.")
         print(f"{made.note()} {steps.total():.0f} s in all.")
@@ -213,7 +256,8 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
 
 
 def _ingest_and_kill(store: Path, day: Path) -> int:
-    """Start an ingest and kill it once it has written a third of what the day will take; return the journal's size then."""
+    """Start an ingest and kill it once it has written a third of what the day will take; return the journal's size
+    then."""
     from margin_stream.journal.layout import Layout
 
     # The journal takes about a third of the lines' bytes.

@@ -1,4 +1,5 @@
-"""What ``demo`` says of a day: counts by margin profile, and one liquidated isolated subaccount worked out from the store's own figures."""
+"""What ``demo`` says of a day: counts by margin profile, and one liquidated isolated subaccount worked out from the
+store's own figures."""
 
 from __future__ import annotations
 
@@ -78,7 +79,9 @@ def by_profile(inputs: Inputs, effects: Iterable[Mapping[str, Any]]) -> dict[str
     return {
         profile: {
             "accounts": members,
-            **{kind: {"times": times[profile, kind], "accounts": len(befell.get((profile, kind), ()))} for kind in ROWS},
+            **{
+                kind: {"times": times[profile, kind], "accounts": len(befell.get((profile, kind), ()))} for kind in ROWS
+            },
         }
         for profile, members in sorted(inputs.members().items(), key=lambda row: (-row[1], row[0]))
     }
@@ -90,17 +93,29 @@ def profile_lines(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for kind, (shown, meaning) in ROWS.items():
         found = [row[kind] for row in counts.values()]
         if any(one["times"] for one in found):
-            cells.append([shown, *(f"{one['times']:,} ({one['accounts']:,})" if one["times"] else "-" for one in found), meaning])
+            cells.append(
+                [shown, *(f"{one['times']:,} ({one['accounts']:,})" if one["times"] else "-" for one in found), meaning]
+            )
     widths = [max(len(row[n]) for row in cells) for n in range(len(counts) + 1)]
     for name, *figures, meaning in cells:
-        line = "   ".join([name.ljust(widths[0]), *(text.rjust(width) for text, width in zip(figures, widths[1:], strict=True)), meaning])
+        line = "   ".join(
+            [
+                name.ljust(widths[0]),
+                *(text.rjust(width) for text, width in zip(figures, widths[1:], strict=True)),
+                meaning,
+            ]
+        )
         yield f"   {line}".rstrip()
     yield "   In parentheses: how many accounts."
 
 
 def largest_isolated(effects: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return the first demand of the isolated subaccount that was to be closed for most, or None."""
-    found = [effect for effect in effects if effect["type"] == "liquidation_due" and effect.get("pocket") and not effect.get("supersedes")]
+    found = [
+        effect
+        for effect in effects
+        if effect["type"] == "liquidation_due" and effect.get("pocket") and not effect.get("supersedes")
+    ]
     return max(found, key=lambda effect: (Decimal(effect["amount"]), -effect["sequence"]), default=None)
 
 
@@ -115,7 +130,11 @@ def explain(store: Path, due: Mapping[str, Any], inputs: Inputs) -> dict[str, An
     account, subaccount = due["account"], due["pocket"]
     state = views.account_state(store, account, Until(sequence=due["sequence"]))
     found = next(row for row in state["subaccounts"] if row["subaccount"] == subaccount)
-    positions = [{**row, **_margin(row, inputs.brackets[row["instrument"]])} for row in found["positions"] if Decimal(row["quantity"])]
+    positions = [
+        {**row, **_margin(row, inputs.brackets[row["instrument"]])}
+        for row in found["positions"]
+        if Decimal(row["quantity"])
+    ]
     facts = {
         "account": account,
         "subaccount": subaccount,
@@ -129,7 +148,11 @@ def explain(store: Path, due: Mapping[str, Any], inputs: Inputs) -> dict[str, An
         "demanded": due["amount"],
         "legs": due["legs"],
     }
-    closings = [(sequence, event) for sequence, event in inputs.closings.get((account, subaccount), ()) if sequence > due["sequence"]]
+    closings = [
+        (sequence, event)
+        for sequence, event in inputs.closings.get((account, subaccount), ())
+        if sequence > due["sequence"]
+    ]
     if closings:
         facts["closed"] = _closed(store, account, subaccount, state["base_currency"], closings[: len(positions)])
     return facts
@@ -140,13 +163,19 @@ def _margin(position: Mapping[str, Any], table: list[dict[str, Any]]) -> dict[st
     notional = abs(Decimal(position["quantity"]) * Decimal(position["mark"]))
     rows = [msgspec.to_builtins(row) for row in table]
     number = max(n for n, row in enumerate(rows) if Decimal(row["floor"]) <= notional)
-    return {"notional": f"{notional.normalize():f}", "bracket": number + 1, **{key: rows[number][key] for key in _BRACKET}}
+    return {
+        "notional": f"{notional.normalize():f}",
+        "bracket": number + 1,
+        **{key: rows[number][key] for key in _BRACKET},
+    }
 
 
 _BRACKET = ("floor", "cap", "maintenance_rate", "maintenance_amount")
 
 
-def _closed(store: Path, account: str, subaccount: str, currency: str, trades: list[tuple[int, PositionChanged]]) -> dict[str, Any]:
+def _closed(
+    store: Path, account: str, subaccount: str, currency: str, trades: list[tuple[int, PositionChanged]]
+) -> dict[str, Any]:
     """Return how the subaccount was closed, and what came to cross; or, of one that stays, what it owes."""
     last, event = trades[-1]
     # One item earlier cross does not have the subaccount's money yet.
@@ -155,7 +184,12 @@ def _closed(store: Path, account: str, subaccount: str, currency: str, trades: l
     return {
         "at": format_time(event.event_time),
         "trades": [
-            {"instrument": one.instrument, "quantity": _text(one.quantity_delta), "price": _text(one.price), "fee": _text(one.fee)}
+            {
+                "instrument": one.instrument,
+                "quantity": _text(one.quantity_delta),
+                "price": _text(one.price),
+                "fee": _text(one.fee),
+            }
             for _, one in trades
         ],
         "ended": found is None,
@@ -187,17 +221,24 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         rows += [
             (
                 "position",
-                f"{way} {_grouped(abs(quantity))} {row['instrument']}, entered at {entry:,.{places}f}, leverage {row['leverage'] or 'by default'}",
+                f"{way} {_grouped(abs(quantity))} {row['instrument']}, entered at {entry:,.{places}f}, leverage "
+                f"{row['leverage'] or 'by default'}",
             ),
             ("mark", _grouped(row["mark"])),
             (
                 "profit so far",
-                f"{_grouped(quantity)} x {_grouped(row['mark'])} - {_cost(row['open_cost'])} = {_grouped(row['unrealised'])}",
+                f"{_grouped(quantity)} x {_grouped(row['mark'])} - {_cost(row['open_cost'])} = "
+                f"{_grouped(row['unrealised'])}",
             ),
         ]
         profits.append(row["unrealised"])
     sum_of = " ".join(f"{'-' if text.startswith('-') else '+'} {_grouped(text.lstrip('-'))}" for text in profits)
-    rows.append(("equity", f"{_grouped(facts['money'])} money in the subaccount {sum_of} = {_grouped(facts['equity'])} {currency}"))
+    rows.append(
+        (
+            "equity",
+            f"{_grouped(facts['money'])} money in the subaccount {sum_of} = {_grouped(facts['equity'])} {currency}",
+        )
+    )
     for row in facts["positions"]:
         upper = "no end" if row["cap"] is None else _grouped(row["cap"])
         rows.append(
@@ -208,16 +249,23 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
             )
         )
     parts = " + ".join(
-        f"{_grouped(row['notional'])} x {row['maintenance_rate']} - {_grouped(row['maintenance_amount'])}" for row in facts["positions"]
+        f"{_grouped(row['notional'])} x {row['maintenance_rate']} - {_grouped(row['maintenance_amount'])}"
+        for row in facts["positions"]
     )
     rows.append(("maintenance margin", f"{parts} = {_grouped(facts['maintenance_margin'])} {currency}, rounded up"))
-    rows.append(("rule", f"equity <= maintenance margin: {_grouped(facts['equity'])} <= {_grouped(facts['maintenance_margin'])}"))
+    rows.append(
+        (
+            "rule",
+            f"equity <= maintenance margin: {_grouped(facts['equity'])} <= {_grouped(facts['maintenance_margin'])}",
+        )
+    )
     legs = ", ".join(f"{_grouped(leg['quantity'].lstrip('-'))} {leg['asset']}" for leg in facts["legs"])
     rows.append(("demand", f"close at least {legs} ({_grouped(facts['demanded'])} {currency})"))
     if "closed" in facts:
         closed = facts["closed"]
         trades = ", ".join(
-            f"{_grouped(one['quantity'])} {one['instrument']} at {_grouped(one['price'])}, fee {Decimal(one['fee']):,.2f} {currency}"
+            f"{_grouped(one['quantity'])} {one['instrument']} at {_grouped(one['price'])}, fee "
+            f"{Decimal(one['fee']):,.2f} {currency}"
             for one in closed["trades"]
         )
         rows.append(("closed (simulated)", f"at {closed['at']}: {trades}"))
@@ -225,7 +273,11 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
             rows.append(("left of it", f"{_grouped(closed['to_cross'])} {currency} came back to the cross subaccount"))
         else:
             rows.append(
-                ("left of it", f"nothing: the subaccount owes {_grouped(closed['owed'])} {currency}, which an insurance fund would bear")
+                (
+                    "left of it",
+                    f"nothing: the subaccount owes {_grouped(closed['owed'])} {currency}, which an insurance fund "
+                    f"would bear",
+                )
             )
     width = max(len(name) for name, _ in rows)
     for name, text in rows:

@@ -10,7 +10,16 @@ import msgspec
 from margin_stream.cli.errors import DONE, FAILED, UNREACHABLE
 from margin_stream.cli.output import OnStore, plain, print_json, print_note
 from margin_stream.doctor.findings import Finding, ok, problem, warning
-from margin_stream.settings import Effective, SettingsError, current, defaults, load, unknown_variables, use, without_secret
+from margin_stream.settings import (
+    Effective,
+    SettingsError,
+    current,
+    defaults,
+    load,
+    unknown_variables,
+    use,
+    without_secret,
+)
 
 MARKS = {"ok": "ok     ", "warning": "WARNING", "problem": "PROBLEM", "skipped": "skipped"}
 
@@ -49,7 +58,11 @@ def _findings(common: OnStore) -> Iterator[Finding]:
     try:
         effective = load(config=common.config)
     except SettingsError as error:
-        yield problem("settings", str(error), "Correct it; docs/settings.md says what there is. The rest is examined with defaults.")
+        yield problem(
+            "settings",
+            str(error),
+            "Correct it; docs/settings.md says what there is. The rest is examined with defaults.",
+        )
         effective = defaults()
     else:
         effective = current()
@@ -79,10 +92,14 @@ def _secrets(effective: Effective) -> Iterator[Finding]:
             with Path(name).open("rb"):
                 mode = Path(name).stat().st_mode
         except OSError as error:
-            yield problem("settings.secrets", f"{key}: {name}: {error.strerror or error}", "Name a file that this user may read.")
+            yield problem(
+                "settings.secrets", f"{key}: {name}: {error.strerror or error}", "Name a file that this user may read."
+            )
             continue
         if mode & 0o077:
-            yield warning("settings.secrets", f"{key}: {name} may be read by others ({mode & 0o777:o})", f"chmod 600 {name}")
+            yield warning(
+                "settings.secrets", f"{key}: {name} may be read by others ({mode & 0o777:o})", f"chmod 600 {name}"
+            )
         else:
             yield ok("settings.secrets", f"{key}: {name}")
 
@@ -100,9 +117,17 @@ def _broker(common: OnStore, effective: Effective) -> Iterator[Finding]:
     except AddressError as error:
         yield problem("store.address", str(error), "Write kafka://HOST:PORT[,HOST:PORT]/NAME, or a folder.")
     except SecurityError as error:
-        yield problem("broker.security", str(error), "Complete kafka.*; `margin-stream config show --origin` says what is set, and where.")
+        yield problem(
+            "broker.security",
+            str(error),
+            "Complete kafka.*; `margin-stream config show --origin` says what is set, and where.",
+        )
     except Unreachable as error:
         mend = "Is it running, is the address right, does kafka.security_protocol fit, and does a firewall lie between?"
         yield problem("broker.reachable", without_secret(str(error)), mend)
     except KafkaError as error:
-        yield problem("broker.answers", f"{type(error).__name__}: {error}", "Look at the broker's log; rights (ACLs) are often the reason.")
+        yield problem(
+            "broker.answers",
+            f"{type(error).__name__}: {error}",
+            "Look at the broker's log; rights (ACLs) are often the reason.",
+        )

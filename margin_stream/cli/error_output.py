@@ -1,4 +1,5 @@
-"""How errors are written out: for people a line with the code and one with what to do; with ``--json`` one JSON line. Always on stderr."""
+"""How errors are written out: for people a line with the code and one with what to do; with ``--json`` one JSON line.
+Always on stderr."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Failure(NamedTuple):
     code: str
     message: str
     where: Where | None
-    """Of ``file``, ``line``, ``offset``, ``field``, ``store``, ``option``, ``setting``, ``account``, ... what is known."""
+    """Of ``file``, ``line``, ``offset``, ``field``, ``store``, ``option``, ``setting``, ``account``, ... what is
+    known."""
     next: str
     exit: int
 
@@ -83,7 +85,8 @@ def filled(text: str, where: Where) -> str:
 
 
 def _parts(error: BaseException) -> tuple[str, str, Where]:
-    """Return code, message and fields of an exception: its own, or what is known of one of Python's or of a library's."""
+    """Return code, message and fields of an exception: its own, or what is known of one of Python's or of a
+    library's."""
     code, text = code_of(error), str(error).strip()
     if isinstance(error, Error):
         return code, text, error.where
@@ -114,7 +117,9 @@ def code_of(error: BaseException) -> str:
         return "memory_short"
     names = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
     # What is loaded where no memory is left fails in many ways.
-    return next((FOREIGN[name] for name in names if name in FOREIGN), "memory_short" if memory_is_short() else "internal_error")
+    return next(
+        (FOREIGN[name] for name in names if name in FOREIGN), "memory_short" if memory_is_short() else "internal_error"
+    )
 
 
 def _limit() -> str:

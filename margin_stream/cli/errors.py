@@ -1,7 +1,7 @@
 """The error catalogue: every error that a command can show has a code that stays, an exit code, and what to do next.
 
-An exception has its code (``margin_stream.errors``), and this table knows no exception. docs/errors.md is generated from it.
-What is refused (an input, not a command) has its codes in ``schemas.refusals``.
+An exception has its code (``margin_stream.errors``), and this table knows no exception. docs/errors.md is generated
+from it. What is refused (an input, not a command) has its codes in ``schemas.refusals``.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ ENTRIES = (
         "store_address_invalid",
         USAGE,
         "The store's address is not one.",
-        "Write a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME; names and passwords are settings (kafka.sasl_username, kafka.sasl_password_file).",
+        "Write a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME; names and passwords are settings (kafka.sasl_username, "
+        "kafka.sasl_password_file).",
     ),
     Entry(
         "store_kind_wrong",
@@ -150,7 +151,8 @@ ENTRIES = (
         "topics_incomplete",
         FAILED,
         "Topics of the store are missing, or have other partitions than its manifest says.",
-        "If making or repartitioning it was interrupted, run `margin-stream kafka repartition --store {store} --partitions N`.",
+        "If making or repartitioning it was interrupted, run `margin-stream kafka repartition --store {store} "
+        "--partitions N`.",
     ),
     Entry(
         "store_differs",
@@ -180,13 +182,15 @@ ENTRIES = (
         "store_unusable",
         FAILED,
         "The store cannot be used as asked.",
-        "Mend what the message names (a full disk, for example), then run the command again: nothing acknowledged is lost.",
+        "Mend what the message names (a full disk, for example), then run the command again: nothing acknowledged is "
+        "lost.",
     ),
     Entry(
         "memory_short",
         FAILED,
         "There is not enough memory, or the process may not have more.",
-        "Let the process have more memory (`ulimit -v`, the limit of its service or container), then run the command again: nothing acknowledged is lost.",
+        "Let the process have more memory (`ulimit -v`, the limit of its service or container), then run the command "
+        "again: nothing acknowledged is lost.",
     ),
     Entry(
         "store_locked",
@@ -205,7 +209,8 @@ ENTRIES = (
         "journal_damaged",
         CORRUPT,
         "A log of the store is damaged at the named file and offset.",
-        "`margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended; docs/recovery.md goes through the cases.",
+        "`margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended; docs/recovery.md "
+        "goes through the cases.",
     ),
     Entry(
         "record_undecodable",
@@ -264,7 +269,8 @@ ENTRIES = (
     Entry(
         "fault",
         FAILED,
-        "Something that must always hold does not: our bug, or a journal that is damaged in a way that checksums cannot see.",
+        "Something that must always hold does not: our bug, or a journal that is damaged in a way that checksums "
+        "cannot see.",
         "Keep the store as it is; run `margin-stream verify`, and report the bug with its output.",
     ),
     # ---- the outside --------------------------------------------------------------------------------------------
@@ -272,7 +278,8 @@ ENTRIES = (
         "broker_unreachable",
         UNREACHABLE,
         "The broker does not answer.",
-        "Is it running, is the address right, and does kafka.security_protocol fit? `margin-stream doctor` looks closer.",
+        "Is it running, is the address right, and does kafka.security_protocol fit? `margin-stream doctor` looks "
+        "closer.",
     ),
     Entry(
         "broker_refused",
@@ -309,7 +316,8 @@ ENTRIES = (
         "cursor_damaged",
         CORRUPT,
         "What is kept of an outbox's progress does not have its checksum.",
-        "Remove the named file: the outbox begins at the first effect again, and receivers know by the ids what they have.",
+        "Remove the named file: the outbox begins at the first effect again, and receivers know by the ids what they "
+        "have.",
     ),
     Entry(
         "cursor_differs",
@@ -351,7 +359,8 @@ ENTRIES = (
     Entry(
         "brackets_unsound",
         CORRUPT,
-        "A table of leverage brackets overlaps, leaves a gap, falls or jumps. Its perpetual is not listed. The import goes on, and exits 4 only with --strict.",
+        "A table of leverage brackets overlaps, leaves a gap, falls or jumps. Its perpetual is not listed. The import "
+        "goes on, and exits 4 only with --strict.",
         "Correct the table at its source; nothing is repaired.",
     ),
     Entry(

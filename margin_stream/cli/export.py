@@ -51,6 +51,12 @@ def copy_journal(common: Common, source: str, to: str, partitions: int | None) -
     progress.end()
     show(
         common,
-        {"from": source, "to": to, "last": digests.sequence, "state_digest": digests.state, "effects_digest": digests.effects},
+        {
+            "from": source,
+            "to": to,
+            "last": digests.sequence,
+            "state_digest": digests.state,
+            "effects_digest": digests.effects,
+        },
     )
     return DONE

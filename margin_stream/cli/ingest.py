@@ -96,7 +96,8 @@ def summary(counts: Any, effects: int, digests: Digests) -> dict[str, Any]:
 
 def ingest(
     files: Annotated[
-        tuple[Path, ...], Parameter(name="FILE", show_default=False, help="Inputs, one a line; - (the default) is standard input.")
+        tuple[Path, ...],
+        Parameter(name="FILE", show_default=False, help="Inputs, one a line; - (the default) is standard input."),
     ] = (STDIN,),
     /,
     *,
@@ -105,7 +106,10 @@ def ingest(
     no_wait: Annotated[bool, Parameter(negative="", help="On Kafka: return once the broker has the inputs.")] = False,
     revaluation: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
     verify: Annotated[
-        bool, Parameter(negative="", help="A second process replays the journal meanwhile and compares; exit 3 where it differs.")
+        bool,
+        Parameter(
+            negative="", help="A second process replays the journal meanwhile and compares; exit 3 where it differs."
+        ),
     ] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
@@ -128,7 +132,9 @@ def ingest(
         if path != STDIN and not path.is_file():
             raise InputFileMissing(f"{path}: no such file", file=path)
     if partitions is not None and not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
+        raise PartitionsOutOfRange(
+            f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions"
+        )
     inputs = _Inputs(files)
     shown = 0
 
@@ -179,8 +185,11 @@ def ingest(
     return stopper.exit_code(common, strict and shown > 0)
 
 
-def _ingest_on_kafka(common: OnStore, inputs: _Inputs, refused: Callable[[Refusal, str], bool], *, strict: bool, wait: bool) -> int:
-    """Send the inputs to the topic; what can be decoded is judged by the workers, so ``--strict`` stops early only for what cannot."""
+def _ingest_on_kafka(
+    common: OnStore, inputs: _Inputs, refused: Callable[[Refusal, str], bool], *, strict: bool, wait: bool
+) -> int:
+    """Send the inputs to the topic; what can be decoded is judged by the workers, so ``--strict`` stops early only for
+    what cannot."""
     progress = Progress(common, "inputs")
     undecodable = False
 
@@ -215,4 +224,6 @@ def tell_recovery(common: Common, host: Host) -> None:
     if recovery.cut_bytes:
         print_note(common, f"a torn tail of {recovery.cut_bytes} bytes was cut; nothing in it was acknowledged")
     if recovery.folded:
-        print_note(common, f"recovered: {recovery.folded:,} items folded behind sequence number {recovery.from_sequence:,}")
+        print_note(
+            common, f"recovered: {recovery.folded:,} items folded behind sequence number {recovery.from_sequence:,}"
+        )

@@ -1,4 +1,5 @@
-"""``make kafka-demo``: a broker and two workers on loopback, the crash day, a worker and the broker killed, and the bytes of the embedded host."""
+"""``make kafka-demo``: a broker and two workers on loopback, the crash day, a worker and the broker killed, and the
+bytes of the embedded host."""
 
 from __future__ import annotations
 
@@ -34,9 +35,22 @@ class Workers:
     def __init__(self, store: str, folder: Path) -> None:
         self._running: list[subprocess.Popen[bytes]] = []
         for n in (1, 2):
-            command = [sys.executable, "-m", "margin_stream.cli", "worker", "--store", store, "--data", str(folder / f"worker-{n}")]
+            command = [
+                sys.executable,
+                "-m",
+                "margin_stream.cli",
+                "worker",
+                "--store",
+                store,
+                "--data",
+                str(folder / f"worker-{n}"),
+            ]
             with (folder / f"worker-{n}.log").open("wb") as log:
-                self._running.append(subprocess.Popen([*command, "--name", f"worker-{n}"], stdout=log, stderr=log, start_new_session=True))
+                self._running.append(
+                    subprocess.Popen(
+                        [*command, "--name", f"worker-{n}"], stdout=log, stderr=log, start_new_session=True
+                    )
+                )
 
     def kill_one(self) -> None:
         """kill -9 the process that does the work of the second; its supervisor stays."""
@@ -76,14 +90,17 @@ def main() -> int:
         lines = [encode_line(event).rstrip() for event in simulate("crash", ACCOUNTS, 1, MIXED_PROFILES)]
         steps.done(
             "workers",
-            f"two workers share {PARTITIONS} partitions; a simulated crash day: {len(lines):,} inputs, {ACCOUNTS:,} accounts, "
+            f"two workers share {PARTITIONS} partitions; a simulated crash day: {len(lines):,} inputs, {ACCOUNTS:,} "
+            f"accounts, "
             "one in five in perpetuals",
         )
 
         with Host(folder / "embedded") as host:
             host.ingest(lines)
             expected = host.checkpoint()
-        steps.done("embedded", f"the embedded host says: state {expected.state[:16]}..., effects {expected.effects[:16]}...")
+        steps.done(
+            "embedded", f"the embedded host says: state {expected.state[:16]}..., effects {expected.effects[:16]}..."
+        )
 
         with Client(address.servers) as client:
             produce(client, address, records_of(lines[: len(lines) // 2], manifest.rules_version))
@@ -105,14 +122,21 @@ def main() -> int:
             same = said.digests == expected
             steps.done(
                 "equal",
-                f"the workers say: {said.digests.sequence:,} items, {said.counts.duplicate:,} duplicates dropped, {said.effects:,} effects",
+                f"the workers say: {said.digests.sequence:,} items, {said.counts.duplicate:,} duplicates dropped, "
+                f"{said.effects:,} effects",
             )
             print(f"   state   {said.digests.state}\n   effects {said.digests.effects}")
             print(f"   {'EQUAL to the embedded host, byte for byte' if same else f'DIFFERENT: {expected}'}\n")
-            rows = [row for worker in worker_client.workers(client, address) for row in worker_client.ask_shards(worker) or []]
+            rows = [
+                row
+                for worker in worker_client.workers(client, address)
+                for row in worker_client.ask_shards(worker) or []
+            ]
             restores, trimmed = (sum(row[key] for row in rows) for key in ("restores", "trimmed"))
         steps.done(
-            "shards", f"{len(rows)} shards: restored {restores} times since the last start of their worker, {trimmed:,} positions trimmed"
+            "shards",
+            f"{len(rows)} shards: restored {restores} times since the last start of their worker, {trimmed:,} "
+            f"positions trimmed",
         )
         return 0 if same else 3
     except BrokerError as error:

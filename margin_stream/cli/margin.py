@@ -17,7 +17,8 @@ from margin_stream.files import STDIN, opened
 
 def margin(
     file: Annotated[
-        Path, Parameter(name="FILE", show_default=False, help="Scenarios, one a line; - (the default) is standard input.")
+        Path,
+        Parameter(name="FILE", show_default=False, help="Scenarios, one a line; - (the default) is standard input."),
     ] = STDIN,
     /,
     *,
@@ -25,12 +26,14 @@ def margin(
 ) -> int:
     """Compute what-if scenarios (NDJSON), one answer a line, in order, without a store.
 
-    An answer has equity, initial and maintenance margin, margin ratio, excess, call amount, and for each position the price at which it is
-    liquidated and bankrupt. Any parameter of the profile can be overridden. A scenario that cannot be computed gives an error, and exit 1 at the end.
+    An answer has equity, initial and maintenance margin, margin ratio, excess, call amount, and for each position the
+    price at which it is liquidated and bankrupt. Any parameter of the profile can be overridden. A scenario that cannot
+    be computed gives an error, and exit 1 at the end.
 
     Try:
       margin-stream margin scenarios.ndjson
-      echo '{"id":"x","profile":"prime","prices":{"BTCUSDT":"40000"},"collateral":[{"asset":"BTC","amount":"1"}]}' | margin-stream margin
+      echo '{"id":"x","profile":"prime","prices":{"BTCUSDT":"40000"},"collateral":[{"asset":"BTC","amount":"1"}]}' |
+      margin-stream margin
     """
     from margin_stream.calculator import margin_line
     from margin_stream.schemas.ndjson import read_lines

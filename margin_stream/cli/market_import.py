@@ -39,17 +39,22 @@ def import_market(
         ),
     ] = ("prime",),
     brackets: Annotated[
-        Path | None, Parameter(help="Leverage brackets (JSON, gz too): lists perpetuals beside the pairs and activates binance-usdm.")
+        Path | None,
+        Parameter(
+            help="Leverage brackets (JSON, gz too): lists perpetuals beside the pairs and activates binance-usdm."
+        ),
     ] = None,
     cover_low: Annotated[str, Parameter(help="Least V / D that an account starts with.")] = "1.45",
     cover_high: Annotated[str, Parameter(help="Greatest V / D that an account starts with.")] = "3",
     zone: Annotated[str | None, Parameter(help="Time zone of local times, such as America/New_York.")] = None,
     label: Annotated[
-        Literal["open", "close"] | None, Parameter(help="What a bar's time names; by default open for ts_ms, close for datetime.")
+        Literal["open", "close"] | None,
+        Parameter(help="What a bar's time names; by default open for ts_ms, close for datetime."),
     ] = None,
     strict: Annotated[bool, Parameter(negative="", help="Stop with exit 4 if a row had to be left out.")] = False,
     into: Annotated[
-        str | None, Parameter(help="With segments: copy the journal into this store, bit for bit, instead of printing its inputs.")
+        str | None,
+        Parameter(help="With segments: copy the journal into this store, bit for bit, instead of printing its inputs."),
     ] = None,
     common: Common = Common(),  # noqa: B008 (frozen)
 ) -> int:
@@ -59,7 +64,7 @@ def import_market(
       margin-stream import bars usdt.csv.gz btc.csv.gz --accounts 1000 > day.ndjson
       zcat usdt.csv.gz | margin-stream import bars - > day.ndjson
       margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
-      margin-stream import bars usdt.csv.gz --accounts 1000 --profile prime --profile binance-usdm --brackets tiers.json.gz
+      margin-stream import bars usdt.csv.gz --accounts 9 --profile prime --profile binance-usdm --brackets tiers.json
       margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
       margin-stream import segments ./margin-store --into kafka://localhost:9092/demo
     """
@@ -72,7 +77,10 @@ def import_market(
     if form == "segments":
         return _import_segments(common, paths, into)
     if form == "binance-klines" and STDIN in paths:
-        raise OptionsConflict("import binance-klines -: its files are named after their symbol, and standard input has no name", file=STDIN)
+        raise OptionsConflict(
+            "import binance-klines -: its files are named after their symbol, and standard input has no name",
+            file=STDIN,
+        )
     if into is not None:
         raise OptionsConflict(
             "--into goes with the format segments; pipe other formats into `margin-stream ingest`",
@@ -80,7 +88,9 @@ def import_market(
         )
     check_accounts(accounts, profile)
     if accounts and USDM in profile and brackets is None:
-        raise OptionsConflict(f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets", option="--brackets")
+        raise OptionsConflict(
+            f"--profile {USDM}: needs --brackets FILE, the venue's leverage brackets", option="--brackets"
+        )
     low, high = _thousandths("--cover-low", cover_low), _thousandths("--cover-high", cover_high)
     if not 1000 <= low <= high:
         raise UsageError("--cover-low, --cover-high: at least 1, and low not above high", option="--cover-low")
@@ -97,7 +107,10 @@ def import_market(
         return CORRUPT
     wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
     count = print_inputs(common, day_events(market, wanted, tables), 4.1 * len(market.bars))
-    print_note(common, f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}")
+    print_note(
+        common,
+        f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}",
+    )
     return DONE
 
 
@@ -121,7 +134,10 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
             write(line + b"\n")
     sys.stdout.buffer.flush()
     if left_out:
-        report(failure("items_not_printable", f"{left_out} refused msgpack items cannot be printed as lines"), as_json=common.json)
+        report(
+            failure("items_not_printable", f"{left_out} refused msgpack items cannot be printed as lines"),
+            as_json=common.json,
+        )
     return DONE
 
 

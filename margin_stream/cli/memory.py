@@ -9,7 +9,8 @@ PROBE_BYTES = 64 << 20
 
 
 def memory_is_short() -> bool:
-    """Say whether so little memory is left that it explains any failure to start: without it imports fail in many ways."""
+    """Say whether so little memory is left that it explains any failure to start: without it imports fail in many
+    ways."""
     try:
         mmap.mmap(-1, PROBE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except (OSError, MemoryError):

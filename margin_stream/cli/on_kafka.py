@@ -69,7 +69,9 @@ def client_of(address: KafkaAddress) -> Client:
 def init(
     *,
     partitions: Annotated[int, Parameter(help="Partitions of accounts: as many workers can share the work.")] = 4,
-    replicas: Annotated[int, Parameter(help="Copies of every topic; 0 for as many as there are brokers, at most 3.")] = 0,
+    replicas: Annotated[
+        int, Parameter(help="Copies of every topic; 0 for as many as there are brokers, at most 3.")
+    ] = 0,
     rules_version: Annotated[
         int | None, Parameter(help="That the store begins with; for a copy, that of the store it is copied from.")
     ] = None,
@@ -87,17 +89,28 @@ def init(
         if rules_version is not None and not 1 <= rules_version <= LATEST:
             raise UsageError(f"--rules-version {rules_version}: from 1 to {LATEST}", option="--rules-version")
         manifest = topics_admin.init(client, address, partitions, replicas, rules_version=rules_version)
-    show(common, {"store": address.url, "store_id": manifest.store_id, "partitions": manifest.partitions, "journal": address.topics.inputs})
+    show(
+        common,
+        {
+            "store": address.url,
+            "store_id": manifest.store_id,
+            "partitions": manifest.partitions,
+            "journal": address.topics.inputs,
+        },
+    )
     return DONE
 
 
 def repartition(
     *,
     partitions: Annotated[int, Parameter(help="The new number of partitions of accounts.")],
-    replicas: Annotated[int, Parameter(help="Copies of every topic; 0 for as many as there are brokers, at most 3.")] = 0,
+    replicas: Annotated[
+        int, Parameter(help="Copies of every topic; 0 for as many as there are brokers, at most 3.")
+    ] = 0,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Change the number of partitions: everything derived is deleted, and the workers rebuild it from the journal. Stop them first.
+    """Change the number of partitions: everything derived is deleted, and the workers rebuild it from the journal. Stop
+    them first.
 
     Digests and effects are the same afterwards.
 
@@ -152,7 +165,18 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     show(common, view)
     if rows:
         print()
-        columns = ("topic", "partition", "worker", "ready", "offset", "lag", "sequence", "checkpoint_age_s", "restore_s", "restores")
+        columns = (
+            "topic",
+            "partition",
+            "worker",
+            "ready",
+            "offset",
+            "lag",
+            "sequence",
+            "checkpoint_age_s",
+            "restore_s",
+            "restores",
+        )
         show_rows(common, rows, (*columns, "skipped", "trimmed", "holes", "failed"), empty="")
     else:
         print_note(common, "no worker runs: `margin-stream worker` starts one")
@@ -165,15 +189,22 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
 def worker(
     *,
     data: Annotated[Path, Parameter(help="This worker's own folder: tables, kept between starts.")],
-    name: Annotated[str | None, Parameter(help="Its name: with the same one it comes back to its partitions at once.")] = None,
-    http: Annotated[str, Parameter(help="HOST:PORT for /livez, /readyz, /metrics and questions; port 0 takes a free one.")] = "127.0.0.1:0",
-    advertise: Annotated[str | None, Parameter(help="The URL under which others reach it; by default that of --http.")] = None,
+    name: Annotated[
+        str | None, Parameter(help="Its name: with the same one it comes back to its partitions at once.")
+    ] = None,
+    http: Annotated[
+        str, Parameter(help="HOST:PORT for /livez, /readyz, /metrics and questions; port 0 takes a free one.")
+    ] = "127.0.0.1:0",
+    advertise: Annotated[
+        str | None, Parameter(help="The URL under which others reach it; by default that of --http.")
+    ] = None,
     checkpoint_s: Annotated[float, Parameter(help="Seconds between checkpoints.")] = 1.0,
     session_s: Annotated[float, Parameter(help="After so many seconds of silence its partitions go to others.")] = 6.0,
     verbose: Annotated[bool, Parameter(negative="", help="Say what Faust does.")] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Run one Faust worker; it is started again whenever it ends, and comes back when the broker does. SIGTERM stops it cleanly.
+    """Run one Faust worker; it is started again whenever it ends, and comes back when the broker does. SIGTERM stops it
+    cleanly.
 
     Try:
       margin-stream worker --store kafka://localhost:9092/demo --data ./w1
@@ -193,9 +224,25 @@ def worker(
         port = int(port_text) or _free_port(host)
         url = advertise or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         label = name or "w-" + hashlib.sha256(f"{socket.gethostname()}:{data.resolve()}".encode()).hexdigest()[:12]
-        command = [sys.executable, "-m", "margin_stream.agents", "--store", address.url, "--data", str(data.absolute()), "--worker", label]
+        command = [
+            sys.executable,
+            "-m",
+            "margin_stream.agents",
+            "--store",
+            address.url,
+            "--data",
+            str(data.absolute()),
+            "--worker",
+            label,
+        ]
         command += ["--host", host, "--port", str(port), "--url", url]
-        command += ["--checkpoint-s", str(checkpoint_s), "--session-s", str(session_s), *(["--verbose"] if verbose else [])]
+        command += [
+            "--checkpoint-s",
+            str(checkpoint_s),
+            "--session-s",
+            str(session_s),
+            *(["--verbose"] if verbose else []),
+        ]
         print_note(common, f"worker {label}: {url}")
         return _Supervisor(common, command).run()
     finally:
@@ -278,7 +325,8 @@ def ingest(
     stop: Callable[[], bool],
     progress: Callable[[], None],
 ) -> Ingested | None:
-    """Send lines to the journal, and wait until they are folded by workers, or fold them here where none runs. None without waiting."""
+    """Send lines to the journal, and wait until they are folded by workers, or fold them here where none runs. None
+    without waiting."""
     from margin_stream.core.intake.admission import Counts
     from margin_stream.kafka import producer, topics_admin
 
@@ -293,7 +341,9 @@ def ingest(
         before = None
         if wait and alive():
             before = producer.await_folded(reader, before_end - 1, alive) if before_end else None
-        producer.produce(client, address, producer.records_of(lines, manifest.rules_version, refused), sent=progress, stop=stop)
+        producer.produce(
+            client, address, producer.records_of(lines, manifest.rules_version, refused), sent=progress, stop=stop
+        )
         if not wait:
             return None
         end = client.end(address.topics.inputs)
@@ -363,6 +413,8 @@ def ask_calls(common: OnStore, account: str | None, open_only: bool) -> list[dic
         rows = worker_client.ask_calls(found, manifest.partitions, account, open_only) if found else None
     print_note(
         common,
-        "folded here, from the journal: not every partition is with a worker that answers" if rows is None else "answered by the workers",
+        "folded here, from the journal: not every partition is with a worker that answers"
+        if rows is None
+        else "answered by the workers",
     )
     return rows

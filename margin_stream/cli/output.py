@@ -29,7 +29,9 @@ class Common:
 
     json: Annotated[bool, Parameter(negative="", help="Print NDJSON: one object a line, stable keys.")] = False
     quiet: Annotated[bool, Parameter(negative="", help="Say nothing on stderr but errors.")] = False
-    config: Annotated[Path | None, Parameter(help="A file of settings, instead of ./margin-stream.toml (docs/settings.md).")] = None
+    config: Annotated[
+        Path | None, Parameter(help="A file of settings, instead of ./margin-stream.toml (docs/settings.md).")
+    ] = None
 
 
 @Parameter(name="*")
@@ -38,7 +40,11 @@ class OnStore(Common):
     """What every command on a store takes."""
 
     store: Annotated[
-        str, Parameter(completer=stores, help="The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME [also: MARGIN_STREAM_STORE].")
+        str,
+        Parameter(
+            completer=stores,
+            help="The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME [also: MARGIN_STREAM_STORE].",
+        ),
     ] = "./margin-store"
 
     @property
@@ -51,7 +57,10 @@ class OnStore(Common):
         from margin_stream.settings import without_secret
 
         if "://" in self.store and not self.store.startswith("kafka://"):
-            raise BadAddress(f"--store {without_secret(self.store)}: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME", option="--store")
+            raise BadAddress(
+                f"--store {without_secret(self.store)}: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME",
+                option="--store",
+            )
         return "://" in self.store
 
     @property
@@ -65,13 +74,15 @@ class OnStore(Common):
 
         if self.on_kafka:
             raise WrongKindOfStore(
-                f"--store {without_secret(self.store)}: this command is for stores in folders", store=without_secret(self.store)
+                f"--store {without_secret(self.store)}: this command is for stores in folders",
+                store=without_secret(self.store),
             )
         return Path(self.store)
 
 
 def print_note(common: Common, text: str) -> None:
-    """Say something on stderr, unless quiet; with ``--json`` as a line of its own kind, so that all of stderr can be read by a program."""
+    """Say something on stderr, unless quiet; with ``--json`` as a line of its own kind, so that all of stderr can be
+    read by a program."""
     if not common.quiet:
         print(orjson.dumps({"note": text}).decode() if common.json else text, file=sys.stderr, flush=True)
 
@@ -112,7 +123,18 @@ def show_rows(common: Common, rows: Iterable[Mapping[str, Any]], columns: Sequen
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        numeric = column in ("amount", "unpaid", "paid", "quantity", "open_cost", "realised", "unrealised", "fees", "mark", "age_s")
+        numeric = column in (
+            "amount",
+            "unpaid",
+            "paid",
+            "quantity",
+            "open_cost",
+            "realised",
+            "unrealised",
+            "fees",
+            "mark",
+            "age_s",
+        )
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(plain(row.get(column)) for column in columns))
@@ -130,7 +152,9 @@ def plain(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
         return ", ".join(plain(item) for item in value) or "-"
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda found: f"\\x{ord(found.group()):02x}", str(value))
+    return re.sub(
+        r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda found: f"\\x{ord(found.group()):02x}", str(value)
+    )
 
 
 def parse_until(text: str | None) -> Until:
@@ -149,7 +173,9 @@ def parse_until(text: str | None) -> Until:
             raise BadTime(f"{text!r} is no position; write #N, such as #1200", value=text)
         return Until(sequence=int(text[1:]))
     try:
-        return Until(time_ns=parse_time(f"{text}T23:59:59.999999999Z" if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text))
+        return Until(
+            time_ns=parse_time(f"{text}T23:59:59.999999999Z" if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text)
+        )
     except TimeError as error:
         raise BadTime(f"{text!r}: {error}; or a position such as #1200", value=text) from None
 

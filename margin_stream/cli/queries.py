@@ -1,4 +1,5 @@
-"""Commands that read a store and write nothing: replay, verify, digest, state, calls, call, events, quarantine, profiles."""
+"""Commands that read a store and write nothing: replay, verify, digest, state, calls, call, events, quarantine,
+profiles."""
 
 from __future__ import annotations
 
@@ -71,14 +72,18 @@ def replay_store(
     progress.end()
     show(common, msgspec.to_builtins(found))
     if not found.equal:
-        report(failure("replay_differs", f"not equal: {found.first_difference}", store=common.store), as_json=common.json)
+        report(
+            failure("replay_differs", f"not equal: {found.first_difference}", store=common.store), as_json=common.json
+        )
         return MISMATCH
     return DONE
 
 
 def verify_store(
     *,
-    quick: Annotated[bool, Parameter(negative="", help="Checksums, chains, counts and tables; do not fold the journal.")] = False,
+    quick: Annotated[
+        bool, Parameter(negative="", help="Checksums, chains, counts and tables; do not fold the journal.")
+    ] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
     """Check a store read-only: checksums, chain, gaps, order, tables against journal. Says exactly what is damaged.
@@ -104,7 +109,9 @@ def verify_store(
     show(common, row | ({"problems": problems} if common.json else {}))
     for problem in problems:
         place = problem["file"] if problem["offset"] is None else f"{problem['file']}: offset {problem['offset']}"
-        where = {"store": common.store, "file": problem["file"]} | ({} if problem["offset"] is None else {"offset": problem["offset"]})
+        where = {"store": common.store, "file": problem["file"]} | (
+            {} if problem["offset"] is None else {"offset": problem["offset"]}
+        )
         report(failure("damage_found", f"{place}: {problem['what']}", **where), as_json=common.json)
     return DONE if found.ok else CORRUPT
 
@@ -240,7 +247,12 @@ def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnSto
 
 def _condensed(row: dict[str, Any]) -> dict[str, Any]:
     rest = {k: v for k, v in row.items() if k not in ("type", "id", "sequence", "at", "account", "call", "currency")}
-    return {"at": row.get("at"), "sequence": row["sequence"], "what": row["type"], "detail": ", ".join(f"{k} {v}" for k, v in rest.items())}
+    return {
+        "at": row.get("at"),
+        "sequence": row["sequence"],
+        "what": row["type"],
+        "detail": ", ".join(f"{k} {v}" for k, v in rest.items()),
+    }
 
 
 def events(
@@ -283,12 +295,24 @@ def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (froze
     from margin_stream import views
 
     with place_of(common) as place:
-        show_rows(common, views.quarantine(place), ("id", "reason", "source", "source_seq", "advice"), empty="nothing was refused")
+        show_rows(
+            common,
+            views.quarantine(place),
+            ("id", "reason", "source", "source_seq", "advice"),
+            empty="nothing was refused",
+        )
     return DONE
 
 
-def quarantine_show(identifier: Annotated[str, Parameter(name="ID", allow_leading_hyphen=True)], /, *, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
-    """Show one refused input: reason, what is wrong with it, what to do, raw bytes. ID is #N, source#seq or the SHA-256.
+def quarantine_show(
+    identifier: Annotated[str, Parameter(name="ID", allow_leading_hyphen=True)],
+    /,
+    *,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """Show one refused input: reason, what is wrong with it, what to do, raw bytes.
+
+    ID is #N, source#seq or the SHA-256.
 
     Try:
       margin-stream quarantine show '#17'
@@ -308,12 +332,19 @@ def profiles_list(*, common: Common = Common()) -> int:  # noqa: B008 (frozen)
     """
     from margin_stream import profiles
 
-    rows = [{"name": data.name, "model": data.model, "title": data.title} for data in map(profiles.load, profiles.names())]
+    rows = [
+        {"name": data.name, "model": data.model, "title": data.title} for data in map(profiles.load, profiles.names())
+    ]
     show_rows(common, rows, ("name", "model", "title"), empty="")
     return DONE
 
 
-def profiles_show(name: Annotated[str, Parameter(name="NAME", completer=profile_names)], /, *, common: Common = Common()) -> int:  # noqa: B008 (frozen)
+def profiles_show(
+    name: Annotated[str, Parameter(name="NAME", completer=profile_names)],
+    /,
+    *,
+    common: Common = Common(),  # noqa: B008 (frozen)
+) -> int:
     """Show a margin profile, each number with its source and confidence.
 
     Try:
@@ -328,9 +359,24 @@ def profiles_show(name: Annotated[str, Parameter(name="NAME", completer=profile_
         print_json(msgspec.to_builtins(data))
         return DONE
     print(f"{data.name}: {data.title}\n{data.note}\n")
-    show_rows(common, [msgspec.to_builtins(row) for row in data.number], ("name", "value", "meaning", "confidence", "source"), empty="")
+    show_rows(
+        common,
+        [msgspec.to_builtins(row) for row in data.number],
+        ("name", "value", "meaning", "confidence", "source"),
+        empty="",
+    )
     print("\nhaircuts")
-    rows = [{"assets": row.assets, "value": row.value, "confidence": row.confidence, "source": row.source} for row in data.haircut]
-    rows.append({"assets": ("any other",), "value": data.default_haircut, "confidence": "illustrative", "source": "illustrative"})
+    rows = [
+        {"assets": row.assets, "value": row.value, "confidence": row.confidence, "source": row.source}
+        for row in data.haircut
+    ]
+    rows.append(
+        {
+            "assets": ("any other",),
+            "value": data.default_haircut,
+            "confidence": "illustrative",
+            "source": "illustrative",
+        }
+    )
     show_rows(common, rows, ("assets", "value", "confidence", "source"), empty="")
     return DONE

@@ -34,31 +34,40 @@ def errors_page() -> str:
     lines = [
         "# Error catalogue",
         "",
-        "Generated from the code by `make schemas`; do not edit. Every error that a command shows has a code; codes are never renamed or used again.",
+        "Generated from the code by `make schemas`; do not edit. Every error that a command shows has a code; codes "
+        "are never renamed or used again.",
         "",
         "An error goes to stderr: the message with its code, then what to do next. With `--json` it is one line there:",
         "",
         "```json",
-        '{"code":"store_missing","message":"/srv/none: no store here (no manifest.json)","where":{"store":"/srv/none"},"next":"`margin-stream ingest FILE --store /srv/none` makes one; --store names another."}',
+        '{"code":"store_missing","message":"/srv/none: no store here (no '
+        'manifest.json)","where":{"store":"/srv/none"},"next":"`margin-stream ingest FILE --store /srv/none` makes '
+        'one; --store names another."}',
         "```",
         "",
         'What is no error (what recovery took, for example) is a line `{"note":"..."}` there; `--quiet` leaves it out.',
         "",
-        "`where` holds what is known of `file`, `line`, `offset`, `store`, `option`, `setting`, `account`, `call`, `position`, `profile`, `input`,",
+        "`where` holds what is known of `file`, `line`, `offset`, `store`, `option`, `setting`, `account`, `call`, "
+        "`position`, `profile`, `input`,",
         "`servers`, `topic`, `value`, and of a fault the numbers that do not fit, or is null.",
         "",
         "## Commands",
         "",
         "| code | exit | what happened | what to do next |",
         "|---|---|---|---|",
-        *(f"| `{entry.code}` | {entry.exit} | {_cell(entry.what)} | {_cell(filled(entry.next, {}))} |" for entry in ENTRIES),
+        *(
+            f"| `{entry.code}` | {entry.exit} | {_cell(entry.what)} | {_cell(filled(entry.next, {}))} |"
+            for entry in ENTRIES
+        ),
         "",
-        "Exit codes: 0 done, 1 failed, 2 usage, 3 recomputed differs from recorded, 4 corrupt input or journal, 5 a dependency is not reachable,",
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 recomputed differs from recorded, 4 corrupt input or journal, 5 a "
+        "dependency is not reachable,",
         "6 locked by another process, 130 and 143 interrupted and terminated after a clean stop.",
         "",
         "## Inputs",
         "",
-        "An input that is refused goes into quarantine with its bytes and reason, and the run goes on; with `ingest --strict` it stops at the first, with exit 4.",
+        "An input that is refused goes into quarantine with its bytes and reason, and the run goes on; with `ingest "
+        "--strict` it stops at the first, with exit 4.",
         "In order of precedence:",
         "",
         "| code | what the sender should do |",
@@ -73,16 +82,20 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Generated from the code by `make schemas`; do not edit. What a command does not say by an option comes from, the first that has it:",
+        "Generated from the code by `make schemas`; do not edit. What a command does not say by an option comes from, "
+        "the first that has it:",
         "",
         "1. the environment's variable;",
-        "2. `margin-stream.toml` in the working folder, or the file that `--config FILE` or `MARGIN_STREAM_CONFIG` names;",
+        "2. `margin-stream.toml` in the working folder, or the file that `--config FILE` or `MARGIN_STREAM_CONFIG` "
+        "names;",
         "3. the user's file, `~/.config/margin-stream/config.toml` (`$XDG_CONFIG_HOME` is obeyed);",
         "4. the default.",
         "",
-        "`margin-stream config show --origin` says what is in force and where it came from. An unknown key is an error, and so is a value that does not fit.",
+        "`margin-stream config show --origin` says what is in force and where it came from. An unknown key is an "
+        "error, and so is a value that does not fit.",
         "Relative paths count from the working folder, wherever the setting stands.",
-        "A secret stands in no file of settings: `kafka.sasl_password_file` names a file that holds it and nothing else. It is never shown.",
+        "A secret stands in no file of settings: `kafka.sasl_password_file` names a file that holds it and nothing "
+        "else. It is never shown.",
         "",
         "```toml",
         EXAMPLE + "```",
@@ -98,7 +111,9 @@ def settings_page() -> str:
         )
         choices = f" One of {', '.join(f'`{choice}`' for choice in row.choices)}." if row.choices else ""
         key = f"`{row.key}`{' (not in a file)' if row.secret else ''}"
-        lines.append(f"| {key} | {option} | `{row.variable}` | {_default(row.default)} | {_cell(row.meaning)}{choices} |")
+        lines.append(
+            f"| {key} | {option} | `{row.variable}` | {_default(row.default)} | {_cell(row.meaning)}{choices} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -18,8 +18,9 @@ def repair(
 ) -> int:
     """Show what is wrong with a store and what can be mended without losing anything acknowledged; with --yes, mend it.
 
-    Offered are only: to cut a torn tail behind the durable mark, to fold the tables again, to write a high-water file again whose content is
-    proven. A copy of all that changes is kept in the store's folder `repaired`. Whatever else is damaged is refused (exit 4), and then nothing is changed.
+    Offered are only: to cut a torn tail behind the durable mark, to fold the tables again, to write a high-water file
+    again whose content is proven. A copy of all that changes is kept in the store's folder `repaired`. Whatever else is
+    damaged is refused (exit 4), and then nothing is changed.
 
     Try:
       margin-stream repair

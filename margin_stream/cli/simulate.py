@@ -37,7 +37,8 @@ def simulate_day(
         ),
     ] = DEFAULT_PROFILES,
     brackets: Annotated[
-        Path | None, Parameter(help="Leverage brackets of a venue (JSON, gz too) instead of the synthetic ones; lists perpetuals.")
+        Path | None,
+        Parameter(help="Leverage brackets of a venue (JSON, gz too) instead of the synthetic ones; lists perpetuals."),
     ] = None,
     common: Common = Common(),  # noqa: B008 (frozen)
 ) -> int:
@@ -73,7 +74,9 @@ def _check(option: str, given: tuple[str, ...], known: list[str]) -> None:
 
     for word in given:
         if word not in known:
-            raise UsageError(f"{option} {word!r}: there are {', '.join(known)}{did_you_mean(word, known)}", option=option)
+            raise UsageError(
+                f"{option} {word!r}: there are {', '.join(known)}{did_you_mean(word, known)}", option=option
+            )
 
 
 def print_inputs(common: Common, events: Iterable[AnyInput], expected: float | None) -> int:
@@ -95,7 +98,8 @@ def print_inputs(common: Common, events: Iterable[AnyInput], expected: float | N
 
 
 def tables_for(common: Common, listed: Mapping[str, Pair], path: Path) -> tuple[Tables, int]:
-    """Return the tables of the listed pairs, and how many of them are unsound; say what is wrong, and which pairs have none.
+    """Return the tables of the listed pairs, and how many of them are unsound; say what is wrong, and which pairs have
+    none.
 
     Raises:
         ImportFault: the file holds no tables.
@@ -115,7 +119,13 @@ def tables_for(common: Common, listed: Mapping[str, Pair], path: Path) -> tuple[
     others = [name for name, currency in faulty if (name, currency) not in wanted]
     if others:
         print_note(common, f"{path}: {len(others)} other tables do not fit: {', '.join(others)}")
-    lacking = sorted(name for name, currency in wanted if (name, currency) not in found.sound and (name, currency) not in found.faults)
+    lacking = sorted(
+        name
+        for name, currency in wanted
+        if (name, currency) not in found.sound and (name, currency) not in found.faults
+    )
     if lacking:
         print_note(common, f"{path}: no table for {', '.join(lacking)}: not listed as perpetuals")
-    return {name: found.sound[name, currency] for name, currency in sorted(wanted & set(found.sound))}, len(wanted & set(faulty))
+    return {name: found.sound[name, currency] for name, currency in sorted(wanted & set(found.sound))}, len(
+        wanted & set(faulty)
+    )

@@ -16,4 +16,7 @@ class Mismatch(Fault, code="recovery_differs"):
 def check(condition: bool, invariant: str, **numbers: object) -> None:
     """Raise Fault, with the numbers as its fields, unless the invariant (worded positively) holds."""
     if not condition:
-        raise Fault(f"not so: {invariant}" + (f" ({', '.join(f'{k}={v}' for k, v in numbers.items())})" if numbers else ""), **numbers)
+        raise Fault(
+            f"not so: {invariant}" + (f" ({', '.join(f'{k}={v}' for k, v in numbers.items())})" if numbers else ""),
+            **numbers,
+        )

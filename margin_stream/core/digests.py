@@ -1,8 +1,9 @@
 """Slots and digests: how state is compared, whatever the partitions.
 
-A row belongs to the slot of its margin group: the first 12 bits of the group's SHA-256. A slot digest is the sum modulo 2**256 of the
-SHA-256 of its rows, so it can be kept up row by row, in any order; slots map to partitions by range. The state digest is the SHA-256 over
-the intake's digest and the 4,096 slot digests. Sums are for comparing states, not against forgery: that is the chain over the journal.
+A row belongs to the slot of its margin group: the first 12 bits of the group's SHA-256. A slot digest is the sum modulo
+2**256 of the SHA-256 of its rows, so it can be kept up row by row, in any order; slots map to partitions by range. The
+state digest is the SHA-256 over the intake's digest and the 4,096 slot digests. Sums are for comparing states, not
+against forgery: that is the chain over the journal.
 """
 
 from __future__ import annotations
@@ -65,4 +66,7 @@ def pack_sums(sums: Mapping[int, int]) -> bytes:
 
 def unpack_sums(data: bytes) -> dict[int, int]:
     """Return the slot sums of ``pack_sums``."""
-    return {int.from_bytes(data[n : n + 2], "big"): int.from_bytes(data[n + 2 : n + 34], "big") for n in range(0, len(data), 34)}
+    return {
+        int.from_bytes(data[n : n + 2], "big"): int.from_bytes(data[n + 2 : n + 34], "big")
+        for n in range(0, len(data), 34)
+    }

@@ -1,7 +1,8 @@
-"""The effect book: the number and the chain of each group's effects, and their sum a slot. They are kept here and nowhere else.
+"""The effect book: the number and the chain of each group's effects, and their sum a slot. They are kept here and
+nowhere else.
 
-Whoever has effects has a book: the folds of a partition share one and emit into it, a reader of recorded effects fills one, and equal effects
-give equal books. Effects of one sequence number are in order of group, then of number.
+Whoever has effects has a book: the folds of a partition share one and emit into it, a reader of recorded effects fills
+one, and equal effects give equal books. Effects of one sequence number are in order of group, then of number.
 """
 
 from __future__ import annotations
@@ -111,9 +112,12 @@ class EffectBook:
         return self._sums
 
     def top(self) -> bytes:
-        """Return the head of the effects digest: counts and chains of ``@intake``, ``@market`` and, by name, of other groups without a slot."""
+        """Return the head of the effects digest: counts and chains of ``@intake``, ``@market`` and, by name, of other
+        groups without a slot."""
         others = sorted(group for group in self._heads if group[0] == "@" and group not in (INTAKE_GROUP, MARKET_GROUP))
-        return encode([*self.head(INTAKE_GROUP), *self.head(MARKET_GROUP), *([group, *self._heads[group]] for group in others)])
+        return encode(
+            [*self.head(INTAKE_GROUP), *self.head(MARKET_GROUP), *([group, *self._heads[group]] for group in others)]
+        )
 
     def hexdigest(self) -> str:
         """Return the effects digest over all groups."""

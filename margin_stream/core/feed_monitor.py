@@ -1,7 +1,9 @@
-"""The feed monitor: of each source, how far it numbers, how new its events are, and what the clock was when it was last there.
+"""The feed monitor: of each source, how far it numbers, how new its events are, and what the clock was when it was last
+there.
 
-It judges nothing: a person, a desk or an alert rule compares the clock that a source was last seen at with the clock of now. Refused inputs
-count as being there; an input that could not be decoded has no source, and a duplicate is no fact (the host counts it).
+It judges nothing: a person, a desk or an alert rule compares the clock that a source was last seen at with the clock of
+now. Refused inputs count as being there; an input that could not be decoded has no source, and a duplicate is no fact
+(the host counts it).
 """
 
 from __future__ import annotations
@@ -47,7 +49,13 @@ class FeedMonitor(FoldBase):
         """Yield the sources by name."""
         for source in sorted(self._sources):
             highest, newest_ns, clock_ns, sequence = self._sources[source]
-            yield {"source": source, "highest": highest, "newest_event_time_ns": newest_ns, "clock_ns": clock_ns, "sequence": sequence}
+            yield {
+                "source": source,
+                "highest": highest,
+                "newest_event_time_ns": newest_ns,
+                "clock_ns": clock_ns,
+                "sequence": sequence,
+            }
 
     def rows(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the sources that had inputs since the last ``mark_stored``."""

@@ -1,8 +1,9 @@
 """What a fold is, and the folds that stand together: whoever drives folds (folder, topics, replay) knows only this.
 
-A fold takes sequenced items in order and emits effects; nothing else decides. It declares what it reads: kinds of items, or the effects that
-earlier folds of its set emitted at the same sequence number, or both. At one number the folds of a set run in the order in which they are
-registered (``margin_stream.core.folds``): each gets the item, then the effects of the folds before it, by group and number.
+A fold takes sequenced items in order and emits effects; nothing else decides. It declares what it reads: kinds of
+items, or the effects that earlier folds of its set emitted at the same sequence number, or both. At one number the
+folds of a set run in the order in which they are registered (``margin_stream.core.folds``): each gets the item, then
+the effects of the folds before it, by group and number.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ class Fold(Rows, Protocol):
 
     @property
     def measures(self) -> dict[str, str]:
-        """The fields of ``facts`` that are numbers to be watched, and what each is; the first field of a row labels it."""
+        """The fields of ``facts`` that are numbers to be watched, and what each is; the first field of a row labels
+        it."""
 
     def facts(self) -> Iterator[dict[str, Any]]:
         """Yield what can be asked of it, row by row; fields that end with ``_ns`` are moments."""
@@ -102,7 +104,9 @@ class FoldBase:
 class FoldSet:
     """Folds that stand at one sequence number and share a book; driven, stored and restored as one."""
 
-    def __init__(self, folds: Sequence[Fold], book: EffectBook, given: Sequence[type] = (), source: Rows | None = None) -> None:
+    def __init__(
+        self, folds: Sequence[Fold], book: EffectBook, given: Sequence[type] = (), source: Rows | None = None
+    ) -> None:
         """
         Args:
             folds: in the order in which they run at one number.
@@ -123,7 +127,8 @@ class FoldSet:
         self._followed = any(fold.reads_effects for fold in folds)
 
     def apply(self, batch: Batch) -> list[Emitted]:
-        """Fold a batch and return the effects by (sequence number, group, number), those that are in the book already among them.
+        """Fold a batch and return the effects by (sequence number, group, number), those that are in the book already
+        among them.
 
         Raises:
             Fault: batches do not follow each other, or a copy of the market differs from the intake's.

@@ -1,7 +1,7 @@
 """The folds of a store: a fold is added here and nowhere else.
 
-A fold is a file of its own with a class that keeps ``margin_stream.core.fold.Fold``; its place in a tuple is its place in the order of one
-sequence number.
+A fold is a file of its own with a class that keeps ``margin_stream.core.fold.Fold``; its place in a tuple is its place
+in the order of one sequence number.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The questions that a fold waits for: effects that want an answer, each with a time limit that is in the journal, so that nothing waits for ever.
+"""The questions that a fold waits for: effects that want an answer, each with a time limit that is in the journal, so
+that nothing waits for ever.
 
-A fold that asks keeps one of these. It is asked by an effect (``AnswerRequested``), answered by the first answer to it (``Answered``), and closed
-without one at the first clock past its limit.
+A fold that asks keeps one of these. It is asked by an effect (``AnswerRequested``), answered by the first answer to it
+(``Answered``), and closed without one at the first clock past its limit.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ _slot = msgspec.msgpack.Decoder(list[tuple[str, int]])
 
 
 class Questions:
-    """Open questions, by the id of the effect that asked. Rows are by slot, so that results do not depend on partitions."""
+    """Open questions, by the id of the effect that asked. Rows are by slot, so that results do not depend on
+    partitions."""
 
     def __init__(self) -> None:
         self._open: dict[int, dict[str, int]] = {}

@@ -1,7 +1,7 @@
 """What the intake hands to the partitions: items that are valid, scaled and numbered.
 
-Market items go to every partition, account items to the partition of their group. A batch says which sequence numbers it covers and where the one
-before it ended, so a reader can trim what it has and notice a hole.
+Market items go to every partition, account items to the partition of their group. A batch says which sequence numbers
+it covers and where the one before it ended, so a reader can trim what it has and notice a hole.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class RulesMoved(RoutedItem, frozen=True, tag=10):
 class Received(RoutedItem, frozen=True, tag=11):
     """Inputs of one source were numbered, accepted or refused, the last of them here. For the folds of the whole store.
 
-    How many inputs one such item stands for depends on how the journal was cut: its fields are maxima, and a fold may only take maxima of them.
+    How many inputs one such item stands for depends on how the journal was cut: its fields are maxima, and a fold may
+    only take maxima of them.
     """
 
     source: str
@@ -118,7 +119,8 @@ class Received(RoutedItem, frozen=True, tag=11):
 
 
 class Answered(RoutedItem, frozen=True, tag=12):
-    """An outbox answered an effect: the first answer under this number. To the partition of its group, or to the folds of the whole store."""
+    """An outbox answered an effect: the first answer under this number. To the partition of its group, or to the folds
+    of the whole store."""
 
     outbox: str
     """With its ``@``."""
@@ -141,7 +143,8 @@ AnySequenced = AccountItem | Received | Answered
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Routed items of one partition: those of the sequence numbers after ``previous`` up to ``last`` that concern it."""
+    """Routed items of one partition: those of the sequence numbers after ``previous`` up to ``last`` that concern
+    it."""
 
     previous: int
     last: int

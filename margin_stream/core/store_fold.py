@@ -1,4 +1,5 @@
-"""The folds of one store joined, in one process: the intake with what the store has one of, and N partitions. The folder host and replay drive this."""
+"""The folds of one store joined, in one process: the intake with what the store has one of, and N partitions. The
+folder host and replay drive this."""
 
 from __future__ import annotations
 
@@ -48,11 +49,17 @@ class StoreFold:
         self.sets = [
             store_folds(self.intake),
             *(
-                partition_folds(rules_version=rules_version, boxes=boxes, only=only, price_filter=price_filter() if price_filter else None)
+                partition_folds(
+                    rules_version=rules_version,
+                    boxes=boxes,
+                    only=only,
+                    price_filter=price_filter() if price_filter else None,
+                )
                 for _ in range(partitions)
             ),
         ]
-        """The intake's set of folds, then each partition's: what a checkpoint stores one by one, in the order of the effects logs."""
+        """The intake's set of folds, then each partition's: what a checkpoint stores one by one, in the order of the
+        effects logs."""
 
     @property
     def accounts(self) -> list[AccountFold]:
@@ -60,7 +67,8 @@ class StoreFold:
         return [accounts_of(folds) for folds in self.sets[1:]]
 
     def fold(self, *, compare_markets: bool = False) -> list[list[Emitted]]:
-        """Fold what was admitted since the last time; return the effects of the intake's set and of each partition, each list in order."""
+        """Fold what was admitted since the last time; return the effects of the intake's set and of each partition,
+        each list in order."""
         batches = self.intake.take(market_digest=compare_markets)
         # A set restored from a checkpoint ahead of the intake's has folded the first batches already: they are trimmed.
         return [

@@ -28,7 +28,11 @@ def broker(client: Client, address: KafkaAddress, session_s: float) -> Iterator[
     found = describe_brokers(client)
     yield ok("broker.reachable", f"{', '.join(address.servers)}: {found.size} brokers, controller {found.controller}")
     if found.at_least is None or found.at_least < (4, 0):
-        text = "older than 2.8" if found.at_least is None else f"at least {'.'.join(map(str, found.at_least))}, older than 4.0"
+        text = (
+            "older than 2.8"
+            if found.at_least is None
+            else f"at least {'.'.join(map(str, found.at_least))}, older than 4.0"
+        )
         yield warning("broker.version", text, f"It may do; tested with Kafka {TESTED}.")
     else:
         yield ok("broker.version", f"4.0 or newer, by its protocol (tested with {TESTED})")
@@ -37,9 +41,15 @@ def broker(client: Client, address: KafkaAddress, session_s: float) -> Iterator[
         yield skipped("broker.sessions", "the broker does not tell group.min.session.timeout.ms")
     elif int(least_ms) > session_s * 1000:
         mend = f"Set worker.session_s to {int(least_ms) / 1000:g} or more, or the broker's group.min.session.timeout.ms to {session_s * 1000:.0f}."
-        yield problem("broker.sessions", f"group.min.session.timeout.ms is {least_ms}, workers ask for {session_s * 1000:.0f}", mend)
+        yield problem(
+            "broker.sessions",
+            f"group.min.session.timeout.ms is {least_ms}, workers ask for {session_s * 1000:.0f}",
+            mend,
+        )
     else:
-        yield ok("broker.sessions", f"group.min.session.timeout.ms is {least_ms}, workers ask for {session_s * 1000:.0f}")
+        yield ok(
+            "broker.sessions", f"group.min.session.timeout.ms is {least_ms}, workers ask for {session_s * 1000:.0f}"
+        )
     yield from _topics(client, address)
 
 
@@ -47,19 +57,26 @@ def _topics(client: Client, address: KafkaAddress) -> Iterator[Finding]:
     try:
         manifest = read_manifest(client, address)
     except TopicsMissing as error:
-        yield skipped("store.topics", str(error), f"`margin-stream kafka init --store {address.url} --partitions N` makes it.")
+        yield skipped(
+            "store.topics", str(error), f"`margin-stream kafka init --store {address.url} --partitions N` makes it."
+        )
         return
     except TopicsIncomplete as error:
         mend = f"If making or repartitioning it was interrupted: `margin-stream kafka repartition --store {address.url} --partitions N`."
         yield problem("store.topics", str(error), mend)
         return
     except (StoreError, KafkaError) as error:
-        yield problem("store.topics", str(error), "Mend what is named; `margin-stream verify` looks at the topics' content.")
+        yield problem(
+            "store.topics", str(error), "Mend what is named; `margin-stream verify` looks at the topics' content."
+        )
         return
     topics = address.topics
     names = [topics.inputs, topics.manifest, *topics.derived]
     found = describe_topics(client, names)
-    yield ok("store.topics", f"{len(found)} topics, {manifest.partitions} partitions of accounts, engine {manifest.rules_version}")
+    yield ok(
+        "store.topics",
+        f"{len(found)} topics, {manifest.partitions} partitions of accounts, engine {manifest.rules_version}",
+    )
     for name in names:
         if name in found:
             yield _settings(name, found[name], forever=name != topics.digests)
@@ -69,7 +86,9 @@ def _topics(client: Client, address: KafkaAddress) -> Iterator[Finding]:
     first = client.beginning(topics.inputs)
     if first:
         yield problem(
-            "store.journal", f"begins at record {first}: what was before is gone", "Restore the topic from a copy; see its retention."
+            "store.journal",
+            f"begins at record {first}: what was before is gone",
+            "Restore the topic from a copy; see its retention.",
         )
     else:
         yield ok("store.journal", f"{records:,} records, from the first")
@@ -97,7 +116,9 @@ def _settings(name: str, topic: Topic, *, forever: bool) -> Finding:
         change = f"`kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {','.join(mend)}` (and bring back what was deleted)."
         return problem(f"topic.{name}", "; ".join(wrong), change)
     if topic.offline:
-        return problem(f"topic.{name}", f"{text}; {topic.offline} partitions have no leader", "Bring the missing brokers back.")
+        return problem(
+            f"topic.{name}", f"{text}; {topic.offline} partitions have no leader", "Bring the missing brokers back."
+        )
     if topic.replicas < 2:
         thin.append("one copy: a lost disk loses it")
     elif least < 2:
@@ -106,6 +127,8 @@ def _settings(name: str, topic: Topic, *, forever: bool) -> Finding:
         thin.append("no broker may be away, or writes stop")
     if thin:
         return warning(
-            f"topic.{name}", f"{text}: {'; '.join(thin)}", "Three brokers, replicas 3 and min.insync.replicas=2 are meant for production."
+            f"topic.{name}",
+            f"{text}: {'; '.join(thin)}",
+            "Three brokers, replicas 3 and min.insync.replicas=2 are meant for production.",
         )
     return ok(f"topic.{name}", text)

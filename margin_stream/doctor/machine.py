@@ -60,7 +60,9 @@ def packages(lock: Path) -> Finding:
     name = "machine.packages"
     missing = sorted(need for need in _needs() if _installed(need) is None)
     if missing:
-        return problem(name, f"not installed: {', '.join(missing)}", "Install margin-stream anew (`make test` in a checkout does).")
+        return problem(
+            name, f"not installed: {', '.join(missing)}", "Install margin-stream anew (`make test` in a checkout does)."
+        )
     if not lock.exists():
         return skipped(name, "no requirements.lock here to compare with (not a checkout)")
     tested: dict[str, set[str]] = {}
@@ -71,7 +73,11 @@ def packages(lock: Path) -> Finding:
              if here[package] is not None and here[package] not in tested[package]]  # fmt: skip
     count = sum(found is not None for found in here.values())
     if other:
-        return warning(name, f"{len(other)} of {count} are of another version: {'; '.join(other)}", "Install from requirements.lock.")
+        return warning(
+            name,
+            f"{len(other)} of {count} are of another version: {'; '.join(other)}",
+            "Install from requirements.lock.",
+        )
     return ok(name, f"{count} as in requirements.lock")
 
 
@@ -81,7 +87,8 @@ def core(found: Form | None = None) -> Finding:
     if compiled:
         return ok("machine.core", "compiled")
     return ok(
-        "machine.core", f"plain Python: {reason}; `make compile` in a checkout makes folds about twice as fast, with the same results"
+        "machine.core",
+        f"plain Python: {reason}; `make compile` in a checkout makes folds about twice as fast, with the same results",
     )
 
 
@@ -138,14 +145,17 @@ def space(place: Path, free: int | None = None) -> Finding:
     """Check the free space where the store is."""
     left = shutil.disk_usage(place).free if free is None else free
     text = f"{left / (1 << 30):,.1f} GiB free at {place}"
-    mend = "Make room, or put the store on a larger disk: without space the writer stops (nothing acknowledged is lost)."
+    mend = (
+        "Make room, or put the store on a larger disk: without space the writer stops (nothing acknowledged is lost)."
+    )
     if left < SPACE_LEAST:
         return problem("disk.space", text, mend)
     return ok("disk.space", text) if left >= SPACE_ENOUGH else warning("disk.space", text, mend)
 
 
 def syncing(place: Path) -> Finding:
-    """Check that a file can be written and synced where the store is. The file has no name, so nothing is seen of it."""
+    """Check that a file can be written and synced where the store is. The file has no name, so nothing is seen of
+    it."""
     name = "disk.fsync"
     kind = _kind_of_disk(place)
     try:
@@ -160,8 +170,14 @@ def syncing(place: Path) -> Finding:
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             text = f"{place}: {error.strerror}"
-            return warning(name, text, "Commands that read work; for writing, give this user the right to, or mount it for writing.")
-        return problem(name, f"{place}: {error.strerror or error}", "Mend the disk or the mount: a store needs writes that last.")
+            return warning(
+                name,
+                text,
+                "Commands that read work; for writing, give this user the right to, or mount it for writing.",
+            )
+        return problem(
+            name, f"{place}: {error.strerror or error}", "Mend the disk or the mount: a store needs writes that last."
+        )
     middle = statistics.median(spent)
     text = f"{middle * 1000:.2f} ms at {place}" + (f" ({kind})" if kind else "")
     if kind in ("tmpfs", "ramfs"):
@@ -194,9 +210,17 @@ def rocksdb() -> Finding:
             same = table.get(b"key") == b"value" and list(table.rows()) == [(b"key", b"value")]
             table.close()
     except (TableError, OSError) as error:
-        return problem("machine.rocksdb", str(error), "Install rocksdict as in requirements.lock; a full temporary folder does this too.")
+        return problem(
+            "machine.rocksdb",
+            str(error),
+            "Install rocksdict as in requirements.lock; a full temporary folder does this too.",
+        )
     text = f"rocksdict {version('rocksdict')} opens, writes and reads"
-    return ok("machine.rocksdb", text) if same else problem("machine.rocksdb", "what was written is not there", "Report it.")
+    return (
+        ok("machine.rocksdb", text)
+        if same
+        else problem("machine.rocksdb", "what was written is not there", "Report it.")
+    )
 
 
 def java() -> Finding:
@@ -205,9 +229,13 @@ def java() -> Finding:
     program = shutil.which("java")
     if program is None or shutil.which("mvn") is None:
         lacks = " and ".join(word for word, there in (("java", program), ("mvn", shutil.which("mvn"))) if there is None)
-        return skipped(name, f"no {lacks} here", "Only `make kafka-demo` and `make test` want it: openjdk-17-jre-headless, maven.")
+        return skipped(
+            name, f"no {lacks} here", "Only `make kafka-demo` and `make test` want it: openjdk-17-jre-headless, maven."
+        )
     try:
-        said = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=20, check=False).stderr.splitlines()
+        said = subprocess.run(
+            [program, "-version"], capture_output=True, text=True, timeout=20, check=False
+        ).stderr.splitlines()
     except (OSError, subprocess.TimeoutExpired) as error:
         return skipped(name, f"java does not answer: {error}")
     return ok(name, f"{said[0] if said else 'java'}, and Maven, for `make kafka-demo`")

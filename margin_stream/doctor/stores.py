@@ -1,4 +1,5 @@
-"""Checks of a store in a folder: manifest, lock, journal, effects, tables. Read-only, and no lock is taken, not even for a moment."""
+"""Checks of a store in a folder: manifest, lock, journal, effects, tables. Read-only, and no lock is taken, not even
+for a moment."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def store(folder: Path) -> Iterator[Finding]:
     try:
         manifest = read_manifest(layout)
     except StoreMissing:
-        yield skipped("store.manifest", f"{folder}: no store here yet", "`margin-stream ingest` makes one; --store names another.")
+        yield skipped(
+            "store.manifest", f"{folder}: no store here yet", "`margin-stream ingest` makes one; --store names another."
+        )
         return
     except CorruptManifest as error:
         yield problem("store.manifest", str(error), "Restore manifest.json from a copy of the store.")
@@ -44,7 +47,9 @@ def store(folder: Path) -> Iterator[Finding]:
         yield problem("store.manifest", str(error), "Upgrade margin-stream on this machine.")
         return
     except OSError as error:
-        yield problem("store.manifest", f"{folder}: {error.strerror or error}", "Give this user the right to read the store.")
+        yield problem(
+            "store.manifest", f"{folder}: {error.strerror or error}", "Give this user the right to read the store."
+        )
         return
     text = f"format {manifest.format} (this margin-stream: {FORMAT}), engine {manifest.rules_version}, {manifest.partitions} partitions"
     yield ok("store.manifest", f"{folder}: {text}")
@@ -56,7 +61,8 @@ def store(folder: Path) -> Iterator[Finding]:
 
 
 def holder_of(lock: Path) -> str | None:
-    """Return who holds a lock, or None. Asked of the kernel: trying the lock could turn away a writer that starts just now."""
+    """Return who holds a lock, or None. Asked of the kernel: trying the lock could turn away a writer that starts just
+    now."""
     try:
         found = lock.stat()
         rows = Path("/proc/locks").read_text().splitlines()
@@ -68,7 +74,8 @@ def holder_of(lock: Path) -> str | None:
         words = row.split()
         if len(words) < 6 or words[1] != "FLOCK" or words[5].rpartition(":")[2] != str(found.st_ino):
             continue
-        # Layered file systems (containers) show another device here than in the lock table; then the name in the file decides.
+        # Layered file systems (containers) show another device here than in the lock table; then the name in the file
+        # decides.
         if words[5].startswith(device) or words[4] in said.split():
             return said or f"process {words[4]}"
     return None
@@ -80,7 +87,11 @@ def _journal(layout: Layout, manifest: Manifest) -> Finding:
     try:
         mark = highwater.read(layout.journal / highwater.NAME, manifest.identity)
     except CorruptLog as damage:
-        return problem(name, str(damage), "`margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended.")
+        return problem(
+            name,
+            str(damage),
+            "`margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended.",
+        )
     found = [path for first in segments(layout.journal) for path in layout.journal.glob(f"{first:020d}.seg")]
     size = sum(path.stat().st_size for path in found)
     text = f"durable up to record {mark.cut.number:,}, {len(found)} segments, {size / (1 << 20):,.1f} MiB"
@@ -94,7 +105,8 @@ def _journal(layout: Layout, manifest: Manifest) -> Finding:
 
 
 def _looked_at(folder: Path, *, busy: bool) -> Verified:
-    """Verify; beside a writer only what two looks agree on is damage: a log may have grown between the reading of two."""
+    """Verify; beside a writer only what two looks agree on is damage: a log may have grown between the reading of
+    two."""
     found = verify(folder, fold=False, tables=False)
     if found.ok or not busy:
         return found
@@ -107,16 +119,24 @@ def _verified(found: Verified) -> Finding:
     """Say what a verification without folding and without tables found."""
     name = "store.verify"
     if not found.problems:
-        tail = f"; {found.torn_tail_bytes:,} bytes behind the durable end, never acknowledged" if found.torn_tail_bytes else ""
+        tail = (
+            f"; {found.torn_tail_bytes:,} bytes behind the durable end, never acknowledged"
+            if found.torn_tail_bytes
+            else ""
+        )
         text = f"{found.records:,} records, {found.items:,} items, {found.effects:,} effects: checksums, chains and order hold{tail}"
         return ok(name, text)
-    places = "; ".join(f"{row.file}{'' if row.offset is None else f': offset {row.offset}'}: {row.what}" for row in found.problems[:SHOWN])
+    places = "; ".join(
+        f"{row.file}{'' if row.offset is None else f': offset {row.offset}'}: {row.what}"
+        for row in found.problems[:SHOWN]
+    )
     more = f"; and {len(found.problems) - SHOWN} more" if len(found.problems) > SHOWN else ""
     return problem(name, places + more, "`margin-stream verify` says all; restore the named files from a copy.")
 
 
 def _tables(layout: Layout, manifest: Manifest, *, busy: bool) -> Finding:
-    """Compare the tables' files with the checksums of their seals. They are not opened: RocksDB writes, even where it only reads."""
+    """Compare the tables' files with the checksums of their seals. They are not opened: RocksDB writes, even where it
+    only reads."""
     name = "store.tables"
     mend = "Nothing is lost: the next `margin-stream ingest` rebuilds them from the journal."
     if busy:

@@ -1,8 +1,9 @@
 """The writer of a store: admits inputs, journals them, folds them, records effects, checkpoints; ``recovery`` opens it.
 
-The order of things, which everything else rests on: an input is admitted by the intake fold; its record is written and made durable, high-water mark
-included; only then is it acknowledged and are its effects recorded. Tables are written at checkpoints, partitions first, the intake last.
-A failed write or sync stops the writer: nothing is retried, and opening the store again recovers.
+The order of things, which everything else rests on: an input is admitted by the intake fold; its record is written and
+made durable, high-water mark included; only then is it acknowledged and are its effects recorded. Tables are written at
+checkpoints, partitions first, the intake last. A failed write or sync stops the writer: nothing is retried, and opening
+the store again recovers.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ GROUP_ITEMS = 2000
 GROUP_BYTES = 256 << 10
 CHECKPOINT_ITEMS = 200_000
 SPARE_BYTES = 4 << 20
-"""Addresses that the writer keeps, untouched, for the way out: without any CPython may turn in a circle where it unwinds an exception, lock in hand."""
+"""Addresses that the writer keeps, untouched, for the way out: without any CPython may turn in a circle where it
+unwinds an exception, lock in hand."""
 
 
 class Host:
@@ -129,7 +131,8 @@ class Host:
         try:
             verdict = admission.line(given) if type(given) is bytes else admission.event(given)  # type: ignore[arg-type]
         except BaseException as error:
-            # Admitted, perhaps, and not in the next record: sent again it would pass for a duplicate, be acknowledged, and be nowhere.
+            # Admitted, perhaps, and not in the next record: sent again it would pass for a duplicate, be acknowledged,
+            # and be nowhere.
             self._stop(error)
             raise
         self._pending_counts = self._pending_counts.plus(COUNT_OF[verdict])
@@ -154,7 +157,8 @@ class Host:
         return self._builder.count >= self._group_items or self._builder.size >= GROUP_BYTES
 
     def begin_commit(self) -> Future[None] | None:
-        """Write the admitted items as a record and start to make it durable; fold it meanwhile. Waits for the record before.
+        """Write the admitted items as a record and start to make it durable; fold it meanwhile. Waits for the record
+        before.
 
         Returns:
             What is done once the record is durable, or None where nothing was admitted.
@@ -203,7 +207,8 @@ class Host:
             raise
 
     def publish_effects(self) -> int:
-        """Make durable all recorded effects, so that readers see them; return the sequence number up to which they are complete."""
+        """Make durable all recorded effects, so that readers see them; return the sequence number up to which they are
+        complete."""
         self.commit()
         for writer in self._effects:
             writer.sync()
@@ -233,7 +238,8 @@ class Host:
             lines: without line ends.
             progress: called with the count of lines after each group.
             stop: asked after each group; True ends the run early, with all that was read committed.
-            refused: called with the reason and detail of each refusal, while its line is the last one taken; True ends the run.
+            refused: called with the reason and detail of each refusal, while its line is the last one taken; True ends
+                the run.
         """
         self._pending_counts = Counts()
         offer = self.offer
@@ -266,7 +272,8 @@ class Host:
     # ---- checkpoints ----------------------------------------------------------------------------------------------
 
     def checkpoint(self) -> Digests:
-        """Write a consistent cut: effects durable, then every partition's rows, then the intake's; record the digests."""
+        """Write a consistent cut: effects durable, then every partition's rows, then the intake's; record the
+        digests."""
         self.commit()
         try:
             digests = self.system.digests()
@@ -274,7 +281,9 @@ class Host:
                 writer.sync()
             cut = self._journal.end
             # The intake last: partitions that are ahead of it pass over what they have.
-            for table, folds, writer in reversed(list(zip(self._store.tables, self.system.sets, self._effects, strict=True))):
+            for table, folds, writer in reversed(
+                list(zip(self._store.tables, self.system.sets, self._effects, strict=True))
+            ):
                 checkpoints.store(table, folds, cut, writer.end)
             recorded = RecordedDigest(digests.sequence, cut.number, digests.state, digests.effects)
             self._digests.append(encode(recorded))
@@ -302,7 +311,8 @@ class Host:
             self.abandon()
 
     def abandon(self) -> None:
-        """Let go of everything without writing more, as a crash would. All is let go of, whatever fails; the first failure is raised."""
+        """Let go of everything without writing more, as a crash would. All is let go of, whatever fails; the first
+        failure is raised."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._lock.release)
             stack.callback(self._spare.close)

@@ -73,5 +73,6 @@ class Lock:
         with contextlib.suppress(OSError):
             self._file.truncate(0)
         with contextlib.suppress(OSError):
-            # What could not be flushed is the name alone; the descriptor, and with it the lock, is let go of all the same.
+            # What could not be flushed is the name alone; the descriptor, and with it the lock, is let go of all the
+            # same.
             self._file.close()

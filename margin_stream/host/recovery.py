@@ -1,4 +1,5 @@
-"""Opening a store for writing: its manifest, found or made; tables that can be trusted; logs, torn tails cut; and the folding of what lies behind.
+"""Opening a store for writing: its manifest, found or made; tables that can be trusted; logs, torn tails cut; and the
+folding of what lies behind.
 
 The journal is the truth: what the tables or the recorded effects say beside it is dropped or must agree.
 """
@@ -82,7 +83,8 @@ class OpenStore:
         try:
             self._open_logs()
         except NotInLog as error:
-            # The log is sound, so the tables are another store's, or of a past that was rolled back. The log is the truth.
+            # The log is sound, so the tables are another store's, or of a past that was rolled back. The log is the
+            # truth.
             self.notes.append(f"tables are rebuilt from the journal: {error}")
             self.close_logs()
             self._markers = self._start_anew()
@@ -104,13 +106,16 @@ class OpenStore:
             return manifest
         except StoreMissing:
             pass
-        # A file says that the store is being made, from before the first log until after the manifest: a store whose making was
-        # interrupted is made again (nothing was acknowledged), and one that lost its manifest is not mistaken for it.
+        # A file says that the store is being made, from before the first log until after the manifest: a store whose
+        # making was interrupted is made again (nothing was acknowledged), and one that lost its manifest is not
+        # mistaken for it.
         names = {entry.name for entry in layout.root.iterdir()} - {"lock"}
         if layout.making.exists() or names <= {"manifest.json.new", "making.new"}:
             self._disk.replace(layout.making, b"")
             return self._make(new_manifest(partitions, rules_version))
-        raise FolderTaken(f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...)", store=layout.root)
+        raise FolderTaken(
+            f"{layout.root}: not empty and no store ({', '.join(sorted(names)[:3])}, ...)", store=layout.root
+        )
 
     def _make(self, manifest: Manifest) -> Manifest:
         layout = self.layout
@@ -183,14 +188,19 @@ class OpenStore:
         return [_FROM_NOTHING] * len(names)
 
     def recover(self) -> bool:
-        """Fold the journal behind the checkpoint; effects that are recorded already must come out the same, the rest is recorded.
+        """Fold the journal behind the checkpoint; effects that are recorded already must come out the same, the rest is
+        recorded.
 
         Returns:
             Whether a checkpoint is due.
         """
-        expected = [self._recorded_after(writer, marker) for writer, marker in zip(self.effects, self._markers, strict=True)]
+        expected = [
+            self._recorded_after(writer, marker) for writer, marker in zip(self.effects, self._markers, strict=True)
+        ]
         behind = False
-        for record in logs.read(self.layout.journal, self.manifest.identity, self._markers[0].journal, upto=self.journal.end.number):
+        for record in logs.read(
+            self.layout.journal, self.manifest.identity, self._markers[0].journal, upto=self.journal.end.number
+        ):
             for item in decode_payload(record.payload):
                 self.system.admission.item(item)
             for writer, known, emitted in zip(self.effects, expected, self.system.fold(), strict=True):
@@ -200,7 +210,8 @@ class OpenStore:
                         recorded = known.pop()
                         if recorded != effect.data:
                             raise Mismatch(
-                                f"sequence number {effect.sequence}: effect {effect.group}/{effect.number} was recorded otherwise",
+                                f"sequence number {effect.sequence}: effect {effect.group}/{effect.number} was "
+                                f"recorded otherwise",
                                 file=writer.folder,
                                 sequence=effect.sequence,
                             )

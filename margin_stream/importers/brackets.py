@@ -1,4 +1,5 @@
-"""Leverage brackets from files: what Binance's ``leverageBracket`` answers, or ccxt's market tiers, as JSON, gzipped or not.
+"""Leverage brackets from files: what Binance's ``leverageBracket`` answers, or ccxt's market tiers, as JSON, gzipped or
+not.
 
 Tables that do not fit are named, with bracket and number, and left out; nothing is repaired.
 """
@@ -88,7 +89,8 @@ def _tables(path: Path, loaded: Any) -> list[tuple[str, list[Any]]]:
 
 
 def _key(symbol: str) -> tuple[str, str] | None:
-    """Return pair and settlement currency of ``BTC/USDT:USDT`` or ``BTCUSDT``; None for what is no perpetual in its quote currency."""
+    """Return pair and settlement currency of ``BTC/USDT:USDT`` or ``BTCUSDT``; None for what is no perpetual in its
+    quote currency."""
     pair, _, settled = symbol.partition(":")
     base, slash, quote = pair.partition("/")
     if slash:

@@ -25,14 +25,17 @@ PRICES = ("open", "high", "low", "close")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: str | None, complain: Complain) -> MarketFile:
+def read_market(
+    form: str, paths: Sequence[Path], *, zone: str | None, label: str | None, complain: Complain
+) -> MarketFile:
     """Read files of one format into a market.
 
     Args:
         form: ``bars`` or ``binance-klines``.
         paths: files; the result does not depend on their order.
         zone: of local times, such as ``America/New_York``; UTC if left out.
-        label: ``open`` or ``close``: what the time of a bar names. Left out: ``open`` for ``ts_ms``, ``close`` for ``datetime``.
+        label: ``open`` or ``close``: what the time of a bar names. Left out: ``open`` for ``ts_ms``, ``close`` for
+            ``datetime``.
         complain: told of every row that is left out.
 
     Raises:
@@ -54,7 +57,9 @@ def read_market(form: str, paths: Sequence[Path], *, zone: str | None, label: st
     bars: list[Bar] = []
     seen: dict[tuple[int, str], Bar] = {}
     for path in paths:
-        rows = _bars(path, whole[path], clock, label, complain) if form == "bars" else _klines(path, whole[path], complain)
+        rows = (
+            _bars(path, whole[path], clock, label, complain) if form == "bars" else _klines(path, whole[path], complain)
+        )
         for where, bar in rows:
             known = seen.get((bar.opened_ns, bar.symbol))
             if known is not None:
@@ -98,7 +103,9 @@ def _lines(path: Path, data: bytes) -> Iterator[tuple[str, int, str]]:
         raise ImportFault(f"{path}: cannot be read: {error}", file=path) from None
 
 
-def _bars(path: Path, data: bytes, clock: ZoneInfo | None, label: str | None, complain: Complain) -> Iterator[tuple[tuple[str, int], Bar]]:
+def _bars(
+    path: Path, data: bytes, clock: ZoneInfo | None, label: str | None, complain: Complain
+) -> Iterator[tuple[tuple[str, int], Bar]]:
     columns: dict[str, int] = {}
     for name, number, line in _lines(path, data):
         row = next(csv.reader([line]), [])
@@ -125,7 +132,9 @@ def _bars(path: Path, data: bytes, clock: ZoneInfo | None, label: str | None, co
                     moment = moment.replace(tzinfo=clock or UTC)
                 at = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
                 closes = label != "open"
-            bar = _bar(at - MINUTE_NS if closes else at, row[columns["symbol"]], [row[columns[title]] for title in PRICES])
+            bar = _bar(
+                at - MINUTE_NS if closes else at, row[columns["symbol"]], [row[columns[title]] for title in PRICES]
+            )
         except (ValueError, IndexError) as error:
             complain(_left_out(name, number, f"{error or 'a column is missing'}; the row is left out"))
             continue
@@ -133,7 +142,8 @@ def _bars(path: Path, data: bytes, clock: ZoneInfo | None, label: str | None, co
 
 
 def _klines(path: Path, data: bytes, complain: Complain) -> Iterator[tuple[tuple[str, int], Bar]]:
-    """Binance dumps: ``SYMBOL-1m-DATE.csv`` or ``.zip``, columns open time (ms, or us since 2025), open, high, low, close, ..."""
+    """Binance dumps: ``SYMBOL-1m-DATE.csv`` or ``.zip``, columns open time (ms, or us since 2025), open, high, low,
+    close, ..."""
     for name, number, line in _lines(path, data):
         row = next(csv.reader([line]), [])
         if not row or (number == 1 and not row[0].isdigit()):
@@ -157,7 +167,11 @@ def _bar(opened_ns: int, symbol: str, prices: Iterable[str]) -> Bar:
     if not 0 < opened_ns < LATEST_NS:
         raise ValueError("the time lies outside 1970..2116")
     symbol = symbol.strip()
-    if not symbol or not symbol.replace("_", "").replace("/", "").replace("-", "").replace(".", "").isalnum() or not symbol.isascii():
+    if (
+        not symbol
+        or not symbol.replace("_", "").replace("/", "").replace("-", "").replace(".", "").isalnum()
+        or not symbol.isascii()
+    ):
         raise ValueError(f"symbol: {symbol!r} is no symbol")
     texts = [_plain(price.strip()) for price in prices]
     if len(texts) != 4:

@@ -66,7 +66,8 @@ class Pair:
 
 
 def pair_of(symbol: str) -> Pair:
-    """Return the instrument of a symbol: ``AAVE_BTC``, ``AAVE/BTC``, ``AAVEBTC`` are pairs, anything else a share in USD."""
+    """Return the instrument of a symbol: ``AAVE_BTC``, ``AAVE/BTC``, ``AAVEBTC`` are pairs, anything else a share in
+    USD."""
     for separator in ("_", "/", "-"):
         base, found, currency = symbol.partition(separator)
         if found:
@@ -116,7 +117,12 @@ def listings(market: MarketFile, source: str, numbers: Iterator[int]) -> Iterato
     for name in currencies:
         scale = CURRENCY_SCALES.get(name, COIN_SCALE)
         yield InstrumentListed(
-            source=source, source_seq=next(numbers), event_time=at, instrument=name, kind="currency", quantity_scale=scale
+            source=source,
+            source_seq=next(numbers),
+            event_time=at,
+            instrument=name,
+            kind="currency",
+            quantity_scale=scale,
         )
     for symbol, pair in pairs:
         spot = pair.kind == "spot"
@@ -154,7 +160,8 @@ def base_currency_of(pairs: Mapping[str, Pair]) -> str:
 
 
 def market_events(market: MarketFile) -> Iterator[AnyInput]:
-    """Yield clocks and ticks, ordered by time then symbol; a clock comes before the first tick of each distinct time."""
+    """Yield clocks and ticks, ordered by time then symbol; a clock comes before the first tick of each distinct
+    time."""
     numbers = count(1)
     bars = market.bars
     start = 0
@@ -163,11 +170,15 @@ def market_events(market: MarketFile) -> Iterator[AnyInput]:
         end = start
         while end < len(bars) and bars[end].opened_ns == opened:
             end += 1
-        minute = [(market.pairs[bar.symbol].name, [parse_decimal(text) for text in bar.ticks()]) for bar in bars[start:end]]
+        minute = [
+            (market.pairs[bar.symbol].name, [parse_decimal(text) for text in bar.ticks()]) for bar in bars[start:end]
+        ]
         for place, offset in enumerate(BAR_OFFSETS_NS):
             now = opened + offset
             yield ClockTicked(source=market.source, source_seq=next(numbers), event_time=now, time=now)
             for name, prices in minute:
                 price: DecimalPair = prices[place]
-                yield PriceTicked(source=market.source, source_seq=next(numbers), event_time=now, instrument=name, price=price)
+                yield PriceTicked(
+                    source=market.source, source_seq=next(numbers), event_time=now, instrument=name, price=price
+                )
         start = end

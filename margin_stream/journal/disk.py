@@ -1,4 +1,5 @@
-"""Every call to the disk that a log makes, in one place, so that a test can count them, fail them, or stop the world at each."""
+"""Every call to the disk that a log makes, in one place, so that a test can count them, fail them, or stop the world at
+each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The high-water file: up to which record a log was durable, written before anything up to there is acknowledged.
 
-With it a torn tail (never acknowledged, can be cut) is told from a lost one (acknowledged, a fault). Two slots are written in turn, so a
-write that is torn leaves the other.
+With it a torn tail (never acknowledged, can be cut) is told from a lost one (acknowledged, a fault). Two slots are
+written in turn, so a write that is torn leaves the other.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class HighWater(NamedTuple):
     damaged: tuple[SlotDamage, ...]
     """What is wrong with a slot that was not used; the one that was is whole."""
     certain: bool = True
-    """Both slots could be read. Else the one that is left may be the older, and the log was durable one group further."""
+    """Both slots could be read. Else the one that is left may be the older, and the log was durable one group
+    further."""
 
 
 def slot_bytes(store_id: bytes, writes: int, cut: Cut) -> bytes:

@@ -88,7 +88,8 @@ class RecordedDigest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Layout:
-    """The places in a store's folder, in full: they stay where the working folder changes, and name the same in a child process."""
+    """The places in a store's folder, in full: they stay where the working folder changes, and name the same in a child
+    process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root = root.absolute()
@@ -120,7 +121,9 @@ def new_manifest(partitions: int, rules_version: int) -> Manifest:
         StoreError: the number of partitions is out of range.
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
+        raise PartitionsOutOfRange(
+            f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions"
+        )
     return Manifest(FORMAT, secrets.token_hex(16), partitions, SLOTS, rules_version, "input")
 
 
@@ -152,11 +155,14 @@ def read_manifest(layout: Layout) -> Manifest:
     try:
         fields = json.loads(data)
         checksum = fields.pop("sha256")
-        if json.dumps({**fields, "sha256": checksum}, indent=1).encode() + b"\n" != data or checksum != _checksum(fields):
+        if json.dumps({**fields, "sha256": checksum}, indent=1).encode() + b"\n" != data or checksum != _checksum(
+            fields
+        ):
             raise ValueError("it does not match its checksum")
         if fields["format"] > FORMAT or fields["engine_version"] > LATEST:
             raise StoreNewer(
-                f"{layout.root}: made by a newer margin-stream (format {fields['format']}, engine {fields['engine_version']}); "
+                f"{layout.root}: made by a newer margin-stream (format {fields['format']}, engine "
+                f"{fields['engine_version']}); "
                 f"this one knows format {FORMAT}, engine {LATEST}",
                 store=layout.root,
             )

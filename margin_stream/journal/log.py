@@ -50,7 +50,11 @@ def read(folder: Path, store_id: bytes, cut: Cut = START, *, upto: int | None = 
         if isinstance(found, Tail):
             if found.cut.number < last:
                 path = folder / segment_name(found.cut.segment)
-                raise CorruptLog(path, found.cut.offset, found.what or f"the log ends at record {found.cut.number}, {last} was durable")
+                raise CorruptLog(
+                    path,
+                    found.cut.offset,
+                    found.what or f"the log ends at record {found.cut.number}, {last} was durable",
+                )
             return
         if found.number > last:
             return
@@ -62,7 +66,9 @@ def read(folder: Path, store_id: bytes, cut: Cut = START, *, upto: int | None = 
 class LogWriter:
     """The one writer of a log. What it wrote is durable once ``sync`` returned, and only then."""
 
-    def __init__(self, folder: Path, store_id: bytes, disk: Disk, *, after: Cut = START, segment_limit: int = SEGMENT_LIMIT) -> None:
+    def __init__(
+        self, folder: Path, store_id: bytes, disk: Disk, *, after: Cut = START, segment_limit: int = SEGMENT_LIMIT
+    ) -> None:
         """Open at the end of the log; a torn tail, which was never acknowledged, is cut.
 
         Args:
@@ -81,7 +87,9 @@ class LogWriter:
         self._segment_limit = segment_limit
         mark = highwater.read(folder / highwater.NAME, store_id)
         self.durable = mark.cut
-        self.warnings = [f"{folder / highwater.NAME}: offset {offset}: {what}; written anew" for offset, what in mark.damaged]
+        self.warnings = [
+            f"{folder / highwater.NAME}: offset {offset}: {what}; written anew" for offset, what in mark.damaged
+        ]
         self._writes = mark.writes
         self.cut_bytes = 0
         """How much of a torn tail was cut on opening."""
@@ -107,9 +115,12 @@ class LogWriter:
                 raise
 
     def _renew(self, mark: HighWater) -> None:
-        """Write a damaged high-water file anew, as a whole: for the end of the log, once that is durable. The slot that is left may be the older."""
+        """Write a damaged high-water file anew, as a whole: for the end of the log, once that is durable. The slot that
+        is left may be the older."""
         self._disk.sync(self._descriptor)
-        self._disk.replace(self.folder / highwater.NAME, highwater.renewed_bytes(self._store_id, mark._replace(cut=self.end)))
+        self._disk.replace(
+            self.folder / highwater.NAME, highwater.renewed_bytes(self._store_id, mark._replace(cut=self.end))
+        )
         self._writes = mark.writes + 1
         self.durable = self.end
 
@@ -144,7 +155,8 @@ class LogWriter:
         return self.end
 
     def make_durable(self, cut: Cut) -> None:
-        """Make everything written up to a cut durable, then move the high-water mark there. May run in another thread than ``append``."""
+        """Make everything written up to a cut durable, then move the high-water mark there. May run in another thread
+        than ``append``."""
         if cut.number == self.durable.number:
             return
         self._disk.sync(self._descriptor)

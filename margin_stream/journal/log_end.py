@@ -1,7 +1,8 @@
 """How a log ends: what of it is whole, and what lies behind it that no acknowledgement ever covered.
 
-The writer cuts by this on opening, ``verify`` reports by it, ``repair`` shows it first. Bytes are loose only where a crash explains them: a record torn
-behind the durable mark, or a segment that was being made. Whatever no crash explains is damage, wherever it lies.
+The writer cuts by this on opening, ``verify`` reports by it, ``repair`` shows it first. Bytes are loose only where a
+crash explains them: a record torn behind the durable mark, or a segment that was being made. Whatever no crash explains
+is damage, wherever it lies.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
         folder: the log.
         store_id: 16 bytes.
         mark: what its high-water file says.
-        after: a cut that a checkpoint knows. The segment that holds it is read whole, those before it are not read again.
+        after: a cut that a checkpoint knows. The segment that holds it is read whole, those before it are not read
+            again.
 
     Raises:
         NotInLog: the log is sound as far as it was read, and the cut is not one of its places.
@@ -62,14 +64,16 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
     """
     durable = mark.cut
     if after.number > durable.number and not mark.certain:
-        # The slot that is left is the older one. The tables were written after the newer, so the log must reach to what they know.
+        # The slot that is left is the older one. The tables were written after the newer, so the log must reach to what
+        # they know.
         durable = after
     if after.number > durable.number:
         path = folder / highwater.NAME
         raise CorruptLog(
             path,
             0,
-            f"the tables know record {after.number}, the high-water mark says {durable.number}: acknowledged records are gone, or the file is of an earlier time",
+            f"the tables know record {after.number}, the high-water mark says {durable.number}: acknowledged records "
+            f"are gone, or the file is of an earlier time",
         )
     begin = after
     if after != START:
@@ -104,12 +108,15 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
     cut = tail.cut if tail.cut.offset else Cut(tail.cut.number, tail.cut.segment, HEADER.size, tail.cut.chain)
     for first in segments(folder):
         if begin.segment < first <= cut.number and first not in read:
-            raise CorruptLog(folder / segment_name(first), 0, "the segment is not part of the log: its records lie in another one")
+            raise CorruptLog(
+                folder / segment_name(first), 0, "the segment is not part of the log: its records lie in another one"
+            )
     return Ending(cut, _loose(folder, mark, cut, tail.what, unmade))
 
 
 def durable_cut(folder: Path, store_id: bytes) -> Cut:
-    """Return up to where readers may read: the mark, or where it is in doubt (a slot is damaged) the end of what is whole.
+    """Return up to where readers may read: the mark, or where it is in doubt (a slot is damaged) the end of what is
+    whole.
 
     Raises:
         CorruptLog: the high-water file cannot be used, or the log is damaged.
@@ -121,7 +128,8 @@ def durable_cut(folder: Path, store_id: bytes) -> Cut:
 def _in_the_making(path: Path, end: Cut, durable: Cut, after: Cut) -> bool:
     """Say whether a segment that cannot be read was being made when the writer died.
 
-    The header is durable before a record follows it, and the mark is at the end of the segment before, so such a file holds no more than a header.
+    The header is durable before a record follows it, and the mark is at the end of the segment before, so such a file
+    holds no more than a header.
     """
     return (
         path.name == segment_name(end.number + 1)
@@ -140,8 +148,13 @@ def _loose(folder: Path, mark: HighWater, cut: Cut, what: str, unmade: Path | No
         if what.startswith(UNREADABLE):
             raise CorruptLog(path, cut.offset, what)
         if not mark.certain:
-            # The mark is written only after what it covers is durable, and nothing is written meanwhile: no crash leaves both torn.
-            raise CorruptLog(path, cut.offset, f"{what}, and a slot of the high-water file is damaged, so it may have been acknowledged")
+            # The mark is written only after what it covers is durable, and nothing is written meanwhile: no crash
+            # leaves both torn.
+            raise CorruptLog(
+                path,
+                cut.offset,
+                f"{what}, and a slot of the high-water file is damaged, so it may have been acknowledged",
+            )
         loose.append(Loose(path, cut.offset, length, what))
     for first in segments(folder):
         extra = folder / segment_name(first)

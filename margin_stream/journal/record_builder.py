@@ -10,7 +10,8 @@ from margin_stream.schemas.inputs import PriceTicked
 
 TICKS_LIMIT = 4096
 RECORD_BYTES = 4 << 20
-"""Bytes of items after which a record ends: well within what a reader of a log takes, and what a topic takes as one message."""
+"""Bytes of items after which a record ends: well within what a reader of a log takes, and what a topic takes as one
+message."""
 
 
 def payloads(items: Sequence[bytes]) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """The bytes of a log: segment header, record, high-water slot. ``docs/journal.md`` is this page in words.
 
-All integers are little-endian. A record is ``length, number, crc, payload``; the CRC-32 (zlib's) covers length, number and payload. The chain
-is SHA-256 over the chain before and the whole record.
+All integers are little-endian. A record is ``length, number, crc, payload``; the CRC-32 (zlib's) covers length, number
+and payload. The chain is SHA-256 over the chain before and the whole record.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ _SEGMENT_NAME = re.compile(r"[0-9]{20}\.seg")
 
 
 def segments(folder: Path) -> list[int]:
-    """Return the first record numbers of the segments in a folder, in order. Files with other names are none of the log's."""
+    """Return the first record numbers of the segments in a folder, in order. Files with other names are none of the
+    log's."""
     return sorted(int(path.stem) for path in folder.glob("*.seg") if _SEGMENT_NAME.fullmatch(path.name))
 
 
@@ -134,7 +135,8 @@ def chained(chain: bytes, record: bytes) -> bytes:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the medium's "this cannot be read" into damage of a file; other errors are the machine's and stay what they are."""
+    """Turn the medium's "this cannot be read" into damage of a file; other errors are the machine's and stay what they
+    are."""
     try:
         yield
     except OSError as error:
@@ -181,7 +183,8 @@ def read_segment(path: Path, store_id: bytes, cut: Cut, *, ahead: bool = True) -
         path: the segment file.
         store_id: 16 bytes.
         cut: where to begin; offset 0 begins at the segment's start and checks that its header continues the chain.
-        ahead: read more than is asked for, which is quick. What the medium cannot read is read again without, so that its place is exact.
+        ahead: read more than is asked for, which is quick. What the medium cannot read is read again without, so that
+            its place is exact.
     """
     with reading(path), path.open("rb", buffering=-1 if ahead else 0) as file:
         try:

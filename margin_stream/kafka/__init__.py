@@ -1,1 +1,2 @@
-"""The Kafka host: a store on the topics of a broker. The shards here know no broker; ``agents/`` drives them with Faust."""
+"""The Kafka host: a store on the topics of a broker. The shards here know no broker; ``agents/`` drives them with
+Faust."""

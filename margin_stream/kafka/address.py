@@ -97,7 +97,9 @@ def parse_address(text: str) -> KafkaAddress:
     servers, slash, name = text.removeprefix(SCHEME).partition("/")
     if "@" in text:
         # First of all: nothing of what may be a password is repeated.
-        raise AddressError(f"--store {without_secret(text)}: names and passwords do not belong into an address", option="--store")
+        raise AddressError(
+            f"--store {without_secret(text)}: names and passwords do not belong into an address", option="--store"
+        )
     if not text.startswith(SCHEME) or not slash:
         raise AddressError(f"--store {text}: {form}", option="--store")
     for server in servers.split(","):

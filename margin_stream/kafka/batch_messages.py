@@ -1,4 +1,5 @@
-"""Messages of a limited size: routed items cut between items, effects cut between sequence numbers, or within one where it has too many."""
+"""Messages of a limited size: routed items cut between items, effects cut between sequence numbers, or within one where
+it has too many."""
 
 from __future__ import annotations
 
@@ -27,8 +28,11 @@ def batch_messages(generation: str, previous: int, batch: Batch, asked: bool) ->
     yield from batch_messages(generation, edge, Batch(edge, batch.last, second, batch.market_digest), asked)
 
 
-def effect_messages(generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]]) -> Iterator[bytes]:
-    """Yield effects as messages, cut between sequence numbers; a sequence number that is too large for one message is cut between its effects."""
+def effect_messages(
+    generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]]
+) -> Iterator[bytes]:
+    """Yield effects as messages, cut between sequence numbers; a sequence number that is too large for one message is
+    cut between its effects."""
     start, first = Place(previous), 0
     while True:
         cut = _cut(rows, first)

@@ -56,7 +56,9 @@ def describe_topics(client: Client, names: Iterable[str]) -> dict[str, Topic]:
     """Return what there is to know of topics, by name, of those that exist."""
 
     async def work(admin: AIOKafkaAdminClient) -> dict[str, Topic]:
-        rows = {row["topic"]: row["partitions"] for row in await admin.describe_topics(list(names)) if not row["error_code"]}
+        rows = {
+            row["topic"]: row["partitions"] for row in await admin.describe_topics(list(names)) if not row["error_code"]
+        }
         settings = await _settings(admin, ConfigResourceType.TOPIC, list(rows))
         return {
             name: Topic(
@@ -71,7 +73,9 @@ def describe_topics(client: Client, names: Iterable[str]) -> dict[str, Topic]:
     return client.ask(work)
 
 
-async def _settings(admin: AIOKafkaAdminClient, kind: ConfigResourceType, names: list[str]) -> dict[str, dict[str, str]]:
+async def _settings(
+    admin: AIOKafkaAdminClient, kind: ConfigResourceType, names: list[str]
+) -> dict[str, dict[str, str]]:
     answers = await admin.describe_configs([ConfigResource(kind, name) for name in names])
     return {
         name: {entry[0]: entry[1] for entry in entries if entry[1] is not None}

@@ -1,4 +1,5 @@
-"""A broker as commands see it: topics made and deleted, messages sent and read, without an event loop of the caller's."""
+"""A broker as commands see it: topics made and deleted, messages sent and read, without an event loop of the
+caller's."""
 
 from __future__ import annotations
 
@@ -12,7 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, KafkaConnectionError, KafkaError, KafkaTimeoutError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+)
 
 from margin_stream.errors import Error
 from margin_stream.kafka.address import MESSAGE_LIMIT
@@ -106,7 +113,9 @@ class Client:
             return self._loop.run_until_complete(work)
         except (TimeoutError, KafkaConnectionError, KafkaTimeoutError) as error:
             servers = ",".join(self._servers)
-            raise Unreachable(f"{servers}: the broker does not answer ({error or type(error).__name__})", servers=servers) from None
+            raise Unreachable(
+                f"{servers}: the broker does not answer ({error or type(error).__name__})", servers=servers
+            ) from None
 
     def _settings(self) -> dict[str, Any]:
         return {"bootstrap_servers": self._servers, "request_timeout_ms": REQUEST_MS, **self._security}
@@ -140,11 +149,17 @@ class Client:
         """Return how many partitions each of the topics has, those that exist."""
 
         async def work(admin: AIOKafkaAdminClient) -> dict[str, int]:
-            return {row["topic"]: len(row["partitions"]) for row in await admin.describe_topics(list(topics)) if not row["error_code"]}
+            return {
+                row["topic"]: len(row["partitions"])
+                for row in await admin.describe_topics(list(topics))
+                if not row["error_code"]
+            }
 
         return self.ask(work)
 
-    def create_topics(self, topics: Mapping[str, int], settings: Mapping[str, Mapping[str, str]], replicas: int) -> None:
+    def create_topics(
+        self, topics: Mapping[str, int], settings: Mapping[str, Mapping[str, str]], replicas: int
+    ) -> None:
         """Make topics; those that exist are left as they are.
 
         Args:
@@ -299,7 +314,9 @@ class Client:
     async def _sender(self) -> AIOKafkaProducer:
         if self._producer is None:
             settings = self._settings() | {"request_timeout_ms": 30_000}
-            producer = AIOKafkaProducer(**settings, acks="all", enable_idempotence=True, linger_ms=2, max_request_size=MESSAGE_LIMIT)
+            producer = AIOKafkaProducer(
+                **settings, acks="all", enable_idempotence=True, linger_ms=2, max_request_size=MESSAGE_LIMIT
+            )
             await _started(producer, producer.stop)
             self._producer = producer
         return self._producer
@@ -310,7 +327,10 @@ class Client:
         async def work() -> int:
             producer = await self._sender()
             # A message without value needs a key.
-            futures = [await producer.send(topic, value, key=b"" if value is None else None, partition=partition) for value in values]
+            futures = [
+                await producer.send(topic, value, key=b"" if value is None else None, partition=partition)
+                for value in values
+            ]
             offset = -1
             for future in futures:
                 offset = (await future).offset

@@ -1,4 +1,5 @@
-"""Copying a journal from one store to another: folder to topic, topic to folder, and their own kind. Digests are the same afterwards."""
+"""Copying a journal from one store to another: folder to topic, topic to folder, and their own kind. Digests are the
+same afterwards."""
 
 from __future__ import annotations
 
@@ -52,12 +53,14 @@ def to_topic(source: Source, client: Client, address: KafkaAddress, progress: Pr
     """Copy a journal into the topic of a store on Kafka that has none yet; return how many records it has then.
 
     Raises:
-        StoreMissing, StoreError: there is no such store, its journal is not empty, or it began with another rules version.
+        StoreMissing, StoreError: there is no such store, its journal is not empty, or it began with another rules
+        version.
     """
     manifest = read_manifest(client, address)
     if manifest.rules_version != source.rules_version:
         raise StoreDiffers(
-            f"{address.url}: it began with rules version {manifest.rules_version}, the journal with {source.rules_version}: "
+            f"{address.url}: it began with rules version {manifest.rules_version}, the journal with "
+            f"{source.rules_version}: "
             f"make it with `kafka init --rules-version {source.rules_version}`",
             store=address.url,
         )

@@ -23,7 +23,8 @@ class Said(NamedTuple):
 
 
 class Statements:
-    """Collects the digest parts of all shards; says the store's digests wherever all of them spoke of one sequence number."""
+    """Collects the digest parts of all shards; says the store's digests wherever all of them spoke of one sequence
+    number."""
 
     def __init__(self, generation: str, partitions: int) -> None:
         self._generation = generation

@@ -1,7 +1,7 @@
 """The messages of the derived topics: msgpack arrays, decoded on trust of their generation.
 
-Every derived message carries the store's *generation*: derived topics that were rebuilt have a new one, and messages of another generation
-(a worker that slept through the rebuilding) are passed over.
+Every derived message carries the store's *generation*: derived topics that were rebuilt have a new one, and messages of
+another generation (a worker that slept through the rebuilding) are passed over.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class StoreManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SequencedBatch(msgspec.Struct, frozen=True, array_like=True):
-    """Routed items for one partition: those of the sequence numbers after ``previous`` up to ``last`` that concern it."""
+    """Routed items for one partition: those of the sequence numbers after ``previous`` up to ``last`` that concern
+    it."""
 
     generation: str
     previous: int
@@ -59,7 +60,8 @@ class Place(NamedTuple):
 
 
 class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
-    """What a shard decided after ``previous`` up to ``last``; where one sequence number has too many effects for a message, also a part of them.
+    """What a shard decided after ``previous`` up to ``last``; where one sequence number has too many effects for a
+    message, also a part of them.
 
     Messages of before effects of one sequence number were spread end with ``effects``: both counts are 0.
     """
@@ -103,15 +105,21 @@ class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
             number += 1
         reached = Place(sequence - 1, number)
         sound = reached == self.end if self.upto else reached <= self.end
-        check(sound, "a message has the effects up to where it says that it ends", expected=tuple(self.end), got=tuple(reached))
+        check(
+            sound,
+            "a message has the effects up to where it says that it ends",
+            expected=tuple(self.end),
+            got=tuple(reached),
+        )
         return found
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
-    """Rows of a table that changed after one offset of its source up to another: a true statement about a deterministic fold.
+    """Rows of a table that changed after one offset of its source up to another: a true statement about a deterministic
+    fold.
 
-    Its parts are messages that carry the same ``nonce`` and ``upto``; it counts once all are there. A row too large for one part goes on
-    in the next ones, under the same key.
+    Its parts are messages that carry the same ``nonce`` and ``upto``; it counts once all are there. A row too large for
+    one part goes on in the next ones, under the same key.
     """
 
     generation: str
@@ -151,7 +159,8 @@ decode_digest_part = msgspec.msgpack.Decoder(DigestPart).decode
 
 
 def encode_effects(record: EffectsRecord) -> bytes:
-    """Return the message; its last two fields are left out where both are 0, as they were in every message before there were such."""
+    """Return the message; its last two fields are left out where both are 0, as they were in every message before there
+    were such."""
     fields = msgspec.structs.astuple(record)
     return encode(fields if record.after or record.upto else fields[:-2])
 
@@ -193,7 +202,8 @@ class Deltas:
         return msgspec.structs.replace(delta, rows=list(rows_of(parts.values()).items()))
 
     def whole_up_to(self, offset: int) -> int:
-        """Return up to where a changelog that was read to an offset need not be read again: before the first part of what is incomplete."""
+        """Return up to where a changelog that was read to an offset need not be read again: before the first part of
+        what is incomplete."""
         return min([offset, *(first - 1 for first in self._begun.values())])
 
 
@@ -209,5 +219,7 @@ def decode_manifest(data: bytes) -> StoreManifest:
     except msgspec.DecodeError as error:
         raise CorruptManifest(f"the manifest topic holds no manifest: {error}") from None
     if manifest.format > MANIFEST_FORMAT:
-        raise StoreNewer(f"the store was made by a newer margin-stream (format {manifest.format}; this one knows {MANIFEST_FORMAT})")
+        raise StoreNewer(
+            f"the store was made by a newer margin-stream (format {manifest.format}; this one knows {MANIFEST_FORMAT})"
+        )
     return manifest

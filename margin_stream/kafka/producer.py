@@ -22,13 +22,17 @@ GROUP_RECORDS = 64
 POLL_S = 0.05
 
 
-def records_of(lines: Iterable[bytes], rules_version: int, refused: Callable[[RefusedInput], bool] | None = None) -> Iterator[bytes]:
-    """Yield the records that hold NDJSON lines: in compact form what can be given back from it, ticks in columns; the rest as it came.
+def records_of(
+    lines: Iterable[bytes], rules_version: int, refused: Callable[[RefusedInput], bool] | None = None
+) -> Iterator[bytes]:
+    """Yield the records that hold NDJSON lines: in compact form what can be given back from it, ticks in columns; the
+    rest as it came.
 
     Args:
         lines: without line ends.
         rules_version: with which the store began.
-        refused: told of each line that cannot be decoded (it is sent all the same, and kept); True ends the run behind it.
+        refused: told of each line that cannot be decoded (it is sent all the same, and kept); True ends the run behind
+            it.
     """
     builder = PayloadBuilder()
     for line in map(clipped, lines):
@@ -60,7 +64,8 @@ def produce(
     sent: Callable[[], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> int:
-    """Send records to the journal in order; return the offset of the last once the broker has all of them, -1 where there were none."""
+    """Send records to the journal in order; return the offset of the last once the broker has all of them, -1 where
+    there were none."""
     topic = address.topics.inputs
     group: list[bytes] = []
     last = -1

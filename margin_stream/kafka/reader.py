@@ -65,7 +65,8 @@ class KafkaReader:
         return self.manifest.store_id, self.manifest.generation
 
     def effects_behind(self, log: int, mark: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], list[bytes]]]:
-        """Yield the effects of one shard message by message, each effect once; a mark is the next offset and the place reached.
+        """Yield the effects of one shard message by message, each effect once; a mark is the next offset and the place
+        reached.
 
         Raises:
             Fault: a message does not have the effects that it says.

@@ -1,7 +1,9 @@
-"""The table of one shard on the local disk: a RocksDB database with rows, the marker, and how far its changelog was read.
+"""The table of one shard on the local disk: a RocksDB database with rows, the marker, and how far its changelog was
+read.
 
-A checkpoint is one batch: changed rows and marker. Its *delta* then goes to the changelog, from the last delta that the broker has to the
-checkpoint; a delta is applied only where it reaches further than the table does, so late, repeated and lost ones cost nothing but folding.
+A checkpoint is one batch: changed rows and marker. Its *delta* then goes to the changelog, from the last delta that the
+broker has to the checkpoint; a delta is applied only where it reaches further than the table does, so late, repeated
+and lost ones cost nothing but folding.
 """
 
 from __future__ import annotations
@@ -39,9 +41,11 @@ class ShardTable:
     """A shard's rows on disk."""
 
     def __init__(self, path: Path, generation: str) -> None:
-        """Open the table; one that cannot be trusted, or is of another generation, is thrown away: the changelog and the journal have it all.
+        """Open the table; one that cannot be trusted, or is of another generation, is thrown away: the changelog and
+        the journal have it all.
 
-        A note beside it says that it is being opened: found again, the last opening crashed or never ended, and the table goes.
+        A note beside it says that it is being opened: found again, the last opening crashed or never ended, and the
+        table goes.
         """
         self.path = path
         self.generation = generation
@@ -138,8 +142,8 @@ class ShardTable:
     def write(self, snapshot: Snapshot) -> None:
         """Write a checkpoint as one batch.
 
-        It is not synced: a process that dies loses nothing of it, and a machine that does falls back to an earlier batch, which the
-        journal continues. (A sync would hold the interpreter's lock for milliseconds.)
+        It is not synced: a process that dies loses nothing of it, and a machine that does falls back to an earlier
+        batch, which the journal continues. (A sync would hold the interpreter's lock for milliseconds.)
         """
         data = msgspec.msgpack.encode(snapshot.marker)
         self._table.write([*snapshot.rows, (MARKER, data)], durable=False)
@@ -148,7 +152,8 @@ class ShardTable:
         self._unacked.setdefault(snapshot.marker.offset, {}).update([*snapshot.rows, (MARKER, data)])
 
     def delta(self) -> tuple[int, bool, list[bytes]]:
-        """Return the delta that brings readers of the changelog to the last checkpoint: its offset, whether it is a base, its messages."""
+        """Return the delta that brings readers of the changelog to the last checkpoint: its offset, whether it is a
+        base, its messages."""
         assert self.marker is not None
         if self.acked < self._kept_after or self._since_base > max(BASE_LEAST, BASE_EVERY * self._base_bytes):
             rows = {key: value for key, value in self._table.rows() if key not in (CHANGELOG, ACKED)}

@@ -1,8 +1,10 @@
-"""Shards: the folds of a store as they follow a topic's partition, one record after the other, without a broker or a loop.
+"""Shards: the folds of a store as they follow a topic's partition, one record after the other, without a broker or a
+loop.
 
-A shard takes records by offset (only the next one counts), folds them, and gives what is to be sent. Readers trim what they have by place, so
-a shard that resumes from a checkpoint may send again with other cuts, and one that is outrun does no harm. A *snapshot* is the changed rows of
-its folds and a marker at one offset; whoever stores it writes both as one batch, once everything that was to be sent is durable.
+A shard takes records by offset (only the next one counts), folds them, and gives what is to be sent. Readers trim what
+they have by place, so a shard that resumes from a checkpoint may send again with other cuts, and one that is outrun
+does no harm. A *snapshot* is the changed rows of its folds and a marker at one offset; whoever stores it writes both as
+one batch, once everything that was to be sent is durable.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class Marker(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
     """Over every row of the snapshot, and over the fields below."""
     sent: list[int]
-    """Up to which sequence number was sent: effects, then (intake) each partition of accounts. Of effects: the place up to which they were taken."""
+    """Up to which sequence number was sent: effects, then (intake) each partition of accounts. Of effects: the place up
+    to which they were taken."""
     counts: list[int]
     """Counters that live on: duplicates, trimmed."""
 
@@ -106,7 +109,8 @@ class Shard:
         self.unsent = 0
         """Items folded whose outcome was not taken for sending yet."""
         self.sent = [0]
-        """Up to which sequence number was sent: effects, then (intake) each partition of accounts. Of effects: the place up to which they were taken."""
+        """Up to which sequence number was sent: effects, then (intake) each partition of accounts. Of effects: the
+        place up to which they were taken."""
 
     @property
     def sequence(self) -> int:
@@ -142,7 +146,10 @@ class Shard:
         self.folds.mark_stored()
         counts = [self.duplicates, self.trimmed]
         return Snapshot(
-            rows, Marker(self.generation, self.offset, self.sequence, self._digest(self.sent, counts), self.sent.copy(), counts)
+            rows,
+            Marker(
+                self.generation, self.offset, self.sequence, self._digest(self.sent, counts), self.sent.copy(), counts
+            ),
         )
 
     def restore(self, rows: Iterable[tuple[bytes, bytes]], marker: Marker) -> None:
@@ -232,7 +239,15 @@ class IntakeShard(Shard):
         intake, book = self.intake, self.folds.book
         counts = [intake.accepted, self.duplicates, intake.refused, book.total]
         part = DigestPart(
-            self.generation, 0, intake.sequence, self.offset, intake.digest(), book.top(), pack_sums(self.folds.state_sums()), b"", counts
+            self.generation,
+            0,
+            intake.sequence,
+            self.offset,
+            intake.digest(),
+            book.top(),
+            pack_sums(self.folds.state_sums()),
+            b"",
+            counts,
         )
         return Send(self.topics.digests, 0, b"0", messages.encode(part))
 
@@ -321,7 +336,8 @@ ALERTS = frozenset(
 
 
 class EffectsShard(Shard):
-    """The effects of one shard as they are recorded: repeated ones are trimmed, numbers must follow each other, alerts go out."""
+    """The effects of one shard as they are recorded: repeated ones are trimmed, numbers must follow each other, alerts
+    go out."""
 
     kind = "effects"
 

@@ -39,7 +39,9 @@ def _settings(topics: Topics, names: Iterable[str]) -> dict[str, dict[str, str]]
     return {name: A_WEEK if name == topics.digests else FOR_EVER for name in names}
 
 
-def init(client: Client, address: KafkaAddress, partitions: int, replicas: int = 0, *, rules_version: int | None = None) -> StoreManifest:
+def init(
+    client: Client, address: KafkaAddress, partitions: int, replicas: int = 0, *, rules_version: int | None = None
+) -> StoreManifest:
     """Make a store's topics. Run again after an interruption it goes on.
 
     Args:
@@ -52,12 +54,16 @@ def init(client: Client, address: KafkaAddress, partitions: int, replicas: int =
         KafkaError: the broker refuses.
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
+        raise PartitionsOutOfRange(
+            f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions"
+        )
     topics = address.topics
     known = _manifest(client, topics)
     if known is not None:
         if known.partitions != partitions:
-            raise StoreDiffers(f"{address.url}: has {known.partitions} partitions, {partitions} were asked for", store=address.url)
+            raise StoreDiffers(
+                f"{address.url}: has {known.partitions} partitions, {partitions} were asked for", store=address.url
+            )
         manifest = known
     else:
         manifest = StoreManifest(
@@ -76,14 +82,17 @@ def init(client: Client, address: KafkaAddress, partitions: int, replicas: int =
 
 
 def repartition(client: Client, address: KafkaAddress, partitions: int, replicas: int = 0) -> StoreManifest:
-    """Give a store another number of partitions: everything derived is deleted, and rebuilt from the journal by the workers.
+    """Give a store another number of partitions: everything derived is deleted, and rebuilt from the journal by the
+    workers.
 
     Raises:
         StoreLocked: workers run; stop them first.
         StoreMissing, StoreError, KafkaError.
     """
     if not 1 <= partitions <= PARTITIONS_LIMIT:
-        raise PartitionsOutOfRange(f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions")
+        raise PartitionsOutOfRange(
+            f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions"
+        )
     topics = address.topics
     known = _manifest(client, topics)
     if known is None:

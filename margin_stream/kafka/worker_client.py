@@ -68,11 +68,16 @@ def ask_account(found: list[Worker], account: str) -> tuple[Worker, dict[str, An
     return None
 
 
-def ask_calls(found: list[Worker], partitions: int, account: str | None, open_only: bool) -> list[dict[str, Any]] | None:
-    """Return the margin calls that all workers together know, by deadline; None where a partition is with none of them."""
+def ask_calls(
+    found: list[Worker], partitions: int, account: str | None, open_only: bool
+) -> list[dict[str, Any]] | None:
+    """Return the margin calls that all workers together know, by deadline; None where a partition is with none of
+    them."""
     rows: list[dict[str, Any]] = []
     seen: set[int] = set()
-    query = urllib.parse.urlencode({**({"account": account} if account else {}), **({"open": "1"} if open_only else {})})
+    query = urllib.parse.urlencode(
+        {**({"account": account} if account else {}), **({"open": "1"} if open_only else {})}
+    )
     for worker in found:
         status, body = _get(f"{worker.url}/calls?{query}")
         if status == 200 and not seen & set(body["partitions"]):

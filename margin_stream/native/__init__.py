@@ -1,8 +1,9 @@
 """The core in C: which form of it runs.
 
-``python -m margin_stream.native.build`` (``make compile``) translates the core to C with mypyc and compiles it. From then on every process that uses
-margin_stream loads what was compiled, as long as the sources are those that it was compiled from, byte for byte, and Python is the same; else,
-and with ``MARGIN_STREAM_COMPILED=0``, the sources run as plain Python. Both forms give the same bytes; the compiled one is faster.
+``python -m margin_stream.native.build`` (``make compile``) translates the core to C with mypyc and compiles it. From
+then on every process that uses margin_stream loads what was compiled, as long as the sources are those that it was
+compiled from, byte for byte, and Python is the same; else, and with ``MARGIN_STREAM_COMPILED=0``, the sources run as
+plain Python. Both forms give the same bytes; the compiled one is faster.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ MARK = "complete"
 GROUP_SUFFIX = "__mypyc"
 """How the module that holds all of the code is named; the modules themselves only lead to it."""
 PLAIN = frozenset({"core/checks.py", "core/sequenced.py", "core/margin/models/parameters.py"})
-"""These stay plain Python: msgspec reads the annotations of two, which mypyc does not keep whole; the faults of ``checks`` have a base
-that is plain Python, which a compiled class may not have."""
+"""These stay plain Python: msgspec reads the annotations of two, which mypyc does not keep whole; the faults of
+``checks`` have a base that is plain Python, which a compiled class may not have."""
 ALSO = ("revaluation/forms.py", "revaluation/vectors.py")
 
 
@@ -38,16 +39,21 @@ class Form(NamedTuple):
 
 def compiled_sources(package: Path = PACKAGE) -> list[str]:
     """Return the files that are compiled, relative to the package."""
-    core = sorted(path.relative_to(package).as_posix() for path in (package / "core").rglob("*.py") if path.name != "__init__.py")
+    core = sorted(
+        path.relative_to(package).as_posix() for path in (package / "core").rglob("*.py") if path.name != "__init__.py"
+    )
     return [name for name in core if name not in PLAIN] + list(ALSO)
 
 
 def key_of(package: Path = PACKAGE) -> str:
-    """Return the key of the sources as they are: of the core, of all that it is compiled against, and of this Python."""
+    """Return the key of the sources as they are: of the core, of all that it is compiled against, and of this
+    Python."""
     import hashlib
 
     digest = hashlib.sha256(f"{sys.implementation.cache_tag} {sys.version} {EXTENSION_SUFFIXES[0]}".encode())
-    for path in [found for name in ("core", "revaluation", "schemas") for found in sorted((package / name).rglob("*.py"))]:
+    for path in [
+        found for name in ("core", "revaluation", "schemas") for found in sorted((package / name).rglob("*.py"))
+    ]:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(package.parent).as_posix()} {len(content)}\n".encode())
         digest.update(content)
@@ -67,7 +73,9 @@ class _Finder:
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         """See ``importlib.abc.MetaPathFinder``."""
-        if not name.startswith(("margin_stream.core.", "margin_stream.revaluation.")) and not name.endswith(GROUP_SUFFIX):
+        if not name.startswith(("margin_stream.core.", "margin_stream.revaluation.")) and not name.endswith(
+            GROUP_SUFFIX
+        ):
             return None
         where = self._modules.get(name)
         if where is None:

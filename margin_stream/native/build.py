@@ -1,6 +1,7 @@
 """Translates the core to C with mypyc and compiles it: ``python -m margin_stream.native.build``.
 
-Needs mypy, setuptools, and a C compiler with Python's headers. Says what it does; does nothing where this very core was compiled already.
+Needs mypy, setuptools, and a C compiler with Python's headers. Says what it does; does nothing where this very core was
+compiled already.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def _check_tools() -> None:
         try:
             __import__(module)
         except ImportError:
-            raise BuildError(f"the Python package {package} is missing; install it: python -m pip install mypy setuptools") from None
+            raise BuildError(
+                f"the Python package {package} is missing; install it: python -m pip install mypy setuptools"
+            ) from None
     import sysconfig
 
     compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
@@ -90,7 +93,9 @@ def _check_tools() -> None:
         raise BuildError(f"there is no C compiler ({compiler}); install one, on Debian: apt-get install gcc libc6-dev")
     headers = Path(sysconfig.get_path("include")) / "Python.h"
     if not headers.exists():
-        raise BuildError(f"Python's headers are missing ({headers}); install them, on Debian: apt-get install python3-dev")
+        raise BuildError(
+            f"Python's headers are missing ({headers}); install them, on Debian: apt-get install python3-dev"
+        )
 
 
 def _copy(package: Path, work: Path) -> None:
@@ -136,7 +141,10 @@ def main() -> int:
     try:
         folder = build()
     except BuildError as error:
-        print(f"compile: {error}\ncompile: not done; the core runs as plain Python, slower, with the same results", file=sys.stderr)
+        print(
+            f"compile: {error}\ncompile: not done; the core runs as plain Python, slower, with the same results",
+            file=sys.stderr,
+        )
         return 1
     if fresh:
         print(f"compile: done, {folder.name}", file=sys.stderr)

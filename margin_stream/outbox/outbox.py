@@ -1,9 +1,11 @@
-"""An outbox: reads recorded effects in order, hands each to what acts on it, and brings what comes of it back into the journal.
+"""An outbox: reads recorded effects in order, hands each to what acts on it, and brings what comes of it back into the
+journal.
 
-Effects come by (sequence number, group, number), whatever partition decided them, at least once: the cursor is saved behind what was handled and
-answered, so after a crash the last ones come again. That does no harm: an answer is known by the effect and its number (``core/intake/answers.py``), and
-the first one stands; what acts on an effect uses its id to do nothing twice. A question that nobody answers is closed by its time limit, which is
-in the journal (``core/questions.py``).
+Effects come by (sequence number, group, number), whatever partition decided them, at least once: the cursor is saved
+behind what was handled and answered, so after a crash the last ones come again. That does no harm: an answer is known
+by the effect and its number (``core/intake/answers.py``), and the first one stands; what acts on an effect uses its id
+to do nothing twice. A question that nobody answers is closed by its time limit, which is in the journal
+(``core/questions.py``).
 
 Only effects up to a number that is complete in every log are read, so that none with a smaller place can follow.
 """
@@ -112,7 +114,9 @@ class Outbox:
         """
         store, generation = source.lineage
         if self._cursor.store not in ("", store):
-            raise CursorDiffers(f"outbox {self.name}: its cursor is of store {self._cursor.store}, not of {store}", outbox=self.name)
+            raise CursorDiffers(
+                f"outbox {self.name}: its cursor is of store {self._cursor.store}, not of {store}", outbox=self.name
+            )
         if self._cursor.generation != generation or len(self._tails) != source.partitions + 1:
             same = self._cursor.generation == generation and len(self._cursor.marks) == source.partitions + 1
             self._tails = [_Tail(mark) for mark in (self._cursor.marks if same else [()] * (source.partitions + 1))]
@@ -121,7 +125,11 @@ class Outbox:
         handled, place = 0, self._cursor.place
         try:
             while handled < STEP_LIMIT:
-                tail = min((tail for tail in self._tails if tail.waiting), key=lambda tail: tail.waiting[0][0], default=_Tail(()))
+                tail = min(
+                    (tail for tail in self._tails if tail.waiting),
+                    key=lambda tail: tail.waiting[0][0],
+                    default=_Tail(()),
+                )
                 if not tail.waiting or tail.waiting[0][0][0] > upto:
                     break
                 following, effect, mark = tail.waiting[0]
@@ -145,7 +153,12 @@ class Outbox:
         Raises:
             msgspec.ValidationError: a field is not what the schema has; nothing of it was journalled.
         """
-        fields = {"source": f"@{self.name}", "source_seq": answer.number, "event_time": answer.at_ns, "effect": effect.id}
+        fields = {
+            "source": f"@{self.name}",
+            "source_seq": answer.number,
+            "event_time": answer.at_ns,
+            "effect": effect.id,
+        }
         fields |= {"type": tag_of(EffectAnswered), "outcome": answer.outcome, "detail": answer.detail}
         return msgspec.convert(fields, EffectAnswered)
 

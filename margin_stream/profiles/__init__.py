@@ -66,7 +66,10 @@ class ProfileData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(self.bracket)
 
     def parameters(
-        self, base_currency: str, routes: Mapping[str, Sequence[str]], brackets: Mapping[str, Sequence[Any]] | None = None
+        self,
+        base_currency: str,
+        routes: Mapping[str, Sequence[str]],
+        brackets: Mapping[str, Sequence[Any]] | None = None,
     ) -> dict[str, Any]:
         """Return the parameters of a ``profile_activated``.
 
@@ -75,11 +78,15 @@ class ProfileData(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             routes: asset -> instruments that convert it to the base currency.
             brackets: instrument -> table, for a model that takes leverage brackets.
         """
-        assets = {asset: {"haircut": self.haircut_of(asset), "route": list(route)} for asset, route in sorted(routes.items())}
+        assets = {
+            asset: {"haircut": self.haircut_of(asset), "route": list(route)} for asset, route in sorted(routes.items())
+        }
         assets[base_currency] = {"haircut": self.haircut_of(base_currency), "route": []}
         parameters = {"base_currency": base_currency, **{row.name: row.value for row in self.number}, "assets": assets}
         if self.has_brackets:
-            parameters["brackets"] = {name: msgspec.to_builtins(brackets[name]) for name in sorted(brackets)} if brackets else {}
+            parameters["brackets"] = (
+                {name: msgspec.to_builtins(brackets[name]) for name in sorted(brackets)} if brackets else {}
+            )
         return parameters
 
 
@@ -99,5 +106,7 @@ def load(name: str) -> ProfileData:
         UnknownProfile: the text lists those that are.
     """
     if name not in names():
-        raise UnknownProfile(f"no profile {name!r}{did_you_mean(name, names())}; shipped are: {', '.join(names())}", profile=name)
+        raise UnknownProfile(
+            f"no profile {name!r}{did_you_mean(name, names())}; shipped are: {', '.join(names())}", profile=name
+        )
     return msgspec.convert(tomllib.loads((files(__name__) / f"{name}.toml").read_text()), ProfileData)

@@ -1,4 +1,5 @@
-"""The vectorised evaluation behind the seam of ``margin_stream.core.revaluation.filter``: every holder at every tick."""
+"""The vectorised evaluation behind the seam of ``margin_stream.core.revaluation.filter``: every holder at every
+tick."""
 
 from __future__ import annotations
 

@@ -19,11 +19,16 @@ class Revaluation(NamedTuple):
 def revaluation_of(name: RevaluationName) -> Revaluation:
     """Return how an engine drives the folds.
 
-    ``boxes``: price boxes, in plain Python; a tick costs nothing for accounts that are safe. ``vectors``: every holder at every tick, compiled by
-    numba (which is loaded only now). ``plain``: every holder at every tick by the pure core: the reference.
+    ``boxes``: price boxes, in plain Python; a tick costs nothing for accounts that are safe. ``vectors``: every holder
+    at every tick, compiled by numba (which is loaded only now). ``plain``: every holder at every tick by the pure core:
+    the reference.
     """
     if name == "vectors":
         from margin_stream.revaluation.vectors import VectorFilter
 
         return Revaluation(boxes=False, price_filter=VectorFilter)
-    return Revaluation(boxes=False, price_filter=None) if name == "plain" else Revaluation(boxes=True, price_filter=PriceBoxFilter)
+    return (
+        Revaluation(boxes=False, price_filter=None)
+        if name == "plain"
+        else Revaluation(boxes=True, price_filter=PriceBoxFilter)
+    )

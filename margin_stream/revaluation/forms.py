@@ -1,7 +1,8 @@
 """A subaccount as a piecewise linear form of prices, in floats: what the vectors hold of it.
 
-Value and debit of the models are sums of terms, each a coefficient times one price, or a product of prices, or a bracket's line. Rounding
-is left out here and goes into the tolerance; whatever cannot be said in floats is ``None``, and stays with the exact path.
+Value and debit of the models are sums of terms, each a coefficient times one price, or a product of prices, or a
+bracket's line. Rounding is left out here and goes into the tolerance; whatever cannot be said in floats is ``None``,
+and stays with the exact path.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Form(NamedTuple):
 
 
 def form_of(calculator: MarginCalculator, subaccount: Subaccount) -> Form | None:
-    """Return the form of a subaccount under one of the shipped models; None for any other model, and what has no bound in it.
+    """Return the form of a subaccount under one of the shipped models; None for any other model, and what has no bound
+    in it.
 
     Raises:
         OverflowError: a number is too large for a float.
@@ -110,18 +112,20 @@ def _collateral(assets: dict[int, AssetTerms], subaccount: Subaccount, *, debits
 
 
 def limits_of(guards: list[Guard], guard_states: list[GuardState], tolerance: float) -> list[float] | None:
-    """Return the tests of some guards: of each the ``a``, ``b`` and ``limit`` of ``a * V - b * D > limit``, one after the other.
+    """Return the tests of some guards: of each the ``a``, ``b`` and ``limit`` of ``a * V - b * D > limit``, one after
+    the other.
 
     None where there are more than the vectors have room for. While all hold, no guard has flipped.
 
-    Of guards that say the same at an offset of 0, the one with the largest ratio (where it does not breach) or the smallest (where it does)
-    implies the others, because a debit is never negative.
+    Of guards that say the same at an offset of 0, the one with the largest ratio (where it does not breach) or the
+    smallest (where it does) implies the others, because a debit is never negative.
     """
     safe = breached = None
     others: list[float] = []
     for guard, truth in zip(guards, guard_states, strict=True):
         ratio = guard.ratio.numerator / guard.ratio.denominator
-        # An inclusive guard breaches where the excess is one less than nothing: it has a denominator in it, so this is at most one unit.
+        # An inclusive guard breaches where the excess is one less than nothing: it has a denominator in it, so this is
+        # at most one unit.
         slack = tolerance * (1.0 + ratio) + 1.0
         if guard.offset == 0:
             if truth is GuardState.FALSE:

@@ -1,8 +1,8 @@
 """The loops over holders, compiled by numba. Every array is float64 or int32; nothing is allocated in here.
 
-A unit is a subaccount: its row holds value, debit and up to three tests ``a * V - b * D > limit``. A kernel moves the rows of an instrument's
-holders by what the price moved, and writes down the units for which a test fails (or is no number). Each kernel ends in the same lines: in a
-function of their own, inlined or not, they took twice the time.
+A unit is a subaccount: its row holds value, debit and up to three tests ``a * V - b * D > limit``. A kernel moves the
+rows of an instrument's holders by what the price moved, and writes down the units for which a test fails (or is no
+number). Each kernel ends in the same lines: in a function of their own, inlined or not, they took twice the time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,16 @@ def move_simple(units: Any, values: Any, debits: Any, count: int, change: float,
 
 @njit(cache=True, error_model="numpy")  # type: ignore[misc, unused-ignore]
 def move_routed(
-    units: Any, values: Any, debits: Any, others: Any, prices: Any, count: int, change: float, rows: Any, found: Any, at: int
+    units: Any,
+    values: Any,
+    debits: Any,
+    others: Any,
+    prices: Any,
+    count: int,
+    change: float,
+    rows: Any,
+    found: Any,
+    at: int,
 ) -> int:
     """Move the holders of terms in a product of prices; ``others`` names the other legs of each."""
     for n in range(count):
@@ -61,12 +70,24 @@ def move_routed(
 
 @njit(cache=True, error_model="numpy")  # type: ignore[misc, unused-ignore]
 def move_held(
-    units: Any, values: Any, lines: Any, tables: Any, brackets: Any, count: int, before: float, price: float, rows: Any, found: Any, at: int
+    units: Any,
+    values: Any,
+    lines: Any,
+    tables: Any,
+    brackets: Any,
+    count: int,
+    before: float,
+    price: float,
+    rows: Any,
+    found: Any,
+    at: int,
 ) -> int:
     """Move the holders of a perpetual.
 
-    ``lines`` has for each: size, rate and amount of its bracket, and the prices between which it lies there. ``brackets`` has for each row of all
-    tables: the least size, rate, amount (per unit of size and in minor units); ``tables`` where a holder's table begins and ends.
+    ``lines`` has for each: size, rate and amount of its bracket, and the prices between which it lies there.
+    ``brackets`` has for each row of all
+    tables: the least size, rate, amount (per unit of size and in minor units); ``tables`` where a holder's table begins
+    and ends.
     """
     change = price - before
     for n in range(count):

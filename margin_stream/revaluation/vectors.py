@@ -1,13 +1,16 @@
-"""The plain engine, vectorised: every holder of an instrument is revalued at every tick, in floats, with a bound on their error.
+"""The plain engine, vectorised: every holder of an instrument is revalued at every tick, in floats, with a bound on
+their error.
 
-Where a guard might have flipped within that bound, the account goes to the exact path; so the calls are those of the pure core, item for item.
-What does not fit (a model without a linear form, an undecided guard, a huge subaccount, more guards than there is room for) is *hot*: it goes
-to the exact path at every tick of its instruments, and is counted.
+Where a guard might have flipped within that bound, the account goes to the exact path; so the calls are those of the
+pure core, item for item. What does not fit (a model without a linear form, an undecided guard, a huge subaccount, more
+guards than there is room for) is *hot*: it goes to the exact path at every tick of its instruments, and is counted.
 
-The error: a row gathers at most ``TICKS_LIMIT`` changes before it is made anew, each rounded to half a unit in the last place of numbers no
-greater than ``GROWTH`` times the gross at enrolment; a price beyond that makes the rows anew too. Beside it stand the model's own roundings.
+The error: a row gathers at most ``TICKS_LIMIT`` changes before it is made anew, each rounded to half a unit in the last
+place of numbers no greater than ``GROWTH`` times the gross at enrolment; a price beyond that makes the rows anew too.
+Beside it stand the model's own roundings.
 
-One file, because one class owns the arrays: enrolling, revaluing and compacting move the same rows, and mypyc compiles them together.
+One file, because one class owns the arrays: enrolling, revaluing and compacting move the same rows, and mypyc compiles
+them together.
 """
 
 from __future__ import annotations
@@ -164,7 +167,14 @@ class VectorFilter:
         rows = self._rows
         if simple.units.count:
             at = move_simple(
-                simple.units.array, simple.values.array, simple.debits.array, simple.units.count, now - before, rows, found, at
+                simple.units.array,
+                simple.values.array,
+                simple.debits.array,
+                simple.units.count,
+                now - before,
+                rows,
+                found,
+                at,
             )
         if routed.units.count:
             at = move_routed(
@@ -268,7 +278,8 @@ class VectorFilter:
         return True
 
     def _unit(self, profile: Profile, watched: GuardTests) -> _Unit | None:
-        """Return what the vectors hold of a subaccount at the prices of now; None where it belongs to the exact path."""
+        """Return what the vectors hold of a subaccount at the prices of now; None where it belongs to the exact
+        path."""
         try:
             form = form_of(profile.calculator, watched.subaccount)
             if form is None:
@@ -342,10 +353,17 @@ class VectorFilter:
         """Return size, rate and amount of a position's bracket, and the prices between which it lies there."""
         k = table.place(int(size * price))
         high = table.edges[k + 1] / size if k + 1 < len(table.edges) else float("inf")
-        return [size, size * table.rates[k] / table.divisor, table.amounts[k] / table.divisor, table.edges[k] / size, high]
+        return [
+            size,
+            size * table.rates[k] / table.divisor,
+            table.amounts[k] / table.divisor,
+            table.edges[k] / size,
+            high,
+        ]
 
     def _table(self, table: BracketTable) -> tuple[BracketTable, int, int]:
-        """Return where a table's brackets begin and end, added where they are new. (The table is kept, so that its identity stays its own.)"""
+        """Return where a table's brackets begin and end, added where they are new. (The table is kept, so that its
+        identity stays its own.)"""
         known = self._tables.get(id(table))
         if known is None:
             first = len(self._brackets)
@@ -376,7 +394,9 @@ class VectorFilter:
                 mask = alive[units]
                 for column in calculator.columns():
                     column.keep(mask)
-                calculator.units.array[: calculator.units.count] = places[calculator.units.array[: calculator.units.count]]
+                calculator.units.array[: calculator.units.count] = places[
+                    calculator.units.array[: calculator.units.count]
+                ]
         kept = int(alive.sum())
         self._rows[:kept] = self._rows[: self._count][alive]
         self._owners[:kept] = self._owners[: self._count][alive]
@@ -384,7 +404,8 @@ class VectorFilter:
         self._errors = list(compress(self._errors, lives))
         self._said = list(compress(self._said, lives))
         self._units = {
-            account: range(int(places[units.start]), int(places[units.start]) + len(units)) for account, units in self._units.items()
+            account: range(int(places[units.start]), int(places[units.start]) + len(units))
+            for account, units in self._units.items()
         }
         self._count, self._dead = kept, 0
         self._alive[:kept] = True

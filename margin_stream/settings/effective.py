@@ -1,4 +1,5 @@
-"""The settings in force, and where each came from: flag, environment, file, the user's file, default. Nothing else reads the environment."""
+"""The settings in force, and where each came from: flag, environment, file, the user's file, default. Nothing else
+reads the environment."""
 
 from __future__ import annotations
 
@@ -9,12 +10,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from margin_stream.files import STDIN
-from margin_stream.settings.files import PROJECT_FILE, USER_FILE, InvalidSetting, SettingsFileMissing, checked, did_you_mean, read_file
+from margin_stream.settings.files import (
+    PROJECT_FILE,
+    USER_FILE,
+    InvalidSetting,
+    SettingsFileMissing,
+    checked,
+    did_you_mean,
+    read_file,
+)
 from margin_stream.settings.shape import PREFIX, SETTINGS, Settings, settings_of
 
 CONFIG = PREFIX + "CONFIG"
 NOT_SETTINGS = (CONFIG, PREFIX + "PARENT", PREFIX + "CRASH", PREFIX + "DATA")
-"""Variables of our prefix that are none: the file of settings, a supervisor's word to its worker, trials, recordings for tests."""
+"""Variables of our prefix that are none: the file of settings, a supervisor's word to its worker, trials, recordings
+for tests."""
 
 
 class Origin(NamedTuple):
@@ -114,7 +124,11 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]
     """Return what is in the environment under our prefix and means nothing, with what was perhaps meant."""
     known = [*(setting.variable for setting in SETTINGS.values()), *NOT_SETTINGS]
     names = sorted(os.environ if environment is None else environment)
-    return [f"{name} means nothing{did_you_mean(name, known)}" for name in names if name.startswith(PREFIX) and name not in known]
+    return [
+        f"{name} means nothing{did_you_mean(name, known)}"
+        for name in names
+        if name.startswith(PREFIX) and name not in known
+    ]
 
 
 def child_environment(**more: str) -> dict[str, str]:
@@ -122,7 +136,8 @@ def child_environment(**more: str) -> dict[str, str]:
     effective = current()
     if effective.config == STDIN:
         raise InvalidSetting(
-            "--config -: another process reads the settings too, and standard input can be read once; name a file", option="--config"
+            "--config -: another process reads the settings too, and standard input can be read once; name a file",
+            option="--config",
         )
     named = {} if effective.config is None else {CONFIG: str(effective.config.absolute())}
     return {**os.environ, **named, **more}
@@ -166,5 +181,6 @@ def use(effective: Effective | None) -> None:
 
 
 def current() -> Effective:
-    """Return the settings in force; without a command line (a worker, a library), those of environment and files as they are now."""
+    """Return the settings in force; without a command line (a worker, a library), those of environment and files as
+    they are now."""
     return _in_force[0] if _in_force else load()

@@ -57,7 +57,9 @@ def read_file(path: Path) -> dict[str, Found]:
         text = content(path).decode()
         tables = tomllib.loads(text)
     except OSError as error:
-        raise SettingsFileMissing(f"{path}: the settings cannot be read: {error.strerror or error}", file=path) from None
+        raise SettingsFileMissing(
+            f"{path}: the settings cannot be read: {error.strerror or error}", file=path
+        ) from None
     except UnicodeDecodeError as error:
         raise SettingsFileDamaged(f"{path}: byte {error.start} is not UTF-8", file=path) from None
     except tomllib.TOMLDecodeError as error:
@@ -74,7 +76,9 @@ def read_file(path: Path) -> dict[str, Found]:
             raise UnknownSetting(f"{place}: there is no setting {key!r}{did_you_mean(key, SETTINGS)}", **where)
         if setting.secret:
             raise InvalidSetting(
-                f"{place}: {key}: a secret does not belong into a file of settings; name a file that holds it: {key}_file", **where
+                f"{place}: {key}: a secret does not belong into a file of settings; name a file that holds it: "
+                f"{key}_file",
+                **where,
             )
         found[key] = Found(checked(setting, value, place, where, strict=True), lines.get(key))
     return found
@@ -94,7 +98,11 @@ def checked(setting: Setting, value: Any, place: str, where: dict[str, Any], *, 
     except msgspec.ValidationError as error:
         shown = "" if setting.secret else f" {value!r}:"
         choices = setting.choices
-        wanted = f"one of {', '.join(choices)}{did_you_mean(str(value), choices)}" if choices else _plainly(str(error), strict=strict)
+        wanted = (
+            f"one of {', '.join(choices)}{did_you_mean(str(value), choices)}"
+            if choices
+            else _plainly(str(error), strict=strict)
+        )
         raise InvalidSetting(f"{place}: {setting.key}:{shown} {wanted}", **where) from None
 
 

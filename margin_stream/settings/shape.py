@@ -1,4 +1,5 @@
-"""What can be set: one typed definition, from which files, environment, flags, ``config show`` and docs/settings.md follow."""
+"""What can be set: one typed definition, from which files, environment, flags, ``config show`` and docs/settings.md
+follow."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ EVERYWHERE: tuple[str, ...] = ("*",)
 
 
 def _meta(meaning: str, *, flag: str = "", commands: tuple[str, ...] = (), secret: bool = False, **limits: Any) -> Meta:
-    """Return what is known of a setting: its meaning, the flag that overrides it and the commands that have the flag."""
+    """Return what is known of a setting: its meaning, the flag that overrides it and the commands that have the
+    flag."""
     return Meta(description=meaning, extra={"flag": flag, "commands": commands, "secret": secret}, **limits)
 
 
@@ -30,7 +32,10 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True):
     """Stores on Kafka: their topics, and how clients prove who they are."""
 
     partitions: Annotated[
-        int, _meta("Partitions of accounts of a store that `kafka init` makes.", flag="--partitions", commands=("kafka init",))
+        int,
+        _meta(
+            "Partitions of accounts of a store that `kafka init` makes.", flag="--partitions", commands=("kafka init",)
+        ),
     ] = 4
     replicas: Annotated[
         int,
@@ -40,16 +45,20 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True):
             commands=("kafka init", "kafka repartition"),
         ),
     ] = 0
-    security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], _meta("How brokers are spoken to.")] = (
-        "PLAINTEXT"
-    )
-    sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _meta("How a password proves who we are.")] = (
-        "SCRAM-SHA-512"
-    )
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], _meta("How brokers are spoken to.")
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _meta("How a password proves who we are.")
+    ] = "SCRAM-SHA-512"
     sasl_username: Annotated[str | None, _meta("The name to log in with.")] = None
-    sasl_password: Annotated[str | None, _meta("The password; only from the environment, better as a file.", secret=True)] = None
+    sasl_password: Annotated[
+        str | None, _meta("The password; only from the environment, better as a file.", secret=True)
+    ] = None
     sasl_password_file: Annotated[str | None, _meta("A file that holds the password.")] = None
-    ssl_cafile: Annotated[str | None, _meta("Certificates of those who may vouch for a broker (PEM); by default the machine's.")] = None
+    ssl_cafile: Annotated[
+        str | None, _meta("Certificates of those who may vouch for a broker (PEM); by default the machine's.")
+    ] = None
     ssl_certfile: Annotated[str | None, _meta("Our own certificate (PEM).")] = None
     ssl_keyfile: Annotated[str | None, _meta("The private key of our certificate (PEM).")] = None
 
@@ -58,24 +67,36 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     """One Faust worker."""
 
     data: Annotated[str | None, _meta("This worker's own folder.", flag="--data", commands=("worker",))] = None
-    name: Annotated[str | None, _meta("Its name; by default from host and folder.", flag="--name", commands=("worker",))] = None
-    http: Annotated[str, _meta("HOST:PORT for health, metrics and questions.", flag="--http", commands=("worker",))] = "127.0.0.1:0"
-    advertise: Annotated[str | None, _meta("The URL under which others reach it.", flag="--advertise", commands=("worker",))] = None
-    checkpoint_s: Annotated[float, _meta("Seconds between checkpoints.", flag="--checkpoint-s", commands=("worker",), ge=0.05, le=3600)] = (
-        1.0
+    name: Annotated[
+        str | None, _meta("Its name; by default from host and folder.", flag="--name", commands=("worker",))
+    ] = None
+    http: Annotated[str, _meta("HOST:PORT for health, metrics and questions.", flag="--http", commands=("worker",))] = (
+        "127.0.0.1:0"
     )
+    advertise: Annotated[
+        str | None, _meta("The URL under which others reach it.", flag="--advertise", commands=("worker",))
+    ] = None
+    checkpoint_s: Annotated[
+        float, _meta("Seconds between checkpoints.", flag="--checkpoint-s", commands=("worker",), ge=0.05, le=3600)
+    ] = 1.0
     session_s: Annotated[
         float,
-        _meta("After so many seconds of silence its partitions go to others.", flag="--session-s", commands=("worker",), ge=1, le=300),
+        _meta(
+            "After so many seconds of silence its partitions go to others.",
+            flag="--session-s",
+            commands=("worker",),
+            ge=1,
+            le=300,
+        ),
     ] = 6.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
-    store: Annotated[str, _meta("The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME.", flag="--store", commands=EVERYWHERE)] = (
-        "./margin-store"
-    )
+    store: Annotated[
+        str, _meta("The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME.", flag="--store", commands=EVERYWHERE)
+    ] = "./margin-store"
     quiet: Annotated[bool, _meta("Say nothing on stderr but errors.", flag="--quiet", commands=EVERYWHERE)] = False
     color: Annotated[Literal["auto", "never"], _meta("Colours on a terminal; NO_COLOR, if set, means never.")] = "auto"
     ingest: Ingest = Ingest()

@@ -1,4 +1,5 @@
-"""How clients answer margin calls: a seeded script keyed by call id and clock. It drives a store's folds in memory to see the calls.
+"""How clients answer margin calls: a seeded script keyed by call id and clock. It drives a store's folds in memory to
+see the calls.
 
 With a venue, perpetuals are traded and liquidated too.
 """
@@ -24,8 +25,8 @@ MINUTE_NS = 60_000_000_000
 def answers_to(call: MarginCallIssued, seed: int) -> list[tuple[int, str, bool]]:
     """Return how a call is answered: (when, amount, whether the call is named), in order of time; empty for no answer.
 
-    Of a hundred calls about 40 are paid in full within ten hours, 15 in full without naming the call, 15 in two parts, 10 too little, 8 too late,
-    12 not at all.
+    Of a hundred calls about 40 are paid in full within ten hours, 15 in full without naming the call, 15 in two parts,
+    10 too little, 8 too late, 12 not at all.
     """
     dice = int.from_bytes(sha256(f"{seed}/{call.call}".encode()).digest()[:8], "big")
     kind, dice = dice % 100, dice // 100

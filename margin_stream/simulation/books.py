@@ -98,7 +98,9 @@ def account_id(number: int) -> str:
     return f"A-{number:06d}"
 
 
-def openings(plan: BookPlan, source: str, numbers: Iterator[int], at_ns: int, profiles: Sequence[str] = ()) -> Iterator[AnyInput]:
+def openings(
+    plan: BookPlan, source: str, numbers: Iterator[int], at_ns: int, profiles: Sequence[str] = ()
+) -> Iterator[AnyInput]:
     """Yield the openings of all accounts.
 
     Args:
@@ -119,7 +121,12 @@ def openings(plan: BookPlan, source: str, numbers: Iterator[int], at_ns: int, pr
 
 
 def opening_books(
-    plan: BookPlan, assets: list[Quoted], source: str, numbers: Iterator[int], at_ns: int, accounts: Sequence[str] | None = None
+    plan: BookPlan,
+    assets: list[Quoted],
+    source: str,
+    numbers: Iterator[int],
+    at_ns: int,
+    accounts: Sequence[str] | None = None,
 ) -> Iterator[AnyInput]:
     """Yield the collateral and positions that every account starts with; its V / D lies between the plan's bounds.
 
@@ -171,12 +178,19 @@ def numbered(event: AnyInput, source: str, sequence: int) -> AnyInput:
 def deposit(account: str, asset: str, amount: int, scale: int, at_ns: int) -> CollateralMoved:
     """Return the deposit of an amount, in units of a scale, that an account starts with."""
     return CollateralMoved(
-        source="-", source_seq=0, event_time=at_ns, account=account, asset=asset, amount_delta=canonical(amount, -scale), reason="opening"
+        source="-",
+        source_seq=0,
+        event_time=at_ns,
+        account=account,
+        asset=asset,
+        amount_delta=canonical(amount, -scale),
+        reason="opening",
     )
 
 
 def _trades(account: str, asset: Quoted, quantity: int, fee: int, at_ns: int) -> list[AnyInput]:
-    """Return the trades that bring an asset in: what its pair settles in is bought with the base currency first, so nothing else is owed."""
+    """Return the trades that bring an asset in: what its pair settles in is bought with the base currency first, so
+    nothing else is owed."""
     first = asset.legs[0]
     trades: list[AnyInput] = []
     if len(asset.legs) > 1:

@@ -136,7 +136,9 @@ log.segment.delete.delay.ms=1000
             if done.returncode:
                 raise BrokerError(f"formatting failed: {(done.stderr or done.stdout).decode(errors='replace')[-400:]}")
         with (self.folder / "broker.log").open("ab") as log:
-            self.process = subprocess.Popen(self._java("kafka.Kafka", str(settings)), stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                self._java("kafka.Kafka", str(settings)), stdout=log, stderr=log, start_new_session=True
+            )
         if wait:
             self.wait()
 

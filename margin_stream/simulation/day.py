@@ -32,16 +32,22 @@ class Accounts:
 
 
 def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | None = None) -> Iterator[AnyInput]:
-    """Yield the inputs: the directory, then clocks and ticks; accounts open first and get their books after the first ticks.
+    """Yield the inputs: the directory, then clocks and ticks; accounts open first and get their books after the first
+    ticks.
 
-    Positions are in instruments that tick at the first moment, so that every account has a value from the start. With tables, every pair
-    that has one is listed as a perpetual too, which ticks with the pair's prices, and ``binance-usdm`` is activated with them.
+    Positions are in instruments that tick at the first moment, so that every account has a value from the start. With
+    tables, every pair that has one is listed as a perpetual too, which ticks with the pair's prices, and
+    ``binance-usdm`` is activated with them.
 
     Raises:
         profiles.UnknownProfile: the accounts name a profile that is not shipped.
     """
     base = base_currency_of(market.pairs)
-    usable = {symbol: pair for symbol, pair in market.pairs.items() if tables is not None and pair.currency == base and pair.name in tables}
+    usable = {
+        symbol: pair
+        for symbol, pair in market.pairs.items()
+        if tables is not None and pair.currency == base and pair.name in tables
+    }
     # The directory and the accounts are of one source, numbered one after the other.
     source, numbers = _source_of(market, accounts, tables), count(1)
     at_ns = market.started_ns
@@ -55,7 +61,9 @@ def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | N
     if accounts is None:
         yield from ticks
         return
-    yield from _with_books(ticks, market, accounts, base, usable, tables if accounts.within_margin else None, source, numbers)
+    yield from _with_books(
+        ticks, market, accounts, base, usable, tables if accounts.within_margin else None, source, numbers
+    )
 
 
 def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | None) -> str:
@@ -71,7 +79,8 @@ def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | N
 
 
 def _with_perpetuals(market: MarketFile, usable: Mapping[str, Pair]) -> Iterator[AnyInput]:
-    """Yield the market's events, each tick of a usable pair followed by one of its perpetual; these come from a feed of their own."""
+    """Yield the market's events, each tick of a usable pair followed by one of its perpetual; these come from a feed of
+    their own."""
     named = {pair.name: perpetual_name(pair) for pair in usable.values()}
     source, numbers = f"{market.source}/perpetual", count(1)
     for event in market_events(market):
@@ -96,7 +105,8 @@ def _with_books(
     source: str,
     numbers: Iterator[int],
 ) -> Iterator[AnyInput]:
-    """Yield the ticks with the accounts' openings before them, their books behind the first moment, and funding at its hours."""
+    """Yield the ticks with the accounts' openings before them, their books behind the first moment, and funding at its
+    hours."""
     at_ns = market.started_ns
     names = accounts.profiles
     spot = [name for name in names if name != USDM]
@@ -123,7 +133,9 @@ def _with_books(
                 for place, name in enumerate(names):
                     mine = [books.account_id(number) for number in range(place + 1, accounts.count + 1, len(names))]
                     if name == USDM:
-                        yield from perpetual_books.opening_books(mine, accounts.seed, base, perpetuals, source, numbers, at_ns)
+                        yield from perpetual_books.opening_books(
+                            mine, accounts.seed, base, perpetuals, source, numbers, at_ns
+                        )
                     else:
                         assets = books.quoted_assets(market.pairs, at_first, plan)
                         yield from books.opening_books(plan, assets, source, numbers, at_ns, mine)

@@ -1,4 +1,5 @@
-"""Seeded accounts in perpetuals: a deposit, longs and shorts at chosen leverage, some of them in isolated subaccounts."""
+"""Seeded accounts in perpetuals: a deposit, longs and shorts at chosen leverage, some of them in isolated
+subaccounts."""
 
 from __future__ import annotations
 
@@ -37,10 +38,12 @@ class Perpetual:
     price: str
     price_scale: int
     table: tuple[BracketParameters, ...] = ()
-    """Its leverage brackets. With them books keep to what the venue allows: chosen leverage, and initial margin within the deposit."""
+    """Its leverage brackets. With them books keep to what the venue allows: chosen leverage, and initial margin within
+    the deposit."""
 
     def allowed(self, notional: int, leverage: int) -> int:
-        """Return the chosen leverage, or the most that the bracket of a notional (whole units of the currency) allows."""
+        """Return the chosen leverage, or the most that the bracket of a notional (whole units of the currency)
+        allows."""
         for row in reversed(self.table):
             if row.max_leverage is not None and _at_most(row.floor, notional):
                 return min(leverage, int(row.max_leverage.partition(".")[0]))
@@ -72,7 +75,8 @@ def listing(pair: Pair, price_scale: int, source: str, sequence: int, at_ns: int
 
 
 def activation(base: str, tables: Tables, source: str, sequence: int, at_ns: int, approved_by: str) -> ProfileActivated:
-    """Return the activation of ``binance-usdm`` with tables for the perpetuals on these pairs, in force from the first clock."""
+    """Return the activation of ``binance-usdm`` with tables for the perpetuals on these pairs, in force from the first
+    clock."""
     data = profiles.load(USDM)
     return ProfileActivated(
         source=source,
@@ -98,9 +102,10 @@ def opening_books(
 ) -> Iterator[AnyInput]:
     """Yield what every account starts with: one deposit, then 1-5 positions worth 1.5 to 9 times the deposit in all.
 
-    A third of the positions are short, one in five sits in an isolated subaccount with a margin of notional by leverage, one account in eight holds a
-    long and a short of one instrument (hedge mode).
-    Perpetuals that bring their table are held at no more leverage than it allows, and in a size whose initial margin the deposit covers.
+    A third of the positions are short, one in five sits in an isolated subaccount with a margin of notional by
+    leverage, one account in eight holds a long and a short of one instrument (hedge mode).
+    Perpetuals that bring their table are held at no more leverage than it allows, and in a size whose initial margin
+    the deposit covers.
     """
     for account in accounts:
         rng = Random(f"{seed}/{account}")
@@ -124,7 +129,11 @@ def opening_books(
                 events.append(_trade(account, perpetual, -max(1, quantity // 3), leverage, at_ns, side="short"))
             elif rng.randrange(5) == 0:
                 margin = max(1, part // leverage)
-                events.append(_trade(account, perpetual, way * quantity, leverage, at_ns, subaccount=perpetual.name, margin=margin))
+                events.append(
+                    _trade(
+                        account, perpetual, way * quantity, leverage, at_ns, subaccount=perpetual.name, margin=margin
+                    )
+                )
             else:
                 events.append(_trade(account, perpetual, way * quantity, leverage, at_ns))
         for event in events:
@@ -132,10 +141,13 @@ def opening_books(
 
 
 def funding(names: Sequence[str], due_ns: int, source: str) -> Iterator[AnyInput]:
-    """Yield funding of every perpetual at one of its hours; the number is that of the hour since 1970, so it is the same however it is sent."""
+    """Yield funding of every perpetual at one of its hours; the number is that of the hour since 1970, so it is the
+    same however it is sent."""
     hour = due_ns // FUNDING_EVERY_NS
     for place, name in enumerate(names):
-        yield FundingPaid(source=source, source_seq=hour * 1000 + place, event_time=due_ns, instrument=name, rate=FUNDING_RATE)
+        yield FundingPaid(
+            source=source, source_seq=hour * 1000 + place, event_time=due_ns, instrument=name, rate=FUNDING_RATE
+        )
 
 
 def perpetuals_of(

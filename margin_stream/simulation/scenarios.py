@@ -1,9 +1,11 @@
-"""The scenarios of ``simulate``: a crash, a walk, a quiet day; spot on credit, and perpetuals beside it where they are asked for.
+"""The scenarios of ``simulate``: a crash, a walk, a quiet day; spot on credit, and perpetuals beside it where they are
+asked for.
 
-Prices move in integers of a billionth, by sums of uniform draws (no float, so every machine gives the same bytes): a common shock and one
-of their own an instrument, now and then a jump, pulled back towards a path. In the crash the path falls as deep as 19 May 2021
-did: BTC -30 %, ETH -44 %, at its lowest exactly. The mark of a perpetual is its pair's price and a small basis; the prices of the pairs
-are the same with and without perpetuals.
+Prices move in integers of a billionth, by sums of uniform draws (no float, so every machine gives the same bytes): a
+common shock and one of their own an instrument, now and then a jump, pulled back towards a path. In the crash the path
+falls as deep as 19 May 2021
+did: BTC -30 %, ETH -44 %, at its lowest exactly. The mark of a perpetual is its pair's price and a small basis; the
+prices of the pairs are the same with and without perpetuals.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ import msgspec
 from margin_stream import profiles
 from margin_stream.importers.market import CURRENCY_SCALES, Pair
 from margin_stream.schemas.decimals import canonical, format_scaled
-from margin_stream.schemas.inputs import AnyInput, ClockTicked, CollateralMoved, InstrumentListed, PositionChanged, PriceTicked
+from margin_stream.schemas.inputs import (
+    AnyInput,
+    ClockTicked,
+    CollateralMoved,
+    InstrumentListed,
+    PositionChanged,
+    PriceTicked,
+)
 from margin_stream.schemas.times import parse_time
 from margin_stream.simulation import DEFAULT_PROFILES, answers, books, perpetual_books
 from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, SUFFIX, USDM, Perpetual, Tables
@@ -138,8 +147,8 @@ def simulate(
 ) -> Iterator[AnyInput]:
     """Yield the inputs of a simulated day and of the quiet day after it, answers to its margin calls among them.
 
-    With ``binance-usdm`` among the profiles, or with tables, perpetuals are listed: one beside each pair that has a table. They are funded every eight
-    hours, traded, and closed by the venue where liquidation is due.
+    With ``binance-usdm`` among the profiles, or with tables, perpetuals are listed: one beside each pair that has a
+    table. They are funded every eight hours, traded, and closed by the venue where liquidation is due.
 
     Args:
         name: of a scenario.
@@ -162,16 +171,28 @@ def simulate(
         source += f"/brackets@{sha256(content).hexdigest()[:12]}"
     elif USDM in profile_names:
         tables = synthetic_brackets({f"{coin.base}USDT": coin.illiquid for coin in COINS}, seed)
-    members = {books.account_id(number): profile_names[(number - 1) % len(profile_names)] for number in range(1, accounts + 1)}
+    members = {
+        books.account_id(number): profile_names[(number - 1) % len(profile_names)] for number in range(1, accounts + 1)
+    }
     usdm = sorted(account for account, profile in members.items() if profile == USDM)
-    venue = None if tables is None else Venue(f"{source}/venue", seed, accounts=usdm, largest_trade=10 * scenario.largest_trade)
+    venue = (
+        None
+        if tables is None
+        else Venue(f"{source}/venue", seed, accounts=usdm, largest_trade=10 * scenario.largest_trade)
+    )
     spot = next((profile for profile in profile_names if profile != USDM), "")
     day = _day(scenario, accounts, seed, source, spot, members, tables)
     yield from answers.with_answers(day, seed, f"{source}/answers", venue)
 
 
 def _day(
-    scenario: Scenario, accounts: int, seed: int, source: str, spot: str, members: Mapping[str, str], tables: Tables | None
+    scenario: Scenario,
+    accounts: int,
+    seed: int,
+    source: str,
+    spot: str,
+    members: Mapping[str, str],
+    tables: Tables | None,
 ) -> Iterator[AnyInput]:
     """Yield the day without what the venue and the called do.
 
@@ -184,12 +205,19 @@ def _day(
     book, feed = f"{source}/book", f"{source}/feed"
     listed = pairs()
     low, high = scenario.cover
-    plan = books.BookPlan(accounts, seed, profiles.load(spot or DEFAULT_PROFILES[0]), "USDT", cover_low=low, cover_high=high)
+    plan = books.BookPlan(
+        accounts, seed, profiles.load(spot or DEFAULT_PROFILES[0]), "USDT", cover_low=low, cover_high=high
+    )
     numbers, feed_numbers = count(1), count(1)
     for currency in ("USDT", *(coin.base for coin in COINS)):
         scale = CURRENCY_SCALES.get(currency, 8)
         yield InstrumentListed(
-            source=book, source_seq=next(numbers), event_time=start_ns, instrument=currency, kind="currency", quantity_scale=scale
+            source=book,
+            source_seq=next(numbers),
+            event_time=start_ns,
+            instrument=currency,
+            kind="currency",
+            quantity_scale=scale,
         )
     for coin in COINS:
         yield InstrumentListed(
@@ -275,7 +303,12 @@ def _perpetuals(tables: Tables | None) -> list[tuple[Coin, Perpetual]]:
     """Return the perpetuals that have a table, with their coins, in order of name."""
     named = {f"{coin.base}USDT": coin for coin in COINS}
     return [
-        (coin, Perpetual(f"{pair}{SUFFIX}", format_scaled(coin.price, coin.price_scale), coin.price_scale, tuple(tables[pair])))
+        (
+            coin,
+            Perpetual(
+                f"{pair}{SUFFIX}", format_scaled(coin.price, coin.price_scale), coin.price_scale, tuple(tables[pair])
+            ),
+        )
         for pair, coin in named.items()
         if tables is not None and pair in tables
     ]
@@ -290,7 +323,8 @@ def _deposited(event: CollateralMoved) -> CollateralMoved:
 def _activity(
     rng: Random, largest: int, accounts: int, now: int, book: str, prices: dict[str, int]
 ) -> Iterator[PositionChanged | CollateralMoved]:
-    """Yield the trades and movements of money of one step: about one account in two thousand trades, one in eight thousand moves money."""
+    """Yield the trades and movements of money of one step: about one account in two thousand trades, one in eight
+    thousand moves money."""
     for _ in range(_times(rng, accounts, 2000)):
         coin = COINS[rng.randrange(len(COINS))]
         price = prices[coin.base]

@@ -9,7 +9,8 @@ from margin_stream.core.margin.models.parameters import BracketParameters
 from margin_stream.schemas.decimals import format_scaled
 
 LADDER = (125, 100, 50, 25, 20, 10, 5, 4, 2, 1)
-"""Largest leverages, a bracket each; the maintenance rate is half of the initial margin, 1 / (2 * leverage), in every one of them a finite decimal."""
+"""Largest leverages, a bracket each; the maintenance rate is half of the initial margin, 1 / (2 * leverage), in every
+one of them a finite decimal."""
 FIRST_CAPS = (10_000, 25_000, 50_000)
 GROWTH = (2, 3, 4, 5)
 """How much further each cap lies than the one before."""
@@ -20,7 +21,8 @@ def synthetic_brackets(liquid: Mapping[str, int], seed: int) -> dict[str, list[B
     """Return a table for each pair; equal arguments give equal tables. The figures are synthetic, no venue's.
 
     Args:
-        liquid: pair -> on which step of the ladder it begins at best: 0 for the most liquid ones (leverage 125), more for others.
+        liquid: pair -> on which step of the ladder it begins at best: 0 for the most liquid ones (leverage 125), more
+            for others.
         seed: of the steps and caps.
     """
     return {pair: _table(Random(f"brackets/{seed}/{pair}"), best) for pair, best in liquid.items()}

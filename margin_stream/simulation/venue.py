@@ -1,7 +1,8 @@
-"""What the venue and its clients do on a simulated day: perpetuals are traded, and what is due for liquidation is closed.
+"""What the venue and its clients do on a simulated day: perpetuals are traded, and what is due for liquidation is
+closed.
 
-The engine says `liquidation_due` and places no order; here somebody does. All of it is decided from the folds' state at a clock, so equal days and
-seeds give equal trades. Fees and sizes are illustrative.
+The engine says `liquidation_due` and places no order; here somebody does. All of it is decided from the folds' state at
+a clock, so equal days and seeds give equal trades. Fees and sizes are illustrative.
 """
 
 from __future__ import annotations
@@ -64,14 +65,21 @@ class Venue:
             yield from self._trades(fold, now_ns)
 
     def _liquidations(self, fold: AccountFold, now_ns: int) -> Iterator[PositionChanged]:
-        """Close what is due: an isolated subaccount whole, of cross what brings it back to the restore level and pays the fee."""
+        """Close what is due: an isolated subaccount whole, of cross what brings it back to the restore level and pays
+        the fee."""
         market = fold.market
         for name, pocket_name in sorted(self._due):
             account = fold.account(name)
             assert account is not None
             profile = market.profiles.get(account.profile)
             subaccount = account.subaccounts.get(pocket_name) if pocket_name else account
-            if profile is None or profile.name != USDM or subaccount is None or not subaccount.liquidating or not subaccount.perpetuals:
+            if (
+                profile is None
+                or profile.name != USDM
+                or subaccount is None
+                or not subaccount.liquidating
+                or not subaccount.perpetuals
+            ):
                 del self._due[name, pocket_name]
                 continue
             left = max(profile.calculator.evaluate(subaccount, market.prices).value, 0)
@@ -97,11 +105,15 @@ class Venue:
                 key, position = draws.choice(sorted(account.perpetuals.items()))
                 part = max(1, abs(position.quantity) * draws.randint(25, 100) // 100)
                 quantity = -part if position.quantity > 0 else part
-                yield self._trade(fold.market, account, "", key, quantity, now_ns, _fee(fold.market, key, quantity, TRADE_FEE))
+                yield self._trade(
+                    fold.market, account, "", key, quantity, now_ns, _fee(fold.market, key, quantity, TRADE_FEE)
+                )
             else:
                 yield from self._opened(fold.market, account, profile, draws, now_ns)
 
-    def _opened(self, market: Market, account: Account, profile: Profile, draws: Random, now_ns: int) -> Iterator[PositionChanged]:
+    def _opened(
+        self, market: Market, account: Account, profile: Profile, draws: Random, now_ns: int
+    ) -> Iterator[PositionChanged]:
         calculator = profile.calculator
         assert isinstance(calculator, UsdmCalculator)
         if not calculator.tables:
@@ -177,7 +189,8 @@ def _more(quantity: int, position: Position) -> int:
 
 
 def _fee(market: Market, key: int, quantity: int, share: int) -> int:
-    """Return a share (ten-thousandths) of the notional at the mark, in minor units of the settlement currency, rounded down."""
+    """Return a share (ten-thousandths) of the notional at the mark, in minor units of the settlement currency, rounded
+    down."""
     number, _ = split_key(key)
     instrument = market.directory.instruments[number]
     assert instrument is not None

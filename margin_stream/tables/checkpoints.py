@@ -1,6 +1,8 @@
-"""Checkpoints: the rows of folds that stand together and a marker of where they stand, written as one batch, used only if the digest confirms them.
+"""Checkpoints: the rows of folds that stand together and a marker of where they stand, written as one batch, used only
+if the digest confirms them.
 
-It is the same for every fold (``margin_stream.core.fold``): rows under the fold's name, and one marker for the whole set.
+It is the same for every fold (``margin_stream.core.fold``): rows under the fold's name, and one marker for the whole
+set.
 """
 
 from __future__ import annotations

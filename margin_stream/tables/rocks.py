@@ -1,4 +1,5 @@
-"""One RocksDB database of raw bytes. Everything that scans goes through ``Table.rows``, which asks the iterator for its status."""
+"""One RocksDB database of raw bytes. Everything that scans goes through ``Table.rows``, which asks the iterator for its
+status."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ BUFFER_BYTES = 4 << 20
 
 
 class TableError(Error, code="table_unreadable"):
-    """A database cannot be read or written; the tables can be rebuilt from the journal. ``offset`` is there where a file is damaged."""
+    """A database cannot be read or written; the tables can be rebuilt from the journal. ``offset`` is there where a
+    file is damaged."""
 
 
 def _options() -> Options:
@@ -81,7 +83,9 @@ def _sums(path: Path) -> dict[str, str]:
             except OSError as error:
                 if error.errno != errno.EIO:
                     raise
-                raise TableError(f"{file}: offset 0: the medium cannot read the file: {error.strerror}", file=file, offset=0) from error
+                raise TableError(
+                    f"{file}: offset 0: the medium cannot read the file: {error.strerror}", file=file, offset=0
+                ) from error
     return found
 
 
@@ -98,7 +102,8 @@ def seal(path: Path) -> None:
 def _examine(path: Path) -> None:
     """Make sure that a database can be opened: RocksDB, given a damaged file, may crash or never return.
 
-    A sealed one must have the checksums of its seal. One that was not closed is opened and read by another process first.
+    A sealed one must have the checksums of its seal. One that was not closed is opened and read by another process
+    first.
     """
     if (path / SEAL).exists():
         try:
@@ -108,7 +113,9 @@ def _examine(path: Path) -> None:
         sums = _sums(path)
         for name in sorted({*noted, *sums} if isinstance(noted, dict) else {SEAL}):
             if not isinstance(noted, dict) or noted.get(name) != sums.get(name):
-                raise TableError(f"{path / name}: offset 0: the file does not match its checksum", file=path / name, offset=0)
+                raise TableError(
+                    f"{path / name}: offset 0: the file does not match its checksum", file=path / name, offset=0
+                )
         return
     command = [sys.executable, "-c", _PROBE, str(path)]
     limit = PROBE_S + sum(file.stat().st_size for file in path.iterdir()) / 10e6
@@ -123,7 +130,8 @@ def _examine(path: Path) -> None:
 
 
 def _drop_options_files(path: Path) -> None:
-    """Remove RocksDB's notes of its options: nothing needs them, and one flipped bit in them can crash the process that opens them."""
+    """Remove RocksDB's notes of its options: nothing needs them, and one flipped bit in them can crash the process that
+    opens them."""
     for notes in path.glob("OPTIONS-*"):
         notes.unlink()
 
@@ -131,7 +139,8 @@ def _drop_options_files(path: Path) -> None:
 def _view(path: Path) -> tempfile.TemporaryDirectory[str]:
     """Return a folder of links to a database's files.
 
-    Whoever opens a database, for reading too, writes notes into its folder. Readers change nothing of a store, and read one on a read-only file system.
+    Whoever opens a database, for reading too, writes notes into its folder. Readers change nothing of a store, and read
+    one on a read-only file system.
     """
     view = tempfile.TemporaryDirectory(prefix="margin-stream-")
     for file in path.iterdir():
@@ -143,13 +152,18 @@ def _view(path: Path) -> tempfile.TemporaryDirectory[str]:
 
 
 def _ask_for_room(path: Path) -> None:
-    """Ask for address space before RocksDB does: where it gets none for a thread, it ends the process without a word that helps.
+    """Ask for address space before RocksDB does: where it gets none for a thread, it ends the process without a word
+    that helps.
 
     Raises:
         MemoryShort: the process may not have so much more.
     """
     limit = min(
-        (soft for soft, _ in map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA)) if soft != resource.RLIM_INFINITY),
+        (
+            soft
+            for soft, _ in map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA))
+            if soft != resource.RLIM_INFINITY
+        ),
         default=None,
     )
     if limit is None:
@@ -184,7 +198,8 @@ class Table:
         self._read_only = read_only
         self._broken = False
         self._iterators: dict[object, RdictIter] = {}
-        """Held here alone: one that a frame held, as an exception's traceback keeps frames, would hold the database open, and its lock."""
+        """Held here alone: one that a frame held, as an exception's traceback keeps frames, would hold the database
+        open, and its lock."""
         try:
             if read_only and path.exists():
                 self._view = _view(path)
@@ -205,7 +220,8 @@ class Table:
                 _drop_options_files(path)
                 self._db = Rdict(str(path), options=_options())
                 with contextlib.suppress(OSError):
-                    # They are dropped before the next opening too; a failure here would leave the database open and nobody to close it.
+                    # They are dropped before the next opening too; a failure here would leave the database open and
+                    # nobody to close it.
                     _drop_options_files(path)
         except Exception as error:
             raise TableError(f"{path}: {error}", file=path) from error

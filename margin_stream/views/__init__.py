@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from margin_stream.views.accounts import AccountUnknown, CallUnknown, FoldUnknown, account_state, call_history, calls, facts, system_at
+from margin_stream.views.accounts import (
+    AccountUnknown,
+    CallUnknown,
+    FoldUnknown,
+    account_state,
+    call_history,
+    calls,
+    facts,
+    system_at,
+)
 from margin_stream.views.journal import NotRefused, effects, events, quarantine, quarantined
 
 __all__ = [

@@ -37,7 +37,8 @@ class CallUnknown(Error, code="call_unknown"):
 def system_at(place: Place, until: Until = EVERYTHING, *, account: str | None = None) -> tuple[StoreFold, list[bytes]]:
     """Return the folds at a prefix and the effects of the account that were recomputed on the way.
 
-    Without a prefix the newest checkpoint is used, and only what follows it is folded. With one and an account, only that account is
+    Without a prefix the newest checkpoint is used, and only what follows it is folded. With one and an account, only
+    that account is
     folded: accounts are independent of each other.
     """
     reader = source_of(place)
@@ -55,7 +56,8 @@ def system_at(place: Place, until: Until = EVERYTHING, *, account: str | None = 
 
 
 def state_of(fold: AccountFold, account: str, position: int) -> dict[str, Any] | None:
-    """Return facts and derived figures of one account of a partition that stands at a position; None where it is not open."""
+    """Return facts and derived figures of one account of a partition that stands at a position; None where it is not
+    open."""
     found = fold.account(account)
     if found is None:
         return None
@@ -69,10 +71,14 @@ def account_state(place: Place, account: str, until: Until = EVERYTHING) -> dict
         AccountUnknown: the account was not open then.
     """
     system, _ = system_at(place, until, account=account)
-    found = state_of(system.accounts[partition_of(slot_of(account), system.intake.partitions)], account, system.sequence)
+    found = state_of(
+        system.accounts[partition_of(slot_of(account), system.intake.partitions)], account, system.sequence
+    )
     if found is None:
         raise AccountUnknown(
-            f"account {account!r} is not open at sequence number {system.sequence}", account=account, sequence=system.sequence
+            f"account {account!r} is not open at sequence number {system.sequence}",
+            account=account,
+            sequence=system.sequence,
         )
     return found
 
@@ -110,14 +116,24 @@ def _describe_subaccount(fold: AccountFold, account: Account, subaccount: Subacc
     valuation = fold.valuation(account, subaccount)
     flags = [
         name
-        for name, holds in (("STALE", subaccount.stale), ("REVIEW", subaccount.review), ("LIQUIDATING", subaccount.liquidating))
+        for name, holds in (
+            ("STALE", subaccount.stale),
+            ("REVIEW", subaccount.review),
+            ("LIQUIDATING", subaccount.liquidating),
+        )
         if holds
     ]
     shown: dict[str, str] = {}
     if profile is not None and valuation is not None:
         equity, initial, maintenance, terms = profile.calculator.statement(subaccount, market.prices)
         shortfall = max(profile.policy.shortfall(valuation.figures), 0)
-        amounts = {"equity": equity, "requirement": maintenance, "initial": initial, "excess": equity - maintenance, "shortfall": shortfall}
+        amounts = {
+            "equity": equity,
+            "requirement": maintenance,
+            "initial": initial,
+            "excess": equity - maintenance,
+            "shortfall": shortfall,
+        }
         shown = {name: format_scaled(amount, base.scale) for name, amount in (terms | amounts).items()}
     return {
         "level": subaccount.level.name,
@@ -128,7 +144,9 @@ def _describe_subaccount(fold: AccountFold, account: Account, subaccount: Subacc
             for asset, amount in sorted(subaccount.balances.items())
         ],
         "positions": [_position(market, key, subaccount) for key in sorted(subaccount.positions)],
-        "liquidation_due": format_scaled(subaccount.liquidation_amount, base.scale) if subaccount.liquidation_amount else None,
+        "liquidation_due": format_scaled(subaccount.liquidation_amount, base.scale)
+        if subaccount.liquidation_amount
+        else None,
     }
 
 
@@ -159,7 +177,11 @@ def _marks(fold: AccountFold, account: Account) -> list[dict[str, Any]]:
     market = fold.market
     profile = market.profiles.get(account.profile)
     rows = []
-    for number in dict.fromkeys(n for subaccount in account.parts() for n in profile.calculator.depends_on(subaccount)) if profile else ():
+    for number in (
+        dict.fromkeys(n for subaccount in account.parts() for n in profile.calculator.depends_on(subaccount))
+        if profile
+        else ()
+    ):
         instrument = market.directory.instruments[number]
         assert instrument is not None
         price = market.prices[number]
@@ -200,7 +222,11 @@ def calls_of(fold: AccountFold, *, account: str | None = None, open_only: bool =
     """Return the margin calls of a partition; ``by_deadline`` puts those of several in order."""
     accounts = fold.accounts() if account is None else [fold.account(account)]
     return [
-        describe_call(fold.market, holder, call) for holder in accounts if holder for call in holder.calls if call.open or not open_only
+        describe_call(fold.market, holder, call)
+        for holder in accounts
+        if holder
+        for call in holder.calls
+        if call.open or not open_only
     ]
 
 
@@ -209,10 +235,14 @@ def by_deadline(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (parse_time(row["due_at"]), row["account"], split_id(row["call"])))
 
 
-def calls(place: Place, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING) -> list[dict[str, Any]]:
+def calls(
+    place: Place, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING
+) -> list[dict[str, Any]]:
     """Return margin calls by deadline."""
     system, _ = system_at(place, until, account=account)
-    return by_deadline([row for fold in system.accounts for row in calls_of(fold, account=account, open_only=open_only)])
+    return by_deadline(
+        [row for fold in system.accounts for row in calls_of(fold, account=account, open_only=open_only)]
+    )
 
 
 def call_history(place: Place, call_id: str) -> dict[str, Any]:
@@ -225,7 +255,11 @@ def call_history(place: Place, call_id: str) -> dict[str, Any]:
     found = next((row for row in calls(place, account=account) if row["call"] == call_id), None)
     if found is None:
         raise CallUnknown(f"no call {call_id!r}", call=call_id, account=account)
-    history = [describe_effect(effect) for effect in account_effects(place, account) if getattr(effect, "call", None) == call_id]
+    history = [
+        describe_effect(effect)
+        for effect in account_effects(place, account)
+        if getattr(effect, "call", None) == call_id
+    ]
     return {**found, "history": history}
 
 

@@ -88,7 +88,9 @@ def events(
         reader = reader.again()
 
 
-def effects(place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0) -> Iterator[dict[str, Any]]:
+def effects(
+    place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0
+) -> Iterator[dict[str, Any]]:
     """Yield effects by sequence number, recomputed as far as they are not recorded yet."""
     reader = source_of(place)
     system = StoreFold(reader.partitions, rules_version=reader.rules_version)
@@ -138,7 +140,8 @@ def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
 
 
 def quarantined(place: Place, identifier: str) -> dict[str, Any]:
-    """Return one refused input with the full detail of its refusal, found by sequence number, ``source#seq`` or SHA-256.
+    """Return one refused input with the full detail of its refusal, found by sequence number, ``source#seq`` or
+    SHA-256.
 
     Raises:
         NotRefused: there is none.

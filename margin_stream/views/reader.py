@@ -25,14 +25,20 @@ _recorded = msgspec.msgpack.Decoder(RecordedDigest)
 
 
 class Until(NamedTuple):
-    """The end of a prefix of the journal: a sequence number, or a moment (the prefix before the first clock later than it)."""
+    """The end of a prefix of the journal: a sequence number, or a moment (the prefix before the first clock later than
+    it)."""
 
     sequence: int | None = None
     time_ns: int | None = None
 
     def before(self, item: AnyInput | None, system: StoreFold) -> bool:
         """Return whether an item moves the clock past the moment, so that the prefix ends before it."""
-        return self.time_ns is not None and isinstance(item, ClockTicked) and item.time > self.time_ns and system.intake.moves_clock(item)
+        return (
+            self.time_ns is not None
+            and isinstance(item, ClockTicked)
+            and item.time > self.time_ns
+            and system.intake.moves_clock(item)
+        )
 
 
 EVERYTHING = Until()
@@ -70,14 +76,16 @@ class Source(Protocol):
         """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order, each once."""
 
     def effects_behind(self, log: int, mark: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], list[bytes]]]:
-        """Yield the recorded effects of one log as they lie, each time with the mark behind them; from a mark, or from the start."""
+        """Yield the recorded effects of one log as they lie, each time with the mark behind them; from a mark, or from
+        the start."""
 
     @property
     def lineage(self) -> tuple[str, str]:
         """The store's id, and the generation of its record of effects: marks of another mean nothing here."""
 
     def from_checkpoint(self) -> tuple[StoreFold, int] | None:
-        """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none to be trusted."""
+        """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none
+        to be trusted."""
 
     def again(self) -> Source:
         """Return the same store opened anew, with what came since."""
@@ -120,9 +128,12 @@ class StoreReader:
         """
         self.layout = Layout(path)
         self.manifest = read_manifest(self.layout)
-        # The order matters beside a writer: recorded digests are read first, so what they speak of is durable in the other logs.
+        # The order matters beside a writer: recorded digests are read first, so what they speak of is durable in the
+        # other logs.
         digests = self.layout.digests
-        self.recorded = [_decoded(_recorded.decode, digests, record) for record in logs.read(digests, self.manifest.identity)]
+        self.recorded = [
+            _decoded(_recorded.decode, digests, record) for record in logs.read(digests, self.manifest.identity)
+        ]
         self.durable = durable_cut(self.layout.journal, self.manifest.identity)
         self.partitions = self.manifest.partitions
         self.rules_version = self.manifest.rules_version
@@ -169,9 +180,11 @@ class StoreReader:
             yield record.cut, _decoded(recorded_effects, folder, record)
 
     def from_checkpoint(self) -> tuple[StoreFold, int] | None:
-        """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none that can be trusted.
+        """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none
+        that can be trusted.
 
-        Beside a running writer the tables may be in the middle of a checkpoint; then the partitions are ahead of the intake, which is
+        Beside a running writer the tables may be in the middle of a checkpoint; then the partitions are ahead of the
+        intake, which is
         fine: they pass over what they have.
         """
         for _ in range(3):
@@ -182,7 +195,9 @@ class StoreReader:
                     return None
                 tables = [Table(self.layout.table(name), read_only=True) for name in names]
                 system = StoreFold(self.manifest.partitions, rules_version=self.manifest.rules_version)
-                marker, *others = (checkpoints.load(table, folds) for table, folds in zip(tables, system.sets, strict=True))
+                marker, *others = (
+                    checkpoints.load(table, folds) for table, folds in zip(tables, system.sets, strict=True)
+                )
                 if marker is None:
                     return None
                 for own in others:

@@ -1,4 +1,5 @@
-"""Benchmarks: JSON a line, medians of several runs, each beside a peer in the same run. ``make bench``; ``python -m tests.benchmarks ingest``."""
+"""Benchmarks: JSON a line, medians of several runs, each beside a peer in the same run. ``make bench``; ``python -m
+tests.benchmarks ingest``."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ RUNS = 5
 
 
 def book_day(accounts: int, events: int, seed: int = 1) -> list[bytes]:
-    """Account events on accounts with three positions: seven trades to one movement of money, one quote in a hundred."""
+    """Account events on accounts with three positions: seven trades to one movement of money, one quote in a
+    hundred."""
     rng = Random(seed)
     day = Day().opened()
     names = [f"A{n:06d}" for n in range(accounts)]
@@ -59,7 +61,12 @@ def book_day(accounts: int, events: int, seed: int = 1) -> list[bytes]:
 
 def median_of(measure: Callable[[], float], runs: int = RUNS) -> dict[str, Any]:
     values = [measure() for _ in range(runs)]
-    return {"median": round(statistics.median(values), 4), "lowest": round(min(values), 4), "highest": round(max(values), 4), "runs": runs}
+    return {
+        "median": round(statistics.median(values), 4),
+        "lowest": round(min(values), 4),
+        "highest": round(max(values), 4),
+        "runs": runs,
+    }
 
 
 def folder() -> Path:
@@ -80,7 +87,8 @@ def bench_ingest() -> dict[str, Any]:
         return len(lines) / spent
 
     def peer() -> float:
-        """The standard library alone: json.loads of each line, written out and synced in the same groups. No checks, no fold."""
+        """The standard library alone: json.loads of each line, written out and synced in the same groups. No checks, no
+        fold."""
         path = folder() / "log"
         started = time.perf_counter()
         with path.open("wb") as file:
@@ -92,7 +100,13 @@ def bench_ingest() -> dict[str, Any]:
                 os.fdatasync(file.fileno())
         return len(lines) / (time.perf_counter() - started)
 
-    return {"unit": "events/s", "events": len(lines), "ours": median_of(ours), "peer_json_and_sync_only": median_of(peer), "target": 30_000}
+    return {
+        "unit": "events/s",
+        "events": len(lines),
+        "ours": median_of(ours),
+        "peer_json_and_sync_only": median_of(peer),
+        "target": 30_000,
+    }
 
 
 def bench_replay() -> dict[str, Any]:
@@ -231,7 +245,15 @@ def bench_start() -> dict[str, Any]:
     bases = [f"C{n}" for n in range(20)]
     for base in bases:
         day.book("instrument_listed", instrument=base, kind="currency", quantity_scale=8)
-        day.book("instrument_listed", instrument=f"{base}USDT", kind="spot", base=base, currency="USDT", price_scale=2, quantity_scale=4)
+        day.book(
+            "instrument_listed",
+            instrument=f"{base}USDT",
+            kind="spot",
+            base=base,
+            currency="USDT",
+            price_scale=2,
+            quantity_scale=4,
+        )
     routes = {base: {"haircut": "0.3", "route": [f"{base}USDT"]} for base in bases}
     parameters = {**day.parameters, "assets": {**day.parameters["assets"], **routes}}
     day.book(
@@ -282,7 +304,8 @@ def bench_start() -> dict[str, Any]:
 
 
 def bench_profile() -> dict[str, Any]:
-    """Where the time of a fold goes: shares of the largest functions, in plain Python (a profile does not see into compiled ones)."""
+    """Where the time of a fold goes: shares of the largest functions, in plain Python (a profile does not see into
+    compiled ones)."""
     if form().compiled:
         env = {**os.environ, SWITCH: "0"}
         code = "import json; from tests.benchmarks.__main__ import bench_profile; print(json.dumps(bench_profile()))"

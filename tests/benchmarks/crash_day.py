@@ -1,7 +1,8 @@
-"""The recorded crash day with both profiles, from CSV to verified calls: ``python -m tests.benchmarks.crash_day [accounts]``.
+"""The recorded crash day with both profiles, from CSV to verified calls: ``python -m tests.benchmarks.crash_day
+[accounts]``.
 
-Two cores, three processes: ``import``, ``ingest --revaluation vectors --verify``, and the replay beside it. The peer in the same run folds nothing: the import
-alone, and reading the finished journal alone.
+Two cores, three processes: ``import``, ``ingest --revaluation vectors --verify``, and the replay beside it. The peer in
+the same run folds nothing: the import alone, and reading the finished journal alone.
 """
 
 from __future__ import annotations
@@ -41,7 +42,18 @@ def once(accounts: int, folder: Path) -> tuple[float, dict[str, Any]]:
     """Make the store; return seconds from the first command to the verified result, and the result."""
     began = time.perf_counter()
     with subprocess.Popen(importing(accounts), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as source:
-        ingest = [*COMMAND, "ingest", "-", "--store", str(folder), "--revaluation", "vectors", "--verify", "--json", "--quiet"]
+        ingest = [
+            *COMMAND,
+            "ingest",
+            "-",
+            "--store",
+            str(folder),
+            "--revaluation",
+            "vectors",
+            "--verify",
+            "--json",
+            "--quiet",
+        ]
         done = subprocess.run(ingest, stdin=source.stdout, capture_output=True, check=True)
     seconds = time.perf_counter() - began
     found = json.loads(done.stdout)

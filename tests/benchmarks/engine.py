@@ -1,7 +1,7 @@
 """The plain engine, vectorised: every holder at every tick, beside the pure core and price boxes in the same run.
 
-``python -m tests.benchmarks.engine [accounts]``. Marks go through the account fold (``AccountFold.apply``), as they do in every host; the intake is
-not in it. Books are filled row by row, so that making them costs seconds.
+``python -m tests.benchmarks.engine [accounts]``. Marks go through the account fold (``AccountFold.apply``), as they do
+in every host; the intake is not in it. Books are filled row by row, so that making them costs seconds.
 """
 
 from __future__ import annotations
@@ -62,7 +62,11 @@ def market_of(model: str) -> Market:
             {"floor": "5000", "cap": "20000", "maintenance_rate": "0.01", "maintenance_amount": "30"},
             {"floor": "20000", "cap": None, "maintenance_rate": "0.05", "maintenance_amount": "830"},
         ]
-        parameters = {**USDM_PARAMETERS, "assets": {"USDT": {"haircut": "0", "route": []}}, "brackets": dict.fromkeys(names, table)}
+        parameters = {
+            **USDM_PARAMETERS,
+            "assets": {"USDT": {"haircut": "0", "route": []}},
+            "brackets": dict.fromkeys(names, table),
+        }
     market.waiting.append(
         ProfileActivated(
             source="b",
@@ -85,8 +89,8 @@ def market_of(model: str) -> Market:
 def rows_of(model: str, accounts: int, rng: Random, *, quiescent: bool) -> list[tuple[bytes, bytes]]:
     """Return packed accounts: ten positions each, the first in the instrument that all hold.
 
-    Calm: everyone is well away from a level, so that revaluing is all that is done. Otherwise they reach from just called to very safe, and about
-    one tick in one causes an effect.
+    Calm: everyone is well away from a level, so that revaluing is all that is done. Otherwise they reach from just
+    called to very safe, and about one tick in one causes an effect.
     """
     rows = []
     for number in range(accounts):
@@ -116,12 +120,16 @@ def walk(rng: Random, ticks: int, *, common: bool) -> list[Marked]:
     marks = []
     for n in range(ticks):
         number = COMMON if common else rng.randrange(2, INSTRUMENTS + 1)
-        prices[number] = max(100, prices[number] + prices[number] * rng.randint(-500, 500) // 100_000 + rng.choice((-1, 0, 1)))
+        prices[number] = max(
+            100, prices[number] + prices[number] * rng.randint(-500, 500) // 100_000 + rng.choice((-1, 0, 1))
+        )
         marks.append(Marked(n + 1, number, prices[number]))
     return marks
 
 
-def run(rows: list[tuple[bytes, bytes]], model: str, price_filter: RevaluationFilter | None, marks: list[Marked]) -> tuple[float, int, str]:
+def run(
+    rows: list[tuple[bytes, bytes]], model: str, price_filter: RevaluationFilter | None, marks: list[Marked]
+) -> tuple[float, int, str]:
     """Return ticks/s, effects, digest of the effects."""
     fold = partition_folds(rules_version=LATEST, boxes=False, price_filter=price_filter)
     fold.restore(0, [(b"accounts/" + key, row) for key, row in [(MARKET, market_of(model).packed()), *rows]])
@@ -139,7 +147,12 @@ def run(rows: list[tuple[bytes, bytes]], model: str, price_filter: RevaluationFi
 
 def median(measure: Callable[[], float], runs: int = RUNS) -> dict[str, float]:
     values = [measure() for _ in range(runs)]
-    return {"median": round(statistics.median(values)), "lowest": round(min(values)), "highest": round(max(values)), "runs": runs}
+    return {
+        "median": round(statistics.median(values)),
+        "lowest": round(min(values)),
+        "highest": round(max(values)),
+        "runs": runs,
+    }
 
 
 def bench(model: str, accounts: int, *, quiescent: bool) -> dict[str, Any]:
@@ -168,7 +181,10 @@ def bench(model: str, accounts: int, *, quiescent: bool) -> dict[str, Any]:
         said["boxes"].add((effects, digest))
         return speed
 
-    found = {"vectors": median(vectors), "vectors_common_asset": median(lambda: run(rows, model, VectorFilter(), common)[0], 1)}
+    found = {
+        "vectors": median(vectors),
+        "vectors_common_asset": median(lambda: run(rows, model, VectorFilter(), common)[0], 1),
+    }
     found["peer_pure_core"] = median(pure, 1)
     found["price_boxes"] = median(boxes, 1)
     same = run(rows, model, VectorFilter(), few)
@@ -198,7 +214,9 @@ def main() -> None:
         for quiescent in (True, False):
             row = bench(model, accounts, quiescent=quiescent)
             print(json.dumps(row), flush=True)
-            (results / f"engine-{model}{'-calm' if quiescent else ''}.json").write_text(json.dumps(row, indent=1) + "\n")
+            (results / f"engine-{model}{'-calm' if quiescent else ''}.json").write_text(
+                json.dumps(row, indent=1) + "\n"
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Benchmarks on a real broker, one worker, beside Faust the plain way on the same broker: JSON a line. ``make bench-kafka``."""
+"""Benchmarks on a real broker, one worker, beside Faust the plain way on the same broker: JSON a line. ``make
+bench-kafka``."""
 
 from __future__ import annotations
 
@@ -38,13 +39,25 @@ from tests.kafka.trials import run_trials
 
 RUNS = 3
 WARM_UP = 600
-"""Samples that do not count: the broker makes its files at the first message of each topic, which stalls it once for 0.2 s."""
+"""Samples that do not count: the broker makes its files at the first message of each topic, which stalls it once for
+0.2 s."""
 
 
 @contextmanager
 def worker(store: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run one worker."""
-    command = [sys.executable, "-m", "margin_stream.cli", "worker", "--store", store, "--data", str(folder), "--name", "bench"]
+    command = [
+        sys.executable,
+        "-m",
+        "margin_stream.cli",
+        "worker",
+        "--store",
+        store,
+        "--data",
+        str(folder),
+        "--name",
+        "bench",
+    ]
     with Path(f"{folder}.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -198,7 +211,10 @@ class Bench:
                 day.money(f"A{n}", "5000")
             client.send(address.topics.inputs, list(records_of(day.lines, LATEST)))
             items = len(day.lines)
-            _await(lambda: all(row["sequence"] >= items for row in shards(client, address) if row["kind"] == "accounts"), 300)
+            _await(
+                lambda: all(row["sequence"] >= items for row in shards(client, address) if row["kind"] == "accounts"),
+                300,
+            )
             time.sleep(4)
             for n in range(RUNS):
                 child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
@@ -230,7 +246,9 @@ class Bench:
 
 async def _latencies(address: KafkaAddress, records: list[bytes]) -> list[float]:
     producer = AIOKafkaProducer(bootstrap_servers=list(address.servers), acks="all", linger_ms=0)
-    consumer = AIOKafkaConsumer(bootstrap_servers=list(address.servers), group_id=None, fetch_max_wait_ms=50, auto_offset_reset="latest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=list(address.servers), group_id=None, fetch_max_wait_ms=50, auto_offset_reset="latest"
+    )
     await producer.start()
     await consumer.start()
     place = TopicPartition(address.topics.effects, 1)
@@ -271,7 +289,12 @@ def _spread(values: list[float], digits: int = 0) -> dict[str, Any]:
     def cut(value: float) -> float:
         return round(value, digits) if digits else round(value)
 
-    return {"median": cut(statistics.median(values)), "lowest": cut(min(values)), "highest": cut(max(values)), "runs": len(values)}
+    return {
+        "median": cut(statistics.median(values)),
+        "lowest": cut(min(values)),
+        "highest": cut(max(values)),
+        "runs": len(values),
+    }
 
 
 NAMES = ("single_records", "quiet_records", "packed_records", "latency", "recovery", "exactness")

@@ -1,7 +1,7 @@
 """The golden days: lines, and what the rules say of them, worked out by hand (docs/golden-days.md).
 
-Beside each ``<name>.ndjson`` stands ``<name>.expected.json``: the line numbers of the duplicates, every effect with all of its fields, and
-how every account ends. Nothing in it was copied from the engine.
+Beside each ``<name>.ndjson`` stands ``<name>.expected.json``: the line numbers of the duplicates, every effect with all
+of its fields, and how every account ends. Nothing in it was copied from the engine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class GoldenDay(NamedTuple):
     accounts: dict[str, Any]
 
     def verdicts(self) -> list[str]:
-        """Return what becomes of each line. A position is a count of lines that are no duplicates; refused is what an effect says is."""
+        """Return what becomes of each line. A position is a count of lines that are no duplicates; refused is what an
+        effect says is."""
         refused = {effect["position"] for effect in self.effects if effect["type"] == "input_refused"}
         found, position = [], 0
         for n in range(len(self.lines)):
@@ -48,7 +49,9 @@ class GoldenDay(NamedTuple):
 def load(name: str) -> GoldenDay:
     expected = json.loads((FOLDER / f"{name}.expected.json").read_text())
     lines = (FOLDER / f"{name}.ndjson").read_bytes().splitlines()
-    return GoldenDay(name, lines, frozenset(n - 1 for n in expected["duplicates"]), expected["effects"], expected["accounts"])
+    return GoldenDay(
+        name, lines, frozenset(n - 1 for n in expected["duplicates"]), expected["effects"], expected["accounts"]
+    )
 
 
 def accounts_of(system: StoreFold) -> dict[str, Any]:
@@ -64,13 +67,17 @@ def accounts_of(system: StoreFold) -> dict[str, Any]:
                     row["instrument"]: {name: row[name] for name in ("quantity", "open_cost", "realised", "fees")}
                     for row in view["positions"]
                 },
-                "calls": [{name: row[name] for name in ("call", "amount", "unpaid", "outcome", "deadline")} for row in view["calls"]],
+                "calls": [
+                    {name: row[name] for name in ("call", "amount", "unpaid", "outcome", "deadline")}
+                    for row in view["calls"]
+                ],
             }
     return found
 
 
 def digests(rules_version: int = LATEST) -> dict[str, list[Any]]:
-    """Return position and digests of every day, as ``days/digests.v<engine>.json`` records them for an engine version."""
+    """Return position and digests of every day, as ``days/digests.v<engine>.json`` records them for an engine
+    version."""
     found = {}
     for name in NAMES:
         system = StoreFold(1, rules_version=rules_version)

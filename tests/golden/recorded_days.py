@@ -1,7 +1,8 @@
 """Random days as a store of today would have journalled them, and the digests that they must have in every later build.
 
-Nobody worked these out by hand: they say nothing about right and wrong, only that a journal replays to what it said when it was written. A change here needs a
-decision record (an engine version, or a new layout of rows). ``python -m tests.golden.recorded_days`` prints ``recorded_days.json``.
+Nobody worked these out by hand: they say nothing about right and wrong, only that a journal replays to what it said
+when it was written. A change here needs a decision record (an engine version, or a new layout of rows). ``python -m
+tests.golden.recorded_days`` prints ``recorded_days.json``.
 """
 
 from __future__ import annotations

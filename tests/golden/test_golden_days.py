@@ -1,4 +1,5 @@
-"""Clocks and inputs gone wrong, a day each, worked out by hand in docs/golden-days.md from the rules alone, equal to the last unit."""
+"""Clocks and inputs gone wrong, a day each, worked out by hand in docs/golden-days.md from the rules alone, equal to
+the last unit."""
 
 from __future__ import annotations
 
@@ -91,11 +92,13 @@ def test_the_oracle_says_the_same(name: str) -> None:
             oracle.feed(json.loads(line))
         elif verdict == "refused":
             oracle.pass_over()
-    said = [{key: value for key, value in effect.items() if (key, value) != ("supersedes", 0)} for effect in oracle.effects]
+    said = [
+        {key: value for key, value in effect.items() if (key, value) != ("supersedes", 0)} for effect in oracle.effects
+    ]
     assert said == of_groups(day.effects)
 
 
-@pytest.mark.parametrize("engine", range(1, LATEST + 1))
+@pytest.mark.parametrize("rules_version", range(1, LATEST + 1))
 def test_the_digests_are_those_recorded_for_every_rules_version(rules_version: int) -> None:
     """A version's digests never change: those of version 1 were recorded by the build that had no other."""
     assert json.loads((FOLDER / f"digests.v{rules_version}.json").read_text()) == digests(rules_version)

@@ -1,4 +1,5 @@
-"""Each golden day notices the faults that it is there for: the folds with one thing wrong, and the days that must find it out."""
+"""Each golden day notices the faults that it is there for: the folds with one thing wrong, and the days that must find
+it out."""
 
 from __future__ import annotations
 
@@ -60,11 +61,24 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         {"duplicates", "reordered"},
     ),
     "a book only rises": (
-        [Edit(*BOOK, "return Seen.NEW", "return Seen.NEW if not self._runs or sequence > self._runs[-1].start else Seen.DUPLICATE")],
+        [
+            Edit(
+                *BOOK,
+                "return Seen.NEW",
+                "return Seen.NEW if not self._runs or sequence > self._runs[-1].start else Seen.DUPLICATE",
+            )
+        ],
         {"reordered"},
     ),
     "a refused quote leaves its number free": (
-        [Edit(IntakeFold, "_refuse", "self.refused += 1", "self.refused += 1; self.sources.feeds.pop(identity.get('source', ''), None)")],
+        [
+            Edit(
+                IntakeFold,
+                "_refuse",
+                "self.refused += 1",
+                "self.refused += 1; self.sources.feeds.pop(identity.get('source', ''), None)",
+            )
+        ],
         {"duplicates"},
     ),
     "the clock goes back": ([Edit(*CLOCK, "event.time < clock_ns", "event.time < 0")], {"clock_jumps", "two_clocks"}),
@@ -72,7 +86,10 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         [Edit(*CLOCK, "event.time < clock_ns", "event.time < clock_ns and not event.confirmed_by")],
         {"clock_jumps"},
     ),
-    "an equal clock is refused": ([Edit(*CLOCK, "event.time < clock_ns", "event.time <= clock_ns")], {"clock_jumps", "two_clocks"}),
+    "an equal clock is refused": (
+        [Edit(*CLOCK, "event.time < clock_ns", "event.time <= clock_ns")],
+        {"clock_jumps", "two_clocks"},
+    ),
     "eight days are too far": ([Edit(*CLOCK, "> CLOCK_JUMP_LIMIT_NS", ">= CLOCK_JUMP_LIMIT_NS")], {"clock_jumps"}),
     "a jump needs nobody": ([Edit(*CLOCK, "not event.confirmed_by", "False")], {"clock_jumps"}),
     "quotes move the clock": (
@@ -81,7 +98,8 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
                 IntakeFold,
                 "offer",
                 "self._tick(",
-                "self._clock(ClockTicked(source=event.source, source_seq=0, event_time=0, time=event.event_time)) and False or self._tick(",
+                "self._clock(ClockTicked(source=event.source, source_seq=0, event_time=0, time=event.event_time)) and "
+                "False or self._tick(",
             )
         ],
         {"clock_stuck"},
@@ -113,20 +131,29 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         [Edit(lifecycle, "_pass_due", "is Truth.UNDECIDED", "is None")],
         {"clock_jumps", "outage"},
     ),
-    "a second version never takes effect": ([Edit(*STALE, "if self.waiting:", "if self.waiting and not self.profiles:")], {"clock_stuck"}),
+    "a second version never takes effect": (
+        [Edit(*STALE, "if self.waiting:", "if self.waiting and not self.profiles:")],
+        {"clock_stuck"},
+    ),
     "stale at the limit": (
         [Edit(*STALE, "> instrument.stale_after_ns", ">= instrument.stale_after_ns")],
         {"outage"},
     ),
     "one limit for all": ([Edit(*STALE, "> instrument.stale_after_ns", "> self._shortest_limit_ns")], {"outage"}),
-    "nothing goes stale": ([Edit(*STALE, "if self._by_age", "if False")], {"clock_jumps", "daylight_saving", "outage", "dust_coin"}),
+    "nothing goes stale": (
+        [Edit(*STALE, "if self._by_age", "if False")],
+        {"clock_jumps", "daylight_saving", "outage", "dust_coin"},
+    ),
     "a stale mark counts as fresh": (
         [Edit(valuation, "reads_open_marks", "return figures.unbounded or", "return figures.unbounded and")],
         {"clock_jumps", "outage", "crash_after_gap", "dust_coin"},
     ),
     "dust shields its holder": ([Edit(Banded, "truth", "self._bounds(guard)", "Truth.UNDECIDED")], {"dust_coin"}),
     "a coin without a mark counts nothing": ([Edit(valuation.Corners, "write", "0, NO_BOUND", "0, 0")], {"dust_coin"}),
-    "a deposit without a mark is forgotten": ([Edit(AccountFold, "_move", "account.unvalued.append", "id")], {"dust_coin"}),
+    "a deposit without a mark is forgotten": (
+        [Edit(AccountFold, "_move", "account.unvalued.append", "id")],
+        {"dust_coin"},
+    ),
     "a single print is believed": (
         [Edit(*JUDGE, "return Quote.DEVIATION", "return Quote.ACCEPTED")],
         {"wrong_print", "sources_disagree", "crash_after_gap"},
@@ -135,9 +162,18 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         [Edit(*JUDGE, "len(row) == instrument.reanchor_quotes", "len(row) >= 2")],
         {"wrong_print", "sources_disagree"},
     ),
-    "an accepted quote leaves the row": ([Edit(*JUDGE, "if number in self.refused", "if False")], {"wrong_print", "sources_disagree"}),
-    "a source agrees with itself": ([Edit(*JUDGE, "row[-1][1] != source", "True")], {"wrong_print", "sources_disagree"}),
-    "a second source is not asked": ([Edit(*JUDGE, "row[-1][1] != source", "False")], {"crash_after_gap", "sources_disagree"}),
+    "an accepted quote leaves the row": (
+        [Edit(*JUDGE, "if number in self.refused", "if False")],
+        {"wrong_print", "sources_disagree"},
+    ),
+    "a source agrees with itself": (
+        [Edit(*JUDGE, "row[-1][1] != source", "True")],
+        {"wrong_print", "sources_disagree"},
+    ),
+    "a second source is not asked": (
+        [Edit(*JUDGE, "row[-1][1] != source", "False")],
+        {"crash_after_gap", "sources_disagree"},
+    ),
     "the edge of the band is outside": ([Edit(*JUDGE, "<= band_ppm * mark", "< band_ppm * mark")], {"crash_after_gap"}),
     "the band does not widen": ([Edit(*JUDGE, "* age_ns //", "* 0 //")], {"crash_after_gap"}),
     "a stale band is like any other": ([Edit(*JUDGE, "if market.stale[number]", "if False")], {"outage"}),
@@ -169,9 +205,12 @@ def test_a_mutant_is_found_out(mutant: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_leap_second_that_is_read_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: 23:59:60 is taken for the second after 23:59:59."""
-    Edit(times, "parse_time", "seconds, fraction = match.groups()", "seconds, fraction = match.group(1).replace(':60', ':59'), None").apply(
-        monkeypatch
-    )
+    Edit(
+        times,
+        "parse_time",
+        "seconds, fraction = match.groups()",
+        "seconds, fraction = match.group(1).replace(':60', ':59'), None",
+    ).apply(monkeypatch)
     monkeypatch.setattr("margin_stream.schemas.ndjson.parse_time", times.parse_time)
     monkeypatch.setattr("margin_stream.schemas.objects.parse_time", times.parse_time)
     assert "leap_second" in found_out()

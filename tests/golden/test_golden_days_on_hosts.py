@@ -26,7 +26,8 @@ every_day = pytest.mark.parametrize("name", NAMES)
 @pytest.mark.slow(reason="every golden day goes through a host")
 @every_day
 def test_a_store_that_crashed_says_the_same(name: str, tmp_path: Path) -> None:
-    """Some of it is in a checkpoint, some only in the journal, some was sent and not acknowledged: the sender sends all again."""
+    """Some of it is in a checkpoint, some only in the journal, some was sent and not acknowledged: the sender sends all
+    again."""
     day = load(name)
     rng = Random(name)
     said: list[bytes] = []

@@ -38,7 +38,10 @@ for session in range(4):
 def test_verify_and_replay_beside_a_writer_find_nothing_wrong(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(tmp_path / "s")], stdout=subprocess.PIPE, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, "-c", WRITER, str(tmp_path / "s")],
+        stdout=subprocess.PIPE,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     assert process.stdout is not None
     process.stdout.readline()
@@ -61,7 +64,9 @@ def test_verify_and_replay_beside_a_writer_find_nothing_wrong(tmp_path: Path) ->
 
 
 @pytest.mark.slow(reason="verifies a store between any two steps of a writer")
-def test_a_writer_that_checkpoints_between_any_two_steps_of_verify_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_checkpoints_between_any_two_steps_of_verify_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = random_day(5, accounts=10, steps=900)
     with Host(tmp_path / "s", partitions=2, group_items=5) as host:
         host.ingest(lines[:60])
@@ -97,7 +102,9 @@ def test_a_database_whose_making_was_interrupted_is_no_damage_before_the_first_c
     assert not verify(tmp_path / "s").ok
 
 
-def test_a_file_of_a_table_that_goes_away_while_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_a_table_that_goes_away_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Host(tmp_path / "s") as host:
         host.ingest(random_day(5))
     gone = tmp_path / "s" / "tables" / "p0000" / "000099.sst"

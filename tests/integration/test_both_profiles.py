@@ -1,4 +1,5 @@
-"""The recorded crash day with both profiles: half of the accounts in spot on credit, half in perpetuals, marks from the same bars."""
+"""The recorded crash day with both profiles: half of the accounts in spot on credit, half in perpetuals, marks from the
+same bars."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ BARS = ("usdt_pairs_1m.csv.gz", "btc_pairs_1m.csv.gz")
 
 def crash_hours(accounts: int) -> list[bytes]:
     """Return the hours around the low of 19 May 2021: 11:30 to 14:30 UTC."""
-    market = read_market("bars", [recorded_data("binance_2021-05-19_1m", name) for name in BARS], zone=None, label=None, complain=print)
+    market = read_market(
+        "bars", [recorded_data("binance_2021-05-19_1m", name) for name in BARS], zone=None, label=None, complain=print
+    )
     first, last = parse_time("2021-05-19T11:30:00Z"), parse_time("2021-05-19T14:30:00Z")
     market.bars = [bar for bar in market.bars if first <= bar.opened_ns < last]
     found = read_brackets(recorded_data("binance_leverage_tiers", "binance_leverage_tiers.json.gz"))
@@ -54,7 +57,19 @@ def test_the_crash_with_both_profiles_is_the_same_for_partitions_and_engines() -
 def test_a_day_is_imported_with_its_tables_and_replays(tmp_path: Path) -> None:
     bars = [str(recorded_data("binance_2021-05-19_1m", name)) for name in BARS]
     tiers = str(recorded_data("binance_leverage_tiers", "binance_leverage_tiers.json.gz"))
-    done = run("import", "bars", *bars, "--accounts", "20", "--profile", "prime", "--profile", "binance-usdm", "--brackets", tiers)
+    done = run(
+        "import",
+        "bars",
+        *bars,
+        "--accounts",
+        "20",
+        "--profile",
+        "prime",
+        "--profile",
+        "binance-usdm",
+        "--brackets",
+        tiers,
+    )
     assert done.returncode == 0
     assert b"no table for BTTUSDT" in done.stderr
     lines = done.stdout.splitlines()[:9_000]
@@ -84,8 +99,11 @@ def test_accounts_in_perpetuals_need_tables(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_whole_day_is_the_same_item_for_item_for_every_engine() -> None:
-    """One intake; each batch of it goes to the pure core, to price boxes and to vectors, which must say the same effects."""
-    market = read_market("bars", [recorded_data("binance_2021-05-19_1m", name) for name in BARS], zone=None, label=None, complain=print)
+    """One intake; each batch of it goes to the pure core, to price boxes and to vectors, which must say the same
+    effects."""
+    market = read_market(
+        "bars", [recorded_data("binance_2021-05-19_1m", name) for name in BARS], zone=None, label=None, complain=print
+    )
     found = read_brackets(recorded_data("binance_leverage_tiers", "binance_leverage_tiers.json.gz"))
     tables = {pair: table for (pair, currency), table in found.sound.items() if currency == "USDT"}
     intake = IntakeFold(1, rules_version=LATEST)

@@ -26,7 +26,9 @@ LINES = random_day(8, accounts=6, steps=120)
 
 def run(*words: str, data: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "margin_stream.cli", *words]
-    return subprocess.run(command, input=data, capture_output=True, check=False, env={**os.environ, **environment}, timeout=120)
+    return subprocess.run(
+        command, input=data, capture_output=True, check=False, env={**os.environ, **environment}, timeout=120
+    )
 
 
 def rows(done: subprocess.CompletedProcess[bytes]) -> list[dict[str, Any]]:
@@ -141,7 +143,9 @@ def test_a_recomputed_effect_that_differs_exits_3(tmp_path: Path) -> None:
     record = record_bytes(1, encode_payload([forged, *(bytes(e) for e in effects[1:])]))
     (folder / f"{1:020d}.seg").write_bytes(segment_header(host.manifest.identity, 1, NO_CHAIN) + record)
     cut = Cut(1, 1, HEADER.size + len(record), chained(NO_CHAIN, record))
-    slots = b"".join(highwater.slot_bytes(host.manifest.identity, n, cut).ljust(highwater.SLOT_SPACING, b"\0") for n in (8, 9))
+    slots = b"".join(
+        highwater.slot_bytes(host.manifest.identity, n, cut).ljust(highwater.SLOT_SPACING, b"\0") for n in (8, 9)
+    )
     (folder / "highwater").write_bytes(slots)
     done = run("replay", "--store", str(tmp_path / "s"), "--json")
     assert done.returncode == 3, done.stderr
@@ -207,18 +211,41 @@ def semantic() -> dict[Refusal, bytes]:
         day.feed(type_, **fields)
         add(reason, day)
     for reason, type_, fields in (
-        (Refusal.INSTRUMENT_LISTED_ALREADY, "instrument_listed", {"instrument": "BTC", "kind": "currency", "quantity_scale": 3}),
+        (
+            Refusal.INSTRUMENT_LISTED_ALREADY,
+            "instrument_listed",
+            {"instrument": "BTC", "kind": "currency", "quantity_scale": 3},
+        ),
         (Refusal.ASSET_UNKNOWN, "collateral_moved", {"account": "A0", "asset": "NOPE", "amount_delta": "1"}),
-        (Refusal.LISTING_INVALID, "instrument_listed", {"instrument": "N", "kind": "currency", "quantity_scale": 3, "price_scale": 1}),
-        (Refusal.NOT_TRADABLE, "position_changed", {"account": "A0", "instrument": "BTC", "quantity_delta": "1", "price": "1"}),
+        (
+            Refusal.LISTING_INVALID,
+            "instrument_listed",
+            {"instrument": "N", "kind": "currency", "quantity_scale": 3, "price_scale": 1},
+        ),
+        (
+            Refusal.NOT_TRADABLE,
+            "position_changed",
+            {"account": "A0", "instrument": "BTC", "quantity_delta": "1", "price": "1"},
+        ),
         (Refusal.ACCOUNT_UNKNOWN, "collateral_moved", {"account": "nobody", "asset": "USDT", "amount_delta": "1"}),
-        (Refusal.ACCOUNT_OPENED_ALREADY, "account_opened", {"account": "A0", "base_currency": "USDT", "profile": "prime"}),
+        (
+            Refusal.ACCOUNT_OPENED_ALREADY,
+            "account_opened",
+            {"account": "A0", "base_currency": "USDT", "profile": "prime"},
+        ),
         (Refusal.ACCOUNT_INVALID, "account_opened", {"account": "a b", "base_currency": "USDT", "profile": "prime"}),
         (Refusal.PROFILE_UNKNOWN, "account_opened", {"account": "N", "base_currency": "USDT", "profile": "nope"}),
         (
             Refusal.PROFILE_INVALID,
             "profile_activated",
-            {"profile": "p", "model": "nope", "version": 1, "effective_from": "2021-05-19T00:00:00Z", "approved_by": "x", "parameters": {}},
+            {
+                "profile": "p",
+                "model": "nope",
+                "version": 1,
+                "effective_from": "2021-05-19T00:00:00Z",
+                "approved_by": "x",
+                "parameters": {},
+            },
         ),
         (
             Refusal.PROFILE_VERSION_NOT_NEWER,
@@ -233,9 +260,17 @@ def semantic() -> dict[Refusal, bytes]:
             },
         ),
         (Refusal.ENGINE_UNKNOWN, "engine_activated", {"version": 3, "approved_by": "x"}),
-        (Refusal.OUT_OF_RANGE, "position_changed", {"account": "A0", "instrument": "BTCUSDT", "quantity_delta": "1", "price": "-1"}),
+        (
+            Refusal.OUT_OF_RANGE,
+            "position_changed",
+            {"account": "A0", "instrument": "BTCUSDT", "quantity_delta": "1", "price": "-1"},
+        ),
         (Refusal.INSTRUMENT_NOT_MARGINED, "position_changed", {**PERPETUAL_TRADE, "account": "A0"}),
-        (Refusal.POCKET_INVALID, "collateral_moved", {"account": "A0", "asset": "USDT", "amount_delta": "1", "pocket": "P"}),
+        (
+            Refusal.POCKET_INVALID,
+            "collateral_moved",
+            {"account": "A0", "asset": "USDT", "amount_delta": "1", "pocket": "P"},
+        ),
         (Refusal.MARK_REQUIRED, "funding_paid", {"instrument": "BTCUSDT-PERP", "rate": "0.0001"}),
         (Refusal.ANSWER_INVALID, "effect_answered", {"effect": "A0/1", "outcome": "sent"}),
     ):
@@ -259,7 +294,14 @@ SEMANTIC = semantic()
 def listed_perpetual() -> bytes:
     day = Day()
     day._book = 9_000
-    day.book("instrument_listed", instrument="BTCUSDT-PERP", kind="perpetual", currency="USDT", price_scale=2, quantity_scale=3)
+    day.book(
+        "instrument_listed",
+        instrument="BTCUSDT-PERP",
+        kind="perpetual",
+        currency="USDT",
+        price_scale=2,
+        quantity_scale=3,
+    )
     return day.lines[0]
 
 
@@ -339,7 +381,9 @@ def test_fuzzed_lines_never_show_a_traceback_and_lose_nothing(tmp_path: Path) ->
             elif what == 1:
                 del line[place : place + rng.randint(1, 9)]
             elif what == 2:
-                line[place:place] = rng.choice((b'"', b"{", b"[", b"\\u", b"1e999", b"null", b"\x00", b",", b"-", b'":', b" :"))
+                line[place:place] = rng.choice(
+                    (b'"', b"{", b"[", b"\\u", b"1e999", b"null", b"\x00", b",", b"-", b'":', b" :")
+                )
             else:
                 line[place:place] = line[: rng.randrange(20)]
             if not line:
@@ -361,7 +405,10 @@ def test_fuzzed_lines_never_show_a_traceback_and_lose_nothing(tmp_path: Path) ->
 def test_simulate_and_import_give_equal_bytes() -> None:
     first = run("simulate", "--scenario", "walk", "--accounts", "3", "--seed", "5")
     assert first.returncode == 0
-    assert first.stdout == run("simulate", "--scenario", "walk", "--accounts", "3", "--seed", "5", PYTHONHASHSEED="77").stdout
+    assert (
+        first.stdout
+        == run("simulate", "--scenario", "walk", "--accounts", "3", "--seed", "5", PYTHONHASHSEED="77").stdout
+    )
     assert run("simulate", "--scenario", "storm").returncode == 2
 
 

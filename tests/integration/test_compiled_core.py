@@ -1,4 +1,5 @@
-"""The core compiled and the core as plain Python: the same bytes, and never a compiled form of other sources than these."""
+"""The core compiled and the core as plain Python: the same bytes, and never a compiled form of other sources than
+these."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ MUST = bool(os.environ.get("CI") or os.environ.get("MARGIN_STREAM_FAULTS"))
 
 def python(*arguments: str, root: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, "PYTHONPATH": str(root), **environment}
-    return subprocess.run([sys.executable, *arguments], cwd=root, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=root, env=env, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def days(*arguments: str, compiled: bool) -> dict[str, Any]:
@@ -64,7 +67,9 @@ def copied(tmp_path: Path) -> Path:
     return root
 
 
-LOADED = "import margin_stream.core.calls.lifecycle as m; from margin_stream.native import form; print(m.__file__, *form())"
+LOADED = (
+    "import margin_stream.core.calls.lifecycle as m; from margin_stream.native import form; print(m.__file__, *form())"
+)
 
 
 @pytest.mark.slow(reason="runs the compiler")
@@ -83,7 +88,9 @@ def test_what_is_loaded_is_of_these_very_sources(tmp_path: Path) -> None:
         written = path.read_text()
         path.write_text(written + "\n")
         other = python("-c", LOADED, root=root, **{SWITCH: ""}).stdout
-        assert other.startswith(f"{root}/margin_stream/core/calls/lifecycle.py False the sources, or Python, are not"), name
+        assert other.startswith(
+            f"{root}/margin_stream/core/calls/lifecycle.py False the sources, or Python, are not"
+        ), name
         path.write_text(written)
     # Half of a compilation is none.
     next((root / "margin_stream" / "native" / "built").glob(f"*/{native.MARK}")).unlink()

@@ -37,7 +37,8 @@ zpty -d shell
 """
 ZSH_LOADS = {
     "sourced": "autoload -Uz compinit; compinit -u -d {folder}/dump; source <(margin-stream completion zsh)",
-    "in a folder": "margin-stream completion zsh > {folder}/_margin-stream; fpath=({folder} $fpath); autoload -Uz compinit; compinit -u -d {folder}/dump",
+    "in a folder": "margin-stream completion zsh > {folder}/_margin-stream; fpath=({folder} $fpath); autoload -Uz "
+    "compinit; compinit -u -d {folder}/dump",
 }
 
 
@@ -53,7 +54,9 @@ def asked(shell: str, line: str, folder: Path, load: str = "") -> str:
         "zsh": ZSH.format(line=line, load=load.format(folder=folder)),
     }[shell]
     environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(folder), "TERM": "dumb", "COLUMNS": "200"}
-    done = subprocess.run([program, "-c", script], capture_output=True, text=True, check=False, timeout=60, cwd=folder, env=environment)
+    done = subprocess.run(
+        [program, "-c", script], capture_output=True, text=True, check=False, timeout=60, cwd=folder, env=environment
+    )
     return done.stdout
 
 

@@ -68,7 +68,9 @@ def test_a_sound_store_has_no_problem_and_is_not_touched(tmp_path: Path) -> None
         "store.journal",
         "store.verify",
     )
-    assert {name: status(found)[name] for name in (*wanted, "store.tables")} == dict.fromkeys((*wanted, "store.tables"), "ok")
+    assert {name: status(found)[name] for name in (*wanted, "store.tables")} == dict.fromkeys(
+        (*wanted, "store.tables"), "ok"
+    )
     assert found["store.lock"]["found"] == "nobody writes to it"
     assert "format 1" in found["store.manifest"]["found"]
     assert f"{len(LINES)} items" in found["store.verify"]["found"]
@@ -92,7 +94,9 @@ def test_a_writer_is_named_and_not_disturbed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow(reason="examines a store beside a writer")
-def test_beside_a_writer_only_what_two_looks_agree_on_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beside_a_writer_only_what_two_looks_agree_on_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lasting, passing = Problem("journal/1.seg", 7, "torn"), iter(range(9))
     problems = [lasting]
 
@@ -119,7 +123,12 @@ def test_beside_a_writer_only_what_two_looks_agree_on_is_damage(tmp_path: Path, 
         (lambda path: (path / "manifest.json").unlink(), "store.manifest", "problem", "manifest is missing"),
         (lambda path: (path / "journal" / "highwater").unlink(), "store.journal", "problem", "missing"),
         (lambda path: flipped(path / "journal" / "highwater", 530), "store.journal", "warning", "slot"),
-        (lambda path: flipped(next((path / "tables" / "intake").glob("MANIFEST-*")), 20), "store.tables", "warning", "checksum"),
+        (
+            lambda path: flipped(next((path / "tables" / "intake").glob("MANIFEST-*")), 20),
+            "store.tables",
+            "warning",
+            "checksum",
+        ),
     ],
     ids=["journal", "manifest", "no-manifest", "high-water", "one-slot", "table"],
 )
@@ -153,7 +162,10 @@ def test_settings_that_are_wrong_are_a_finding_not_a_failure(tmp_path: Path, mon
     monkeypatch.setenv("MARGIN_STREAM_STOER", "x")
     code, found = examined()
     assert code == 0
-    assert (found["settings.secrets"]["status"], found["settings.secrets"]["next"]) == ("warning", f"chmod 600 {secret}")
+    assert (found["settings.secrets"]["status"], found["settings.secrets"]["next"]) == (
+        "warning",
+        f"chmod 600 {secret}",
+    )
     assert "did you mean 'MARGIN_STREAM_STORE'" in found["settings.environment"]["found"]
     secret.chmod(0o600)
     assert examined()[1]["settings.secrets"]["status"] == "ok"

@@ -1,4 +1,5 @@
-"""The error catalogue: every code is reached by something that really goes wrong, has its exit code, and says where and what to do."""
+"""The error catalogue: every code is reached by something that really goes wrong, has its exit code, and says where and
+what to do."""
 
 from __future__ import annotations
 
@@ -361,7 +362,9 @@ def _(folder: Path) -> Said:
         {"notionalFloor": 6, "notionalCap": 9, "maintMarginRatio": 0.02, "cum": 0.06, "initialLeverage": 5},
     ]
     (folder / "tiers.json").write_text(json.dumps([{"symbol": "BTCUSDT", "brackets": rows}]))
-    code, exit_code, where = said("import", "bars", str(folder / "bars.csv"), "--brackets", str(folder / "tiers.json"), "--strict")
+    code, exit_code, where = said(
+        "import", "bars", str(folder / "bars.csv"), "--brackets", str(folder / "tiers.json"), "--strict"
+    )
     assert where == {"file": str(folder / "tiers.json")}
     return code, exit_code, where
 
@@ -465,7 +468,10 @@ def test_what_goes_wrong_has_its_code_and_exit_code_and_says_where(code: str, tm
 def test_what_begins_with_a_place_is_no_place_unless_the_error_was_raised_with_it() -> None:
     """A file may be named like a place, and a broker's address looks like file and line."""
     assert diagnose(ImportFault("a.csv:7: offset 3: --zone")).where is None
-    assert diagnose(ImportFault("it is not readable", file=Path("a.csv"), line=7, offset=None)).where == {"file": "a.csv", "line": 7}
+    assert diagnose(ImportFault("it is not readable", file=Path("a.csv"), line=7, offset=None)).where == {
+        "file": "a.csv",
+        "line": 7,
+    }
 
 
 def test_a_fault_carries_its_numbers() -> None:
@@ -510,7 +516,12 @@ def test_every_refusal_is_reached_through_ingest_and_says_which_line(reason: Ref
     code, rows, _ = command("ingest", str(day), "--store", str(tmp_path / "s"), "--strict")
     assert code == 4
     assert rows == [
-        {"code": reason.value, "message": rows[0]["message"], "where": {"file": str(day), "line": len(lines)}, "next": ADVICE[reason]}
+        {
+            "code": reason.value,
+            "message": rows[0]["message"],
+            "where": {"file": str(day), "line": len(lines)},
+            "next": ADVICE[reason],
+        }
     ]
 
 
@@ -525,7 +536,9 @@ def test_an_item_that_is_no_msgpack_is_refused() -> None:
 # ---- how it is said -------------------------------------------------------------------------------------------------
 
 
-def test_for_people_an_error_is_a_line_with_its_code_and_one_with_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_for_people_an_error_is_a_line_with_its_code_and_one_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert run(["digest", "--store", str(tmp_path / "none")]) == 1
     use(None)
     lines = capsys.readouterr().err.splitlines()
@@ -535,7 +548,9 @@ def test_for_people_an_error_is_a_line_with_its_code_and_one_with_what_to_do(cap
 
 
 def test_with_json_every_line_on_stderr_is_json(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "bars.csv").write_text("ts_ms,symbol,open,high,low,close\n1621382400000,BTC_USDT,1,1,1,1\nx,BTC_USDT,1,1,1,1\n")
+    (tmp_path / "bars.csv").write_text(
+        "ts_ms,symbol,open,high,low,close\n1621382400000,BTC_USDT,1,1,1,1\nx,BTC_USDT,1,1,1,1\n"
+    )
     assert run(["import", "bars", str(tmp_path / "bars.csv"), "--json"]) == 0
     use(None)
     rows = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
@@ -566,11 +581,14 @@ def test_a_worker_that_does_not_stop_is_killed_and_it_is_said(tmp_path: Path) ->
         "from margin_stream.cli import on_kafka\n"
         "from margin_stream.cli.output import Common\n"
         "on_kafka.STOP_S = 0.3\n"
-        "child = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)'\n"
+        "child = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); "
+        "time.sleep(60)'\n"
         "threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
         "sys.exit(on_kafka._Supervisor(Common(json=True), [sys.executable, '-c', child]).run())\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=30, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=False, timeout=30, cwd=Path(__file__).parents[2]
+    )
     assert done.returncode == 143
     assert json.loads(done.stderr.splitlines()[-1])["code"] == "worker_killed"
 
@@ -611,7 +629,9 @@ def test_every_exception_of_ours_has_a_code_or_never_gets_out() -> None:
             names = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
             module = (
                 importlib.import_module(
-                    ".".join((package.__name__, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+                    ".".join((package.__name__, *path.relative_to(root).with_suffix("").parts)).removesuffix(
+                        ".__init__"
+                    )
                 )
                 if names
                 else None
@@ -643,7 +663,9 @@ def test_errors_are_raised_with_their_fields() -> None:
     }
     classes = {node.name: node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
     kinds = {"Error"}
-    while more := {name for name, node in classes.items() if kinds & {ast.unparse(base) for base in node.bases}} - kinds:
+    while (
+        more := {name for name, node in classes.items() if kinds & {ast.unparse(base) for base in node.bases}} - kinds
+    ):
         kinds |= more
     own = {name for name in kinds if any(isinstance(part, ast.FunctionDef) for part in classes[name].body)} - {"Error"}
     own |= {name for name in kinds if own & {ast.unparse(base) for base in classes[name].bases}}
@@ -652,7 +674,11 @@ def test_errors_are_raised_with_their_fields() -> None:
     bare: dict[str, int] = {}
     for path, tree in trees.items():
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in kinds - own and not node.keywords:
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func).rpartition(".")[2] in kinds - own
+                and not node.keywords
+            ):
                 bare[path] = bare.get(path, 0) + 1
     assert bare == WITH_NO_PLACE
 

@@ -40,13 +40,17 @@ def test_help_shows_examples_first_and_each_is_understood(
     for example in examples:
         for part in re.findall(r"(?:^|[|(] ?)(margin-stream [^|>)<]*)", example):
             given = shlex.split(part)[1:]
-            assert given[: len(words)] == list(words) or "|" in example or not words or words == ("completion",), example
+            assert given[: len(words)] == list(words) or "|" in example or not words or words == ("completion",), (
+                example
+            )
             if given[:2] != ["import", "segments"]:
                 app.parse_args(in_order(app, given), exit_on_error=False, print_error=False)
     assert not any(line.startswith("Try:") for line in lines)
 
 
-@pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"MARGIN_STREAM_COLOR": "never"}, False)])
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"MARGIN_STREAM_COLOR": "never"}, False)]
+)
 def test_no_color_is_obeyed(environment: dict[str, str], coloured: bool) -> None:
     use(load(environment=environment))
     try:
@@ -55,7 +59,9 @@ def test_no_color_is_obeyed(environment: dict[str, str], coloured: bool) -> None
         use(None)
 
 
-def test_quiet_means_errors_only(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_means_errors_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MARGIN_STREAM_STOER", "x")
     (tmp_path / "day.ndjson").write_bytes(b"\n".join(random_day(1, steps=10)))
     store = str(tmp_path / "s")

@@ -49,7 +49,9 @@ async def test_many_callers_with_long_lines_at_once_leave_a_store_that_opens(tmp
     assert replay(tmp_path / "s").sequence == callers
 
 
-def test_effects_of_one_item_beyond_a_record_are_kept_in_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_effects_of_one_item_beyond_a_record_are_kept_in_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One tick can say something of every account of a partition."""
     monkeypatch.setattr(record_builder, "RECORD_BYTES", 1000)
     day = Day().opened()

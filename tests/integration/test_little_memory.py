@@ -35,7 +35,9 @@ def short(*_: object, **__: object) -> None:
 
 
 @pytest.mark.slow_after(2, reason="starts processes with little memory")
-@pytest.mark.parametrize(("what", "typed"), [("add", False), ("add", True), ("add_tick", False), ("take", False), ("take", True)])
+@pytest.mark.parametrize(
+    ("what", "typed"), [("add", False), ("add", True), ("add_tick", False), ("take", False), ("take", True)]
+)
 def test_a_writer_whose_input_was_admitted_and_not_kept_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, typed: bool
 ) -> None:
@@ -85,7 +87,9 @@ def test_tables_are_not_given_up_becausememory_is_short(tmp_path: Path, monkeypa
         assert host.recovery.folded == 0
 
 
-def test_memory_that_ends_in_the_middle_says_up_to_where_all_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_ends_in_the_middle_says_up_to_where_all_is_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def ingest() -> None:
         with Host(tmp_path / "s") as host:
             host.ingest(LINES[:50])
@@ -100,8 +104,11 @@ def test_memory_that_ends_in_the_middle_says_up_to_where_all_is_safe(tmp_path: P
         assert host.system.digests() == fold(LINES)[0]
 
 
-def test_what_the_writer_keeps_for_the_way_out_is_given_back_where_memory_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPython came to turn in a circle with the store's lock in hand: for 32 bytes, as it left a handler of ``offer_line``."""
+def test_what_the_writer_keeps_for_the_way_out_is_given_back_where_memory_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPython came to turn in a circle with the store's lock in hand: for 32 bytes, as it left a handler of
+    ``offer_line``."""
     host = Host(tmp_path / "s")
     assert not host._spare.closed
     host.ingest(LINES[:50])

@@ -1,4 +1,5 @@
-"""Malformed inputs, 5,000 of every kind: each is quarantined with its reason, nothing else is lost, memory stays bounded."""
+"""Malformed inputs, 5,000 of every kind: each is quarantined with its reason, nothing else is lost, memory stays
+bounded."""
 
 from __future__ import annotations
 
@@ -108,7 +109,8 @@ def test_a_store_keeps_all_of_them_and_is_rebuilt_from_its_journal(tmp_path: Pat
 
 @pytest.mark.slow(reason="very large inputs")
 def test_records_of_a_topic_with_them_keep_all_and_quarantine_messages_have_their_size() -> None:
-    """As NDJSON and as msgpack, several a record; every reason is sent on, and no message is larger than a topic takes."""
+    """As NDJSON and as msgpack, several a record; every reason is sent on, and no message is larger than a topic
+    takes."""
     rng = Random(3)
     shard = IntakeShard(Topics("s"), "0" * 16, 2, rules_version=LATEST)
     lines = mixed(LINES, BAD[:1500])
@@ -133,7 +135,9 @@ def test_records_of_a_topic_with_them_keep_all_and_quarantine_messages_have_thei
 
 def foreign(rng: Random) -> bytes:
     """Return a record that claims to be msgpack."""
-    good = encode({"type": "clock_ticked.v1", "source": "f", "source_seq": rng.randrange(10**9), "event_time": 1, "time": 2})
+    good = encode(
+        {"type": "clock_ticked.v1", "source": "f", "source_seq": rng.randrange(10**9), "event_time": 1, "time": 2}
+    )
     deep = rng.choice((40, 1000, 100_000))
     return rng.choice(
         (
@@ -242,7 +246,11 @@ def test_what_could_not_be_decoded_leaves_its_number_free() -> None:
     good = day.lines[-1]
     bad = good.replace(b'"5"', b"5.5")
     system = StoreFold(1, rules_version=LATEST)
-    assert [system.admission.line(line).value for line in [*day.lines[:-1], bad, good, bad]][-3:] == ["refused", "accepted", "duplicate"]
+    assert [system.admission.line(line).value for line in [*day.lines[:-1], bad, good, bad]][-3:] == [
+        "refused",
+        "accepted",
+        "duplicate",
+    ]
 
 
 def test_packed_refusals_are_the_same_input_as_their_line() -> None:

@@ -1,4 +1,5 @@
-"""Opening a store whose files do not fit: nothing acknowledged is given up in silence, and what is only a cache is rebuilt."""
+"""Opening a store whose files do not fit: nothing acknowledged is given up in silence, and what is only a cache is
+rebuilt."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def segment(path: Path, log: str = "journal", first: int = 1) -> Path:
 
 @pytest.mark.slow(reason="opens many damaged stores")
 @pytest.mark.parametrize("missing", [1, 100, 5000])
-def test_a_journal_that_is_shorter_than_its_checkpoint_is_refused_with_the_tables_there(tmp_path: Path, missing: int) -> None:
+def test_a_journal_that_is_shorter_than_its_checkpoint_is_refused_with_the_tables_there(
+    tmp_path: Path, missing: int
+) -> None:
     whole = segment(make(tmp_path / "s")).read_bytes()
     segment(tmp_path / "s").write_bytes(whole[:-missing])
     with pytest.raises(CorruptLog) as damage:
@@ -66,7 +69,9 @@ def test_tables_of_another_store_are_rebuilt_not_believed(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow(reason="opens many damaged stores")
-def test_tables_that_are_ahead_of_a_journal_that_was_rolled_back_are_named_by_verify_and_refused_by_the_writer(tmp_path: Path) -> None:
+def test_tables_that_are_ahead_of_a_journal_that_was_rolled_back_are_named_by_verify_and_refused_by_the_writer(
+    tmp_path: Path,
+) -> None:
     make(tmp_path / "s", LINES[:200])
     shutil.copytree(tmp_path / "s", tmp_path / "backup")
     make(tmp_path / "s")
@@ -86,7 +91,7 @@ def test_a_stale_checkpoint_is_a_start_like_any_other(tmp_path: Path) -> None:
     make(tmp_path / "s")
     shutil.rmtree(tmp_path / "s" / "tables")
     shutil.move(tmp_path / "old", tmp_path / "s" / "tables")
-    assert any("the tables stand at position" in problem.what for problem in verify(tmp_path / "s").problems)
+    assert any("the tables stand at sequence number" in problem.what for problem in verify(tmp_path / "s").problems)
     with Host(tmp_path / "s") as host:
         assert 0 < host.recovery.from_sequence < REFERENCE.sequence
         assert host.system.digests() == REFERENCE
@@ -156,7 +161,8 @@ def test_a_segment_with_records_but_a_broken_header_is_damage_not_a_segment_in_t
 
 @pytest.mark.slow(reason="opens many damaged stores")
 def test_a_torn_tail_beside_a_damaged_slot_is_not_cut(tmp_path: Path) -> None:
-    """The slot that is left may be the older one, so the torn record may have been acknowledged; no crash leaves both."""
+    """The slot that is left may be the older one, so the torn record may have been acknowledged; no crash leaves
+    both."""
     make(tmp_path / "s")
     path = tmp_path / "s" / "journal" / "highwater"
     mark = highwater.read(path, store_id(tmp_path / "s"))
@@ -174,7 +180,9 @@ def test_a_torn_tail_beside_a_damaged_slot_is_not_cut(tmp_path: Path) -> None:
         assert any("slot" in note for note in host.recovery.notes)
 
 
-def test_a_place_that_the_medium_cannot_read_is_named_and_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_the_medium_cannot_read_is_named_and_never_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make(tmp_path / "s")
     host = Host(tmp_path / "s")
     host._journal.append(b"\x90" * 60)
@@ -228,7 +236,9 @@ def test_a_journal_without_manifest_is_a_damaged_store_not_a_missing_one(tmp_pat
     make(tmp_path / "s")
     (tmp_path / "s" / "manifest.json").unlink()
     found = verify(tmp_path / "s")
-    assert [(problem.file, problem.offset) for problem in found.problems] == [(str(tmp_path / "s" / "manifest.json"), 0)]
+    assert [(problem.file, problem.offset) for problem in found.problems] == [
+        (str(tmp_path / "s" / "manifest.json"), 0)
+    ]
     with pytest.raises(CorruptManifest):
         Host(tmp_path / "s")
 

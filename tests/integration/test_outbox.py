@@ -1,4 +1,5 @@
-"""Questions and answers through the journal: an outbox killed at every step, on both hosts, loses nothing and does nothing twice in the journal."""
+"""Questions and answers through the journal: an outbox killed at every step, on both hosts, loses nothing and does
+nothing twice in the journal."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def _notices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_day() -> list[bytes]:
-    """Four accounts fall at once and again later, so calls of several partitions share a sequence number; then clocks for an hour and more."""
+    """Four accounts fall at once and again later, so calls of several partitions share a sequence number; then clocks
+    for an hour and more."""
     day = Day().opened()
     for name in ("A", "B", "C", "D"):
         day.account(name)
@@ -113,7 +115,8 @@ class Consumer:
 
 
 def checked(consumer: Consumer, expected: list[Place], journal: list[dict[str, Any]]) -> None:
-    """Every effect was handled, in order within a life, each life no further on than the one before; each answer stands once, the first one."""
+    """Every effect was handled, in order within a life, each life no further on than the one before; each answer stands
+    once, the first one."""
     for life in consumer.places:
         assert life == sorted(set(life))
     assert sorted({place for life in consumer.places for place in life}) == expected
@@ -121,7 +124,9 @@ def checked(consumer: Consumer, expected: list[Place], journal: list[dict[str, A
         if before and after:
             assert after[0] <= expected[min(expected.index(before[-1]) + 1, len(expected) - 1)]
     answers = [row for row in journal if row["type"] == "effect_answered"]
-    assert sorted((row["effect"], row["source_seq"]) for row in answers) == sorted((name, n) for name in consumer.tries for n in (1, 2))
+    assert sorted((row["effect"], row["source_seq"]) for row in answers) == sorted(
+        (name, n) for name in consumer.tries for n in (1, 2)
+    )
     assert len(consumer.tries) >= 8
     assert all(row["outcome"].startswith("try-") for row in answers)
     assert all(int(row["outcome"].removeprefix("try-")) <= consumer.tries[row["effect"]] for row in answers)
@@ -311,7 +316,9 @@ def test_a_question_without_an_answer_is_closed_by_its_limit_and_a_late_answer_c
 
 @pytest.mark.slow(reason="folds whole days with partitions, cuts and checkpoints of every kind")
 @pytest.mark.parametrize("lines", [LINES, random_day(5, accounts=9, steps=200)])
-def test_a_fold_behind_the_accounts_gives_the_same_for_any_partitions_cuts_and_checkpoints(lines: list[bytes], tmp_path: Path) -> None:
+def test_a_fold_behind_the_accounts_gives_the_same_for_any_partitions_cuts_and_checkpoints(
+    lines: list[bytes], tmp_path: Path
+) -> None:
     digests = set()
     for partitions, group in ((1, 2000), (2, 7), (7, 1), (16, 40)):
         path = tmp_path / str(partitions)
@@ -340,10 +347,14 @@ def test_effects_are_followed_in_order_of_group_and_number_and_only_those_of_ear
     own = {(row.sequence, row.group, row.number) for row in out if b"answer_" in row.data}
     assert own
     assert set(notices.seen) == {(row.sequence, row.group, row.number) for row in out} - own
-    assert [(row.sequence, row.group, row.number) for row in out] == sorted((row.sequence, row.group, row.number) for row in out)
+    assert [(row.sequence, row.group, row.number) for row in out] == sorted(
+        (row.sequence, row.group, row.number) for row in out
+    )
 
 
-def test_a_cursor_that_is_damaged_is_an_error_and_one_of_another_record_of_effects_keeps_its_place(tmp_path: Path) -> None:
+def test_a_cursor_that_is_damaged_is_an_error_and_one_of_another_record_of_effects_keeps_its_place(
+    tmp_path: Path,
+) -> None:
     store = FileCursor(tmp_path / "c")
     assert store.load() == Cursor()
     cursor = Cursor(5, "A", 2, "s", "x", [[1, 1, 30, b"chain"], []])
@@ -435,7 +446,9 @@ class Breaker(PlainFold):
         return encode(self._clocks)
 
 
-def test_a_fold_of_the_whole_store_is_in_the_digests_of_both_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fold_of_the_whole_store_is_in_the_digests_of_both_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without = StoreFold(2, rules_version=LATEST)
     monkeypatch.setattr(folds, "STORE_FOLDS", (*folds.STORE_FOLDS, Breaker))
     for system in (without, whole := StoreFold(2, rules_version=LATEST)):
@@ -467,7 +480,9 @@ def test_a_fold_that_reads_what_its_set_is_not_given_is_a_fault(monkeypatch: pyt
         StoreFold(1, rules_version=LATEST)
 
 
-def test_a_fold_that_was_registered_later_is_folded_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fold_that_was_registered_later_is_folded_from_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Host(tmp_path / "s", partitions=2) as host:
         host.ingest(LINES)
     monkeypatch.setattr(folds, "STORE_FOLDS", (*folds.STORE_FOLDS, Breaker))
@@ -493,9 +508,19 @@ class Quiet(Breaker):
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer("sent", 1.5), Answer("sent", -5), Answer("", 1), Answer("x" * 65, 1), Answer("x", 1, "d" * 513), Answer("x", 2**63)]
+    "answer",
+    [
+        Answer("sent", 1.5),
+        Answer("sent", -5),
+        Answer("", 1),
+        Answer("x" * 65, 1),
+        Answer("x", 1, "d" * 513),
+        Answer("x", 2**63),
+    ],
 )  # type: ignore[arg-type]
-def test_an_answer_that_does_not_keep_the_schema_is_an_exception_and_never_journalled(answer: Answer, tmp_path: Path) -> None:
+def test_an_answer_that_does_not_keep_the_schema_is_an_exception_and_never_journalled(
+    answer: Answer, tmp_path: Path
+) -> None:
     with Host(tmp_path / "s") as host:
         host.ingest(LINES)
         before = host.checkpoint()
@@ -508,7 +533,9 @@ def test_an_answer_that_does_not_keep_the_schema_is_an_exception_and_never_journ
         Outbox("@mail", FileCursor(tmp_path / "cursor"), lambda effect: ())
 
 
-def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = Path(__file__).parents[2] / "docs" / "outbox.md"
     code = page.read_text().partition("```python\n")[2].partition("```")[0]
     with Host(tmp_path / "margin-store") as host:

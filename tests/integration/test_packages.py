@@ -1,4 +1,5 @@
-"""What is installed: one import name, each type once, the command and its data; from the wheel and as an editable install."""
+"""What is installed: one import name, each type once, the command and its data; from the wheel and as an editable
+install."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "build", "--quiet", "--out-dir", str(place / "dist"), str(ROOT)], check=True)
     (wheel,) = (place / "dist").glob("*.whl")
-    subprocess.run([*uv, "pip", "install", "--quiet", "--no-deps", "--target", str(place / "site"), str(wheel)], check=True)
+    subprocess.run(
+        [*uv, "pip", "install", "--quiet", "--no-deps", "--target", str(place / "site"), str(wheel)], check=True
+    )
     return place / "site"
 
 
@@ -31,7 +34,10 @@ def python(site: Path, code: str, cwd: Path) -> subprocess.CompletedProcess[str]
     # -S: the .pth file of the editable install is not read.
     paths = [str(site), sysconfig.get_path("purelib")]
     return subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path += {paths!r}\n{code}"], capture_output=True, text=True, cwd=cwd
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path += {paths!r}\n{code}"],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
     )
 
 
@@ -43,7 +49,10 @@ def test_the_wheel_has_one_import_name_and_works(installed: Path, tmp_path: Path
     for name in LINKED:
         assert "ModuleNotFoundError" in python(installed, f"import {name}", tmp_path).stderr
         tree = {path.relative_to(ROOT / name) for path in (ROOT / name).rglob("*.py")}
-        assert {path.relative_to(installed / "margin_stream" / name) for path in (installed / "margin_stream" / name).rglob("*.py")} == tree
+        assert {
+            path.relative_to(installed / "margin_stream" / name)
+            for path in (installed / "margin_stream" / name).rglob("*.py")
+        } == tree
     code = "import margin_stream as m; print(m.__file__); s = m.Store.open('s'); print(s.ingest([]).accepted)"
     done = python(installed, code, tmp_path)
     assert done.stdout.splitlines() == [str(installed / "margin_stream" / "__init__.py"), "0"], done.stderr

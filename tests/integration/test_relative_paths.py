@@ -1,4 +1,5 @@
-"""A path that is given relative to the working folder names one place, wherever a process or its children work later."""
+"""A path that is given relative to the working folder names one place, wherever a process or its children work
+later."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""``repair``: offers only what loses nothing acknowledged, shows it first, keeps a copy, and can be stopped anywhere."""
+"""``repair``: offers only what loses nothing acknowledged, shows it first, keeps a copy, and can be stopped
+anywhere."""
 
 from __future__ import annotations
 
@@ -81,7 +82,10 @@ def append_torn(store: Path, log: str = "journal") -> None:
 
 
 def break_table(store: Path) -> None:
-    path = max((store / "tables" / "p0001").iterdir(), key=lambda file: 0 if file.name.startswith("LOG") else file.stat().st_size)
+    path = max(
+        (store / "tables" / "p0001").iterdir(),
+        key=lambda file: 0 if file.name.startswith("LOG") else file.stat().st_size,
+    )
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 8
     path.write_bytes(data)
@@ -96,7 +100,9 @@ def test_a_sound_store_has_nothing_to_repair(store: Path, capsys: pytest.Capture
 
 @pytest.mark.slow(reason="makes, damages and mends many stores")
 @pytest.mark.parametrize("log", ["journal", "digests", "effects/p0001"])
-def test_a_torn_tail_is_shown_then_cut_and_kept(store: Path, log: str, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_a_torn_tail_is_shown_then_cut_and_kept(
+    store: Path, log: str, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     append_torn(store, log)
     before = content(store)
     segment = last_segment(store, log)
@@ -155,7 +161,9 @@ def test_acknowledged_records_that_are_gone_are_refused(store: Path, cut: int) -
 
 
 @pytest.mark.slow(reason="makes, damages and mends many stores")
-def test_damage_in_the_middle_is_refused_for_the_effects_with_the_way_to_a_new_store(store: Path, tmp_path: Path) -> None:
+def test_damage_in_the_middle_is_refused_for_the_effects_with_the_way_to_a_new_store(
+    store: Path, tmp_path: Path
+) -> None:
     segment = last_segment(store, "effects/p0000")
     data = bytearray(segment.read_bytes())
     data[len(data) // 2] ^= 1
@@ -194,7 +202,8 @@ def test_a_damaged_or_missing_manifest_is_refused(store: Path) -> None:
     assert_refused(store, "restore manifest.json")
 
 
-# ---- high-water files -------------------------------------------------------------------------------------------------
+# ---- high-water files
+# -------------------------------------------------------------------------------------------------
 
 
 def damage_slot(store: Path, log: str) -> None:
@@ -210,7 +219,9 @@ def damage_slot(store: Path, log: str) -> None:
 def test_one_damaged_slot_is_written_anew(store: Path, log: str) -> None:
     damage_slot(store, log)
     broken = (store / log / "highwater").read_bytes()
-    assert [(f.action, f.file) for f in plan(store).findings if f.action != "rebuild"] == [("rewrite", f"{log}/highwater")]
+    assert [(f.action, f.file) for f in plan(store).findings if f.action != "rebuild"] == [
+        ("rewrite", f"{log}/highwater")
+    ]
     assert mend(store).ok
     assert (store / "repaired" / "0001" / log / "highwater").read_bytes() == broken
     assert_whole(store)
@@ -241,7 +252,9 @@ def test_the_journals_high_water_file_is_never_guessed(store: Path, loss: Callab
 @pytest.mark.slow_after(1, reason="makes, damages and mends many stores")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("log", ["digests", "effects/intake", "effects/p0000"])
-def test_that_of_a_derived_log_is_written_again_where_its_content_is_proven(store: Path, log: str, loss: Callable[[Path], None]) -> None:
+def test_that_of_a_derived_log_is_written_again_where_its_content_is_proven(
+    store: Path, log: str, loss: Callable[[Path], None]
+) -> None:
     append_torn(store, log)
     loss(store / log / "highwater")
     assert {finding.action for finding in plan(store).findings} == {"rewrite", "cut"}
@@ -266,7 +279,8 @@ def test_a_derived_log_that_lost_a_whole_record_with_its_mark_is_refused(store: 
     assert_refused(store, "missing")
 
 
-# ---- the command ------------------------------------------------------------------------------------------------------
+# ---- the command
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow(reason="makes, damages and mends many stores")
@@ -293,12 +307,15 @@ def test_people_read_the_place_the_deed_and_the_copy(store: Path, capsys: pytest
     assert "--yes" in err
 
 
-# ---- stopped anywhere -------------------------------------------------------------------------------------------------
+# ---- stopped anywhere
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["killed", "power"])
-def test_a_repair_that_is_stopped_at_any_call_to_the_disk_can_be_run_again(store: Path, tmp_path: Path, way: str) -> None:
+def test_a_repair_that_is_stopped_at_any_call_to_the_disk_can_be_run_again(
+    store: Path, tmp_path: Path, way: str
+) -> None:
     append_torn(store)
     damage_slot(store, "effects/intake")
     lose(store / "effects" / "p0000" / "highwater")

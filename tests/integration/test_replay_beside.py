@@ -72,7 +72,8 @@ def test_a_store_that_was_there_already_is_folded_whole(tmp_path: Path) -> None:
 
 
 def otherwise(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
-    """Have the recorded effects of the first partition read otherwise; ``change`` gets their count so far and the next ones."""
+    """Have the recorded effects of the first partition read otherwise; ``change`` gets their count so far and the next
+    ones."""
     truly = StoreReader.effects_behind
     seen = 0
 
@@ -97,7 +98,9 @@ def otherwise(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     ],
     ids=["another effect", "one missing", "one twice", "the rest missing"],
 )
-def test_what_was_recorded_otherwise_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, text: str) -> None:
+def test_what_was_recorded_otherwise_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Any, text: str
+) -> None:
     otherwise(monkeypatch, change)
     found = written_beside(tmp_path / "s", LINES, Random(2))
     assert not found.equal
@@ -140,9 +143,15 @@ def test_ingest_verifies_in_a_second_process(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow(reason="replays a store in a second process")
-def test_a_difference_is_exit_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_difference_is_exit_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     truly = Beside.finish
-    monkeypatch.setattr(Beside, "finish", lambda self: msgspec.structs.replace(truly(self), equal=False, first_difference="position 7: so"))
+    monkeypatch.setattr(
+        Beside,
+        "finish",
+        lambda self: msgspec.structs.replace(truly(self), equal=False, first_difference="position 7: so"),
+    )
     day = tmp_path / "day.ndjson"
     day.write_bytes(b"\n".join(LINES))
     assert main_run(["ingest", str(day), "--store", str(tmp_path / "s"), "--verify", "--json"]) == 3

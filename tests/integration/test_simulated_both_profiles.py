@@ -26,7 +26,9 @@ BOTH = ("--profile", "prime", "--profile", "binance-usdm")
 
 @pytest.mark.slow
 def test_the_simulated_day_folds_equal_however_it_is_folded() -> None:
-    lines = [encode_line(event).rstrip() for event in islice(simulate("crash", 60, 3, ("prime", "binance-usdm")), 54_000)]
+    lines = [
+        encode_line(event).rstrip() for event in islice(simulate("crash", 60, 3, ("prime", "binance-usdm")), 54_000)
+    ]
     reference = fold(lines)
     said = Counter(effect["type"] for effect in reference[1])
     assert said["input_refused"] == 0
@@ -56,7 +58,8 @@ def test_simulate_takes_profiles_and_brackets_as_import_does(tmp_path: Path) -> 
         {
             "symbol": pair,
             "brackets": [
-                {"notionalFloor": row["floor"], "notionalCap": row["cap"] or "999999999999"} | {names[key]: row[key] for key in names}
+                {"notionalFloor": row["floor"], "notionalCap": row["cap"] or "999999999999"}
+                | {names[key]: row[key] for key in names}
                 for row in msgspec.to_builtins(table)
             ],
         }
@@ -97,7 +100,9 @@ def explained_adds_up(facts: dict[str, Any]) -> None:
     assert Decimal(facts["money"]) + profit == Decimal(facts["equity"])
     assert abs(quantity) * mark == Decimal(position["notional"])
     assert Decimal(position["floor"]) <= Decimal(position["notional"]) < Decimal(position["cap"])
-    margin = Decimal(position["notional"]) * Decimal(position["maintenance_rate"]) - Decimal(position["maintenance_amount"])
+    margin = Decimal(position["notional"]) * Decimal(position["maintenance_rate"]) - Decimal(
+        position["maintenance_amount"]
+    )
     assert 0 <= Decimal(facts["maintenance_margin"]) - margin < cent
     assert Decimal(facts["equity"]) <= Decimal(facts["maintenance_margin"])
     (trade,) = facts["closed"]["trades"]
@@ -148,7 +153,14 @@ def test_the_demo_is_readable() -> None:
         "Why was it liquidated?",
     ):
         assert part in text
-    for part in ("maintenance margin", "leverage bracket", "came back to the cross pocket", "synthetic", "replayed", ": equal,"):
+    for part in (
+        "maintenance margin",
+        "leverage bracket",
+        "came back to the cross pocket",
+        "synthetic",
+        "replayed",
+        ": equal,",
+    ):
         assert part in text
     assert all(len(line) <= 160 for line in text.splitlines())
 
@@ -183,7 +195,15 @@ def test_the_demo_of_a_real_day_has_both_profiles_only_with_brackets(tmp_path: P
     for symbol in tables:
         tables[symbol] = [{names[key]: row[key] or "999999999999" for key in names} for row in tables[symbol]]
     (tmp_path / "tiers.json").write_text(json.dumps(tables))
-    words = ("--market", str(tmp_path / "bars.csv"), "--accounts", "60", "--brackets", str(tmp_path / "tiers.json"), "--json")
+    words = (
+        "--market",
+        str(tmp_path / "bars.csv"),
+        "--accounts",
+        "60",
+        "--brackets",
+        str(tmp_path / "tiers.json"),
+        "--json",
+    )
     both = run("demo", *words)
     assert both.returncode == 0, both.stderr
     said = json.loads(both.stdout)

@@ -1,4 +1,5 @@
-"""A hyphen is standard input wherever a command reads a file. Each is asked as a shell would: by the command, behind a pipe."""
+"""A hyphen is standard input wherever a command reads a file. Each is asked as a shell would: by the command, behind a
+pipe."""
 
 from __future__ import annotations
 
@@ -14,7 +15,12 @@ from tests.days import random_day
 from tests.integration.test_command_line import rows, run
 from tests.integration.test_errors import command
 
-SCENARIO = {"id": "x", "profile": "prime", "prices": {"BTCUSDT": "40000"}, "collateral": [{"asset": "BTC", "amount": "1"}]}
+SCENARIO = {
+    "id": "x",
+    "profile": "prime",
+    "prices": {"BTCUSDT": "40000"},
+    "collateral": [{"asset": "BTC", "amount": "1"}],
+}
 BARS = (
     b"ts_ms,symbol,open,high,low,close\n"
     b"1621382400000,BTCUSDT,40000,40100,39900,40050\n"
@@ -68,7 +74,9 @@ def test_a_pipe_gives_what_the_file_gives(reader: str, files: Path) -> None:
 
 
 @pytest.mark.slow(reason="a demo takes seconds; `import bars` reads its files in the same way")
-@pytest.mark.parametrize("words", [("--market", "-", "--brackets", "tiers.json"), ("--market", "bars.csv", "--brackets=-")])
+@pytest.mark.parametrize(
+    "words", [("--market", "-", "--brackets", "tiers.json"), ("--market", "bars.csv", "--brackets=-")]
+)
 def test_the_demo_takes_its_day_or_its_brackets_from_a_pipe(words: tuple[str, ...], files: Path) -> None:
     data = BARS if words[1] == "-" else BRACKETS
     done = run("demo", *words, "--accounts", "5", "--json", data=data)
@@ -80,7 +88,10 @@ def test_bars_may_come_packed() -> None:
     plain = command("import", "bars", "-", data=BARS)
     packed = command("import", "bars", "-", data=gzip.compress(BARS))
     assert plain[0] == packed[0] == 0
-    ticks = [[row for row in map(json.loads, out.splitlines()) if row["type"] == "price_ticked"] for _, _, out in (plain, packed)]
+    ticks = [
+        [row for row in map(json.loads, out.splitlines()) if row["type"] == "price_ticked"]
+        for _, _, out in (plain, packed)
+    ]
     assert [row["price"] for row in ticks[0]] == [row["price"] for row in ticks[1]] != []
 
 

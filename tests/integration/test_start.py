@@ -20,7 +20,11 @@ FOLDS = {"margin_stream.core", "margin_stream.host", "margin_stream.replay"}
 def loaded(*words: str) -> set[str]:
     """Return the modules and packages that a command loads."""
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "margin_stream.cli", *words], capture_output=True, text=True, check=True, cwd=ROOT
+        [sys.executable, "-X", "importtime", "-m", "margin_stream.cli", *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
     )
     names = re.findall(r"\| +([\w.]+)$", done.stderr, re.M)
     assert "margin_stream" in names

@@ -36,7 +36,9 @@ USDM_REFERENCE = fold(USDM_LINES)[0]
 REFERENCE = fold(LINES)[0]
 
 
-def make(path: Path, lines: list[bytes] = LINES, partitions: int = 3, group: int = 20, checkpoint: int = 120) -> Digests:
+def make(
+    path: Path, lines: list[bytes] = LINES, partitions: int = 3, group: int = 20, checkpoint: int = 120
+) -> Digests:
     with Host(path, partitions=partitions, group_items=group, checkpoint_items=checkpoint) as host:
         host.ingest(lines)
         return host.checkpoint()
@@ -131,7 +133,11 @@ def test_an_acknowledged_record_that_is_missing_or_damaged_is_a_fault_with_its_p
 def test_bit_flips_are_never_used_silently(tmp_path: Path) -> None:
     """1,000 single-bit flips over every file of a closed store: verify names the place of each."""
     make(tmp_path / "s", partitions=2)
-    files = sorted(p for p in (tmp_path / "s").rglob("*") if p.is_file() and p.name not in ("lock", "LOCK", "LOG") and p.stat().st_size)
+    files = sorted(
+        p
+        for p in (tmp_path / "s").rglob("*")
+        if p.is_file() and p.name not in ("lock", "LOCK", "LOG") and p.stat().st_size
+    )
     weights = [min(path.stat().st_size, 4000) for path in files]
     rng = Random(2)
     for trial in range(1000):
@@ -143,7 +149,9 @@ def test_bit_flips_are_never_used_silently(tmp_path: Path) -> None:
         relative = path.relative_to(tmp_path / "s")
         folder = str(tmp_path / "s" / relative.parts[0])
         assert not found.ok, f"trial {trial}: {relative} offset {place} was not noticed"
-        assert any(problem.file.startswith(folder) for problem in found.problems), f"trial {trial}: {relative}: {found.problems}"
+        assert any(problem.file.startswith(folder) for problem in found.problems), (
+            f"trial {trial}: {relative}: {found.problems}"
+        )
         path.write_bytes(data)
     assert verify(tmp_path / "s").ok
 
@@ -188,7 +196,9 @@ def test_a_crash_at_every_call_to_the_disk_loses_nothing(tmp_path: Path) -> None
     lines = LINES[:120]
     reference = fold(lines)[0]
     counting = StoppingDisk()
-    host = Host(tmp_path / "count", partitions=2, group_items=15, checkpoint_items=60, disk=counting, segment_limit=2000)
+    host = Host(
+        tmp_path / "count", partitions=2, group_items=15, checkpoint_items=60, disk=counting, segment_limit=2000
+    )
     host.ingest(lines)
     assert host.close() == reference
     total = len(counting.calls)
@@ -307,9 +317,22 @@ def test_the_library_answers_like_the_command_line(tmp_path: Path) -> None:
 def test_hash_seed_and_time_zone_change_nothing(tmp_path: Path, hash_seed: str, zone: str) -> None:
     day = tmp_path / "day.ndjson"
     day.write_bytes(b"\n".join(LINES))
-    command = [sys.executable, "-m", "margin_stream.cli", "ingest", str(day), "--store", str(tmp_path / "s"), "--json", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "margin_stream.cli",
+        "ingest",
+        str(day),
+        "--store",
+        str(tmp_path / "s"),
+        "--json",
+        "--quiet",
+    ]
     done = subprocess.run(
-        command, capture_output=True, check=True, env={**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": zone, "LC_ALL": "C"}
+        command,
+        capture_output=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": zone, "LC_ALL": "C"},
     )
     row = json.loads(done.stdout)
     assert (row["last"], row["state_digest"], row["effects_digest"]) == REFERENCE

@@ -68,7 +68,12 @@ def test_quiet_before_the_name_is_quiet(store: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("--store", "s", "digest", "--store", "t"), ("--store=s", "--store=t", "digest"), ("digest", "--store", "s", "--store=t")]
+    "words",
+    [
+        ("--store", "s", "digest", "--store", "t"),
+        ("--store=s", "--store=t", "digest"),
+        ("digest", "--store", "s", "--store=t"),
+    ],
 )
 def test_a_store_that_is_given_twice_is_given_once(words: tuple[str, ...], store: str) -> None:
     code, errors, out = command(*words)
@@ -102,7 +107,13 @@ def test_a_wrong_name_is_what_is_said_of() -> None:
 
 
 def test_what_comes_behind_two_hyphens_is_no_option() -> None:
-    assert in_order(app, ["--quiet", "ingest", "--", "--json", "-"]) == ["ingest", "--quiet", "--", "--json", "/dev/stdin"]
+    assert in_order(app, ["--quiet", "ingest", "--", "--json", "-"]) == [
+        "ingest",
+        "--quiet",
+        "--",
+        "--json",
+        "/dev/stdin",
+    ]
 
 
 @pytest.mark.slow_after(1, reason="starts the command for each case")

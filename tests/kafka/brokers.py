@@ -1,4 +1,5 @@
-"""Three brokers, two of which must have every record: one is killed while records are produced, five times. Nothing acknowledged is lost.
+"""Three brokers, two of which must have every record: one is killed while records are produced, five times. Nothing
+acknowledged is lost.
 
 ``python -m tests.kafka.brokers`` (or ``make simulate-brokers``). Prints a JSON line.
 """
@@ -36,7 +37,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="margin-stream-brokers-"))
     ports = {node: (free_port(), free_port()) for node in NODES}
     voters = {node: controller for node, (_, controller) in ports.items()}
-    brokers = {node: Broker(folder / str(node), node=node, ports=ports[node], voters=voters, replicas=3) for node in NODES}
+    brokers = {
+        node: Broker(folder / str(node), node=node, ports=ports[node], voters=voters, replicas=3) for node in NODES
+    }
     report: dict[str, object] = {}
     failures: list[str] = []
     acknowledged: dict[int, bytes | None] = {}
@@ -81,7 +84,12 @@ def main() -> None:
         except checker.Broken as error:
             failures.append(str(error))
         doubled = len(journal) - len(set(journal))
-        report = {"records": len(journal), "acknowledged": len(acknowledged), "uncertain": uncertain, "doubled": doubled}
+        report = {
+            "records": len(journal),
+            "acknowledged": len(acknowledged),
+            "uncertain": uncertain,
+            "doubled": doubled,
+        }
         report["longest_stall_s"] = round(longest, 2)
     finally:
         for broker in brokers.values():

@@ -1,4 +1,5 @@
-"""The independent checker: reads topics as bytes and says what is wrong. It knows the formats from docs/kafka.md and none of the engine."""
+"""The independent checker: reads topics as bytes and says what is wrong. It knows the formats from docs/kafka.md and
+none of the engine."""
 
 from __future__ import annotations
 
@@ -50,7 +51,9 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
                 effect = msgpack.unpackb(data)
                 identifier = effect["id"]
                 if effect["position"] != position:
-                    raise Broken(f"effect {identifier} is at position {effect['position']}, its message says {position}")
+                    raise Broken(
+                        f"effect {identifier} is at position {effect['position']}, its message says {position}"
+                    )
                 if seen.setdefault(identifier, data) != data:
                     raise Broken(f"effect {identifier} came twice, with different bytes")
                 nth = passed[position] = passed.get(position, 0) + 1
@@ -63,7 +66,10 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
                 if int(count) != len(rows):
                     raise Broken(f"effect {identifier} is number {len(rows)} of its group")
             if passed.get(last + 1, 0) != upto or max(passed) > last + 1:
-                raise Broken(f"a message of shard {number} has {passed.get(last + 1, 0)} effects behind position {last}, it says {upto}")
+                raise Broken(
+                    f"a message of shard {number} has {passed.get(last + 1, 0)} effects behind position {last}, it "
+                    f"says {upto}"
+                )
             if not hole and last >= here:
                 half = upto if last > here else max(half, upto)
                 here = last

@@ -1,6 +1,7 @@
 """Faust the plain way: one table write an event, at least once. It is here to be wrong: the proof that trials can tell.
 
-``python -m tests.kafka.plain_counter --server HOST:PORT --name N --data DIR`` counts events by account; ``?`` as an event asks for the counts.
+``python -m tests.kafka.plain_counter --server HOST:PORT --name N --data DIR`` counts events by account; ``?`` as an
+event asks for the counts.
 """
 
 from __future__ import annotations
@@ -31,9 +32,15 @@ def build(server: str, name: str, data: Path) -> Any:
         topic_allow_declare=True,
         topic_replication_factor=1,
     )
-    inputs = app.topic(f"{name}-in", key_type=bytes, value_type=bytes, value_serializer="raw", key_serializer="raw", partitions=1)
-    answers = app.topic(f"{name}-out", key_type=bytes, value_type=bytes, value_serializer="raw", key_serializer="raw", partitions=1)
-    counts = app.Table(f"{name}-counts", default=int, partitions=1, options={"driver": "rocksdict", "block_cache_size": 8 << 20})
+    inputs = app.topic(
+        f"{name}-in", key_type=bytes, value_type=bytes, value_serializer="raw", key_serializer="raw", partitions=1
+    )
+    answers = app.topic(
+        f"{name}-out", key_type=bytes, value_type=bytes, value_serializer="raw", key_serializer="raw", partitions=1
+    )
+    counts = app.Table(
+        f"{name}-counts", default=int, partitions=1, options={"driver": "rocksdict", "block_cache_size": 8 << 20}
+    )
 
     @app.agent(inputs)
     async def count(stream: Any) -> None:

@@ -43,7 +43,17 @@ def workers(
     folder.mkdir(parents=True, exist_ok=True)
     for n in range(count):
         with (folder / f"w{n}.log").open("ab") as log:
-            command = [*COMMAND, "worker", "--store", store, "--data", str(folder / f"w{n}"), "--session-s", "3", *options]
+            command = [
+                *COMMAND,
+                "worker",
+                "--store",
+                store,
+                "--data",
+                str(folder / f"w{n}"),
+                "--session-s",
+                "3",
+                *options,
+            ]
             env = {**os.environ, **(environment or {})}
             running.append(subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=env))
     try:

@@ -1,4 +1,5 @@
-"""Shards over topics in memory, with everything that goes wrong between them: kills at any send, wiped disks, zombies, doubled records.
+"""Shards over topics in memory, with everything that goes wrong between them: kills at any send, wiped disks, zombies,
+doubled records.
 
 No broker, no loop, no threads: a seed decides the whole run, and a failure prints it.
 """
@@ -58,7 +59,9 @@ class Topical:
     def topics(self) -> set[str]:
         return {f"{self._name}.manifest"}
 
-    def create_topics(self, topics: Mapping[str, int], settings: Mapping[str, Mapping[str, str]], replicas: int) -> None:
+    def create_topics(
+        self, topics: Mapping[str, int], settings: Mapping[str, Mapping[str, str]], replicas: int
+    ) -> None:
         pass
 
     def partition_counts(self, topics: Mapping[str, int]) -> dict[str, int]:
@@ -83,7 +86,14 @@ class Follower:
     """One shard on one worker."""
 
     def __init__(self, kind: str, number: int, partitions: int, folder: Path, log: Log, rng: Random) -> None:
-        self.kind, self.number, self.partitions, self.folder, self.log, self.rng = kind, number, partitions, folder, log, rng
+        self.kind, self.number, self.partitions, self.folder, self.log, self.rng = (
+            kind,
+            number,
+            partitions,
+            folder,
+            log,
+            rng,
+        )
         self.topics = Topics("s")
         self.source = {
             "intake": (self.topics.inputs, 0),
@@ -139,7 +149,9 @@ class Follower:
     def send(self, *, most: int | None = None) -> bool:
         """Send what was folded; stop after some messages (a kill in the middle). Return whether all went out."""
         with patch.object(
-            batch_messages, "SPLIT_BYTES", self.rng.choice(self.log.limits) if self.log.limits else batch_messages.SPLIT_BYTES
+            batch_messages,
+            "SPLIT_BYTES",
+            self.rng.choice(self.log.limits) if self.log.limits else batch_messages.SPLIT_BYTES,
         ):
             sends = self.shard.drain()
         for n, send in enumerate(sends):
@@ -170,7 +182,8 @@ class Follower:
 def run(
     seed: int, values: list[bytes | None], folder: Path, *, limits: Sequence[int] = (), torn: float = 0.0
 ) -> tuple[Log, int, dict[str, int]]:
-    """Let workers follow the journal with faults until all is folded; return the topics, the partitions and what happened.
+    """Let workers follow the journal with faults until all is folded; return the topics, the partitions and what
+    happened.
 
     Args:
         limits: bytes of a message, one of them each time that something is sent; left out: as they are.
@@ -245,7 +258,8 @@ def run(
 
 
 def recorded_effects(log: Log, partitions: int) -> tuple[str, list[bytes]]:
-    """Read the effects as a consumer would: trim by place, and fault where a repeated one has other bytes. Returns digest and effects."""
+    """Read the effects as a consumer would: trim by place, and fault where a repeated one has other bytes. Returns
+    digest and effects."""
     topics = Topics("s")
     heads: dict[str, tuple[int, bytes]] = {}
     seen: dict[str, bytes] = {}

@@ -189,7 +189,9 @@ async def test_a_fault_stops_one_shard_and_names_the_place(app: App, tmp_path: P
     await accounts.close()
 
 
-async def test_digests_are_asked_for_when_nothing_comes(app: App, intake: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_digests_are_asked_for_when_nothing_comes(
+    app: App, intake: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(following, "IDLE_S", 0.0)
     lines = random_day(3, accounts=4, steps=60)
     feed(intake, lines)
@@ -247,7 +249,14 @@ async def test_a_worker_answers_over_http(app: App, tmp_path: Path) -> None:
             assert {row["kind"] for row in rows} == {"intake", "accounts"}
             metrics = await (await session.get("/metrics")).text()
             assert 'margin_stream_sequence_number{partition="0",topic="s.accounts"}' in metrics
-            for name in ("lag_records", "checkpoint_age_seconds", "restore_seconds", "positions_trimmed", "duplicates", "rebalances"):
+            for name in (
+                "lag_records",
+                "checkpoint_age_seconds",
+                "restore_seconds",
+                "items_trimmed",
+                "duplicates",
+                "rebalances",
+            ):
                 assert f"margin_stream_{name}" in metrics
     finally:
         await web.on_stop()
@@ -287,7 +296,9 @@ async def test_what_lies_before_a_base_is_forgotten(app: App, intake: Follower) 
 
 def test_a_worker_stopped_before_it_knows_its_tables_does_not_join_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {"s.inputs": 1, "s.inputs.changelog": 1}
-    app = SimpleNamespace(wanted_topics=lambda: wanted, tables=None, conf=SimpleNamespace(canonical_url="http://127.0.0.1:1"))
+    app = SimpleNamespace(
+        wanted_topics=lambda: wanted, tables=None, conf=SimpleNamespace(canonical_url="http://127.0.0.1:1")
+    )
     assignor = FoldAssignor(app)
 
     def die(why: str) -> None:

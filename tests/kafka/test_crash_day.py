@@ -1,4 +1,5 @@
-"""The crash day with 1,000 accounts on a real Kafka: the bytes of the embedded host, for any partitions, cuts and repeats."""
+"""The crash day with 1,000 accounts on a real Kafka: the bytes of the embedded host, for any partitions, cuts and
+repeats."""
 
 from __future__ import annotations
 
@@ -30,9 +31,15 @@ DAY = DATA / "binance_2021-05-19_1m"
 def day(path: Path) -> None:
     """Write the recorded crash day with 1,000 accounts; where it is not here, a simulated one."""
     recorded = sorted(DAY.glob("*_1m.csv.gz"))
-    words = ["import", "bars", *map(str, recorded), "--accounts", "1000"] if recorded else ["simulate", "--scenario", "crash"]
+    words = (
+        ["import", "bars", *map(str, recorded), "--accounts", "1000"]
+        if recorded
+        else ["simulate", "--scenario", "crash"]
+    )
     with path.open("wb") as file:
-        subprocess.run([sys.executable, "-m", "margin_stream.cli", *words, "--seed", "1", "--quiet"], stdout=file, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "margin_stream.cli", *words, "--seed", "1", "--quiet"], stdout=file, check=True
+        )
 
 
 def recut(lines: list[bytes]) -> Iterator[bytes]:
@@ -57,16 +64,28 @@ def test_the_crash_day_is_the_embedded_one_on_every_partition_count(broker: Brok
     with source.open("rb") as file:
         lines = list(read_lines(file))
     once = list(records_of(lines, LATEST))
-    cases = [("one", 1, once), ("two", 2, once), ("seven", 7, once), ("recut", 2, list(recut(lines))), ("twice", 2, [*once, *once])]
+    cases = [
+        ("one", 1, once),
+        ("two", 2, once),
+        ("seven", 7, once),
+        ("recut", 2, list(recut(lines))),
+        ("twice", 2, [*once, *once]),
+    ]
     compare(broker, tmp_path, lines, cases)
 
 
 @pytest.mark.slow
 def test_both_profiles_are_the_embedded_ones_on_every_partition_count(broker: Broker, tmp_path: Path) -> None:
-    """The three hours around the low, half of the accounts in perpetuals; where the recorded day is not here, this is skipped."""
+    """The three hours around the low, half of the accounts in perpetuals; where the recorded day is not here, this is
+    skipped."""
     lines = crash_hours(200)
     once = list(records_of(lines, LATEST))
-    compare(broker, tmp_path, lines, [("usdm-one", 1, once), ("usdm-two", 2, list(recut(lines))), ("usdm-seven", 7, [*once, *once])])
+    compare(
+        broker,
+        tmp_path,
+        lines,
+        [("usdm-one", 1, once), ("usdm-two", 2, list(recut(lines))), ("usdm-seven", 7, [*once, *once])],
+    )
 
 
 def compare(broker: Broker, tmp_path: Path, lines: list[bytes], cases: list[tuple[str, int, list[bytes]]]) -> None:

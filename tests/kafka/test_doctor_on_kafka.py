@@ -47,16 +47,28 @@ def test_a_store_as_it_was_made_has_no_problem(broker: Broker, tmp_path: Path, m
     assert command("kafka", "init", "--store", address.url, "--partitions", "2")[0] == 0
     code, found = examined("--store", address.url)
     assert code == 0
-    assert found["broker.reachable"]["status"] == found["broker.sessions"]["status"] == found["store.topics"]["status"] == "ok"
+    assert (
+        found["broker.reachable"]["status"]
+        == found["broker.sessions"]["status"]
+        == found["store.topics"]["status"]
+        == "ok"
+    )
     assert found["broker.version"]["found"].startswith("4.0 or newer")
     # One broker, so one copy of each topic.
     assert found["topic.health.inputs"]["status"] == "warning"
     assert "a lost disk" in found["topic.health.inputs"]["found"]
-    assert found["store.journal"] == {"check": "store.journal", "status": "ok", "found": "0 records, from the first", "next": ""}
+    assert found["store.journal"] == {
+        "check": "store.journal",
+        "status": "ok",
+        "found": "0 records, from the first",
+        "next": "",
+    }
 
 
 @pytest.mark.slow
-def test_a_topic_that_would_lose_something_is_a_problem(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_topic_that_would_lose_something_is_a_problem(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     address = parse_address(f"kafka://{broker.server}/ill")
     assert command("kafka", "init", "--store", address.url, "--partitions", "2")[0] == 0

@@ -40,7 +40,9 @@ def workers_run(broker: Broker) -> Said:
     address = made(broker, "busy")
 
     async def joined() -> Said:
-        consumer = AIOKafkaConsumer(address.topics.inputs, bootstrap_servers=list(address.servers), group_id=address.group)
+        consumer = AIOKafkaConsumer(
+            address.topics.inputs, bootstrap_servers=list(address.servers), group_id=address.group
+        )
         await consumer.start()
         try:
             return await asyncio.to_thread(said, "kafka", "repartition", "--store", address.url, "--partitions", "3")
@@ -56,7 +58,9 @@ def broker_refused(broker: Broker) -> Said:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "reproduce", [topics_missing, topics_incomplete, store_differs, workers_run, broker_refused], ids=lambda f: f.__name__
+    "reproduce",
+    [topics_missing, topics_incomplete, store_differs, workers_run, broker_refused],
+    ids=lambda f: f.__name__,
 )
 def test_what_the_broker_has_not_or_refuses_has_its_code(broker: Broker, reproduce: Callable[[Broker], Said]) -> None:
     code, exit_code, where = reproduce(broker)

@@ -1,4 +1,5 @@
-"""The golden days on a real broker: workers fold them to the digests and the effects on paper, in one partition and in seven."""
+"""The golden days on a real broker: workers fold them to the digests and the effects on paper, in one partition and in
+seven."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def test_every_golden_day_says_on_a_broker_what_it_says_on_paper(broker: Broker,
     recorded = {name: tuple(row) for name, row in json.loads((FOLDER / f"digests.v{LATEST}.json").read_text()).items()}
     cases = [(name, partitions) for name in NAMES for partitions in (1, 7)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for done in [pool.submit(one, broker, tmp_path, name, partitions, recorded[name]) for name, partitions in cases]:
+        for done in [
+            pool.submit(one, broker, tmp_path, name, partitions, recorded[name]) for name, partitions in cases
+        ]:
             done.result()
 
 

@@ -75,7 +75,11 @@ def test_security_comes_from_the_environment(tmp_path: Path) -> None:
     found = security({f"MARGIN_STREAM_KAFKA_{name}": value for name, value in given.items()})
     assert (found["sasl_plain_password"], found["sasl_mechanism"]) == ("s3cret", "SCRAM-SHA-512")
     assert found["ssl_context"].check_hostname
-    for wrong in ({"SECURITY_PROTOCOL": "TLS"}, {"SECURITY_PROTOCOL": "SASL_SSL"}, {**given, "SASL_PASSWORD_FILE": "/nowhere"}):
+    for wrong in (
+        {"SECURITY_PROTOCOL": "TLS"},
+        {"SECURITY_PROTOCOL": "SASL_SSL"},
+        {**given, "SASL_PASSWORD_FILE": "/nowhere"},
+    ):
         with pytest.raises(SecurityError):
             security({f"MARGIN_STREAM_KAFKA_{name}": value for name, value in wrong.items()})
 
@@ -106,12 +110,20 @@ def test_without_workers_commands_fold_themselves(broker: Broker, day: str, tmp_
     assert summary(second) == expected
     assert (second["accepted"], second["effects"]) == (0, 0)
     assert second["duplicate"] == len(LINES)
-    for words in (["calls"], ["state", "--account", "A0"], ["digest"], ["digest", "--until", "#300"], ["calls", "--at", "#900"]):
+    for words in (
+        ["calls"],
+        ["state", "--account", "A0"],
+        ["digest"],
+        ["digest", "--until", "#300"],
+        ["calls", "--at", "#900"],
+    ):
         assert run(*words, "--store", store) == run(*words, "--store", folder), words
     assert run("events", "--effects", "--store", store) == run("events", "--effects", "--store", folder)
     ours, theirs = (run("quarantine", "list", "--store", place) for place in (store, folder))
     assert [(row["id"], row["reason"]) for row in ours] == [(row["id"], row["reason"]) for row in theirs]
-    assert run("events", "--type", "position_changed", "--store", store) == run("events", "--type", "position_changed", "--store", folder)
+    assert run("events", "--type", "position_changed", "--store", store) == run(
+        "events", "--type", "position_changed", "--store", folder
+    )
 
 
 @pytest.mark.slow
@@ -124,7 +136,12 @@ def test_with_workers_the_same_and_again_with_other_partitions(broker: Broker, d
         assert summary(found) == expected
         assert found == run("ingest", day, "--store", str(tmp_path / "again"))[0]
         assert run("ingest", day, "--store", store)[0]["duplicate"] == len(LINES)
-        for words in (["calls"], ["calls", "--open"], ["state", "--account", "A0"], ["call", run("calls", "--store", folder)[0]["call"]]):
+        for words in (
+            ["calls"],
+            ["calls", "--open"],
+            ["state", "--account", "A0"],
+            ["call", run("calls", "--store", folder)[0]["call"]],
+        ):
             assert run(*words, "--store", store) == run(*words, "--store", folder), words
         replayed = run("replay", "--store", store)[0]
         assert replayed["equal"]
@@ -177,7 +194,9 @@ def test_verify_names_what_is_wrong(broker: Broker, day: str, tmp_path: Path) ->
     with Client(parse_address(store).servers) as client:
         generation = json.loads(client.last("damaged.manifest").value)["generation"]  # type: ignore[union-attr]
         record = messages.decode_effects(
-            next(r.value for r in client.read("damaged.effects", 1) if len(messages.decode_effects(r.value).effects) > 1)
+            next(
+                r.value for r in client.read("damaged.effects", 1) if len(messages.decode_effects(r.value).effects) > 1
+            )
         )
         other = [(position, data.replace(b"A", b"B", 1)) for position, data in record.effects]
         forged = messages.EffectsRecord(generation, 1, record.previous, record.last, other)
@@ -200,7 +219,8 @@ def _ready(url: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_a_worker_comes_back_when_killed_and_when_the_broker_does(day: str, tmp_path: Path) -> None:
-    """On a broker of its own, which is killed. One that is told to stop leaves with 143; a second one on its folder is turned away."""
+    """On a broker of its own, which is killed. One that is told to stop leaves with 143; a second one on its folder is
+    turned away."""
     _, expected = embedded(tmp_path / "embedded")
     broker = Broker(tmp_path / "broker")
     port = free_port()
@@ -210,7 +230,9 @@ def test_a_worker_comes_back_when_killed_and_when_the_broker_does(day: str, tmp_
         run("kafka", "init", "--store", store, "--partitions", "2")
         with workers(store, tmp_path / "data", 1, "--http", f"127.0.0.1:{port}") as running:
             _ready(url)
-            assert "another process" in complaint("worker", "--store", store, "--data", str(tmp_path / "data" / "w0"), code=6)
+            assert "another process" in complaint(
+                "worker", "--store", store, "--data", str(tmp_path / "data" / "w0"), code=6
+            )
             pid = running[0].pid
             child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
             os.kill(child, signal.SIGKILL)
@@ -234,7 +256,8 @@ def test_an_ingest_that_is_killed_is_run_again(broker: Broker, tmp_path: Path) -
     store = named(broker, "rerun")
     run("kafka", "init", "--store", store, "--partitions", "2")
     process = subprocess.Popen(
-        [sys.executable, "-m", "margin_stream.cli", "ingest", str(path), "--store", store, "--no-wait"], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "margin_stream.cli", "ingest", str(path), "--store", store, "--no-wait"],
+        stderr=subprocess.DEVNULL,
     )
     time.sleep(0.6)
     process.kill()
@@ -257,7 +280,8 @@ def test_a_worker_comes_back_under_another_url(broker: Broker, day: str, tmp_pat
 
 @pytest.mark.slow
 def test_with_tls_and_passwords(day: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything over SASL_SSL, by the environment alone; a wrong password, or an authority that is not trusted, gets nowhere."""
+    """Everything over SASL_SSL, by the environment alone; a wrong password, or an authority that is not trusted, gets
+    nowhere."""
     words = [
         "req",
         "-x509",
@@ -273,12 +297,19 @@ def test_with_tls_and_passwords(day: str, tmp_path: Path, monkeypatch: pytest.Mo
     ]
     for name in ("server", "other"):
         key, certificate = tmp_path / f"{name}.key", tmp_path / f"{name}.crt"
-        subprocess.run(["openssl", *words, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+        subprocess.run(
+            ["openssl", *words, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
+        )
     keystore = tmp_path / "server.pem"
     keystore.write_bytes((tmp_path / "server.key").read_bytes() + (tmp_path / "server.crt").read_bytes())
     secret = tmp_path / "secret"
     secret.write_text("s3cret-word\n")
-    given = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_USERNAME": "desk", "SASL_PASSWORD_FILE": secret, "SSL_CAFILE": tmp_path / "server.crt"}
+    given = {
+        "SECURITY_PROTOCOL": "SASL_SSL",
+        "SASL_USERNAME": "desk",
+        "SASL_PASSWORD_FILE": secret,
+        "SSL_CAFILE": tmp_path / "server.crt",
+    }
     for name, value in given.items():
         monkeypatch.setenv(f"MARGIN_STREAM_KAFKA_{name}", str(value))
     _, expected = embedded(tmp_path / "embedded")

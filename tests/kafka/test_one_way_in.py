@@ -1,4 +1,5 @@
-"""One way into a store: the same lines have the same fate in a folder, on a topic, and in a copy of either, whatever the rules version."""
+"""One way into a store: the same lines have the same fate in a folder, on a topic, and in a copy of either, whatever
+the rules version."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ ADDRESS = parse_address("kafka://h:1/s")
 
 
 def a_day() -> list[bytes]:
-    """Trades with and without what the first rules version does not know, quotes in two spellings, and refused lines of every kind."""
+    """Trades with and without what the first rules version does not know, quotes in two spellings, and refused lines of
+    every kind."""
     day = Day().opened()
     day.account("A")
     day.money("A", "100000")
@@ -49,7 +51,9 @@ def a_day() -> list[bytes]:
     day.tick("ETHUSDT", "3000.125")
     day.book("collateral_moved", account="nobody", asset="USDT", amount_delta="1.00")
     day.book("collateral_moved", account="A", asset="USDT", amount_delta="1.001")
-    spaced = json.dumps(json.loads(day.lines[-1]) | {"source_seq": 900, "account": "nobody"}, indent=None, separators=(", ", ": ")).encode()
+    spaced = json.dumps(
+        json.loads(day.lines[-1]) | {"source_seq": 900, "account": "nobody"}, indent=None, separators=(", ", ": ")
+    ).encode()
     return [*day.lines, spaced, b"not json", b"\xff\xfe", b'{"type":"price_ticked","price":1.5}', spaced, b"not json"]
 
 
@@ -81,7 +85,11 @@ def test_a_folder_a_topic_and_their_copies_have_the_same_digests(rules_version: 
         assert host.ingest(LINES).duplicate == len(LINES)
     log = Log()
     target = Topical(log, 1, rules_version=rules_version)
-    to_topic(KafkaReader(Topical(_inputs(tmp_path / "s", rules_version), 2, rules_version=rules_version), ADDRESS), target, ADDRESS)  # type: ignore[arg-type]
+    to_topic(
+        KafkaReader(Topical(_inputs(tmp_path / "s", rules_version), 2, rules_version=rules_version), ADDRESS),
+        target,
+        ADDRESS,
+    )  # type: ignore[arg-type]
     again = replay(KafkaReader(target, ADDRESS))  # type: ignore[arg-type]
     assert (again.sequence, again.state_digest, again.effects_digest) == expected
 
@@ -97,7 +105,9 @@ def refused_lines(rules_version: int) -> list[bytes]:
     """What is refused of the day, by hand: the bytes that came, each once, in order."""
     subaccount = [line for line in LINES if b'"pocket"' in line]
     others = [
-        line for line in LINES if any(part in line for part in (b"NOPE", b"3000.125", b"nobody", b"1.001", b"not json", b"\xff", b":1.5}"))
+        line
+        for line in LINES
+        if any(part in line for part in (b"NOPE", b"3000.125", b"nobody", b"1.001", b"not json", b"\xff", b":1.5}"))
     ]
     return [line for line in dict.fromkeys(LINES) if line in others or line in subaccount]
 
@@ -124,7 +134,9 @@ def of_folder(rules_version: int, path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("rules_version", [1, 2])
-@pytest.mark.parametrize("rows_of", [of_folder, of_messages, of_copy, lambda version, _: list(quarantine(topic(version)))])
+@pytest.mark.parametrize(
+    "rows_of", [of_folder, of_messages, of_copy, lambda version, _: list(quarantine(topic(version)))]
+)
 def test_a_refused_line_is_kept_as_the_bytes_that_came(
     rules_version: int, rows_of: Callable[[int, Path], list[dict[str, Any]]], tmp_path: Path
 ) -> None:
@@ -154,13 +166,17 @@ def test_what_is_sent_compact_can_be_given_back_byte_for_byte() -> None:
 
 
 def test_typed_events_have_the_fate_of_their_lines(tmp_path: Path) -> None:
-    """What the rules version does not know is refused, decimals are compared by value, and a bad field is a refusal, not a failure of the writer."""
+    """What the rules version does not know is refused, decimals are compared by value, and a bad field is a refusal,
+    not a failure of the writer."""
     subaccount = decode_line(next(line for line in LINES if b'"pocket"' in line), 2)
     with Host(tmp_path / "s", rules_version=1) as host:
         host.ingest(LINES[:20])
         assert host.offer(subaccount).value == "refused"
         assert host.offer(subaccount).value == "duplicate"
-        assert host.offer(EffectAnswered(source="", source_seq=1, event_time=0, effect="A/1", outcome="x")).value == "refused"
+        assert (
+            host.offer(EffectAnswered(source="", source_seq=1, event_time=0, effect="A/1", outcome="x")).value
+            == "refused"
+        )
         money = decode_line(next(line for line in LINES if b"collateral_moved" in line), 2)
         assert host.offer(msgspec.structs.replace(money, amount_delta=(100_000, 0))).value == "duplicate"
         expected = host.checkpoint()
@@ -177,7 +193,9 @@ def test_a_journal_is_not_copied_into_a_topic_of_another_rules_version(tmp_path:
         to_topic(StoreReader(tmp_path / "s"), Topical(Log(), 1, rules_version=2), ADDRESS)  # type: ignore[arg-type]
 
 
-def test_what_was_undecodable_stays_refused_in_every_reading_of_a_topic_though_a_later_version_reads_it(tmp_path: Path) -> None:
+def test_what_was_undecodable_stays_refused_in_every_reading_of_a_topic_though_a_later_version_reads_it(
+    tmp_path: Path,
+) -> None:
     day = Day().opened()
     day.account("A")
     day.money("A", "100000")

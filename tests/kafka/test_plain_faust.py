@@ -18,7 +18,17 @@ from margin_stream.simulation.broker import Broker
 
 
 def start(broker: Broker, name: str, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.kafka.plain_counter", "--server", broker.server, "--name", name, "--data", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.kafka.plain_counter",
+        "--server",
+        broker.server,
+        "--name",
+        name,
+        "--data",
+        str(folder),
+    ]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 

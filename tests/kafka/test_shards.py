@@ -1,4 +1,5 @@
-"""The scheme of the Kafka host without a broker: whatever is killed, wiped, paused, doubled or lost, the bytes are those of one fold."""
+"""The scheme of the Kafka host without a broker: whatever is killed, wiped, paused, doubled or lost, the bytes are
+those of one fold."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ from tests.usdm_days import random_usdm_day
 def journal(seed: int) -> tuple[list[bytes], list[bytes | None]]:
     """A day with poison in it, as lines and as records of random size and form."""
     rng = Random(seed)
-    lines = random_usdm_day(seed, accounts=9, steps=160) if seed % 3 == 2 else random_day(seed, accounts=9, steps=160, noisy=True)
+    lines = (
+        random_usdm_day(seed, accounts=9, steps=160)
+        if seed % 3 == 2
+        else random_day(seed, accounts=9, steps=160, noisy=True)
+    )
     for poison in (b"\xff\xfe broken", b"{}", b"[1,2", b'{"type":"no_such"}', b"null", b"x" * 2000):
         lines.insert(rng.randrange(len(lines)), poison)
     return lines, recorded(lines, rng)
@@ -82,7 +87,9 @@ def test_the_checker_finds_an_effect_that_is_lost(tmp_path: Path) -> None:
         record = messages.decode_effects(value or b"")
         if record.effects:
             log.values[topic][n] = messages.encode(
-                messages.EffectsRecord(record.generation, record.shard, record.previous, record.last, record.effects[1:])
+                messages.EffectsRecord(
+                    record.generation, record.shard, record.previous, record.last, record.effects[1:]
+                )
             )
             break
     with pytest.raises(AssertionError):
@@ -158,7 +165,11 @@ def test_records_of_duplicates_alone_move_what_was_said(tmp_path: Path) -> None:
     for part in parts:
         found.add(part)
     last = max((part for part in parts if part.shard == 0), key=lambda part: part.offset)
-    found.add(messages.DigestPart(*[getattr(last, name) if name != "offset" else last.offset + 3 for name in last.__struct_fields__]))
+    found.add(
+        messages.DigestPart(
+            *[getattr(last, name) if name != "offset" else last.offset + 3 for name in last.__struct_fields__]
+        )
+    )
     assert found.last is not None
     assert found.last.offset == last.offset + 3
     assert found.last.digests == said.digests
@@ -289,7 +300,9 @@ def test_messages_of_another_generation_are_passed_over() -> None:
     found = _fold_all(log)
     assert found[0].strange > 2
     assert [shard.sequence for shard in found] == [found[0].sequence] * 2
-    effects = [value for value in log.values["s.effects", 1] if messages.decode_effects(value or b"").generation != "f" * 16]
+    effects = [
+        value for value in log.values["s.effects", 1] if messages.decode_effects(value or b"").generation != "f" * 16
+    ]
     assert effects
 
 

@@ -1,4 +1,5 @@
-"""One item can say something of every account: its effects are spread over messages, and nothing is lost or doubled between them."""
+"""One item can say something of every account: its effects are spread over messages, and nothing is lost or doubled
+between them."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ LIMITS = (1, 300, 700, 1500, 8000)
 
 
 def crowded_day(seed: int, accounts: int = 20, steps: int = 16) -> list[bytes]:
-    """A day on which nearly every item that says anything says it of many accounts: quotes, clocks, a profile that changes."""
+    """A day on which nearly every item that says anything says it of many accounts: quotes, clocks, a profile that
+    changes."""
     rng = Random(seed)
     day = Day().opened()
     for n in range(accounts):
@@ -121,7 +123,8 @@ def test_any_writers_at_once_and_any_cuts_are_read_as_one(start: int) -> None:
 
 
 def written_by_many(seed: int) -> None:
-    """Writers resume at any position before the last, cut anew, die anywhere, lose messages; the last one does not. A reader is restored now and then."""
+    """Writers resume at any position before the last, cut anew, die anywhere, lose messages; the last one does not. A
+    reader is restored now and then."""
     rng = Random(seed)
     rows, numbers, position = [], dict.fromkeys("abcdefgh", 0), 0
     for _ in range(rng.randrange(1, 12)):
@@ -149,13 +152,17 @@ def written_by_many(seed: int) -> None:
             shard = EffectsShard(Topics("s"), GENERATION, 1)
             shard.restore(sorted(whole.items()), marker)
     assert shard.sequence == last
-    assert {group: shard.book.head(group)[0] for group in shard.book.groups} == {group: n for group, n in numbers.items() if n}
+    assert {group: shard.book.head(group)[0] for group in shard.book.groups} == {
+        group: n for group, n in numbers.items() if n
+    }
     log = Log()
     log.values["s.effects", 1].extend(values)
     reader = KafkaReader(Topical(log, 1), parse_address("kafka://h:1/s"))  # type: ignore[arg-type]
     assert list(reader.effects(1)) == [data for _, data in rows]
     found, _ = checker.effects_of({1: values}, GENERATION)
-    assert {group: len(of_group) for group, of_group in found.items()} == {group: n for group, n in numbers.items() if n}
+    assert {group: len(of_group) for group, of_group in found.items()} == {
+        group: n for group, n in numbers.items() if n
+    }
 
 
 def written(rows: list[tuple[int, bytes]], previous: int, last: int, rng: Random) -> list[bytes]:
@@ -178,12 +185,16 @@ def _begun_is_whole(self: EffectsRecord) -> Place:
     return Place(self.last + 1 if self.upto else self.last)
 
 
-def _counted_from_nothing(generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]]) -> list[bytes]:
+def _counted_from_nothing(
+    generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]]
+) -> list[bytes]:
     """Every message that goes on within a position says that it begins there."""
     found = []
     for message in _right_messages(generation, shard, previous, last, rows):
         record = msgspec.structs.replace(messages.decode_effects(message), after=0)
-        found.append(messages.encode_effects(msgspec.structs.replace(record, upto=min(record.upto, len(record.effects)))))
+        found.append(
+            messages.encode_effects(msgspec.structs.replace(record, upto=min(record.upto, len(record.effects))))
+        )
     return found
 
 
@@ -257,7 +268,12 @@ def test_messages_overlap_within_a_position() -> None:
         record(Place(0), Place(9), rows),
         record(Place(7, 4), Place(11), rows[6:]),
     )
-    assert (set(shard.book.groups), shard.sequence, shard.trimmed, shard.holes) == (set("abcde"), 11, 3 + 1 + 3 + 5 + 1, 0)
+    assert (set(shard.book.groups), shard.sequence, shard.trimmed, shard.holes) == (
+        set("abcde"),
+        11,
+        3 + 1 + 3 + 5 + 1,
+        0,
+    )
     assert len(shard.drain()) == 7
 
 
@@ -285,7 +301,9 @@ def test_a_hole_within_a_position_is_passed_over_until_it_is_filled() -> None:
         (Place(0), Place(9), [*five()[2:], *five()[:2]]),
     ],
 )
-def test_a_message_that_has_not_what_it_says_is_a_fault(start: Place, end: Place, rows: list[tuple[int, bytes]]) -> None:
+def test_a_message_that_has_not_what_it_says_is_a_fault(
+    start: Place, end: Place, rows: list[tuple[int, bytes]]
+) -> None:
     with pytest.raises(Fault, match="effects"):
         record(start, end, rows).behind(start)
 
@@ -300,7 +318,8 @@ def test_messages_without_spread_positions_are_those_of_before() -> None:
 
 
 def test_a_marker_that_does_not_fit_its_rows_is_not_used() -> None:
-    """Its digest is over the rows, and over the place up to which effects were taken: one of an older build has neither."""
+    """Its digest is over the rows, and over the place up to which effects were taken: one of an older build has
+    neither."""
     shard = follow(record(Place(0), Place(9), five()))
     rows, marker = shard.snapshot()
     assert marker.sent == [9, 0]
@@ -332,8 +351,11 @@ def drained(shard: IntakeShard | AccountsShard, values: list[bytes]) -> list[sha
 
 
 @pytest.mark.parametrize("limit", [1, 40, 1000])
-def test_a_row_too_large_for_a_message_goes_on_in_the_next(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The intake's row of facts grows with the gaps in the numbers of its books; the parts of a base may come in any order."""
+def test_a_row_too_large_for_a_message_goes_on_in_the_next(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The intake's row of facts grows with the gaps in the numbers of its books; the parts of a base may come in any
+    order."""
     monkeypatch.setattr(shard_table, "PART_BYTES", limit)
     intake = IntakeShard(Topics("s"), GENERATION, 1, rules_version=LATEST)
     gaps = [line.replace(b'"source_seq":', b'"source_seq":1%03d' % n) for n, line in enumerate(crowded_day(3, steps=3))]
@@ -378,7 +400,8 @@ def test_a_record_of_nothing_but_poison_says_no_more_than_messages_hold() -> Non
 
 @pytest.mark.slow(reason="many random runs of all shards")
 def test_what_one_clock_says_of_very_many_accounts_fits_messages() -> None:
-    """Seventeen thousand accounts go down at one clock: more than the broker takes as one message, and all at one position."""
+    """Seventeen thousand accounts go down at one clock: more than the broker takes as one message, and all at one
+    position."""
     lines = everyone_goes_down(17_000)
     intake, accounts = (
         IntakeShard(Topics("s"), GENERATION, 1, rules_version=LATEST),
@@ -409,7 +432,13 @@ def everyone_goes_down(accounts: int) -> list[bytes]:
         day.money(name, "1", "BTC")
         day.money(name, "-25000")
     parameters = {**PARAMETERS, "warn": "2.40", "call": "2.25", "close_out": "2.10", "restore": "2.40"}
-    fields = {"profile": "prime", "model": "prime", "version": 2, "effective_from": "2021-05-19T00:00:01Z", "approved_by": "risk"}
+    fields = {
+        "profile": "prime",
+        "model": "prime",
+        "version": 2,
+        "effective_from": "2021-05-19T00:00:01Z",
+        "approved_by": "risk",
+    }
     day.book("profile_activated", **fields, parameters=parameters)
     day.clock(1)
     return day.lines
@@ -417,7 +446,8 @@ def everyone_goes_down(accounts: int) -> list[bytes]:
 
 @pytest.mark.slow
 def test_more_than_a_message_at_one_position_goes_through_a_real_broker(broker: Broker, tmp_path: Path) -> None:
-    """A worker died between two of the messages of that position; the next one cuts them otherwise and sends all of it."""
+    """A worker died between two of the messages of that position; the next one cuts them otherwise and sends all of
+    it."""
     lines = everyone_goes_down(17_000)
     store = f"kafka://{broker.server}/spread"
     address = parse_address(store)

@@ -13,7 +13,10 @@ import pytest
 @pytest.mark.parametrize("seed", [1, 4])
 def test_workers_and_broker_under_faults_are_exact(seed: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kafka.trials", "--trials", "3", "--seed", str(seed)], capture_output=True, timeout=900, check=False
+        [sys.executable, "-m", "tests.kafka.trials", "--trials", "3", "--seed", str(seed)],
+        capture_output=True,
+        timeout=900,
+        check=False,
     )
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()[-2000:]
     happened = json.loads(done.stdout.splitlines()[-1])

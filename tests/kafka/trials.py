@@ -1,6 +1,8 @@
-"""Trials on a real Kafka: workers and broker are killed, paused, wiped and joined while inputs come; then everything must be exact.
+"""Trials on a real Kafka: workers and broker are killed, paused, wiped and joined while inputs come; then everything
+must be exact.
 
-``python -m tests.kafka.trials --trials 100 --seed 1``. A failure prints the trial's own command line and keeps its folder.
+``python -m tests.kafka.trials --trials 100 --seed 1``. A failure prints the trial's own command line and keeps its
+folder.
 """
 
 from __future__ import annotations
@@ -33,7 +35,19 @@ from tests.days import random_day
 from tests.kafka import checker
 from tests.usdm_days import random_usdm_day
 
-FAULTS = ("kill", "kill", "kill all", "stop", "pause", "pause", "wipe", "join", "crash points", "crash points", "broker")
+FAULTS = (
+    "kill",
+    "kill",
+    "kill all",
+    "stop",
+    "pause",
+    "pause",
+    "wipe",
+    "join",
+    "crash points",
+    "crash points",
+    "broker",
+)
 END_S = 120
 POISON: tuple[bytes | None, ...] = (
     None,
@@ -63,7 +77,11 @@ class Worker:
         command += ["--name", self.name, "--checkpoint-s", "0.3", "--session-s", "3", "--verbose"]
         with (self.folder / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "MARGIN_STREAM_CRASH": crash}
+                command,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "MARGIN_STREAM_CRASH": crash},
             )
 
     @property
@@ -113,7 +131,9 @@ class Worker:
 def journal_of(seed: int, rng: Random) -> tuple[list[bytes | None], list[bytes]]:
     """Return records (poison among them, some of them twice) and the lines that they hold."""
     lines = (
-        random_usdm_day(seed % 50, accounts=24, steps=900) if seed % 3 == 2 else random_day(seed % 50, accounts=24, steps=900, noisy=True)
+        random_usdm_day(seed % 50, accounts=24, steps=900)
+        if seed % 3 == 2
+        else random_day(seed % 50, accounts=24, steps=900, noisy=True)
     )
     records: list[bytes | None] = []
     rest = list(lines)
@@ -183,7 +203,8 @@ class Trial:
         return self.happened
 
     def _produce(self, client: Client, records: list[bytes | None]) -> None:
-        """Send the records over some seconds, with faults between them. An unacknowledged send is sent again, as a producer would."""
+        """Send the records over some seconds, with faults between them. An unacknowledged send is sent again, as a
+        producer would."""
         self.acknowledged: dict[int, bytes | None] = {}
         topic = self.address.topics.inputs
         time.sleep(self.rng.uniform(0, 3))
@@ -265,7 +286,9 @@ class Trial:
             if position in said:
                 break
             if time.monotonic() > deadline:
-                raise checker.Broken(f"after {END_S} s the workers have not come to position {position}, only to {max(said, default=0)}")
+                raise checker.Broken(
+                    f"after {END_S} s the workers have not come to position {position}, only to {max(said, default=0)}"
+                )
             time.sleep(0.3)
         checker.check_digest(said, position, state, effects)
         messages = {shard: [r.value for r in client.read(topics.effects, shard)] for shard in range(5)}
@@ -280,10 +303,14 @@ class Trial:
             if "do not have the digest" in log:
                 raise checker.Broken(f"{worker.name} found a table that was not consistent")
             if "stopped by a fault" in log:
-                raise checker.Broken(f"{worker.name} was stopped by a fault: {log[log.index('stopped by a fault') :][:300]}")
+                raise checker.Broken(
+                    f"{worker.name} was stopped by a fault: {log[log.index('stopped by a fault') :][:300]}"
+                )
 
 
-def run_trials(seeds: list[int], faults: tuple[str, ...] = FAULTS, *, keep: bool = True) -> tuple[Counter[str], list[str]]:
+def run_trials(
+    seeds: list[int], faults: tuple[str, ...] = FAULTS, *, keep: bool = True
+) -> tuple[Counter[str], list[str]]:
     """Run trials one after the other on a broker of their own; return what happened and the failures."""
     folder = Path(tempfile.mkdtemp(prefix="margin-stream-trials-"))
     happened: Counter[str] = Counter()
@@ -316,7 +343,11 @@ def main() -> None:
     given = parser.parse_args()
     started = time.monotonic()
     happened, failures = run_trials(list(range(given.seed, given.seed + given.trials)))
-    print(json.dumps({"trials": given.trials, "failures": failures, "seconds": round(time.monotonic() - started), **happened}))
+    print(
+        json.dumps(
+            {"trials": given.trials, "failures": failures, "seconds": round(time.monotonic() - started), **happened}
+        )
+    )
     sys.exit(1 if failures else 0)
 
 

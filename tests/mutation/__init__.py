@@ -1,1 +1,2 @@
-"""Mutation of the core and the journal: one small thing is written otherwise, and some test must notice (docs/mutation.md)."""
+"""Mutation of the core and the journal: one small thing is written otherwise, and some test must notice
+(docs/mutation.md)."""

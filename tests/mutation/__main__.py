@@ -1,7 +1,8 @@
 """``python -m tests.mutation [module ...]``: mutate modules of the core and the journal, and list what no test noticed.
 
-A module is named as in ``MODULES``, or by its last part. Results lie in ``mutation-results/``: a JSON file a module, ``survivors.txt``.
-Each mutant is a process forked from one that has imported the libraries alone, so it costs little more than the tests that it is shown.
+A module is named as in ``MODULES``, or by its last part. Results lie in ``mutation-results/``: a JSON file a module,
+``survivors.txt``. Each mutant is a process forked from one that has imported the libraries alone, so it costs little
+more than the tests that it is shown.
 """
 
 from __future__ import annotations
@@ -104,7 +105,8 @@ class Baseline:
         return 1 if name.startswith(BROAD) else 2
 
     def tests_for(self, mutant: Mutant, lively: Counter[str]) -> list[tuple[str, float]]:
-        """Return the tests that reach a mutant: first the quick ones and those that noticed its neighbours, then the broad ones, then the rest."""
+        """Return the tests that reach a mutant: first the quick ones and those that noticed its neighbours, then the
+        broad ones, then the rest."""
         path = str(path_of(mutant.module))
         if mutant.function:
             span = set(range(mutant.first, mutant.last + 1))
@@ -121,7 +123,9 @@ class Baseline:
         return found
 
 
-def run(mutants: Sequence[Mutant], baseline: Baseline, workers: int, say: Callable[[str], None] = lambda _: None) -> list[dict[str, Any]]:
+def run(
+    mutants: Sequence[Mutant], baseline: Baseline, workers: int, say: Callable[[str], None] = lambda _: None
+) -> list[dict[str, Any]]:
     """Show mutants to the tests; return a row each: what it is, and what became of it."""
     sources = {module: path_of(module).read_text() for module in {mutant.module for mutant in mutants}}
     lively: dict[str, Counter[str]] = defaultdict(Counter)
@@ -161,7 +165,11 @@ def run(mutants: Sequence[Mutant], baseline: Baseline, workers: int, say: Callab
 
 def named(words: Sequence[str]) -> list[str]:
     """Return the modules that words name: all of them without any."""
-    found = [module for module in MODULES if not words or any(module == word or module.endswith("." + word) for word in words)]
+    found = [
+        module
+        for module in MODULES
+        if not words or any(module == word or module.endswith("." + word) for word in words)
+    ]
     found += [word for word in words if "." in word and word not in MODULES and path_of(word).exists()]
     if not found:
         raise SystemExit(f"no module is named so: {' '.join(words)}; there are {', '.join(MODULES)}")
@@ -180,7 +188,13 @@ def text_hash(module: str) -> str:
 def save(folder: Path, module: str, rows: list[dict[str, Any]], seconds: float) -> None:
     """Write the results of a module, and the list of survivors anew."""
     counts = Counter(row["status"] for row in rows)
-    kept = {"module": module, "sha256": text_hash(module), "counts": counts, "seconds": round(seconds, 1), "mutants": rows}
+    kept = {
+        "module": module,
+        "sha256": text_hash(module),
+        "counts": counts,
+        "seconds": round(seconds, 1),
+        "mutants": rows,
+    }
     (folder / f"{module}.json").write_text(json.dumps(kept, indent=1) + "\n")
     report(folder)
 
@@ -194,7 +208,10 @@ def report(folder: Path) -> list[tuple[str, Counter[str]]]:
         table.append((module, Counter(kept["counts"])))
         for row in kept["mutants"]:
             if row["status"] == "survived":
-                listed.append(f"{path_of(module).relative_to(ROOT)}:{row['line']} #{row['number']} {row['function']}\n{row['diff']}\n")
+                listed.append(
+                    f"{path_of(module).relative_to(ROOT)}:{row['line']} #{row['number']} "
+                    f"{row['function']}\n{row['diff']}\n"
+                )
     (folder / "survivors.txt").write_text("\n".join(listed))
     (folder / "summary.json").write_text(json.dumps(dict(table), indent=1) + "\n")
     return table
@@ -210,7 +227,8 @@ def show(table: list[tuple[str, Counter[str]]]) -> None:
         total = sum(counts.values())
         noticed = counts["killed"] + counts["timeout"]
         print(
-            f"{module:42} {total:8} {counts['killed']:8} {counts['timeout']:8} {counts['survived']:9} {100 * noticed / max(total, 1):7.2f}"
+            f"{module:42} {total:8} {counts['killed']:8} {counts['timeout']:8} {counts['survived']:9} "
+            f"{100 * noticed / max(total, 1):7.2f}"
         )
 
 
@@ -218,8 +236,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("modules", nargs="*", help="names of modules, or their last parts; all of them without any")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="processor time of the tests that a mutant is shown to")
-    parser.add_argument("--survivors", action="store_true", help="only what survived in the results that there are; the rest stands")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="processor time of the tests that a mutant is shown to"
+    )
+    parser.add_argument(
+        "--survivors", action="store_true", help="only what survived in the results that there are; the rest stands"
+    )
     parser.add_argument("--lines", type=int, nargs="*", help="only what stands on these lines")
     parser.add_argument("--tests", nargs="*", default=TESTS, help="modules of tests, instead of those of the selection")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results (mutation-results)")
@@ -236,7 +258,8 @@ def main() -> None:
     started = time.monotonic()
     baseline = Baseline(modules, given.tests, given.workers, given.seconds)
     print(
-        f"{len(baseline.seconds)} tests, {sum(baseline.seconds.values()):.1f} s, looked at in {time.monotonic() - started:.0f} s",
+        f"{len(baseline.seconds)} tests, {sum(baseline.seconds.values()):.1f} s, looked at in "
+        f"{time.monotonic() - started:.0f} s",
         flush=True,
     )
     for module in modules:
@@ -253,7 +276,10 @@ def main() -> None:
             mutants = [mutant for mutant in mutants if mutant.number in again]
         rows = kept + run(mutants, baseline, given.workers, lambda text: print(text, flush=True))
         save(folder, module, sorted(rows, key=lambda row: row["number"]), time.monotonic() - started)
-        print(f"{module}: {dict(Counter(row['status'] for row in rows))} in {time.monotonic() - started:.0f} s", flush=True)
+        print(
+            f"{module}: {dict(Counter(row['status'] for row in rows))} in {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
     show(report(folder))
 
 

@@ -1,8 +1,10 @@
-"""What can be written otherwise in a module: mutmut's operators over its syntax tree, each as a replacement of a piece of text.
+"""What can be written otherwise in a module: mutmut's operators over its syntax tree, each as a replacement of a piece
+of text.
 
 One more of our own: a ternary that always takes one of its arms.
 
-Nothing is mutated in docstrings, annotations, imports, ``__slots__``, ``__all__``, and in calls of ``len`` and ``isinstance``.
+Nothing is mutated in docstrings, annotations, imports, ``__slots__``, ``__all__``, and in calls of ``len`` and
+``isinstance``.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ def _one_arm(node: cst.IfExp) -> Iterator[cst.IfExp]:
 
 
 # Versions of mutmut from 3.8 on force ternaries by an operator of their own.
-OPERATORS = [*((kind, operator) for kind, operator in mutation_operators if kind is not cst.IfExp), (cst.IfExp, _one_arm)]
+OPERATORS = [
+    *((kind, operator) for kind, operator in mutation_operators if kind is not cst.IfExp),
+    (cst.IfExp, _one_arm),
+]
 
 
 class Mutant(NamedTuple):
@@ -92,7 +97,9 @@ class _Visitor(cst.CSTVisitor):
             return False
         if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value in NEVER_CALLED:
             return False
-        if isinstance(node, cst.Assign) and any(isinstance(t.target, cst.Name) and t.target.value in NEVER_NAMED for t in node.targets):
+        if isinstance(node, cst.Assign) and any(
+            isinstance(t.target, cst.Name) and t.target.value in NEVER_NAMED for t in node.targets
+        ):
             return False
         for kind, operator in OPERATORS:
             if isinstance(node, kind):

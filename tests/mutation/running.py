@@ -1,7 +1,8 @@
-"""Running tests without pytest around them: in a forked process that has imported nothing of the project's but ``schemas``.
+"""Running tests without pytest around them: in a forked process that has imported nothing of the project's but
+``schemas``.
 
-Understood are ``parametrize``, ``tmp_path``, ``monkeypatch`` and properties; a test that asks for more is not collected. Properties
-are derandomized and try few examples.
+Understood are ``parametrize``, ``tmp_path``, ``monkeypatch`` and properties; a test that asks for more is not
+collected. Properties are derandomized and try few examples.
 """
 
 from __future__ import annotations
@@ -42,10 +43,14 @@ class Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self, module: str, path: Path, source: str) -> None:
         self._module, self._path, self._source = module, path, source
 
-    def find_spec(self, fullname: str, path: Any, target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Any, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if fullname != self._module:
             return None
-        return importlib.util.spec_from_loader(fullname, self, origin=str(self._path), is_package=self._path.name == "__init__.py")
+        return importlib.util.spec_from_loader(
+            fullname, self, origin=str(self._path), is_package=self._path.name == "__init__.py"
+        )
 
     def exec_module(self, module: ModuleType) -> None:
         module.__file__ = str(self._path)
@@ -96,7 +101,9 @@ def cases_of(module: str) -> Iterator[Case]:
 
 
 def _rows(mark: Any) -> Iterator[dict[str, Any]]:
-    names = mark.args[0] if isinstance(mark.args[0], list | tuple) else [name.strip() for name in mark.args[0].split(",")]
+    names = (
+        mark.args[0] if isinstance(mark.args[0], list | tuple) else [name.strip() for name in mark.args[0].split(",")]
+    )
     for values in mark.args[1]:
         given = getattr(values, "values", None)
         values = given if isinstance(given, tuple) else (values,) if len(names) == 1 else values
@@ -172,14 +179,20 @@ def measure(identifier: str, paths: list[str]) -> dict[str, Any]:
     seconds = time.process_time() - started
     collected.start()
     try:
-        # A second time, so that the first is not slowed by looking on; what is cached by the test itself was looked at by others.
+        # A second time, so that the first is not slowed by looking on; what is cached by the test itself was looked at
+        # by others.
         case.run()
     finally:
         collected.stop()
     data = collected.get_data()
     imported = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     lines = {path: data.lines(path) for path in data.measured_files()}
-    return {"passed": True, "seconds": seconds, "lines": lines, "imported": [path for path in paths if path in imported]}
+    return {
+        "passed": True,
+        "seconds": seconds,
+        "lines": lines,
+        "imported": [path for path in paths if path in imported],
+    }
 
 
 def _case(identifier: str) -> Case:
@@ -197,7 +210,9 @@ def attempt(module: str, path: Path, source: str, tests: Sequence[tuple[str, flo
     except (SyntaxError, ValueError):
         return {"status": "invalid"}
     for name in [
-        name for name in sys.modules if name.startswith(("margin_stream.", "tests.")) and not name.startswith("margin_stream.schemas")
+        name
+        for name in sys.modules
+        if name.startswith(("margin_stream.", "tests.")) and not name.startswith("margin_stream.schemas")
     ]:
         del sys.modules[name]
     sys.meta_path.insert(0, Mutated(module, path, source))

@@ -1,4 +1,5 @@
-"""The harness of mutation testing works: a mutant that is known to be bad is killed, one that is known to survive is reported."""
+"""The harness of mutation testing works: a mutant that is known to be bad is killed, one that is known to survive is
+reported."""
 
 from __future__ import annotations
 
@@ -46,8 +47,12 @@ def test_what_is_tested_is_killed_and_what_is_not_survives(tmp_path: Path) -> No
 @pytest.mark.plain_core
 def test_faults_in_the_core_are_killed(tmp_path: Path) -> None:
     module = "margin_stream.core.calls.call"
-    line = next(n for n, text in enumerate(path_of(module).read_text().splitlines(), 1) if "return self.outcome <= " in text)
-    found = mutate(tmp_path, module, "--lines", str(line), "--tests", "tests.golden.test_tiny_day", "tests.unit.test_boundaries")
+    line = next(
+        n for n, text in enumerate(path_of(module).read_text().splitlines(), 1) if "return self.outcome <= " in text
+    )
+    found = mutate(
+        tmp_path, module, "--lines", str(line), "--tests", "tests.golden.test_tiny_day", "tests.unit.test_boundaries"
+    )
     assert found == {"return self.outcome < Outcome.PARTIALLY_MET": "killed"}
 
 

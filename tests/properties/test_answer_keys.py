@@ -1,4 +1,5 @@
-"""The keys of answers against a plain list of them: any window, duplicates, restored from the rows of any checkpoints."""
+"""The keys of answers against a plain list of them: any window, duplicates, restored from the rows of any
+checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ Key = tuple[str, str, int]
 
 
 class Plain:
-    """All keys in order of arrival; the last ``window`` are held, an effect at or below the highest let go of in its group is too old."""
+    """All keys in order of arrival; the last ``window`` are held, an effect at or below the highest let go of in its
+    group is too old."""
 
     def __init__(self, window: int) -> None:
         self.window = window
@@ -21,7 +23,11 @@ class Plain:
     def knows(self, key: Key) -> bool:
         gone, held = self.keys[: -self.window], self.keys[-self.window :]
         group, _, number = key[1].rpartition("/")
-        old = [int(effect.rpartition("/")[2]) for outbox, effect, _ in gone if (outbox, effect.rpartition("/")[0]) == (key[0], group)]
+        old = [
+            int(effect.rpartition("/")[2])
+            for outbox, effect, _ in gone
+            if (outbox, effect.rpartition("/")[0]) == (key[0], group)
+        ]
         return key in held or int(number) <= max(old, default=0)
 
 

@@ -37,14 +37,24 @@ def random_terms(rng: Random) -> PrimeCalculator:
 def test_every_evaluation_inside_lies_within_the_bounds(seed: int) -> None:
     rng = Random(seed)
     calculator = random_terms(rng)
-    book = Book({asset: rng.choice((-1, 1)) * rng.randint(1, 10 ** rng.randint(1, 9)) for asset in rng.sample(range(5), rng.randint(1, 5))})
+    book = Book(
+        {
+            asset: rng.choice((-1, 1)) * rng.randint(1, 10 ** rng.randint(1, 9))
+            for asset in rng.sample(range(5), rng.randint(1, 5))
+        }
+    )
     lowest = [1] + [rng.randint(0, 10**5) for _ in range(4)]
     highest = [1] + [low + rng.randint(0, 10**4) for low in lowest[1:]]
-    guards = [Guard(Ratio(rng.randint(1, 200), 100), rng.choice((0, 0, rng.randint(-500, 500))), rng.random() < 0.5) for _ in range(4)]
+    guards = [
+        Guard(Ratio(rng.randint(1, 200), 100), rng.choice((0, 0, rng.randint(-500, 500))), rng.random() < 0.5)
+        for _ in range(4)
+    ]
     spans = calculator.bounds(book, lowest, highest, guards)
     opened = [high if rng.randrange(4) else NO_BOUND for high in highest[1:]]
     wider = calculator.bounds(book, lowest, [1, *opened], guards)
-    corners = [lowest, highest] + [[1] + [rng.randint(a, b) for a, b in zip(lowest[1:], highest[1:], strict=True)] for _ in range(20)]
+    corners = [lowest, highest] + [
+        [1] + [rng.randint(a, b) for a, b in zip(lowest[1:], highest[1:], strict=True)] for _ in range(20)
+    ]
     for prices in corners:
         value, debit, _ = calculator.evaluate(book, prices)
         for guard, (least, greatest), (wide_least, wide_greatest) in zip(guards, spans, wider, strict=True):

@@ -1,4 +1,5 @@
-"""Ticks in columns are the ticks one by one: verdicts, refusals, marks, positions, digests; and every way into a system is the same way."""
+"""Ticks in columns are the ticks one by one: verdicts, refusals, marks, positions, digests; and every way into a system
+is the same way."""
 
 from __future__ import annotations
 
@@ -45,8 +46,15 @@ def some_ticks(rng: Random, source: str) -> list[PriceTicked]:
         price = canonical(mantissa * rng.choice((1000, 1010, 990, 1000, 1500, 0, -1000)) // 1000, exponent)
         if rng.randrange(12) == 0:
             price = canonical(rng.choice((2**62, 2**62 - 1, -(2**62), 2**60 + 7, 1)), exponent)
-        quotes = {side: None if rng.randrange(5) else canonical(mantissa + rng.randint(-3, 3), exponent) for side in ("bid", "ask")}
-        found.append(PriceTicked(source=source, source_seq=max(number, 0), event_time=number + 7, instrument=name, price=price, **quotes))
+        quotes = {
+            side: None if rng.randrange(5) else canonical(mantissa + rng.randint(-3, 3), exponent)
+            for side in ("bid", "ask")
+        }
+        found.append(
+            PriceTicked(
+                source=source, source_seq=max(number, 0), event_time=number + 7, instrument=name, price=price, **quotes
+            )
+        )
     return found
 
 
@@ -96,7 +104,12 @@ def test_columns_are_their_ticks_one_by_one(seed: int) -> None:
 
 
 def columns(
-    prices: list[int], exponent: int, *, name: str = "BTCUSDT", bids: list[int] | None = None, asks: list[int] | None = None
+    prices: list[int],
+    exponent: int,
+    *,
+    name: str = "BTCUSDT",
+    bids: list[int] | None = None,
+    asks: list[int] | None = None,
 ) -> TickColumns:
     return TickColumns(
         source="feed",
@@ -126,7 +139,9 @@ def columns(
         ([1], 70, "price: within 2**62 units of the price scale"),
     ],
 )
-def test_a_mantissa_and_an_exponent_are_the_price_that_they_spell(prices: list[int], exponent: int, refused: str | None) -> None:
+def test_a_mantissa_and_an_exponent_are_the_price_that_they_spell(
+    prices: list[int], exponent: int, refused: str | None
+) -> None:
     system = prepared()
     if (prices, exponent) == ([40_000_000], -3):
         # A decimal with a trailing zero is not canonical, and never written so.
@@ -151,7 +166,9 @@ def test_a_mantissa_and_an_exponent_are_the_price_that_they_spell(prices: list[i
         (None, [3_999_999], False),
     ],
 )
-def test_a_bid_above_the_ask_is_crossed_in_columns_as_elsewhere(bids: list[int] | None, asks: list[int] | None, crossed: bool) -> None:
+def test_a_bid_above_the_ask_is_crossed_in_columns_as_elsewhere(
+    bids: list[int] | None, asks: list[int] | None, crossed: bool
+) -> None:
     system = prepared()
     assert system.intake.offer_columns(columns([4_000_000], -2, bids=bids, asks=asks)) == (1, 0, 0)
     own, *_ = system.fold()
@@ -169,9 +186,14 @@ def test_columns_sent_again_are_duplicates_every_one() -> None:
 
 
 def test_every_way_into_a_system_is_the_same_way() -> None:
-    """Lines, decoded events, and raw items with their mark of format in front: of what can be decoded and what cannot."""
+    """Lines, decoded events, and raw items with their mark of format in front: of what can be decoded and what
+    cannot."""
     lines = [*random_day(11, accounts=4, steps=60), b"not json", b"{}", b"not json"]
-    by_line, by_event, by_raw = StoreFold(2, rules_version=LATEST), StoreFold(2, rules_version=LATEST), StoreFold(2, rules_version=LATEST)
+    by_line, by_event, by_raw = (
+        StoreFold(2, rules_version=LATEST),
+        StoreFold(2, rules_version=LATEST),
+        StoreFold(2, rules_version=LATEST),
+    )
     total = Counts()
     for line in lines:
         verdict = by_line.admission.line(line)

@@ -1,9 +1,10 @@
 """What a sender may do to the order of its items, and what comes of it.
 
-*Copies* behind their original change nothing at all, down to the digests. *Feeds* only rise: of any order, what counts is each item above all
-before it. *Books* may come in any order with any gaps: numbers decide nothing but identity. Items of different accounts
-commute; so do all items of accounts that decide nothing (deposits without debt), across quotes and clocks. A state digest is then the
-same, effects differ in nothing but their positions. What does not commute is at the end: it shows that the laws are not empty.
+*Copies* behind their original change nothing at all, down to the digests. *Feeds* only rise: of any order, what counts
+is each item above all before it. *Books* may come in any order with any gaps: numbers decide nothing but identity.
+Items of different accounts commute; so do all items of accounts that decide nothing (deposits without debt), across
+quotes and clocks. A state digest is then the same, effects differ in nothing but their positions. What does not commute
+is at the end: it shows that the laws are not empty.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def without_positions(effects: list[dict[str, Any]]) -> dict[str, list[dict[str,
     """Return the effects of each group, in order, without where they were said."""
     found: dict[str, list[dict[str, Any]]] = {}
     for effect in of_groups(effects):
-        found.setdefault(effect["id"].rpartition("/")[0], []).append({k: v for k, v in effect.items() if k != "position"})
+        found.setdefault(effect["id"].rpartition("/")[0], []).append(
+            {k: v for k, v in effect.items() if k != "position"}
+        )
     return found
 
 
@@ -96,7 +99,8 @@ def test_of_a_feed_in_any_order_what_rises_counts(seed: int, how: int) -> None:
 def test_the_numbers_of_a_book_decide_nothing(seed: int, how: int) -> None:
     """Rising, falling, with gaps or without: the same accounts, the same effects at the same positions.
 
-    (The directory keeps its numbers here: listings and activations are facts of the market as they came, numbers and all.)
+    (The directory keeps its numbers here: listings and activations are facts of the market as they came, numbers and
+    all.)
     """
     rng = Random(how)
     lines = a_day(seed, noisy=False)

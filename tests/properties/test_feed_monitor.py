@@ -1,4 +1,5 @@
-"""The feed monitor: equal to a plain count of the lines, on every host, for any cuts, behind a checkpoint, with everything sent twice."""
+"""The feed monitor: equal to a plain count of the lines, on every host, for any cuts, behind a checkpoint, with
+everything sent twice."""
 
 from __future__ import annotations
 

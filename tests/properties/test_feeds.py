@@ -1,4 +1,5 @@
-"""Random feeds against the oracle: several sources, listings with bands of their own, wrong prints, silences, jumps, new profiles."""
+"""Random feeds against the oracle: several sources, listings with bands of their own, wrong prints, silences, jumps,
+new profiles."""
 
 from __future__ import annotations
 
@@ -79,7 +80,11 @@ def a_day(seed: int) -> list[bytes]:
         elif what == 18:
             version += 1
             effective = rng.choice(("2020-01-01T00:00:00Z", "2021-05-19T00:05:00Z", "2021-05-20T00:00:00Z"))
-            parameters = {**day.parameters, "call": rng.choice(("1.20", "1.25", "1.30")), "due_after_s": rng.choice((180, 86400))}
+            parameters = {
+                **day.parameters,
+                "call": rng.choice(("1.20", "1.25", "1.30")),
+                "due_after_s": rng.choice((180, 86400)),
+            }
             day.book(
                 "profile_activated",
                 profile="prime",
@@ -105,7 +110,9 @@ def test_random_feeds_are_what_the_oracle_says(seed: int) -> None:
             oracle.feed(json.loads(line))
         else:
             oracle.pass_over()
-    said = [{key: value for key, value in effect.items() if (key, value) != ("supersedes", 0)} for effect in oracle.effects]
+    said = [
+        {key: value for key, value in effect.items() if (key, value) != ("supersedes", 0)} for effect in oracle.effects
+    ]
     digests, effects = fold(lines)
     assert of_groups(effects) == said
     assert fold(lines, 3, boxes=False, cuts=Random(seed), extra=Random(seed)) == (digests, effects)
@@ -119,7 +126,12 @@ def test_a_few_days_hold_all_that_can_happen_to_a_feed() -> None:
         "consecutive",
         "second_source",
     }
-    assert {"feed_went_stale", "profile_took_effect", "margin_call_issued", "call_escalated", "call_expired", "call_cured"} <= {
-        effect["type"] for effect in found
-    }
+    assert {
+        "feed_went_stale",
+        "profile_took_effect",
+        "margin_call_issued",
+        "call_escalated",
+        "call_expired",
+        "call_cured",
+    } <= {effect["type"] for effect in found}
     assert len([effect for effect in found if effect["type"] == "input_refused"]) < len(found) // 10

@@ -1,4 +1,5 @@
-"""Guesses of how far prices may move decide nothing, but a bad one costs time: they are confirmed by the bounds, and waste little."""
+"""Guesses of how far prices may move decide nothing, but a bad one costs time: they are confirmed by the bounds, and
+waste little."""
 
 from __future__ import annotations
 
@@ -19,7 +20,12 @@ GUARDS = {
     "usdm": [Guard(Ratio(n, 100), 0, inclusive=True) for n in (125, 100)] + [Guard(Ratio(0, 1), 0, inclusive=False)],
 }
 PRICES = [1] + [0] * (len(DIRECTORY.instruments) - 1)
-for _name, _usual in (("BTCUSDT", 4_000_000), ("ETHUSDT", 300_000), ("XMRBTC", 8_000), *((n, row[2]) for n, row in PERPETUALS.items())):
+for _name, _usual in (
+    ("BTCUSDT", 4_000_000),
+    ("ETHUSDT", 300_000),
+    ("XMRBTC", 8_000),
+    *((n, row[2]) for n, row in PERPETUALS.items()),
+):
     PRICES[NUMBER[_name]] = _usual
 
 
@@ -27,7 +33,10 @@ def loan(rng: Random) -> Book:
     """A loan of dollars or of coins, on coins or dollars: most of it near its levels."""
     held, owed = rng.sample(["USDT", "BTC", "ETH", "XMR"], 2)
     units = {"USDT": 1, "BTC": 25, "ETH": 333, "XMR": 3125}
-    book = {ASSET[held]: rng.randint(500, 2_000) * 10_000 * units[held], ASSET[owed]: -rng.randint(400, 1_000) * 10_000 * units[owed]}
+    book = {
+        ASSET[held]: rng.randint(500, 2_000) * 10_000 * units[held],
+        ASSET[owed]: -rng.randint(400, 1_000) * 10_000 * units[owed],
+    }
     if rng.randrange(3) == 0:
         other = rng.choice([name for name in units if name not in (held, owed)])
         book[ASSET[other]] = rng.randint(1, 500) * 10_000 * units[other] * rng.choice((1, 1, -1))
@@ -42,7 +51,9 @@ def subaccount(rng: Random) -> Book:
             side = rng.choice((1, -1))
             cost = side * quantity * usual * 100 // 10 ** (price_scale + quantity_scale)
             held[NUMBER[name] << 2] = Position(side * quantity, cost, 0, 0, 0)
-    return Book({ASSET["USDT"]: rng.randint(-5_000, 300_000), ASSET["BTC"]: rng.randint(0, 1) * rng.randint(10**6, 10**7)}, held)
+    return Book(
+        {ASSET["USDT"]: rng.randint(-5_000, 300_000), ASSET["BTC"]: rng.randint(0, 1) * rng.randint(10**6, 10**7)}, held
+    )
 
 
 def moved(calculator: Any, book: Book, against: int, favourable: int) -> tuple[list[int], list[int]]:
@@ -55,13 +66,19 @@ def moved(calculator: Any, book: Book, against: int, favourable: int) -> tuple[l
     return lowest, highest
 
 
-def flips(calculator: Any, book: Book, guards: list[Guard], guard_states: list[GuardState], against: int, favourable: int) -> bool:
+def flips(
+    calculator: Any, book: Book, guards: list[Guard], guard_states: list[GuardState], against: int, favourable: int
+) -> bool:
     spans = calculator.bounds(book, *moved(calculator, book, against, favourable), guards)
-    return any(span[0] < 0 if truth is GuardState.FALSE else span[1] >= 0 for span, truth in zip(spans, guard_states, strict=True))
+    return any(
+        span[0] < 0 if truth is GuardState.FALSE else span[1] >= 0
+        for span, truth in zip(spans, guard_states, strict=True)
+    )
 
 
 def quality(model: str, count: int = 300) -> dict[str, float]:
-    """Return the shares of guesses that the bounds confirm, and of those that would not bear to be a sixth wider, on each side."""
+    """Return the shares of guesses that the bounds confirm, and of those that would not bear to be a sixth wider, on
+    each side."""
     calculator, make = (PRIME, loan) if model == "prime" else (USDM, subaccount)
     guards = GUARDS[model]
     tried = {"against": 0, "favourable": 0}
@@ -69,12 +86,16 @@ def quality(model: str, count: int = 300) -> dict[str, float]:
     for seed in range(count):
         book = make(Random(seed))
         figures = calculator.evaluate(book, PRICES)
-        guard_states = [GuardState.TRUE if guard.excess(figures.value, figures.debit) < 0 else GuardState.FALSE for guard in guards]
+        guard_states = [
+            GuardState.TRUE if guard.excess(figures.value, figures.debit) < 0 else GuardState.FALSE for guard in guards
+        ]
         guess = dict(zip(tried, calculator.reach(book, PRICES, guards, guard_states, figures), strict=True))
         for side, reach in guess.items():
             if 0 < reach < SHARE:
                 tried[side] += 1
-                found[f"{side} confirmed"] += not flips(calculator, book, guards, guard_states, **{**dict.fromkeys(tried, 0), side: reach})
+                found[f"{side} confirmed"] += not flips(
+                    calculator, book, guards, guard_states, **{**dict.fromkeys(tried, 0), side: reach}
+                )
                 found[f"{side} tight"] += flips(
                     calculator, book, guards, guard_states, **{**dict.fromkeys(tried, 0), side: reach * 7 // 6 + 3}
                 )
@@ -101,5 +122,7 @@ def test_where_no_price_moves_anything_there_is_no_limit(model: str) -> None:
     for units in (5, -5):
         book = Book({ASSET["USDT"]: units})
         figures = calculator.evaluate(book, PRICES)
-        guard_states = [GuardState.TRUE if guard.excess(figures.value, figures.debit) < 0 else GuardState.FALSE for guard in guards]
+        guard_states = [
+            GuardState.TRUE if guard.excess(figures.value, figures.debit) < 0 else GuardState.FALSE for guard in guards
+        ]
         assert calculator.reach(book, PRICES, guards, guard_states, figures) == (NO_LIMIT, NO_LIMIT)

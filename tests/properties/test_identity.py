@@ -1,4 +1,5 @@
-"""The memory of a book's numbers, against a plain one: any order, any window, and restored from the rows of any checkpoints."""
+"""The memory of a book's numbers, against a plain one: any order, any window, and restored from the rows of any
+checkpoints."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ BLOCK = 4
 """Small, so that a run of numbers lies in several rows."""
 
 arrivals = st.lists(
-    st.tuples(st.integers(0, 79), st.sampled_from([b"first", b"first", b"first", b"other", b"third"]), st.booleans()), max_size=60
+    st.tuples(st.integers(0, 79), st.sampled_from([b"first", b"first", b"first", b"other", b"third"]), st.booleans()),
+    max_size=60,
 )
 
 
@@ -61,14 +63,17 @@ def test_any_order_of_numbers_is_told_apart_and_survives_any_checkpoint(
 ) -> None:
     """Numbers in order but for a gap, then the gap in order, then anything."""
     missing = range(gap, gap + late)
-    offered = [(n, b"first", often) for n in range(80) if n not in missing] + [(n, b"first", True) for n in missing] + then
+    offered = (
+        [(n, b"first", often) for n in range(80) if n not in missing] + [(n, b"first", True) for n in missing] + then
+    )
     before, identity.BLOCK = identity.BLOCK, BLOCK
     try:
         book, plain, rows = BookSource("b", window), Plain(), Rows()
         for number, text, checkpoint in offered:
             content = content_hash(text)
             seen, expected = book.look(number, content), plain.look(number, content)
-            # What lies outside the window is known and not compared; nothing that is new is ever taken for known, or the other way.
+            # What lies outside the window is known and not compared; nothing that is new is ever taken for known, or
+            # the other way.
             assert seen is expected or (seen is Seen.NOT_COMPARED and expected is not Seen.NEW)
             if seen in (Seen.NEW, Seen.REUSED):
                 book.take(number, content)
@@ -88,7 +93,8 @@ def test_any_order_of_numbers_is_told_apart_and_survives_any_checkpoint(
 def test_a_checkpoint_after_a_closed_gap_can_be_restored() -> None:
     """Numbers 1000 to 1029 come late, when the hashes above them are forgotten already; a checkpoint lies in between.
 
-    The lower run forgot its hashes when the gap closed, and its row stood as it was: the checkpoint could not be loaded any more.
+    The lower run forgot its hashes when the gap closed, and its row stood as it was: the checkpoint could not be loaded
+    any more.
     """
     window = 2000
     day = Day()

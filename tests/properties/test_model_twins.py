@@ -1,4 +1,5 @@
-"""The margin models against plain fractions, written from docs/rules.md: figures, statements, credits, sales, and what bounds must hold."""
+"""The margin models against plain fractions, written from docs/rules.md: figures, statements, credits, sales, and what
+bounds must hold."""
 
 from __future__ import annotations
 
@@ -40,7 +41,12 @@ class Book:
 def price_list(rng: Random) -> list[int]:
     """Return prices near the usual ones; some instruments are not marked."""
     prices = [1] + [0] * (len(DIRECTORY.instruments) - 1)
-    for name, usual in (("BTCUSDT", 4_000_000), ("ETHUSDT", 300_000), ("XMRBTC", 8_000), *((n, row[2]) for n, row in PERPETUALS.items())):
+    for name, usual in (
+        ("BTCUSDT", 4_000_000),
+        ("ETHUSDT", 300_000),
+        ("XMRBTC", 8_000),
+        *((n, row[2]) for n, row in PERPETUALS.items()),
+    ):
         if rng.randrange(8):
             prices[NUMBER[name]] = max(1, usual * rng.randint(1, 300) // 100)
     return prices
@@ -145,7 +151,11 @@ def test_what_a_model_reads_is_what_moves_it(seed: int) -> None:
                 assert ways[number] * (after.value - before.value) >= 0
         for number, name in ((NUMBER[name], name) for name in INSTRUMENTS):
             routed = [DIRECTORY.assets[asset].name for asset in calculator.routed_through(number)]
-            expected = [n for n, row in (PARAMETERS if calculator is PRIME else USDM_PARAMETERS)["assets"].items() if name in row["route"]]
+            expected = [
+                n
+                for n, row in (PARAMETERS if calculator is PRIME else USDM_PARAMETERS)["assets"].items()
+                if name in row["route"]
+            ]
             assert routed == sorted(expected, key=lambda n: ASSET[n])
         assert list(calculator.routed_through(NUMBER["BTCUSDT-PERP"])) == []
 
@@ -153,7 +163,14 @@ def test_what_a_model_reads_is_what_moves_it(seed: int) -> None:
 def test_long_and_short_legs_of_one_instrument_may_go_either_way() -> None:
     key = NUMBER["BTCUSDT-PERP"] << 2
     long, short = Position(5, 0, 0, 0, 0), Position(-5, 0, 0, 0, 0)
-    for held, way in (([long], 1), ([short], -1), ([long, short], 0), ([short, long], 0), ([long, short, long], 0), ([short, short], -1)):
+    for held, way in (
+        ([long], 1),
+        ([short], -1),
+        ([long, short], 0),
+        ([short, long], 0),
+        ([long, short, long], 0),
+        ([short, short], -1),
+    ):
         book = Book({}, {key | side: position for side, position in enumerate(held)})
         assert USDM.directions(book) == {NUMBER["BTCUSDT-PERP"]: way}
     for calculator in (PRIME, USDM):
@@ -216,7 +233,8 @@ def test_a_sale_takes_the_lowest_haircut_first_until_the_gap_is_closed(seed: int
         assert PRIME.sale(book, prices, guard) == twin_sale(book, prices, level)
 
 
-# ---- brackets and perpetuals -------------------------------------------------------------------------------------------------
+# ---- brackets and perpetuals
+# -------------------------------------------------------------------------------------------------
 
 
 def twin_bracket(name: str, notional: Fraction) -> dict[str, Any]:
@@ -234,7 +252,9 @@ def sizes(name: str, rng: Random) -> list[int]:
     price_scale, quantity_scale, _ = PERPETUALS[name]
     unit = 10 ** (price_scale + quantity_scale)
     edges = [int(row["floor"]) * unit for row in TABLES[name]]
-    return [size for edge in edges for size in (edge - 1, edge, edge + 1) if size >= 0] + [rng.randint(0, 300_000 * unit) for _ in range(5)]
+    return [size for edge in edges for size in (edge - 1, edge, edge + 1) if size >= 0] + [
+        rng.randint(0, 300_000 * unit) for _ in range(5)
+    ]
 
 
 @settings(max_examples=30, deadline=None)
@@ -296,7 +316,9 @@ def test_equity_and_maintenance_of_a_pocket_are_those_of_the_rules(seed: int) ->
 
 def test_a_perpetual_without_a_table_cannot_be_priced() -> None:
     number = DIRECTORY.instrument_by_name["BTC-IN-ETH"].number
-    book = Book({0: 100}, {number << 2: Position(1, 0, 0, 0, 0), NUMBER["BTCUSDT-PERP"] << 2: Position(1000, 0, 0, 0, 1)})
+    book = Book(
+        {0: 100}, {number << 2: Position(1, 0, 0, 0, 0), NUMBER["BTCUSDT-PERP"] << 2: Position(1000, 0, 0, 0, 1)}
+    )
     prices = [1] + [4_000_000] * (len(DIRECTORY.instruments) - 1)
     assert USDM.evaluate(book, prices) == (100 + 4_000_000, 4_000_000 // 100 - 12_000, True)
     assert USDM.bounds(book, prices, prices, [Guard(Ratio(1, 1), 0, inclusive=True)] * 2) == [(None, None)] * 2
@@ -307,7 +329,8 @@ def test_a_perpetual_without_a_table_cannot_be_priced() -> None:
 
 
 def twin_close(book: Book, prices: list[int], restore: Guard) -> list[SaleLeg]:
-    """Return the sale of docs/rules.md in perpetuals: of each position the least that is enough, found one unit at a time from a near guess."""
+    """Return the sale of docs/rules.md in perpetuals: of each position the least that is enough, found one unit at a
+    time from a near guess."""
     equity, maintenance, _ = twin_pocket(book, prices)
     rows = []
     for key, position in book.perpetuals.items():
@@ -315,14 +338,18 @@ def twin_close(book: Book, prices: list[int], restore: Guard) -> list[SaleLeg]:
         price = prices[key >> 2]
         unit = 10 ** (PERPETUALS[name][0] + PERPETUALS[name][1])
         if price:
-            rows.append((-twin_margin(name, Fraction(abs(position.quantity) * price, unit)), key, position, name, price, unit))
+            rows.append(
+                (-twin_margin(name, Fraction(abs(position.quantity) * price, unit)), key, position, name, price, unit)
+            )
     legs = []
     for minus, key, position, name, price, unit in sorted(rows, key=lambda row: row[:2]):
         if restore.excess(equity, maintenance) >= 0:
             break
         held, others = abs(position.quantity), maintenance + minus
 
-        def enough(closed: int, held: int = held, others: int = others, name: str = name, price: int = price, unit: int = unit) -> bool:
+        def enough(
+            closed: int, held: int = held, others: int = others, name: str = name, price: int = price, unit: int = unit
+        ) -> bool:
             return restore.excess(equity, others + twin_margin(name, Fraction((held - closed) * price, unit))) >= 0
 
         closed = next((n for n in range(held + 1) if enough(n)), held)
@@ -345,14 +372,16 @@ def test_of_each_position_the_least_is_closed_that_is_enough(seed: int) -> None:
         assert USDM.sale(book, prices, restore) == twin_close(book, prices, restore)
 
 
-# ---- bounds ---------------------------------------------------------------------------------------------------------------------
+# ---- bounds
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=250, deadline=None)
 @given(SEEDS)
 def test_every_evaluation_of_a_pocket_inside_lies_within_the_bounds(seed: int) -> None:
-    """Also next to every edge between brackets, where the excess may be greatest; and the bounds are no wider than rounding explains."""
+    """Also next to every edge between brackets, where the excess may be greatest; and the bounds are no wider than
+    rounding explains."""
     rng = Random(seed)
     book = Book(balances(rng, "USDT", "BTC"), positions(rng))
     middle = [price or 7 for price in price_list(rng)]
@@ -362,7 +391,9 @@ def test_every_evaluation_of_a_pocket_inside_lies_within_the_bounds(seed: int) -
         low = price * rng.choice((0, 50, 99, 100)) // 100
         lowest.append(low)
         highest.append(max(low, price * rng.choice((100, 100, 101, 150, 400)) // 100))
-    guards = [Guard(rng.choice(RATIOS), rng.choice((0, 0, rng.randint(-500, 500))), rng.random() < 0.5) for _ in range(4)]
+    guards = [
+        Guard(rng.choice(RATIOS), rng.choice((0, 0, rng.randint(-500, 500))), rng.random() < 0.5) for _ in range(4)
+    ]
     spans = USDM.bounds(book, lowest, highest, guards)
     opened = [NO_BOUND if rng.randrange(4) == 0 else high for high in highest]
     opened[0] = 1
@@ -454,7 +485,9 @@ def test_what_cannot_be_priced_leaves_bounds_open_on_its_side_alone() -> None:
         assert calculator.bounds(held, prices, prices, [guard]) == [(7000, 7000)]
         # Never marked: held it has no greatest excess, owed no least.
         for balance, open_at in ((1, 1), (-1, 0)):
-            (span,) = calculator.bounds(Book({ASSET["BTC"]: balance, ASSET["USDT"]: 700}), [1] + [0] * (len(prices) - 1), never, [guard])
+            (span,) = calculator.bounds(
+                Book({ASSET["BTC"]: balance, ASSET["USDT"]: 700}), [1] + [0] * (len(prices) - 1), never, [guard]
+            )
             assert span[open_at] is None
             # A price is at least one unit under binance-usdm, so what is owed costs at least one minor unit.
             assert span[1 - open_at] == (6990 if calculator is USDM and balance < 0 else 7000)
@@ -462,7 +495,9 @@ def test_what_cannot_be_priced_leaves_bounds_open_on_its_side_alone() -> None:
         assets = {**PARAMETERS["assets"], "BTC": {"haircut": haircut, "route": ["BTCUSDT"]}}
         for model in ("prime", "binance-usdm"):
             calculator = compiled(model, assets=assets)[1]
-            (span,) = calculator.bounds(Book({ASSET["BTC"]: 1, ASSET["USDT"]: 700}), [1] + [0] * (len(prices) - 1), never, [guard])
+            (span,) = calculator.bounds(
+                Book({ASSET["BTC"]: 1, ASSET["USDT"]: 700}), [1] + [0] * (len(prices) - 1), never, [guard]
+            )
             assert span == (7000, greatest)
 
 
@@ -478,7 +513,8 @@ def test_without_a_debit_a_guard_holds_back_whatever_its_offset() -> None:
 
 
 def test_a_guess_of_reach_is_a_share_of_what_could_move() -> None:
-    """Guesses decide nothing, but a wild one costs time: at 1.5 times the debit, a guard at 1.25 is a tenth of the swing away."""
+    """Guesses decide nothing, but a wild one costs time: at 1.5 times the debit, a guard at 1.25 is a tenth of the
+    swing away."""
     guards = [Guard(Ratio(125, 100), 0, inclusive=False), Guard(Ratio(2, 1), 0, inclusive=False)]
     prices = [1] + [1_000_000] * (len(DIRECTORY.instruments) - 1)
     book = Book({ASSET["BTC"]: 10**8 * 3 // 2, ASSET["USDT"]: -900_000})
@@ -486,9 +522,19 @@ def test_a_guess_of_reach_is_a_share_of_what_could_move() -> None:
     assert figures == (1_350_000, 900_000, False)
     against, favourable = PRIME.reach(book, prices, guards, [GuardState.FALSE, GuardState.TRUE], figures)
     share = 1 << 20
-    assert share * (1_350_000 - 1_125_000) // 1_350_000 * 99 // 100 < against <= share * (1_350_000 - 1_125_000) // 1_350_000
-    assert share * (1_800_000 - 1_350_000) // 1_350_000 * 99 // 100 < favourable <= share * (1_800_000 - 1_350_000) // 1_350_000
-    assert PRIME.reach(Book({0: 5}), prices, guards, [GuardState.FALSE, GuardState.FALSE], PRIME.evaluate(Book({0: 5}), prices)) == (
+    assert (
+        share * (1_350_000 - 1_125_000) // 1_350_000 * 99 // 100
+        < against
+        <= share * (1_350_000 - 1_125_000) // 1_350_000
+    )
+    assert (
+        share * (1_800_000 - 1_350_000) // 1_350_000 * 99 // 100
+        < favourable
+        <= share * (1_800_000 - 1_350_000) // 1_350_000
+    )
+    assert PRIME.reach(
+        Book({0: 5}), prices, guards, [GuardState.FALSE, GuardState.FALSE], PRIME.evaluate(Book({0: 5}), prices)
+    ) == (
         NO_LIMIT,
         NO_LIMIT,
     )

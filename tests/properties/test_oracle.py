@@ -1,4 +1,5 @@
-"""Against an independent oracle in fractions, written from docs/rules.md without sight of the core: every effect, to the last unit."""
+"""Against an independent oracle in fractions, written from docs/rules.md without sight of the core: every effect, to
+the last unit."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def compare(lines: list[bytes]) -> tuple[list[dict[str, Any]], list[dict[str, An
         oracle.feed(json.loads(line))
     _, effects = fold(lines)
     return of_groups(effects), [
-        {name: value for name, value in effect.items() if (name, value) != ("supersedes", 0)} for effect in oracle.effects
+        {name: value for name, value in effect.items() if (name, value) != ("supersedes", 0)}
+        for effect in oracle.effects
     ]
 
 
@@ -37,7 +39,9 @@ def test_random_days_are_what_the_oracle_says(seed: int) -> None:
     assert ours == theirs
 
 
-def market_lines(paths: list[Path], accounts: Accounts, zone: str | None = None, bars: int | None = None) -> list[bytes]:
+def market_lines(
+    paths: list[Path], accounts: Accounts, zone: str | None = None, bars: int | None = None
+) -> list[bytes]:
     market = read_market("bars", paths, zone=zone, label=None, complain=lambda _: None)
     if bars is not None:
         market.bars = market.bars[-bars:]
@@ -62,4 +66,9 @@ def test_the_quiet_week_calls_nobody_and_the_oracle_agrees() -> None:
     lines = market_lines([path], Accounts(200, 7, ("prime",), 2000, 5000), zone="America/New_York")
     ours, theirs = compare(lines)
     assert ours == theirs
-    assert {effect["type"] for effect in ours} <= {"profile_took_effect", "feed_went_stale", "mark_refused", "mark_reanchored"}
+    assert {effect["type"] for effect in ours} <= {
+        "profile_took_effect",
+        "feed_went_stale",
+        "mark_refused",
+        "mark_reanchored",
+    }

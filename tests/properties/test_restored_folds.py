@@ -19,7 +19,8 @@ LAW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChec
 
 
 def with_checkpoints(lines: list[bytes], rng: Random, partitions: int, often: int = 25) -> None:
-    """Fold lines with checkpoints at random; now and then the system is forgotten and restored. Nothing may come out otherwise."""
+    """Fold lines with checkpoints at random; now and then the system is forgotten and restored. Nothing may come out
+    otherwise."""
     system = StoreFold(partitions, rules_version=LATEST)
     rows = Rows(partitions)
     said: list[tuple[int, str, int, bytes]] = []
@@ -106,7 +107,15 @@ def test_pockets_with_amounts_beyond_64_bits_are_kept(beyond: bool) -> None:
     for _ in range(4):
         day.money("U", amount)
     for _ in range(3):
-        day.perpetual("U", "BTCUSDT-PERP", "-9000000" if beyond else "-1", "40000", pocket="x", pocket_margin_delta=amount, fee="-1")
+        day.perpetual(
+            "U",
+            "BTCUSDT-PERP",
+            "-9000000" if beyond else "-1",
+            "40000",
+            pocket="x",
+            pocket_margin_delta=amount,
+            fee="-1",
+        )
     day.perpetual("U", "ETHUSDT-PERP", "3", "3000", position_side="short", leverage=7, pocket="b")
     day.money("U", "17", pocket="a", from_pocket="")
     day.clock(60)

@@ -33,7 +33,9 @@ def opened(cash: int = 0) -> UsdmDay:
 
 def trade(day: UsdmDay, name: str, quantity: int, price: int | None = None, account: str = "A", **more: Any) -> None:
     price_scale, quantity_scale, first = PERPETUALS[name]
-    day.perpetual(account, name, text(quantity, quantity_scale), text(first if price is None else price, price_scale), **more)
+    day.perpetual(
+        account, name, text(quantity, quantity_scale), text(first if price is None else price, price_scale), **more
+    )
 
 
 def facts(day: UsdmDay, account: str = "A", subaccount: str = "") -> dict[str, Any]:
@@ -48,7 +50,11 @@ def cash_of(found: dict[str, Any]) -> Fraction:
 
 @pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
-@given(st.lists(st.tuples(NAMES, QUANTITIES, st.sampled_from((-1, 1))), min_size=1, max_size=3), CENTS, st.integers(0, 10**7))
+@given(
+    st.lists(st.tuples(NAMES, QUANTITIES, st.sampled_from((-1, 1))), min_size=1, max_size=3),
+    CENTS,
+    st.integers(0, 10**7),
+)
 def test_more_cash_never_raises_the_level(trades: list[tuple[str, int, int]], cash: int, more: int) -> None:
     depths = []
     for deposit in (cash, cash + more):
@@ -62,7 +68,9 @@ def test_more_cash_never_raises_the_level(trades: list[tuple[str, int, int]], ca
 @pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(NAMES, QUANTITIES, st.sampled_from((-1, 1)), st.integers(1, 300))
-def test_the_requirement_is_never_negative_and_never_falls_when_the_price_rises(name: str, quantity: int, sign: int, percent: int) -> None:
+def test_the_requirement_is_never_negative_and_never_falls_when_the_price_rises(
+    name: str, quantity: int, sign: int, percent: int
+) -> None:
     day = opened(10**6)
     trade(day, name, quantity * sign)
     scale, _, first = PERPETUALS[name]
@@ -73,7 +81,9 @@ def test_the_requirement_is_never_negative_and_never_falls_when_the_price_rises(
 
 @pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
-@given(NAMES, QUANTITIES, st.sampled_from((-1, 1)), st.integers(1, 9_999_999), st.lists(st.integers(1, 1000), max_size=4))
+@given(
+    NAMES, QUANTITIES, st.sampled_from((-1, 1)), st.integers(1, 9_999_999), st.lists(st.integers(1, 1000), max_size=4)
+)
 def test_opening_and_closing_at_one_price_costs_the_rounding_alone(
     name: str, quantity: int, sign: int, price: int, parts: list[int]
 ) -> None:
@@ -98,7 +108,8 @@ def test_opening_and_closing_at_one_price_costs_the_rounding_alone(
 @SMALL
 @given(NAMES, QUANTITIES)
 def test_two_halves_on_two_accounts_do_not_need_more_than_the_whole(name: str, half: int) -> None:
-    """The margin is convex in the notional and 0 at 0, so a part never needs more than its share; in the first bracket just its share."""
+    """The margin is convex in the notional and 0 at 0, so a part never needs more than its share; in the first bracket
+    just its share."""
     day = opened()
     day.usdm_account("B")
     trade(day, name, 2 * half)
@@ -115,7 +126,8 @@ def test_two_halves_on_two_accounts_do_not_need_more_than_the_whole(name: str, h
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**9))
 def test_money_is_conserved_over_pockets(seed: int) -> None:
-    """Over all pockets: balances = what came from outside + realised - fees, to the unit; transfers, margins and sweeps move nothing away."""
+    """Over all pockets: balances = what came from outside + realised - fees, to the unit; transfers, margins and sweeps
+    move nothing away."""
     rng = Random(seed)
     rows = [json.loads(line) for line in random_usdm_day(rng.randrange(10**9))]
     rows = [row for row in rows if row["type"] not in ("funding_paid", "account_changed")]
@@ -124,7 +136,12 @@ def test_money_is_conserved_over_pockets(seed: int) -> None:
     refused = {position for position, _ in refusals}
     came: dict[str, Fraction] = {}
     for position, row in enumerate(rows, 1):
-        if row["type"] == "collateral_moved" and position not in refused and "from_pocket" not in row and row["asset"] == "USDT":
+        if (
+            row["type"] == "collateral_moved"
+            and position not in refused
+            and "from_pocket" not in row
+            and row["asset"] == "USDT"
+        ):
             came[row["account"]] = came.get(row["account"], Fraction(0)) + Fraction(row["amount_delta"])
     for account, subaccounts in found.items():
         if account.startswith("U") and int(account[1:]) % 4 != 3:
@@ -156,7 +173,9 @@ def test_funding_of_a_long_and_an_equal_short_comes_to_nothing_or_costs_one_unit
 @pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(NAMES, QUANTITIES, st.sampled_from((-1, 1)), st.integers(1, 200_000), st.integers(1, 3))
-def test_the_liquidation_of_a_pocket_leaves_cross_as_it_is(name: str, quantity: int, sign: int, margin: int, factor: int) -> None:
+def test_the_liquidation_of_a_pocket_leaves_cross_as_it_is(
+    name: str, quantity: int, sign: int, margin: int, factor: int
+) -> None:
     """Nothing that happens to the pocket's price is felt in cross: not in its level, its balances, or its effects."""
     day = opened(10**6)
     other = next(instrument for instrument in sorted(PERPETUALS) if instrument != name)

@@ -1,4 +1,5 @@
-"""Perpetuals and pockets against an oracle written from docs/rules.md without sight of the core: effects, refusals and facts, to the unit."""
+"""Perpetuals and pockets against an oracle written from docs/rules.md without sight of the core: effects, refusals and
+facts, to the unit."""
 
 from __future__ import annotations
 
@@ -17,7 +18,12 @@ from tests.usdm_days import UsdmDay, random_usdm_day
 from tests.usdm_edges import changing_day, edge_day
 
 # A seed says nothing about how large its day is, so smaller seeds are not sought.
-DAYS = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=(Phase.explicit, Phase.generate))
+DAYS = settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=(Phase.explicit, Phase.generate),
+)
 
 
 def compare(lines: list[bytes]) -> Oracle:
@@ -54,12 +60,14 @@ def test_days_between_the_two_models_are_what_the_oracle_says(seed: int) -> None
 
 @pytest.mark.slow(reason="many random days, each folded several times")
 def test_the_page_leaves_hardly_any_random_day_open() -> None:
-    """Two answers are accepted within the rounding of open positions alone; days that do not aim there (almost) never come there."""
+    """Two answers are accepted within the rounding of open positions alone; days that do not aim there (almost) never
+    come there."""
     open_items = sum(compare(random_usdm_day(seed)).windows for seed in (11, 22, 33, 44, 55))
     assert open_items == 0
 
 
-# ------------------------------------------------------------------------------------------------------------- sentences of the page
+# -------------------------------------------------------------------------------------------------------------
+# sentences of the page
 def usdm(deposit: str = "0") -> UsdmDay:
     day = UsdmDay()
     day.opened()
@@ -68,7 +76,8 @@ def usdm(deposit: str = "0") -> UsdmDay:
 
 
 def test_long_and_short_of_one_perpetual_are_open_at_the_same_price() -> None:
-    """A hedged pair is worth the same at every price of a stale mark, so an equity of -500 is bankrupt whatever the price is."""
+    """A hedged pair is worth the same at every price of a stale mark, so an equity of -500 is bankrupt whatever the
+    price is."""
     day = usdm("100")
     day.perpetual("A", "ETHUSDT-PERP", "1.000", "3000.00", position_side="long")
     day.perpetual("A", "ETHUSDT-PERP", "-1.000", "3000.00", position_side="short")
@@ -94,7 +103,8 @@ def test_a_debt_without_a_requirement_is_bankrupt_though_marks_are_stale() -> No
 
 
 def test_a_stale_price_is_at_least_one_unit() -> None:
-    """At a mark of 1 the band reaches down to 1, not to 0: 800 short with an equity of -400 are bankrupt at every price."""
+    """At a mark of 1 the band reaches down to 1, not to 0: 800 short with an equity of -400 are bankrupt at every
+    price."""
     day = usdm()
     day.book("instrument_listed", instrument="ONE", kind="perpetual", currency="USDT", price_scale=0, quantity_scale=0)
     row = {"floor": "0", "cap": None, "maintenance_rate": "0.004", "maintenance_amount": "0", "max_leverage": "10"}
@@ -108,7 +118,8 @@ def test_a_stale_price_is_at_least_one_unit() -> None:
 
 
 def test_money_pays_the_call_that_it_names_whatever_the_profile_is() -> None:
-    """A call of the time under ``prime`` is CURED by the change; money that names it still pays it, as everything above the chapter holds."""
+    """A call of the time under ``prime`` is CURED by the change; money that names it still pays it, as everything above
+    the chapter holds."""
     day = usdm()
     day.account("P")
     day.money("P", "0.7", "BTC")
@@ -124,7 +135,8 @@ def test_money_pays_the_call_that_it_names_whatever_the_profile_is() -> None:
 
 
 def test_the_end_of_a_pocket_that_held_nothing_leaves_the_demand_of_cross() -> None:
-    """Prices alone never change a demand, and nothing came to cross: the pocket had no position, and ended when its money left it."""
+    """Prices alone never change a demand, and nothing came to cross: the pocket had no position, and ended when its
+    money left it."""
     day = usdm("1000")
     day.money("A", "5", pocket="P")
     day.perpetual("A", "DOGEUSDT-PERP", "100000", "0.30000")
@@ -181,7 +193,8 @@ def test_a_level_is_reached_at_its_number_and_not_one_unit_above(cash: str, leve
     assert (facts["debit"], facts["level"]) == ("3480.00", level)
 
 
-# ------------------------------------------------------------------------------------------------- the comparison can fail: mutants
+# ------------------------------------------------------------------------------------------------- the comparison can
+# fail: mutants
 def _patched(owner: type, name: str, make: Callable[[Any], Any]) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda monkeypatch: monkeypatch.setattr(owner, name, make(getattr(owner, name)))
 
@@ -241,7 +254,10 @@ def _any_mark_is_fresh(original: Any) -> Any:
 
 def _pockets_fund_backwards(original: Any) -> Any:
     def fund(self: Oracle, event: dict[str, Any]) -> None:
-        original(self, event | {"rate": event["rate"].removeprefix("-") if event["rate"].startswith("-") else "-" + event["rate"]})
+        original(
+            self,
+            event | {"rate": event["rate"].removeprefix("-") if event["rate"].startswith("-") else "-" + event["rate"]},
+        )
 
     return fund
 
@@ -261,7 +277,9 @@ def _one_more_is_closed(original: Any) -> Any:
 MUTANTS = {
     "the requirement is floored": _patched(UsdmValuation, "requirement", _requirement_floored),
     "the maintenance amount is left out": _patched(UsdmValuation, "requirement", _requirement_without_amount),
-    "a notional at a floor lies in the bracket below": _patched(usdm_oracle.UsdmProfile, "bracket", _lower_bracket_at_its_cap),
+    "a notional at a floor lies in the bracket below": _patched(
+        usdm_oracle.UsdmProfile, "bracket", _lower_bracket_at_its_cap
+    ),
     "an empty pocket is not swept": _patched(Oracle, "_sweep", _never_swept),
     "pockets come in order of their making": _patched(Holder, "holders", _pockets_by_age),
     "pockets come before cross": _patched(Holder, "holders", _pockets_first),

@@ -117,7 +117,8 @@ def test_a_tolerance_of_nothing_is_found_out() -> None:
 
 @pytest.mark.plain_core
 def test_rows_whose_tests_are_not_written_anew_are_found_out() -> None:
-    """The comparison can fail: once a call is issued, a step beyond it is a tranche, which the tests from before the call cannot know."""
+    """The comparison can fail: once a call is issued, a step beyond it is a tranche, which the tests from before the
+    call cannot know."""
     day = Day().opened()
     day.account("A")
     day.money("A", "1", asset="BTC")

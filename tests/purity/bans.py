@@ -1,4 +1,5 @@
-"""Modules, calls and values that a place may not have: clocks, chance, floats, the environment, raw iterators of RocksDB."""
+"""Modules, calls and values that a place may not have: clocks, chance, floats, the environment, raw iterators of
+RocksDB."""
 
 from __future__ import annotations
 
@@ -12,7 +13,20 @@ CORE_MODULES = {
 }  # fmt: skip
 WHOLE_MATH = {"gcd", "lcm", "isqrt", "comb", "perm", "factorial"}
 """What of ``math`` is exact."""
-CORE_CALLS = {"open", "print", "input", "eval", "exec", "id", "hash", "float", "globals", "__import__", "round", "complex"}
+CORE_CALLS = {
+    "open",
+    "print",
+    "input",
+    "eval",
+    "exec",
+    "id",
+    "hash",
+    "float",
+    "globals",
+    "__import__",
+    "round",
+    "complex",
+}
 CHANCE = {"random", "secrets", "uuid"}
 CLOCKS = {
     "time": {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "process_time_ns", "localtime", "gmtime", "ctime", "strftime"},
@@ -20,7 +34,8 @@ CLOCKS = {
     "date": {"today", "fromtimestamp"},
 }  # fmt: skip
 WITH_ARGUMENT_NO_CLOCK = {"localtime": 1, "gmtime": 1, "ctime": 1, "strftime": 2, "fromtimestamp": 99}
-"""Functions that read the clock only when called with fewer arguments (``fromtimestamp``: it reads the machine's zone)."""
+"""Functions that read the clock only when called with fewer arguments (``fromtimestamp``: it reads the machine's
+zone)."""
 RAW_ITERATION = {"seek_to_first", "seek_to_last", "seek_for_prev"}
 
 
@@ -37,13 +52,19 @@ def imports_of(tree: ast.Module) -> list[tuple[int, str, str]]:
 
 def imported(tree: ast.Module, modules: set[str]) -> list[tuple[int, str]]:
     """Return imports of modules that may not be there."""
-    return sorted({(line, f"import of {module}") for line, module, _ in imports_of(tree) if module.split(".")[0] in modules})
+    return sorted(
+        {(line, f"import of {module}") for line, module, _ in imports_of(tree) if module.split(".")[0] in modules}
+    )
 
 
 def impure(tree: ast.Module) -> list[tuple[int, str]]:
     """Return floats, true divisions and calls that have no place in the core."""
     found: list[tuple[int, str]] = imported(tree, CORE_MODULES)
-    found += [(line, f"math.{name}") for line, module, name in imports_of(tree) if module == "math" and name and name not in WHOLE_MATH]
+    found += [
+        (line, f"math.{name}")
+        for line, module, name in imports_of(tree)
+        if module == "math" and name and name not in WHOLE_MATH
+    ]
     for node in ast.walk(tree):
         match node:
             case ast.Constant(value=float() | complex() as value):
@@ -83,7 +104,13 @@ def clocks(tree: ast.Module) -> list[tuple[int, str]]:
         if not isinstance(function, ast.Attribute):
             continue
         owner = function.value
-        kind = modules.get(owner.id, "") if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
+        kind = (
+            modules.get(owner.id, "")
+            if isinstance(owner, ast.Name)
+            else owner.attr
+            if isinstance(owner, ast.Attribute)
+            else ""
+        )
         if function.attr not in CLOCKS.get(kind, set()):
             continue
         enough = WITH_ARGUMENT_NO_CLOCK.get(function.attr, 0)
@@ -102,13 +129,18 @@ def environment(tree: ast.Module) -> list[tuple[int, str]]:
         if module == "os" and name in ("environ", "getenv", "environb")
     ]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv") and name_of(node.value) == "os":
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in ("environ", "environb", "getenv")
+            and name_of(node.value) == "os"
+        ):
             found.append((node.lineno, f"os.{node.attr}"))
     return sorted(set(found))
 
 
 def raw_iterators(tree: ast.Module) -> list[tuple[int, str]]:
-    """Return where a file goes around the wrapper of RocksDB: an iterator that ends at a damaged block looks like one that is through."""
+    """Return where a file goes around the wrapper of RocksDB: an iterator that ends at a damaged block looks like one
+    that is through."""
     found = imported(tree, {"rocksdict", "rocksdb"})
     for node in ast.walk(tree):
         match node:
@@ -126,7 +158,11 @@ def unasked_iterators(tree: ast.Module) -> list[tuple[int, str]]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
-            called = {inner.func.attr for inner in ast.walk(node) if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute)}
+            called = {
+                inner.func.attr
+                for inner in ast.walk(node)
+                if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute)
+            }
             begun = called & {"iter", "items", "keys", "values", *RAW_ITERATION}
             touches = any(isinstance(inner, ast.Attribute) and inner.attr == "_db" for inner in ast.walk(node))
             if begun and touches and "status" not in called:

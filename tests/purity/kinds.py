@@ -16,7 +16,18 @@ class Kind(NamedTuple):
 UNKNOWN = Kind("?")
 SETS = {"set", "frozenset", "Set", "AbstractSet", "MutableSet", "FrozenSet"}
 DICTS = {"dict", "Dict", "Mapping", "MutableMapping", "defaultdict", "OrderedDict", "Counter"}
-SEQUENCES = {"list", "List", "Sequence", "MutableSequence", "Iterable", "Iterator", "Collection", "Generator", "deque", "Reversible"}
+SEQUENCES = {
+    "list",
+    "List",
+    "Sequence",
+    "MutableSequence",
+    "Iterable",
+    "Iterator",
+    "Collection",
+    "Generator",
+    "deque",
+    "Reversible",
+}
 WRAPPERS = {"Annotated", "Final", "ClassVar", "Required", "NotRequired", "Optional"}
 
 
@@ -76,7 +87,9 @@ class Known:
                 inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
                 if name in WRAPPERS:
                     return self.annotation(inner[0], depth + 1)
-                parts = tuple(self.annotation(part_, depth + 1) for part_ in inner if not isinstance(part_, ast.Constant))
+                parts = tuple(
+                    self.annotation(part_, depth + 1) for part_ in inner if not isinstance(part_, ast.Constant)
+                )
                 if name in ("tuple", "Tuple"):
                     endless = isinstance(inner[-1], ast.Constant) and inner[-1].value is Ellipsis
                     return Kind("seq", parts[:1]) if endless else Kind("tuple", parts)
@@ -157,12 +170,16 @@ class Known:
 
     def _learn_self(self, function: ast.FunctionDef | ast.AsyncFunctionDef, attributes: dict[str, Kind]) -> None:
         """Attributes that a method gives its object: annotated, or taken over from an argument."""
-        arguments = {one.arg: self.annotation(one.annotation) for one in [*function.args.args, *function.args.kwonlyargs]}
+        arguments = {
+            one.arg: self.annotation(one.annotation) for one in [*function.args.args, *function.args.kwonlyargs]
+        }
         for node in ast.walk(function):
             match node:
                 case ast.AnnAssign(target=ast.Attribute(value=ast.Name(id="self"), attr=name)):
                     attributes[name] = self.annotation(node.annotation)
-                case ast.Assign(targets=[ast.Attribute(value=ast.Name(id="self"), attr=name)], value=value) if name not in attributes:
+                case ast.Assign(targets=[ast.Attribute(value=ast.Name(id="self"), attr=name)], value=value) if (
+                    name not in attributes
+                ):
                     match value:
                         case ast.Set() | ast.SetComp() | ast.Call(func=ast.Name(id="set" | "frozenset")):
                             attributes[name] = Kind("set")

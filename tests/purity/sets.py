@@ -1,7 +1,9 @@
-"""Sets that are walked: their order depends on the seed of the process's hashes, so a fold that walks one gives other bytes elsewhere.
+"""Sets that are walked: their order depends on the seed of the process's hashes, so a fold that walks one gives other
+bytes elsewhere.
 
-Walking is harmless where the order cannot show: into ``sorted`` without a key, a set again, ``len``, ``sum``, ``any``, ``all``, and ``min`` and
-``max`` without a key. Names are followed statement by statement, attributes by their annotations (``kinds``).
+Walking is harmless where the order cannot show: into ``sorted`` without a key, a set again, ``len``, ``sum``, ``any``,
+``all``, and ``min`` and ``max`` without a key. Names are followed statement by statement, attributes by their
+annotations (``kinds``).
 """
 
 from __future__ import annotations
@@ -104,7 +106,9 @@ class _Checker:
             case ast.Name(id="sorted" | "list" | "tuple" | "reversed" | "iter"):
                 return Kind("seq", (self.element(self.kind(node.args[0], names)) if node.args else UNKNOWN,))
             case ast.Name(id="defaultdict"):
-                return Kind("dict", (UNKNOWN, SET if node.args and name_of(node.args[0]) in ("set", "frozenset") else UNKNOWN))
+                return Kind(
+                    "dict", (UNKNOWN, SET if node.args and name_of(node.args[0]) in ("set", "frozenset") else UNKNOWN)
+                )
             case ast.Name(id="replace" | "deepcopy" | "copy") | ast.Attribute(attr="replace" | "deepcopy") if node.args:
                 return self.kind(node.args[0], names)
             case ast.Name(id=name):

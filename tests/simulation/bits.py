@@ -1,8 +1,10 @@
-"""Every bit of a store's files, one at a time: the readers that everything rests on must name each, and whole stores a sample of them.
+"""Every bit of a store's files, one at a time: the readers that everything rests on must name each, and whole stores a
+sample of them.
 
-A class is every ``CLASSES``-th byte of every file, all eight bits of it: classes 1 to ``CLASSES`` are all bits, each once. A bit is flipped in place, shown to
-the readers of its file, and put back: that is quick enough for all. ``FULL`` bits a class are flipped in a copy, which is verified, opened for writing, given
-its inputs again, and judged by ``damage.judge``.
+A class is every ``CLASSES``-th byte of every file, all eight bits of it: classes 1 to ``CLASSES`` are all bits, each
+once. A bit is flipped in place, shown to the readers of its file, and put back: that is quick enough for all. ``FULL``
+bits a class are flipped in a copy, which is verified, opened for writing, given its inputs again, and judged by
+``damage.judge``.
 """
 
 from __future__ import annotations
@@ -59,11 +61,15 @@ class Whole(NamedTuple):
 
 @lru_cache(maxsize=1)
 def whole() -> Whole:
-    """Make the store: a journal segment of 64 KiB that is closed, one that is open, a checkpoint at its end; the same bytes each time, but for the tables."""
+    """Make the store: a journal segment of 64 KiB that is closed, one that is open, a checkpoint at its end; the same
+    bytes each time, but for the tables."""
     lines = random_day(7, accounts=9, steps=800, noisy=True)
     work = Workload(0, lines, partitions=2, group=15, checkpoint=400, segment_limit=SEGMENT)
     path = Path(tempfile.mkdtemp(prefix="bits-")) / "s"
-    with mock.patch("margin_stream.journal.layout.secrets.token_hex", lambda length: "5a" * length), work.open(path) as host:
+    with (
+        mock.patch("margin_stream.journal.layout.secrets.token_hex", lambda length: "5a" * length),
+        work.open(path) as host,
+    ):
         host.ingest(lines)
     identity = read_manifest(Layout(path)).identity
     found = {}
@@ -118,8 +124,13 @@ def _in_segment(store: Whole, path: Path, offset: int) -> str:
     log = store.logs[path.parent]
     first = int(path.stem)
     # The record that the bit lies in, or the segment's header.
-    inside = max((record.offset for record in log.records if record.cut.segment == first and record.offset <= offset), default=0)
-    before = sum(record.cut.segment < first or (record.cut.segment == first and record.cut.offset <= offset) for record in log.records)
+    inside = max(
+        (record.offset for record in log.records if record.cut.segment == first and record.offset <= offset), default=0
+    )
+    before = sum(
+        record.cut.segment < first or (record.cut.segment == first and record.cut.offset <= offset)
+        for record in log.records
+    )
     read = 0
     try:
         for record in logs.read(path.parent, store.identity):
@@ -185,7 +196,8 @@ def _in_table(path: Path) -> str:
 
 
 def judge(store: Whole, file: Path, offset: int, bit: int) -> str:
-    """Flip a bit in a copy of the store, verify it, open it for writing, and give it its inputs again; return what became of it.
+    """Flip a bit in a copy of the store, verify it, open it for writing, and give it its inputs again; return what
+    became of it.
 
     Raises:
         AssertionError, Lost: it was not named, or something is lost, doubled or otherwise.
@@ -244,13 +256,23 @@ def trial(seed: int, *, full: int = FULL) -> dict[str, int]:
     rng = Random(f"bits {seed}")
     everything = {
         **store.files,
-        **{path.relative_to(store.made.path): path.read_bytes() for path in store.made.path.rglob("LOG") if path.is_file()},
+        **{
+            path.relative_to(store.made.path): path.read_bytes()
+            for path in store.made.path.rglob("LOG")
+            if path.is_file()
+        },
     }
     names = sorted(everything)
-    for file in rng.choices(names, [min(len(everything[name]), 20_000) if name in store.files else 50 for name in names], k=full):
+    for file in rng.choices(
+        names, [min(len(everything[name]), 20_000) if name in store.files else 50 for name in names], k=full
+    ):
         ended = judge(store, file, rng.randrange(len(everything[file])), rng.randrange(8))
         counts.update(
-            {f"opened: {ended}": 1, "verified and opened": 1, "of these in files that nobody reads": int(file not in store.files)}
+            {
+                f"opened: {ended}": 1,
+                "verified and opened": 1,
+                "of these in files that nobody reads": int(file not in store.files),
+            }
         )
     if place == 0:
         counts["bits of files that nobody reads"] += without_nobodys_files(store)

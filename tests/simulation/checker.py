@@ -1,7 +1,8 @@
-"""What must be in a journal, judged apart from the engine: by the page ``docs/journal.md``, the standard library and msgpack alone.
+"""What must be in a journal, judged apart from the engine: by the page ``docs/journal.md``, the standard library and
+msgpack alone.
 
-An input is acknowledged in order, so the journal must hold the inputs of a prefix of the lines, each once, in order, and the prefix must reach at least
-to what was acknowledged.
+An input is acknowledged in order, so the journal must hold the inputs of a prefix of the lines, each once, in order,
+and the prefix must reach at least to what was acknowledged.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class Lost(AssertionError):
 
 
 def payloads(folder: Path) -> list[bytes]:
-    """Return the whole records of a log, checksums, numbers and chain compared; what follows the first that is not whole is left."""
+    """Return the whole records of a log, checksums, numbers and chain compared; what follows the first that is not
+    whole is left."""
     found: list[bytes] = []
     chain = bytes(32)
     for path in sorted(folder.glob("*.seg")):
@@ -37,7 +39,11 @@ def payloads(folder: Path) -> list[bytes]:
         while at + 16 <= len(data):
             length, number, crc = struct.unpack_from("<IQI", data, at)
             payload = data[at + 16 : at + 16 + length]
-            if len(payload) < length or crc != zlib.crc32(payload, zlib.crc32(data[at : at + 12])) or number != len(found) + 1:
+            if (
+                len(payload) < length
+                or crc != zlib.crc32(payload, zlib.crc32(data[at : at + 12]))
+                or number != len(found) + 1
+            ):
                 return found
             chain = hashlib.sha256(chain + data[at : at + 16 + length]).digest()
             found.append(payload)
@@ -75,7 +81,8 @@ def _of_line(line: bytes) -> tuple[Identity, bool]:
 
 
 def expected(lines: Iterable[bytes]) -> tuple[list[Identity], list[int]]:
-    """Return what a journal of these lines must hold, and how much of it after each line: feeds rise, books and raw lines come once."""
+    """Return what a journal of these lines must hold, and how much of it after each line: feeds rise, books and raw
+    lines come once."""
     found: list[Identity] = []
     counts: list[int] = []
     seen: set[Identity] = set()

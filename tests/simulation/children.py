@@ -1,4 +1,5 @@
-"""A writer in a process of its own, whose machine fails it: calls to the system (libfiu), limits on files and memory, a disk that is full or read-only.
+"""A writer in a process of its own, whose machine fails it: calls to the system (libfiu), limits on files and memory, a
+disk that is full or read-only.
 
 How many lines are acknowledged is told through shared memory, which works when no call to the system does.
 """
@@ -119,12 +120,20 @@ def start(seed: int, path: Path, counter: Path, fault: Fault, *, pause_s: float 
     environment = dict(os.environ)
     if fault.kind == "point":
         environment["LD_PRELOAD"] = ":".join(PRELOADED)
-    words = [sys.executable, "-m", "tests.simulation.children", json.dumps([seed, str(path), str(counter), fault, pause_s])]
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, env=environment, preexec_fn=die_with_parent)
+    words = [
+        sys.executable,
+        "-m",
+        "tests.simulation.children",
+        json.dumps([seed, str(path), str(counter), fault, pause_s]),
+    ]
+    return subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, env=environment, preexec_fn=die_with_parent
+    )
 
 
 def die_with_parent() -> None:
-    """Run in a child before it becomes what it is: whoever ends a trial ends its processes too, stopped ones among them."""
+    """Run in a child before it becomes what it is: whoever ends a trial ends its processes too, stopped ones among
+    them."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -160,7 +169,8 @@ def settle(work: Workload, path: Path, end: Ended, reference: Digests | None = N
 
 
 def forked(work: Workload, path: Path, counter: Path, fault: Fault, pause_s: float = 0.0) -> Callable[[], Ended]:
-    """Start a writer without a new interpreter, for trials by the hundred; return what waits for it. Only from a process without threads."""
+    """Start a writer without a new interpreter, for trials by the hundred; return what waits for it. Only from a
+    process without threads."""
     reading, writing = os.pipe()
     process = os.fork()
     if process == 0:
@@ -180,7 +190,9 @@ def forked(work: Workload, path: Path, counter: Path, fault: Fault, pause_s: flo
             said = pipe.read()
         _, status = os.waitpid(process, 0)
         value = Counter(counter).value
-        return Ended(os.waitstatus_to_exitcode(status), value & ~FINISHED, bool(value & FINISHED), said.decode(errors="replace"))
+        return Ended(
+            os.waitstatus_to_exitcode(status), value & ~FINISHED, bool(value & FINISHED), said.decode(errors="replace")
+        )
 
     return wait
 

@@ -1,7 +1,8 @@
-"""Damaged media: a bit, a page, a segment, a file of another time or another store; the store must notice, and lose nothing in silence.
+"""Damaged media: a bit, a page, a segment, a file of another time or another store; the store must notice, and lose
+nothing in silence.
 
-What must hold: ``verify`` names the place of damage to anything durable; opening for writing refuses with a reason, or comes to exactly the state of an
-uninterrupted run with every acknowledged input there, each once (``checker``).
+What must hold: ``verify`` names the place of damage to anything durable; opening for writing refuses with a reason, or
+comes to exactly the state of an uninterrupted run with every acknowledged input there, each once (``checker``).
 """
 
 from __future__ import annotations
@@ -39,11 +40,15 @@ class Damage(NamedTuple):
 
 
 def files_of(root: Path) -> list[Path]:
-    """Return the files that a store reads. RocksDB's text logs and lock files, and its notes of options, are read by nobody."""
+    """Return the files that a store reads. RocksDB's text logs and lock files, and its notes of options, are read by
+    nobody."""
     return sorted(
         path.relative_to(root)
         for path in root.rglob("*")
-        if path.is_file() and path.name not in ("lock", "LOCK") and not path.name.startswith(("LOG", "OPTIONS-")) and path.stat().st_size
+        if path.is_file()
+        and path.name not in ("lock", "LOCK")
+        and not path.name.startswith(("LOG", "OPTIONS-"))
+        and path.stat().st_size
     )
 
 
@@ -52,7 +57,8 @@ def _noticed(store: Made, file: Path, offset: int) -> bool:
     if file in store.durable:
         return offset < store.durable[file]
     if file.parts[0] == "tables":
-        # A database that was not closed has no checksums of its files; what is behind its last checkpoint may go unseen, and is not used.
+        # A database that was not closed has no checksums of its files; what is behind its last checkpoint may go
+        # unseen, and is not used.
         return store.state == "closed"
     return True
 
@@ -72,7 +78,9 @@ def flip(store: Made, root: Path, rng: Random) -> Damage:
 
 def _write(root: Path, store: Made, file: Path, before: bytes, after: bytes, what: str) -> Damage:
     (root / file).write_bytes(after)
-    place = next((n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after)))
+    place = next(
+        (n for n, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
+    )
     return Damage(file, place, what, before != after and _noticed(store, file, place))
 
 
@@ -120,7 +128,11 @@ def double_segment(store: Made, root: Path, rng: Random) -> Damage:
     names = rng.choice(_segments(root, 1))
     source = rng.choice(names)
     number = rng.choice(
-        (int(source.stem) + 1, int(names[-1].stem) + rng.randrange(1, 50), *(int(name.stem) for name in names if name != source))
+        (
+            int(source.stem) + 1,
+            int(names[-1].stem) + rng.randrange(1, 50),
+            *(int(name.stem) for name in names if name != source),
+        )
     )
     target = source.with_name(f"{number:020d}.seg")
     shutil.copy(source, target)
@@ -152,13 +164,20 @@ def stale_file(store: Made, root: Path, rng: Random) -> Damage:
     else:
         shutil.copy(store.older / file, root / file)
     # A stale mark hides nothing that is still there; a stale segment is a short one.
-    return Damage(file, 0, "of an earlier time", file.suffix == ".seg" and _noticed(store, file, (store.older / file).stat().st_size))
+    return Damage(
+        file,
+        0,
+        "of an earlier time",
+        file.suffix == ".seg" and _noticed(store, file, (store.older / file).stat().st_size),
+    )
 
 
 def foreign_file(store: Made, root: Path, rng: Random) -> Damage:
     """Put a file, or the tables, of another store in the place."""
     other = made(10**6, "closed").path
-    file = rng.choice([*(name for name in files_of(root) if name.parts[0] != "tables" and (other / name).exists()), Path("tables")])
+    file = rng.choice(
+        [*(name for name in files_of(root) if name.parts[0] != "tables" and (other / name).exists()), Path("tables")]
+    )
     if file == Path("tables"):
         shutil.rmtree(root / file)
         shutil.copytree(other / file, root / file)
@@ -191,7 +210,8 @@ SHAPES: dict[str, Callable[[Made, Path, Random], Damage]] = {
 
 
 def store_of(seed: int) -> Made:
-    """Return the store that a seed damages. One in a hundred was killed, one has a torn tail: few, as their tables are read in other processes."""
+    """Return the store that a seed damages. One in a hundred was killed, one has a torn tail: few, as their tables are
+    read in other processes."""
     number = seed // SEEDS_A_STORE
     state = STATES[seed % 100] if seed % 100 in (1, 2) else STATES[0]
     return made(number, state)
@@ -210,7 +230,9 @@ def look(store: Made, root: Path, damage: Damage) -> str:
         within = str(root / damage.file.parts[0])
         # With the manifest of another store, it is everything else that seems foreign.
         foreign = damage.file.name == "manifest.json"
-        assert foreign or any(problem.file.startswith(within) for problem in found.problems), f"{place}: verify named {found.problems}"
+        assert foreign or any(problem.file.startswith(within) for problem in found.problems), (
+            f"{place}: verify named {found.problems}"
+        )
     return place
 
 
@@ -233,7 +255,8 @@ def judge(store: Made, root: Path, damage: Damage) -> str:
     assert got == store.reference, f"{place}: the state is not that of an uninterrupted run"
     behind = _damage_behind_the_checkpoint(store, root)
     if behind:
-        # The writer reads a log from the segment of its checkpoint on; of what lies before, verify must go on to speak until it is put back.
+        # The writer reads a log from the segment of its checkpoint on; of what lies before, verify must go on to speak
+        # until it is put back.
         assert not verify(root, fold=False).ok, f"{place}: verify forgot the damage"
         for name in behind:
             if (store.path / name).exists():
@@ -247,7 +270,8 @@ def judge(store: Made, root: Path, damage: Damage) -> str:
 
 
 def _damage_behind_the_checkpoint(store: Made, root: Path) -> list[Path]:
-    """Return the segments, but for the last of each log, that differ from the whole store's, and such as that does not have."""
+    """Return the segments, but for the last of each log, that differ from the whole store's, and such as that does not
+    have."""
     found = []
     for folder in sorted({path.parent for path in store.path.rglob("*.seg")}):
         log = folder.relative_to(store.path)
@@ -269,7 +293,13 @@ def _trial(seed: int, kinds: dict[str, Callable[[Made, Path, Random], Damage]]) 
         root = copied(store, folder / "s")
         damage = kinds[name](store, root, rng)
         ended = judge(store, root, damage)
-        return {name: 1, ended: 1, "noticed at once": int(damage.must_be_noticed), f"on {damage.file.parts[0]}": 1, store.state: 1}
+        return {
+            name: 1,
+            ended: 1,
+            "noticed at once": int(damage.must_be_noticed),
+            f"on {damage.file.parts[0]}": 1,
+            store.state: 1,
+        }
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -287,7 +317,12 @@ def flip_trial(seed: int) -> dict[str, int]:
         data = bytearray((store.path / damage.file).read_bytes())
         data[damage.offset] ^= damage.mask
         (store.path / damage.file).write_bytes(data)
-    return {"verified": 1, "noticed at once": int(damage.must_be_noticed), f"on {damage.file.parts[0]}": 1, store.state: 1}
+    return {
+        "verified": 1,
+        "noticed at once": int(damage.must_be_noticed),
+        f"on {damage.file.parts[0]}": 1,
+        store.state: 1,
+    }
 
 
 def shape_trial(seed: int) -> dict[str, int]:

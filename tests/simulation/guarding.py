@@ -1,4 +1,5 @@
-"""Trials in children with a time limit: a trial may crash or hang its process (RocksDB can, on damaged files), and that is a failure like any other."""
+"""Trials in children with a time limit: a trial may crash or hang its process (RocksDB can, on damaged files), and that
+is a failure like any other."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ class Outcome(NamedTuple):
     failures: list[str]
 
 
-def run(trial: Trial, seeds: Iterable[int], *, command: str, workers: int = 2, batch: int = 1, limit_s: float = LIMIT_S) -> Outcome:
+def run(
+    trial: Trial, seeds: Iterable[int], *, command: str, workers: int = 2, batch: int = 1, limit_s: float = LIMIT_S
+) -> Outcome:
     """Run trials, a batch of seeds a child, and collect counts and failures.
 
     Args:

@@ -1,4 +1,5 @@
-"""A crash at every call to the disk: the process dies there, or the power does, or the disk refuses; then the store must hold what was acknowledged.
+"""A crash at every call to the disk: the process dies there, or the power does, or the disk refuses; then the store
+must hold what was acknowledged.
 
 Calls are those of the logs and the manifest (``margin_stream.journal.disk``) and the writes of the tables.
 """
@@ -106,7 +107,9 @@ def trial(seed: int, *, steps: int = STEPS, ways: tuple[str, ...] = WAYS, stride
                 try:
                     crash(work, path, way, stop_at, reference)
                 except Exception as error:
-                    raise AssertionError(f"{way} at call {stop_at} of {total}: {type(error).__name__}: {error}") from error
+                    raise AssertionError(
+                        f"{way} at call {stop_at} of {total}: {type(error).__name__}: {error}"
+                    ) from error
                 shutil.rmtree(path)
         return {"calls": total, "crashes": crashes}
     finally:

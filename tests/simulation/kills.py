@@ -1,7 +1,8 @@
 """kill -9 at random moments of an ingest, and again during recovery; then the store must equal an uninterrupted run.
 
 ``python -m tests.simulation.kills --trials 10000 --seed 1 --workers 4``. A failure prints the trial's own command line.
-The checker is apart from the engine's own: it reads what the child acknowledged (through a pipe, written after each durable commit) and compares.
+The checker is apart from the engine's own: it reads what the child acknowledged (through a pipe, written after each
+durable commit) and compares.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def ingest_and_report(path: Path, lines: list[bytes], pipe: int, group: int, che
 
 
 def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, checkpoint: int) -> tuple[int, bool]:
-    """Fork an ingest, kill it after a delay; return how many lines were acknowledged and whether it had ended by itself."""
+    """Fork an ingest, kill it after a delay; return how many lines were acknowledged and whether it had ended by
+    itself."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -73,7 +75,8 @@ def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, check
 
 
 def read_along(path: Path) -> Callable[[], None]:
-    """Fork a reader that verifies and replays while the store is written to and killed; return what waits for it and raises what it found."""
+    """Fork a reader that verifies and replays while the store is written to and killed; return what waits for it and
+    raises what it found."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -104,7 +107,8 @@ def read_along(path: Path) -> Callable[[], None]:
 
 
 def trial(seed: int) -> dict[str, int]:
-    """One day, killed two to four times (the later ones hit recovery), then finished and checked. Raises AssertionError."""
+    """One day, killed two to four times (the later ones hit recovery), then finished and checked. Raises
+    AssertionError."""
     rng = Random(seed)
     lines = random_day(rng.randrange(40), accounts=8, steps=rng.choice((120, 300)), noisy=True)
     reference = fold(lines)[0]
@@ -115,7 +119,9 @@ def trial(seed: int) -> dict[str, int]:
         reader = seed % READERS == 0
         for _ in range(rng.randint(2, 4)):
             done_reading = read_along(path) if reader else None
-            got, ended = killed_run(path, lines, rng.uniform(0.0, 0.12), rng.choice((3, 17, 60)), rng.choice((20, 100, 10_000)))
+            got, ended = killed_run(
+                path, lines, rng.uniform(0.0, 0.12), rng.choice((3, 17, 60)), rng.choice((20, 100, 10_000))
+            )
             if done_reading is not None:
                 done_reading()
             acknowledged = max(acknowledged, got)
@@ -134,7 +140,8 @@ def trial(seed: int) -> dict[str, int]:
 
 
 def run(trials: int, seed: int, workers: int) -> dict[str, object]:
-    """Run trials, each in a process of its own (it forks, which one with threads must not), and return counts and failures."""
+    """Run trials, each in a process of its own (it forks, which one with threads must not), and return counts and
+    failures."""
     command = "python -m tests.simulation.kills --trials 1 --seed "
     outcome = guarding.run(trial, range(seed, seed + trials), command=command, workers=workers)
     failures = outcome.failures

@@ -1,4 +1,5 @@
-"""The machine fails the writer: failing calls (libfiu), few files, little memory. It must stop with a reason, acknowledge nothing more, and resume."""
+"""The machine fails the writer: failing calls (libfiu), few files, little memory. It must stop with a reason,
+acknowledge nothing more, and resume."""
 
 from __future__ import annotations
 
@@ -78,4 +79,6 @@ def judge(work: Workload, fault: Fault, end: Ended) -> None:
     if fault.point in OF_LOGS and fault.at >= 0:
         assert not end.finished, f"{fault.point} failed, and the writer went on"
         most = fault.at * work.group
-        assert end.acknowledged <= most, f"{fault.point} failed at line {most}, and {end.acknowledged} were acknowledged"
+        assert end.acknowledged <= most, (
+            f"{fault.point} failed at line {most}, and {end.acknowledged} were acknowledged"
+        )

@@ -1,10 +1,11 @@
 """``python -m tests.simulation.media WHAT --trials N --seed S``: campaigns against the embedded host's files.
 
-WHAT is ``flips`` (one bit of any file), ``shapes`` (pages, segments, files of another time or store, missing ones), ``torn`` (records torn at every
-byte), ``calls`` (a crash, a power cut and a refusal at every call to the disk of a workload), ``libfiu`` (failing calls to the system of the whole process),
-``limits`` (few files, little memory), ``bits`` (every bit of a store, one at a time; trials 1 to 251 are all of them), ``stops`` (SIGSTOP of writers and readers,
-for at most ``--longest`` seconds), ``memory`` (an ingest with too few addresses or pages). ``kills`` are in ``tests.simulation.kills``.
-Every failure prints the command that repeats it; the last line is a JSON object of counts.
+WHAT is ``flips`` (one bit of any file), ``shapes`` (pages, segments, files of another time or store, missing ones),
+``torn`` (records torn at every byte), ``calls`` (a crash, a power cut and a refusal at every call to the disk of a
+workload), ``libfiu`` (failing calls to the system of the whole process), ``limits`` (few files, little memory),
+``bits`` (every bit of a store, one at a time; trials 1 to 251 are all of them), ``stops`` (SIGSTOP of writers and
+readers, for at most ``--longest`` seconds), ``memory`` (an ingest with too few addresses or pages). ``kills`` are in
+``tests.simulation.kills``. Every failure prints the command that repeats it; the last line is a JSON object of counts.
 """
 
 from __future__ import annotations

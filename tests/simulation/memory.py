@@ -1,7 +1,9 @@
-"""Little memory: an ingest that may have so many addresses from its start (``ulimit -v``), or so many more from some moment on, or so many pages (cgroup).
+"""Little memory: an ingest that may have so many addresses from its start (``ulimit -v``), or so many more from some
+moment on, or so many pages (cgroup).
 
-The first two show as MemoryError, which the command must say in words, or as the end of the process where a library of another language meets it; the third
-as the system's OOM killer. Then the store is judged by what was acknowledged, filled by the same command again, and compared with an undisturbed fold.
+The first two show as MemoryError, which the command must say in words, or as the end of the process where a library of
+another language meets it; the third as the system's OOM killer. Then the store is judged by what was acknowledged,
+filled by the same command again, and compared with an undisturbed fold.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ def day(seed: int) -> tuple[Workload, Digests]:
     return work, work.reference()
 
 
-# ---- groups of the system ---------------------------------------------------------------------------------------------
+# ---- groups of the system
+# ---------------------------------------------------------------------------------------------
 
 
 def _own_groups() -> Iterator[tuple[int, Path]]:
@@ -143,7 +146,8 @@ def no_groups() -> str:
         return str(error)
 
 
-# ---- a trial ----------------------------------------------------------------------------------------------------------
+# ---- a trial
+# ----------------------------------------------------------------------------------------------------------
 
 
 def shortage(rng: Random, kind: str) -> Shortage:
@@ -164,7 +168,17 @@ def words_of(short: Shortage, folder: Path, work: Workload) -> list[str]:
     inputs = folder / "day.ndjson"
     inputs.write_bytes(b"\n".join(work.lines) + b"\n")
     if short.command:
-        return [sys.executable, "-m", "margin_stream.cli", "ingest", str(inputs), "--store", str(folder / "s"), "--partitions", "2"]
+        return [
+            sys.executable,
+            "-m",
+            "margin_stream.cli",
+            "ingest",
+            str(inputs),
+            "--store",
+            str(folder / "s"),
+            "--partitions",
+            "2",
+        ]
     given = [str(inputs), str(folder / "s"), str(folder / "counter"), work[2:]]
     return [sys.executable, "-m", "tests.simulation.memory", json.dumps(given)]
 
@@ -178,7 +192,9 @@ def run(words: Sequence[str], folder: Path, short: Shortage) -> tuple[Ended, str
     if short.kind == "pages":
         with group_of(short.limit) as group:
             # The shell enters the group, then becomes the writer.
-            ended = _run(["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group.folder / "cgroup.procs"), *words], folder, short)
+            ended = _run(
+                ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(group.folder / "cgroup.procs"), *words], folder, short
+            )
             killed = group.killed()
         assert ended[0].code != -signal.SIGKILL or killed, "it was killed, and not for want of memory"
         return ended
@@ -203,7 +219,9 @@ def _run(words: Sequence[str], folder: Path, short: Shortage) -> tuple[Ended, st
         err.seek(0)
         printed, said = out.read().decode(errors="replace"), err.read().decode(errors="replace")
     value = Counter(folder / "counter").value if (folder / "counter").exists() else 0
-    return Ended(process.returncode, value & ~FINISHED, bool(value & FINISHED) or process.returncode == 0, said), printed
+    return Ended(
+        process.returncode, value & ~FINISHED, bool(value & FINISHED) or process.returncode == 0, said
+    ), printed
 
 
 def _limit_later(process: subprocess.Popen[bytes], folder: Path, short: Shortage) -> None:
@@ -220,7 +238,8 @@ def judge(work: Workload, store: Path, short: Shortage, end: Ended, printed: str
     """Judge how a writer ended and what it left; return it in a word.
 
     Raises:
-        AssertionError, Lost: it ended otherwise than with success, in words, or by a signal of want; or something acknowledged is lost, or doubled.
+        AssertionError, Lost: it ended otherwise than with success, in words, or by a signal of want; or something
+        acknowledged is lost, or doubled.
     """
     acknowledged = end.acknowledged
     if end.code == 0:
@@ -248,7 +267,8 @@ def judge(work: Workload, store: Path, short: Shortage, end: Ended, printed: str
 
 
 def in_words(said: str) -> None:
-    """Compare what a command says of too little memory with what a user needs: what, and how to mend it, and no traceback.
+    """Compare what a command says of too little memory with what a user needs: what, and how to mend it, and no
+    traceback.
 
     Raises:
         AssertionError: it is otherwise.

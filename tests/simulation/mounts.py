@@ -1,4 +1,5 @@
-"""Mounts for tests: a small tmpfs, a read-only view of a folder, a disk that breaks on demand. All need root, which CI has."""
+"""Mounts for tests: a small tmpfs, a read-only view of a folder, a disk that breaks on demand. All need root, which CI
+has."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class Breakable:
         self.heal()
 
     def fail(self, **what: Any) -> None:
-        """Fail from here on: ``write=errno``, ``fsync=errno``, ``read=errno``, ``change=errno``, ``bad=(name, from, to)``."""
+        """Fail from here on: ``write=errno``, ``fsync=errno``, ``read=errno``, ``change=errno``, ``bad=(name, from,
+        to)``."""
         fresh = self._switch.with_suffix(".new")
         fresh.write_text(json.dumps(what))
         fresh.rename(self._switch)

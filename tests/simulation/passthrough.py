@@ -1,7 +1,9 @@
-"""A file system that passes everything on to a folder, and fails what a switch file names: a disk that breaks under a running writer.
+"""A file system that passes everything on to a folder, and fails what a switch file names: a disk that breaks under a
+running writer.
 
-``python -m tests.simulation.passthrough FOLDER MOUNTPOINT SWITCH``. The switch holds a JSON object: ``{"write": 5}`` fails writes with errno 5; ``fsync``, ``read``
-and ``change`` (whatever makes or removes a file) likewise; ``{"bad": ["NAME", 4096, 8192]}`` cannot read these bytes of files that end in NAME.
+``python -m tests.simulation.passthrough FOLDER MOUNTPOINT SWITCH``. The switch holds a JSON object: ``{"write": 5}``
+fails writes with errno 5; ``fsync``, ``read`` and ``change`` (whatever makes or removes a file) likewise; ``{"bad":
+["NAME", 4096, 8192]}`` cannot read these bytes of files that end in NAME.
 """
 
 from __future__ import annotations
@@ -105,10 +107,15 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]
 
     def statfs(self, path: str) -> dict[str, Any]:
         found = os.statvfs(self._at(path))
-        return {name: getattr(found, name) for name in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree")}
+        return {
+            name: getattr(found, name)
+            for name in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree")
+        }
 
 
 if __name__ == "__main__":
     folder, mountpoint, switch = sys.argv[1:]
     # One thread, and no cache of the kernel's: each call is seen, and fails when the switch says so.
-    mfusepy.FUSE(Passthrough(folder, switch), mountpoint, foreground=True, nothreads=True, direct_io=True, use_ino=False)
+    mfusepy.FUSE(
+        Passthrough(folder, switch), mountpoint, foreground=True, nothreads=True, direct_io=True, use_ino=False
+    )

@@ -1,7 +1,9 @@
-"""SIGSTOP and SIGCONT: of a writer, of a reader that verifies again and again, of one that follows; 0.1 to 120 s, as a paging host or a debugger does it.
+"""SIGSTOP and SIGCONT: of a writer, of a reader that verifies again and again, of one that follows; 0.1 to 120 s, as a
+paging host or a debugger does it.
 
-A stopped writer keeps its lock: a second one is refused by the holder's name, readers read up to the durable mark and change nothing. A stopped reader hinders
-nobody, and reads on where it was, each input once. Once all go on, the ingest comes to what an undisturbed one comes to.
+A stopped writer keeps its lock: a second one is refused by the holder's name, readers read up to the durable mark and
+change nothing. A stopped reader hinders nobody, and reads on where it was, each input once. Once all go on, the ingest
+comes to what an undisturbed one comes to.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def stamps(store: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(store.rglob("*"))}
 
 
-# ---- beside a stopped writer ------------------------------------------------------------------------------------------
+# ---- beside a stopped writer
+# ------------------------------------------------------------------------------------------
 
 
 def refused_by_name(work: Workload, store: Path, holder: int) -> None:
@@ -94,12 +97,15 @@ def refused_as_command(store: Path, holder: int) -> None:
     """
     words = [*COMMAND, "ingest", "-", "--store", str(store)]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=LIMIT_S, cwd=ROOT)
-    assert done.returncode == LOCKED, f"a second ingest ended with {done.returncode} while the first was stopped: {done.stderr!r}"
+    assert done.returncode == LOCKED, (
+        f"a second ingest ended with {done.returncode} while the first was stopped: {done.stderr!r}"
+    )
     assert f"process {holder} on ".encode() in done.stderr, f"the holder {holder} is not named: {done.stderr!r}"
 
 
 def read_beside(work: Workload, store: Path, acknowledged: int) -> None:
-    """Read a store whose writer is stopped: all that is acknowledged, whole, up to the durable mark, and nothing behind it.
+    """Read a store whose writer is stopped: all that is acknowledged, whole, up to the durable mark, and nothing behind
+    it.
 
     Raises:
         AssertionError, Lost: it is otherwise.
@@ -107,10 +113,14 @@ def read_beside(work: Workload, store: Path, acknowledged: int) -> None:
     checker.check(store, work.lines, acknowledged)
     mark = highwater.read(store / "journal" / highwater.NAME, read_manifest(Layout(store)).identity).cut
     durable = len(checker.identities(checker.payloads(store / "journal")[: mark.number]))
-    assert durable >= (checker.expected(work.lines)[1][acknowledged - 1] if acknowledged else 0), "the mark is behind what was acknowledged"
+    assert durable >= (checker.expected(work.lines)[1][acknowledged - 1] if acknowledged else 0), (
+        "the mark is behind what was acknowledged"
+    )
     found = verify(store, fold=False)
     assert found.ok, found.problems
-    assert (found.records, found.items) == (mark.number, durable), f"verify read {found.records} records, {mark.number} are durable"
+    assert (found.records, found.items) == (mark.number, durable), (
+        f"verify read {found.records} records, {mark.number} are durable"
+    )
     replayed = replay(store)
     assert replayed.equal, replayed.first_difference
 
@@ -124,7 +134,8 @@ def recorded(store: Path) -> Digests:
 
 
 def judge(work: Workload, store: Path, end: Ended, reference: Digests) -> None:
-    """Judge an ingest that was disturbed by a stop and went on: it came to its end, and to what an undisturbed one comes to.
+    """Judge an ingest that was disturbed by a stop and went on: it came to its end, and to what an undisturbed one
+    comes to.
 
     Raises:
         AssertionError, Lost: it did not.
@@ -136,7 +147,8 @@ def judge(work: Workload, store: Path, end: Ended, reference: Digests) -> None:
     settle(work, store, end, reference)
 
 
-# ---- readers that are stopped -----------------------------------------------------------------------------------------
+# ---- readers that are stopped
+# -----------------------------------------------------------------------------------------
 
 
 def verify_again_and_again(store: Path, total: int, counter: Counter) -> None:
@@ -169,10 +181,13 @@ def followed(work: Workload, rows: list[dict[str, Any]]) -> None:
     )
     for row, identity in zip(rows, must, strict=True):
         if row["type"] != "refused":
-            assert (row["source"], row["source_seq"]) == identity, f"position {row['position']} is {row}, {identity} was sent there"
+            assert (row["source"], row["source_seq"]) == identity, (
+                f"position {row['position']} is {row}, {identity} was sent there"
+            )
 
 
-# ---- a trial ----------------------------------------------------------------------------------------------------------
+# ---- a trial
+# ----------------------------------------------------------------------------------------------------------
 
 
 def trial(seed: int, longest: float = LONGEST_S) -> dict[str, int]:
@@ -183,11 +198,15 @@ def trial(seed: int, longest: float = LONGEST_S) -> dict[str, int]:
     work = workload(rng.randrange(40), STEPS)
     with tempfile.TemporaryDirectory(prefix="stops-") as name:
         stopped = run(work, Path(name), whom, rng.random(), duration)
-    return {f"{whom} stopped" if stopped else f"{whom} had ended": 1, "seconds stopped": round(duration) if stopped else 0}
+    return {
+        f"{whom} stopped" if stopped else f"{whom} had ended": 1,
+        "seconds stopped": round(duration) if stopped else 0,
+    }
 
 
 def run(work: Workload, folder: Path, whom: str, when: float, duration: float) -> bool:
-    """Ingest a day, stop somebody for a while, let it go on, and judge what came of it; return whether it was still there to be stopped.
+    """Ingest a day, stop somebody for a while, let it go on, and judge what came of it; return whether it was still
+    there to be stopped.
 
     Args:
         work: the day; one that ``workload(seed, STEPS)`` makes.
@@ -240,7 +259,9 @@ def _beside(work: Workload, store: Path, writer: subprocess.Popen[bytes], told: 
     writer.send_signal(signal.SIGCONT)
 
 
-def _reader(work: Workload, folder: Path, whom: str, when: float, duration: float, others: list[subprocess.Popen[bytes]]) -> bool:
+def _reader(
+    work: Workload, folder: Path, whom: str, when: float, duration: float, others: list[subprocess.Popen[bytes]]
+) -> bool:
     total = len(checker.expected(work.lines)[0])
     rounds, printed = folder / "rounds", folder / "printed"
     store = str(folder / "s")

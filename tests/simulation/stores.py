@@ -1,4 +1,5 @@
-"""Stores to be damaged, each in a state that a crash or a clean stop leaves: made once a workload, copied for each trial."""
+"""Stores to be damaged, each in a state that a crash or a clean stop leaves: made once a workload, copied for each
+trial."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Made(NamedTuple):
 
 @lru_cache(maxsize=6)
 def made(seed: int, state: str) -> Made:
-    """Make a store: ``closed`` cleanly; ``killed`` behind a checkpoint, its tables unsealed; ``torn``: the same with half a record behind the mark."""
+    """Make a store: ``closed`` cleanly; ``killed`` behind a checkpoint, its tables unsealed; ``torn``: the same with
+    half a record behind the mark."""
     work = workload(seed, 80)
     folder = Path(tempfile.mkdtemp(prefix="stores-"))
     path, older = folder / "s", folder / "older"

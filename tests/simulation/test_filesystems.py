@@ -1,4 +1,5 @@
-"""Real file systems that are full, read-only, or break under a running writer: it stops with a reason, loses nothing, and goes on when they are well again."""
+"""Real file systems that are full, read-only, or break under a running writer: it stops with a reason, loses nothing,
+and goes on when they are well again."""
 
 from __future__ import annotations
 
@@ -62,7 +63,11 @@ def test_a_full_disk_of_8_mb_stops_the_writer_at_every_stage_and_loses_nothing(t
             Counter(counter)
             end = ended(start(SEED, disk / "s", counter, NONE), counter)
             stopped += not end.finished
-            stages |= {stage for stage in ("/journal/", "/digests/", "/effects/", "/manifest", "/tables/") if f"disk/s{stage}" in end.said}
+            stages |= {
+                stage
+                for stage in ("/journal/", "/digests/", "/effects/", "/manifest", "/tables/")
+                if f"disk/s{stage}" in end.said
+            }
             assert end.finished or "No space left" in end.said, end.said
             if (disk / "s" / "manifest.json").exists():
                 # A reader on the full disk: at most tables, which are a cache, are half made.
@@ -141,7 +146,9 @@ def test_a_bad_sector_is_named_by_verify_with_file_and_offset_and_nothing_is_cut
         *_, last = logs.read(path / "journal", read_manifest(Layout(path)).identity)
         disk.fail(bad=(f"journal/{segment.name}", size - 10, size))
         found = verify(path)
-        assert [problem.file for problem in found.problems if "cannot be read" in problem.what] == [str(segment)], found.problems
+        assert [problem.file for problem in found.problems if "cannot be read" in problem.what] == [str(segment)], (
+            found.problems
+        )
         places = [problem.offset for problem in found.problems if problem.file == str(segment)]
         assert places == [last.offset]
         with pytest.raises(CorruptLog, match="cannot be read"):

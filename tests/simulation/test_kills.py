@@ -32,7 +32,9 @@ REFERENCE = fold(LINES)
 def test_fifty_killed_ingests_equal_an_uninterrupted_one() -> None:
     # In a process of its own: it forks, which a process with threads must not.
     command = [sys.executable, "-m", "tests.simulation.kills", "--trials", "50", "--seed", "1", "--workers", "2"]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=900, cwd=Path(__file__).resolve().parents[2])
+    done = subprocess.run(
+        command, capture_output=True, check=False, timeout=900, cwd=Path(__file__).resolve().parents[2]
+    )
     row = json.loads(done.stdout)
     assert row["failures"] == 0, row["failed"]
     assert row["kills"] > 60
@@ -48,7 +50,9 @@ def test_mutant_one_item_dropped_is_caught() -> None:
 
 
 def test_mutant_two_items_swapped_are_caught() -> None:
-    place = next(n for n in range(60, len(LINES) - 1) if b"price_ticked" in LINES[n] and b"price_ticked" in LINES[n + 1])
+    place = next(
+        n for n in range(60, len(LINES) - 1) if b"price_ticked" in LINES[n] and b"price_ticked" in LINES[n + 1]
+    )
     swapped = [*LINES[:place], LINES[place + 1], LINES[place], *LINES[place + 2 :]]
     assert fold(swapped)[0] != REFERENCE[0]
 
@@ -86,12 +90,19 @@ def test_mutant_boxes_that_are_too_wide_are_caught(monkeypatch: pytest.MonkeyPat
 
     box = Boxes.box
 
-    def lying(self: Boxes, directions: dict[int, int], against: int, favourable: int, lowest: list[int], highest: list[int]) -> Any:
+    def lying(
+        self: Boxes, directions: dict[int, int], against: int, favourable: int, lowest: list[int], highest: list[int]
+    ) -> Any:
         sides = box(self, directions, against, favourable, lowest, highest)
-        return [(number, max(0, below - 400) if below >= 0 else -1, above + 400 if above >= 0 else -1) for number, below, above in sides]
+        return [
+            (number, max(0, below - 400) if below >= 0 else -1, above + 400 if above >= 0 else -1)
+            for number, below, above in sides
+        ]
 
     monkeypatch.setattr(Boxes, "box", lying)
-    assert any(fold(random_day(seed, steps=250))[1] != fold(random_day(seed, steps=250), boxes=False)[1] for seed in range(8))
+    assert any(
+        fold(random_day(seed, steps=250))[1] != fold(random_day(seed, steps=250), boxes=False)[1] for seed in range(8)
+    )
 
 
 def test_mutant_acknowledging_before_the_sync_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +119,9 @@ def test_mutant_acknowledging_before_the_sync_is_caught(tmp_path: Path, monkeypa
     again.abandon()
 
 
-def test_mutant_accepting_a_record_without_its_checksum_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutant_accepting_a_record_without_its_checksum_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Host(tmp_path / "s", group_items=20) as host:
         host.ingest(LINES)
     segment = tmp_path / "s" / "journal" / records.segment_name(1)

@@ -1,4 +1,5 @@
-"""Damaged and failing media, at the counts of every change; ``make simulate-media`` runs the full ones. Mutants prove that each judge can fail."""
+"""Damaged and failing media, at the counts of every change; ``make simulate-media`` runs the full ones. Mutants prove
+that each judge can fail."""
 
 from __future__ import annotations
 
@@ -34,7 +35,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def campaign(what: str, trials: int, seed: int = 1) -> dict[str, Any]:
     """Run a campaign in a process of its own: it forks, which a process with threads must not."""
-    command = [sys.executable, "-m", "tests.simulation.media", what, "--trials", str(trials), "--seed", str(seed), "--workers", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.simulation.media",
+        what,
+        "--trials",
+        str(trials),
+        "--seed",
+        str(seed),
+        "--workers",
+        "2",
+    ]
     done = subprocess.run(command, capture_output=True, check=False, timeout=900, cwd=ROOT)
     row: dict[str, Any] = json.loads(done.stdout)
     assert row["failures"] == 0, row["failed"]
@@ -48,7 +60,9 @@ def test_flipped_bits_are_noticed_and_lose_nothing() -> None:
 
 
 @pytest.mark.slow
-def test_pages_segments_and_files_that_are_zeroed_swapped_doubled_stale_foreign_or_missing_are_noticed_and_lose_nothing() -> None:
+def test_pages_segments_and_files_that_are_zeroed_swapped_doubled_stale_foreign_or_missing_are_noticed_and_lose_nothing() -> (
+    None
+):
     row = campaign("shapes", 60)
     assert set(damage.SHAPES) <= set(row)
     assert row["refused"]
@@ -86,9 +100,12 @@ SEEN_BY = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("whom", "when", "seconds"), [("writer", 0.0, 0.3), ("writer", 0.6, 2.2), ("verify", 0.3, 1.0), ("follow", 0.5, 1.0)]
+    ("whom", "when", "seconds"),
+    [("writer", 0.0, 0.3), ("writer", 0.6, 2.2), ("verify", 0.3, 1.0), ("follow", 0.5, 1.0)],
 )
-def test_a_process_that_is_stopped_goes_on_as_if_nothing_had_been(tmp_path: Path, whom: str, when: float, seconds: float) -> None:
+def test_a_process_that_is_stopped_goes_on_as_if_nothing_had_been(
+    tmp_path: Path, whom: str, when: float, seconds: float
+) -> None:
     assert stops.run(workload(4, STEPS), tmp_path, whom, when, seconds)
 
 
@@ -137,7 +154,8 @@ def test_torn_records_are_cut_where_they_were_not_acknowledged_and_refused_where
     assert min(counts.values()) > 10
 
 
-# ---- mutants ----------------------------------------------------------------------------------------------------------
+# ---- mutants
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -238,7 +256,9 @@ def test_mutant_a_verify_that_does_not_look_is_caught_by_flips(monkeypatch: pyte
         flipped(2)
 
 
-def test_mutant_a_tail_that_is_cut_wherever_it_is_torn_is_caught_by_torn_records(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutant_a_tail_that_is_cut_wherever_it_is_torn_is_caught_by_torn_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def careless(folder: Path, store_id: bytes, mark: HighWater, _: Cut = logs.START) -> Ending:
         return find_end(folder, store_id, mark._replace(cut=Cut(0, 1, 0, NO_CHAIN)))
 
@@ -311,7 +331,8 @@ def test_mutant_a_reader_that_ends_quietly_at_damage_is_caught_by_bits(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("name", "place"), [("journal/highwater", 40), ("journal/highwater", 500), ("manifest.json", 40), ("tables/intake/CURRENT", 3)]
+    ("name", "place"),
+    [("journal/highwater", 40), ("journal/highwater", 500), ("manifest.json", 40), ("tables/intake/CURRENT", 3)],
 )
 def test_mutant_readers_of_small_files_that_do_not_compare_are_caught_by_bits(
     monkeypatch: pytest.MonkeyPatch, name: str, place: int
@@ -327,7 +348,9 @@ def test_mutant_readers_of_small_files_that_do_not_compare_are_caught_by_bits(
 
 
 @pytest.mark.slow(reason="a campaign of damage, to be caught")
-def test_mutant_a_lock_that_is_stolen_from_a_stopped_writer_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutant_a_lock_that_is_stolen_from_a_stopped_writer_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # In this process alone: the writer that is stopped has its lock.
     monkeypatch.setattr("margin_stream.host.lock.fcntl.flock", lambda *_: None)
     with pytest.raises(AssertionError, match="a second writer got in"):
@@ -341,14 +364,18 @@ def test_mutant_a_lock_that_does_not_name_its_holder_is_caught(tmp_path: Path) -
 
 
 @pytest.mark.slow(reason="a campaign of damage, to be caught")
-def test_mutant_a_reader_that_stops_short_of_the_mark_or_goes_past_it_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutant_a_reader_that_stops_short_of_the_mark_or_goes_past_it_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     work = workload(4, 40)
     with work.open(tmp_path / "s") as host:
         host.ingest(work.lines)
         stops.read_beside(work, tmp_path / "s", len(work.lines))
         found = stops.verify(tmp_path / "s", fold=False)
         for wrong in (-1, 1):
-            amiss = found.__class__(**{name: getattr(found, name) for name in found.__struct_fields__} | {"records": found.records + wrong})
+            amiss = found.__class__(
+                **{name: getattr(found, name) for name in found.__struct_fields__} | {"records": found.records + wrong}
+            )
             monkeypatch.setattr(stops, "verify", lambda *_, amiss=amiss, **__: amiss)
             with pytest.raises(AssertionError, match="are durable"):
                 stops.read_beside(work, tmp_path / "s", len(work.lines))
@@ -358,10 +385,14 @@ def test_mutant_a_follower_that_misses_doubles_or_swaps_is_caught() -> None:
     work = workload(4, 40)
     rows: list[dict[str, Any]] = []
     for place, identity in enumerate(checker.expected(work.lines)[0], start=1):
-        known = {"type": "x", "source": identity[0], "source_seq": identity[1]} if isinstance(identity, tuple) else {"type": "refused"}
-        rows.append({"position": place, **known})
+        known = (
+            {"type": "x", "source": identity[0], "source_seq": identity[1]}
+            if isinstance(identity, tuple)
+            else {"type": "refused"}
+        )
+        rows.append({"sequence": place, **known})
     stops.followed(work, rows)
-    swapped = [{**rows[1], "position": 1}, {**rows[0], "position": 2}, *rows[2:]]
+    swapped = [{**rows[1], "sequence": 1}, {**rows[0], "sequence": 2}, *rows[2:]]
     for wrong in (rows[:-1], [*rows, rows[-1]], [*rows[:5], *rows[6:]], swapped):
         with pytest.raises(AssertionError):
             stops.followed(work, wrong)
@@ -410,13 +441,16 @@ def test_mutants_of_an_ingest_with_little_memory_are_caught(tmp_path: Path) -> N
         judged(Ended(0, 0, True, ""), printed=f"{reference.state} {reference.effects}")
 
 
-def test_a_memory_group_that_cannot_be_made_says_what_was_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_memory_group_that_cannot_be_made_says_what_was_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(memory, "CGROUPS", tmp_path)
     why = memory.no_groups()
     assert str(tmp_path) in why
 
 
-# ---- the checker ------------------------------------------------------------------------------------------------------
+# ---- the checker
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -431,7 +465,9 @@ def taken(tmp_path: Path) -> tuple[Path, list[bytes]]:
 def rewrite(store: Path, payloads: list[bytes]) -> None:
     """Write a journal of other records, whole in itself."""
     identity = read_manifest(Layout(store)).identity
-    data = segment_header(identity, 1, NO_CHAIN) + b"".join(record_bytes(n, payload) for n, payload in enumerate(payloads, start=1))
+    data = segment_header(identity, 1, NO_CHAIN) + b"".join(
+        record_bytes(n, payload) for n, payload in enumerate(payloads, start=1)
+    )
     (store / "journal" / segment_name(1)).write_bytes(data)
 
 

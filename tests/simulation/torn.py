@@ -16,7 +16,8 @@ from tests.simulation.stores import Made, made
 
 
 def trial(seed: int, stride: int = 1) -> dict[str, int]:
-    """Tear the record behind the mark, and the last one before it, at every byte (or every so many), in every log of a store."""
+    """Tear the record behind the mark, and the last one before it, at every byte (or every so many), in every log of a
+    store."""
     store = made(seed, "closed" if seed % 2 else "killed")
     folder = Path(tempfile.mkdtemp(prefix="torn-"))
     counts = {"unacknowledged": 0, "acknowledged": 0}
@@ -38,9 +39,13 @@ def trial(seed: int, stride: int = 1) -> dict[str, int]:
                 segment.write_bytes(whole[:length])
                 _acknowledged(store, root, segment, look=length % 8 == 0 or length == end - 1)
                 counts["acknowledged"] += 1
-            # Behind the mark a killed writer may have left whole records of effects: these are torn instead of one of ours.
-            behind = whole[end:] or record_bytes(mark.number + 1, bytes((seed + n) % 251 for n in range(40 + seed % 60)))
-            # A killed store is laid down anew each time, and its tables are examined by other processes: fewer bytes of it.
+            # Behind the mark a killed writer may have left whole records of effects: these are torn instead of one of
+            # ours.
+            behind = whole[end:] or record_bytes(
+                mark.number + 1, bytes((seed + n) % 251 for n in range(40 + seed % 60))
+            )
+            # A killed store is laid down anew each time, and its tables are examined by other processes: fewer bytes of
+            # it.
             for length in range(1, len(behind), stride if store.state == "closed" else 40 * stride):
                 for filling in (b"", bytes(len(behind) - length)):
                     if store.state != "closed":

@@ -54,7 +54,9 @@ def test_exactly_at_a_level_is_what_the_profile_says(price: str, at_level: str, 
     assert [row for row in levels(price, at_level=at_level) if row != "mark_refused"] == expected
 
 
-@pytest.mark.parametrize(("amount", "at_restore", "cured"), [(-1, "restored", False), (0, "restored", True), (1, "restored", True)])
+@pytest.mark.parametrize(
+    ("amount", "at_restore", "cured"), [(-1, "restored", False), (0, "restored", True), (1, "restored", True)]
+)
 def test_a_call_is_cured_exactly_at_the_restore_level(amount: int, at_restore: str, cured: bool) -> None:
     assert restored(amount, at_restore) is cured
 
@@ -92,7 +94,9 @@ def restored(cents: int, at_restore: str) -> bool:
         ("1000.01", "suppressed", "1100.00"),
     ],
 )
-def test_exactly_the_minimum_is_called_whole_or_not_as_the_profile_says(shortfall: str, at_minimum: str, amount: str | None) -> None:
+def test_exactly_the_minimum_is_called_whole_or_not_as_the_profile_says(
+    shortfall: str, at_minimum: str, amount: str | None
+) -> None:
     # D = 6,000: the call level is 7,500, the restore level 8,400; V = 8,400 - shortfall.
     assets = {"USDT": {"haircut": "0", "route": []}, "BTC": {"haircut": "0", "route": ["BTCUSDT"]}}
     day = Day({"assets": assets, "at_minimum": at_minimum})
@@ -153,7 +157,9 @@ def test_a_mark_is_stale_strictly_after_its_limit(seconds: int, stale: bool) -> 
     assert any(e["type"] == "feed_went_stale" for e in effects) is stale
 
 
-@pytest.mark.parametrize(("price", "accepted"), [("44800.00", True), ("44800.01", False), ("35200.00", True), ("35199.99", False)])
+@pytest.mark.parametrize(
+    ("price", "accepted"), [("44800.00", True), ("44800.01", False), ("35200.00", True), ("35199.99", False)]
+)
 def test_a_quote_exactly_on_the_band_is_accepted(price: str, accepted: bool) -> None:
     # 20 seconds after a mark of 40,000: 10 % and 2 %.
     day = Day().opened()

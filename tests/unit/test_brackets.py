@@ -47,7 +47,8 @@ def table(parameters: list[BracketParameters], **scales: int) -> BracketTable:
 
 
 def test_the_worked_number_of_the_page() -> None:
-    """100,000 in the bracket from 50,000 with rate 0.005 and amount 50: 450. Size has five decimal places, money two."""
+    """100,000 in the bracket from 50,000 with rate 0.005 and amount 50: 450. Size has five decimal places, money
+    two."""
     parameters = [
         BracketParameters(floor="0", cap="50000", maintenance_rate="0.004", maintenance_amount="0"),
         BracketParameters(floor="50000", cap=None, maintenance_rate="0.005", maintenance_amount="50"),
@@ -86,7 +87,12 @@ def test_the_bracket_caps_the_leverage() -> None:
         (1, {"floor": "19000"}, "floor", "overlaps: 19000 lies below 20000"),
         (1, {"floor": "20000.5"}, "floor", "leaves a gap: 20000.5 lies above 20000"),
         (2, {"maintenance_rate": "0.009"}, "maintenance_rate", "falls from 0.01 to 0.009"),
-        (2, {"maintenance_amount": "2520.01"}, "maintenance_amount", "is discontinuous: 2520.01, continuous would be 2520"),
+        (
+            2,
+            {"maintenance_amount": "2520.01"},
+            "maintenance_amount",
+            "is discontinuous: 2520.01, continuous would be 2520",
+        ),
         (2, {"max_leverage": "51"}, "max_leverage", "rises from 50 to 51"),
         (0, {"floor": "1"}, "floor", "begins at 1, not at 0"),
         (0, {"maintenance_amount": "3"}, "maintenance_amount", "the first bracket's amount is 3"),
@@ -102,15 +108,31 @@ def test_what_is_wrong_with_a_table_is_named(place: int, changes: dict[str, Any]
     assert faults_of([]) == [(0, "", "the table is empty")]
 
 
-@pytest.mark.parametrize("changes", [{"maintenance_rate": "1"}, {"cap": "0"}, {"max_leverage": "0.5"}, {"floor": "-1"}, {"floor": "x"}])
+@pytest.mark.parametrize(
+    "changes", [{"maintenance_rate": "1"}, {"cap": "0"}, {"max_leverage": "0.5"}, {"floor": "-1"}, {"floor": "x"}]
+)
 def test_a_number_out_of_its_range_is_refused(changes: dict[str, str]) -> None:
     with pytest.raises(ParameterError):
         bracket_of(BracketParameters(**{**TABLES["DOGEUSDT-PERP"][0], **changes}), "x")
 
 
 def venue(symbol: str = "BTCUSDT", **changes: Any) -> list[dict[str, Any]]:
-    first = {"bracket": 1, "initialLeverage": 125, "notionalCap": 50000, "notionalFloor": 0, "maintMarginRatio": 0.004, "cum": 0.0}
-    second = {"bracket": 2, "initialLeverage": 100, "notionalCap": 250000, "notionalFloor": 50000, "maintMarginRatio": 0.005, "cum": 50.0}
+    first = {
+        "bracket": 1,
+        "initialLeverage": 125,
+        "notionalCap": 50000,
+        "notionalFloor": 0,
+        "maintMarginRatio": 0.004,
+        "cum": 0.0,
+    }
+    second = {
+        "bracket": 2,
+        "initialLeverage": 100,
+        "notionalCap": 250000,
+        "notionalFloor": 50000,
+        "maintMarginRatio": 0.005,
+        "cum": 50.0,
+    }
     return [{"symbol": symbol, "brackets": [first, {**second, **changes}]}]
 
 
@@ -119,12 +141,16 @@ def test_the_venues_own_answer_is_read_and_unsound_tables_are_named_not_repaired
     path.write_text(json.dumps([*venue(), *venue("ETHUSDT", cum=51.0), *venue("XRPUSDT", notionalFloor=40000)]))
     found = read_brackets(path)
     assert [row.maintenance_amount for row in found.sound["BTCUSDT", "USDT"]] == ["0", "50"]
-    assert found.faults["ETHUSDT", "USDT"] == ["ETHUSDT: bracket 2: maintenance_amount is discontinuous: 51, continuous would be 50"]
+    assert found.faults["ETHUSDT", "USDT"] == [
+        "ETHUSDT: bracket 2: maintenance_amount is discontinuous: 51, continuous would be 50"
+    ]
     assert found.faults["XRPUSDT", "USDT"][0].startswith("XRPUSDT: bracket 2: floor overlaps")
     assert set(found.sound) == {("BTCUSDT", "USDT")}
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"[1]", gzip.compress(b"no json", mtime=0), b"\x1f\x8b broken"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", b"[1]", gzip.compress(b"no json", mtime=0), b"\x1f\x8b broken"]
+)
 def test_a_file_without_tables_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "brackets.json"
     path.write_bytes(content)

@@ -27,8 +27,20 @@ CONTRACT: dict[str, Any] = {
     "parameters": {
         "brackets": {
             "BTCUSDT": [
-                {"floor": "0", "cap": "50000", "maintenance_rate": "0.004", "maintenance_amount": "0", "max_leverage": "125"},
-                {"floor": "50000", "cap": None, "maintenance_rate": "0.005", "maintenance_amount": "50", "max_leverage": "100"},
+                {
+                    "floor": "0",
+                    "cap": "50000",
+                    "maintenance_rate": "0.004",
+                    "maintenance_amount": "0",
+                    "max_leverage": "125",
+                },
+                {
+                    "floor": "50000",
+                    "cap": None,
+                    "maintenance_rate": "0.005",
+                    "maintenance_amount": "50",
+                    "max_leverage": "100",
+                },
             ]
         }
     },
@@ -45,7 +57,8 @@ WALLET = "1535443.01"
 
 
 def published(mode: str, positions: list[dict[str, Any]]) -> dict[str, Any]:
-    """A case that Binance publishes and freqtrade tests: one wallet, long ETH and BTC; the tables reduced to the bracket that applies."""
+    """A case that Binance publishes and freqtrade tests: one wallet, long ETH and BTC; the tables reduced to the
+    bracket that applies."""
     return margin(
         {
             "id": "p",
@@ -55,7 +68,9 @@ def published(mode: str, positions: list[dict[str, Any]]) -> dict[str, Any]:
             "prices": {"BTCUSDT": "31967.27", "ETHUSDT": "1335.18"},
             "positions": positions,
             "collateral": [{"asset": "USDT", "amount": WALLET}] if mode == "cross" else [],
-            "parameters": {"brackets": {"BTCUSDT": one_bracket("0.025", "16300.000"), "ETHUSDT": one_bracket("0.10", "135365.00")}},
+            "parameters": {
+                "brackets": {"BTCUSDT": one_bracket("0.025", "16300.000"), "ETHUSDT": one_bracket("0.10", "135365.00")}
+            },
         }
     )
 
@@ -68,7 +83,11 @@ def test_the_scenario_of_the_contract() -> None:
     assert position["maintenance_margin"] == "76.00000000"
     assert position["initial_margin"] == "950.00000000"
     assert position["equity"] == "200.00000000"
-    assert (position["bracket"], position["liquidation_price"], position["bankruptcy_price"]) == (1, "37751.00", "37600.00")
+    assert (position["bracket"], position["liquidation_price"], position["bankruptcy_price"]) == (
+        1,
+        "37751.00",
+        "37600.00",
+    )
     assert margin_stream.margin(CONTRACT) == answer
 
 
@@ -81,7 +100,8 @@ def test_the_scenario_of_the_contract() -> None:
     ],
 )
 def test_liquidation_prices_as_published(mode: str, positions: list[dict[str, Any]], expected: list[str]) -> None:
-    """Source: freqtrade, tests/exchange/test_exchange.py, test_liquidation_price_binance (from Binance's own examples)."""
+    """Source: freqtrade, tests/exchange/test_exchange.py, test_liquidation_price_binance (from Binance's own
+    examples)."""
     found = [Fraction(position["liquidation_price"]) for position in published(mode, positions)["positions"]]
     assert [round(price * 100) for price in found] == [round(Fraction(price) * 100) for price in expected]
 
@@ -105,7 +125,8 @@ def test_a_hedged_pair_is_liquidated_at_one_price() -> None:
 
 
 def test_prime_gives_the_price_at_which_the_account_is_closed_out() -> None:
-    """1 BTC bought at 40,000 with 12,000: D 28,000; 0.9 p < 1.1 * 28,000 below p = 34,222.22...; 0.9 p = 28,000 at 31,111.11..."""
+    """1 BTC bought at 40,000 with 12,000: D 28,000; 0.9 p < 1.1 * 28,000 below p = 34,222.22...; 0.9 p = 28,000 at
+    31,111.11..."""
     answer = margin(
         {
             "profile": "prime",
@@ -114,7 +135,11 @@ def test_prime_gives_the_price_at_which_the_account_is_closed_out() -> None:
             "collateral": [{"asset": "USDT", "amount": "12000"}],
         }
     )
-    assert (answer["equity"], answer["maintenance_margin"], answer["call_amount"]) == ("8000.00000000", "7000.00000000", "0.00000000")
+    assert (answer["equity"], answer["maintenance_margin"], answer["call_amount"]) == (
+        "8000.00000000",
+        "7000.00000000",
+        "0.00000000",
+    )
     assert answer["positions"][0]["liquidation_price"] == "34222.22"
     assert answer["positions"][0]["bankruptcy_price"] == "31111.11"
     called = margin(
@@ -131,7 +156,10 @@ def test_prime_gives_the_price_at_which_the_account_is_closed_out() -> None:
 
 def random_scenario(seed: int) -> dict[str, Any]:
     rng = Random(seed)
-    prices = {"BTCUSDT-PERP": f"{rng.randint(100_000, 9_000_000) / 100:.2f}", "ETHUSDT-PERP": f"{rng.randint(10_000, 900_000) / 100:.2f}"}
+    prices = {
+        "BTCUSDT-PERP": f"{rng.randint(100_000, 9_000_000) / 100:.2f}",
+        "ETHUSDT-PERP": f"{rng.randint(10_000, 900_000) / 100:.2f}",
+    }
     positions = []
     for name in rng.sample(sorted(prices), rng.randint(1, 2)):
         sides = ["both"] if rng.randrange(3) else ["long", "short"]
@@ -167,14 +195,18 @@ def liquidatable(scenario: dict[str, Any], place: int, price: str) -> bool:
     figures = answer["positions"][place] if scenario["mode"] == "isolated" else answer
     ratio = figures["margin_ratio"]
     return ratio is not None and Fraction(figures["equity"]) <= Fraction(
-        answer["positions"][place]["maintenance_margin"] if scenario["mode"] == "isolated" else answer["maintenance_margin"]
+        answer["positions"][place]["maintenance_margin"]
+        if scenario["mode"] == "isolated"
+        else answer["maintenance_margin"]
     )
 
 
 @pytest.mark.slow(reason="searches prices one unit apart")
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 10**9))
-def test_the_liquidation_price_is_where_the_account_first_becomes_liquidatable_by_one_unit_either_side(seed: int) -> None:
+def test_the_liquidation_price_is_where_the_account_first_becomes_liquidatable_by_one_unit_either_side(
+    seed: int,
+) -> None:
     scenario = random_scenario(seed)
     answer = margin(scenario)
     assert "error" not in answer
@@ -197,7 +229,9 @@ def test_the_liquidation_price_is_where_the_account_first_becomes_liquidatable_b
 @given(st.integers(0, 10**9))
 def test_rounding_moves_a_liquidation_price_outwards_and_by_little(seed: int) -> None:
     scenario = random_scenario(seed)
-    for rounded, exact in zip(margin(scenario)["positions"], margin({**scenario, "rounding": "none"})["positions"], strict=True):
+    for rounded, exact in zip(
+        margin(scenario)["positions"], margin({**scenario, "rounding": "none"})["positions"], strict=True
+    ):
         if rounded["liquidation_price"] is None or exact["liquidation_price"] is None:
             continue
         assert abs(Fraction(rounded["liquidation_price"]) - Fraction(exact["liquidation_price"])) < Fraction(2, 100)
@@ -227,14 +261,18 @@ def test_errors_name_their_field() -> None:
     assert error_of(collateral=[{"asset": "USDT", "amount": "1e5"}]) == ("bad_value", "collateral[0].amount")
     assert error_of(instruments={"BTCUSDT": {"kind": "future"}}) == ("bad_value", "instruments.BTCUSDT.kind")
     bad = {"BTCUSDT": [{"floor": "0", "cap": None, "maintenance_rate": "2", "maintenance_amount": "0"}]}
-    assert error_of(parameters={"brackets": bad}) == ("profile_invalid", "parameters.brackets.BTCUSDT[0].maintenance_rate")
+    assert error_of(parameters={"brackets": bad}) == (
+        "profile_invalid",
+        "parameters.brackets.BTCUSDT[0].maintenance_rate",
+    )
     assert margin_line(b"{nope")["error"]["code"] == "not_json"
     assert margin_line(b'{"id":"a","id":"b"}')["error"]["code"] == "not_json"
     assert margin_line(b"[]")["error"]["code"] == "bad_value"
 
 
 def test_any_parameter_can_be_overridden_and_odd_tables_are_named() -> None:
-    """At the level `safe`, an account exactly at its maintenance margin is not liquidatable: the price lies a unit further."""
+    """At the level `safe`, an account exactly at its maintenance margin is not liquidatable: the price lies a unit
+    further."""
     position = {"instrument": "X", "quantity": "1", "entry_price": "100"}
     scenario = {
         "profile": "binance-usdm",

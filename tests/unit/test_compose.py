@@ -1,4 +1,5 @@
-"""docker-compose.yml against the schema of the compose specification (tests/data/compose-spec.json, Apache-2.0, from compose-go 2.4.7)."""
+"""docker-compose.yml against the schema of the compose specification (tests/data/compose-spec.json, Apache-2.0, from
+compose-go 2.4.7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Price boxes beside a twin that remembers every box: an account is found when a price leaves its box, or is told hot, and not before."""
+"""Price boxes beside a twin that remembers every box: an account is found when a price leaves its box, or is told hot,
+and not before."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Twin:
         outside = {
             account
             for account, box in self.boxes.items()
-            if number in box and not (box[number][0] <= price and (box[number][1] == NO_BOUND or price <= box[number][1]))
+            if number in box
+            and not (box[number][0] <= price and (box[number][1] == NO_BOUND or price <= box[number][1]))
         }
         return outside | {account for account, numbers in self.near_trigger.items() if number in numbers}
 
@@ -60,7 +62,9 @@ def made(rng: Random) -> tuple[Boxes, list[int]]:
 def box_somewhere(rng: Random, boxes: Boxes, twin: Twin, account: int, prices: list[int]) -> None:
     numbers = rng.sample(range(1, INSTRUMENTS + 1), rng.randint(1, INSTRUMENTS))
     ways = {number: rng.choice((-1, 0, 1)) for number in numbers}
-    against, favourable = (rng.choice((0, 1, ONE // 50, ONE // 3, ONE - 1, ONE, 3 * ONE, REACH_LIMIT - 1, REACH_LIMIT)) for _ in range(2))
+    against, favourable = (
+        rng.choice((0, 1, ONE // 50, ONE // 3, ONE - 1, ONE, 3 * ONE, REACH_LIMIT - 1, REACH_LIMIT)) for _ in range(2)
+    )
     lowest, highest = [1] + [0] * INSTRUMENTS, [1] + [0] * INSTRUMENTS
     sides = boxes.box(ways, against, favourable, lowest, highest)
     box = {}
@@ -119,7 +123,13 @@ def test_an_account_is_found_exactly_when_a_price_leaves_its_box(seed: int) -> N
                     del twin.boxes[other]
         assert boxes.near_trigger_count == len(twin.near_trigger)
         # What decides when old marks are swept: how many there are, and how many of boxes that stand.
-        marks = [entry for room in boxes._instruments for cells in (room.below, room.above) for row in cells.values() for entry in row]
+        marks = [
+            entry
+            for room in boxes._instruments
+            for cells in (room.below, room.above)
+            for row in cells.values()
+            for entry in row
+        ]
         assert boxes._entries == len(marks)
         assert boxes._live_total == sum(boxes._stamps[entry >> 24] == entry & 0xFFFFFF for entry in marks)
 
@@ -138,7 +148,8 @@ def test_a_hot_account_is_found_at_every_tick_of_its_instruments_until_it_is_for
 
 
 def test_marks_of_boxes_that_are_gone_are_swept_in_time_and_those_that_stand_are_kept() -> None:
-    """A hundred thousand marks of old boxes may lie about, not a million; a box that stands is still found afterwards."""
+    """A hundred thousand marks of old boxes may lie about, not a million; a box that stands is still found
+    afterwards."""
     boxes, prices = made(Random(2))
     prices[1] = 5_000
     boxes.place(1, 5_000)

@@ -1,4 +1,5 @@
-"""What the intake hands on and what it stores: positions, numbers, rows by key; and what it says of rows that are not its own."""
+"""What the intake hands on and what it stores: positions, numbers, rows by key; and what it says of rows that are not
+its own."""
 
 from __future__ import annotations
 
@@ -35,10 +36,17 @@ def test_what_is_handed_on_carries_its_position_and_effects_their_number(lines: 
                 positions = [item.sequence for item in batch.items]
                 assert all(type(position) is int and before < position <= batch.last for position in positions)
                 assert positions == sorted(set(positions))
-                assert (batch.previous, batch.last, batch.market_digest) == (before, intake.sequence, intake.market.digest())
+                assert (batch.previous, batch.last, batch.market_digest) == (
+                    before,
+                    intake.sequence,
+                    intake.market.digest(),
+                )
             for effect in intake.book.drain():
                 numbers[effect.group] += 1
-                assert (effect.number, readable(effect.data)["id"]) == (numbers[effect.group], f"{effect.group}/{effect.number}")
+                assert (effect.number, readable(effect.data)["id"]) == (
+                    numbers[effect.group],
+                    f"{effect.group}/{effect.number}",
+                )
                 assert before < effect.sequence <= intake.sequence
     assert numbers["@market"] > 0
     batches = intake.take()
@@ -68,21 +76,36 @@ def test_a_change_of_an_account_hands_on_what_it_names_and_nothing_else() -> Non
     assert system.intake.accounts.entries["A"].profile == "binance-usdm"
 
 
-@pytest.mark.parametrize("units", [0, 1, -1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 2**70, -(2**95) + 1, 2**96 - 1])
+@pytest.mark.parametrize(
+    "units", [0, 1, -1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64, 2**70, -(2**95) + 1, 2**96 - 1]
+)
 def test_amounts_of_any_size_travel_to_the_partitions_and_back(units: int) -> None:
     _, system = prepared()
     intake = system.intake
     intake.take()
     move = CollateralMoved(source="m", source_seq=1, event_time=0, account="A", asset="USDT", amount_delta=(units, -2))
     trade = PositionChanged(
-        source="m", source_seq=2, event_time=0, account="A", instrument="BTCUSDT", quantity_delta=(units, -4), price=(1, 0), fee=(units, -2)
+        source="m",
+        source_seq=2,
+        event_time=0,
+        account="A",
+        instrument="BTCUSDT",
+        quantity_delta=(units, -4),
+        price=(1, 0),
+        fee=(units, -2),
     )
     assert intake.offer(move, b"1") is Verdict.ACCEPTED
     assert intake.offer(trade, b"2") is Verdict.ACCEPTED
     for batch in intake.take():
         again = msgspec.msgpack.decode(msgspec.msgpack.encode(batch), type=Batch)
         for item in again.items:
-            for value in (item.amount,) if isinstance(item, Moved) else (item.quantity, item.fee) if isinstance(item, Traded) else ():
+            for value in (
+                (item.amount,)
+                if isinstance(item, Moved)
+                else (item.quantity, item.fee)
+                if isinstance(item, Traded)
+                else ()
+            ):
                 assert (int.from_bytes(value, "big", signed=True) if isinstance(value, bytes) else value) == units
 
 
@@ -119,7 +142,10 @@ def test_duplicates_too_old_to_be_compared_are_counted() -> None:
     _, system = prepared()
     system.intake.sources.window = 16
     for seq in range(1, 41):
-        assert said_of(system, "collateral_moved", source="b", seq=seq, account="A", asset="USDT", amount_delta="1") is None
+        assert (
+            said_of(system, "collateral_moved", source="b", seq=seq, account="A", asset="USDT", amount_delta="1")
+            is None
+        )
     event = CollateralMoved(source="b", source_seq=1, event_time=0, account="A", asset="USDT", amount_delta=(5, 0))
     for n in range(1, 4):
         assert system.intake.offer(event, b"whatever") is Verdict.DUPLICATE
@@ -129,7 +155,25 @@ def test_duplicates_too_old_to_be_compared_are_counted() -> None:
     assert system.intake.sources.not_compared == 3
 
 
-# ---- rows ------------------------------------------------------------------------------------------------------------------------
+# ---- rows
+#
+#
+#
+#
+#
+#
+#
+#
+#
+#
+#
+#
+#
+#
+#
+#
+#
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 def rows_of(system: StoreFold) -> dict[bytes, bytes]:
@@ -178,13 +222,15 @@ def test_rows_are_kept_by_account_book_and_hash() -> None:
     assert {name: found.name for name, found in {**again.sources.books, **again.sources.feeds}.items()} == {
         name: name for name in ("book", "more", "feed")
     }
-    assert {name: found.name for name, found in {**system.intake.sources.books, **system.intake.sources.feeds}.items()} == {
-        name: name for name in ("book", "more", "feed")
-    }
+    assert {
+        name: found.name for name, found in {**system.intake.sources.books, **system.intake.sources.feeds}.items()
+    } == {name: name for name in ("book", "more", "feed")}
     system.intake.mark_stored()
     assert list(rows_of(system)) == [b"meta"]
     # What was refused under a taken number is known again, and refused once only.
-    event = CollateralMoved(source="more", source_seq=3000, event_time=0, account="B", asset="USDT", amount_delta=(9, 0))
+    event = CollateralMoved(
+        source="more", source_seq=3000, event_time=0, account="B", asset="USDT", amount_delta=(9, 0)
+    )
     for intake in (again, system.intake):
         assert intake.offer(event, b"nine") is Verdict.REFUSED
         assert intake.offer(event, b"nine") is Verdict.DUPLICATE

@@ -10,7 +10,8 @@ from tests.days import Day
 
 
 @pytest.mark.parametrize(
-    ("asset", "amount", "call"), [("XMR", "3", ""), ("XMR", "-3", "A/call/1"), ("XMR", "0", ""), ("BTC", "1", ""), ("USDT", "-5", "")]
+    ("asset", "amount", "call"),
+    [("XMR", "3", ""), ("XMR", "-3", "A/call/1"), ("XMR", "0", ""), ("BTC", "1", ""), ("USDT", "-5", "")],
 )
 def test_money_of_an_account_without_calls_is_not_kept_waiting(asset: str, amount: str, call: str) -> None:
     day = Day().opened(prices=False)

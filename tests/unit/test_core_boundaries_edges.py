@@ -21,7 +21,9 @@ def test_assets_of_one_haircut_are_sold_in_order_of_their_listing_not_of_their_i
         directory.enlist(listed(name, "currency", scale))
     for name in ("BBB", "AAA"):
         directory.enlist(listed(f"{name}USDT", "spot", 2, base=name, currency="USDT", price_scale=2))
-    assets = {name: {"haircut": "0.2", "route": [f"{name}USDT"]} for name in ("BBB", "AAA")} | {"USDT": {"haircut": "0", "route": []}}
+    assets = {name: {"haircut": "0.2", "route": [f"{name}USDT"]} for name in ("BBB", "AAA")} | {
+        "USDT": {"haircut": "0", "route": []}
+    }
     _, calculator = MODELS["prime"].compile({**PARAMETERS, "assets": assets}, directory)
     book = Book({2: 100_00, 1: 100_00, 0: -175_00})
     legs = calculator.sale(book, [1, 100, 100], Guard(Ratio(14, 10), 0, inclusive=False))
@@ -39,7 +41,8 @@ def test_a_gap_of_less_than_a_unit_is_closed_with_a_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("warn", "restore", "widest"), [("2", "1.5", Ratio(2, 1)), ("1.5", "2", Ratio(2, 1)), ("1.55", "1.6", Ratio(16, 10))]
+    ("warn", "restore", "widest"),
+    [("2", "1.5", Ratio(2, 1)), ("1.5", "2", Ratio(2, 1)), ("1.55", "1.6", Ratio(16, 10))],
 )
 def test_the_widest_level_is_so_by_value(warn: str, restore: str, widest: Ratio) -> None:
     for model in ("prime", "binance-usdm"):

@@ -1,4 +1,5 @@
-"""The fold of a partition as its callers see it: continuity, one account alone, rows that come and go, what it says of itself."""
+"""The fold of a partition as its callers see it: continuity, one account alone, rows that come and go, what it says of
+itself."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ def test_one_account_alone_says_and_holds_what_it_does_among_others(lines: list[
     whole, said = folded(lines)
     for name in [account.id for account in whole.accounts[0].accounts()]:
         alone, heard = folded(lines, only=name)
-        assert [effect for effect in heard if effect.group[0] != "@"] == [effect for effect in said if effect.group == name]
+        assert [effect for effect in heard if effect.group[0] != "@"] == [
+            effect for effect in said if effect.group == name
+        ]
         assert [account.id for account in alone.accounts[0].accounts()] == [name]
         one, other = alone.accounts[0].account(name), whole.accounts[0].account(name)
         assert one is not None
@@ -60,7 +63,9 @@ def test_one_account_alone_says_and_holds_what_it_does_among_others(lines: list[
 
 @pytest.mark.slow(reason="many cases, each folded anew")
 @pytest.mark.parametrize("lines", [random_day(23, accounts=12, steps=150), random_usdm_day(24, accounts=12, steps=150)])
-def test_how_many_accounts_are_kept_unpacked_changes_nothing(lines: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_accounts_are_kept_unpacked_changes_nothing(
+    lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = fold(lines)
     monkeypatch.setattr(account_fold, "UNPACKED_LIMIT", 4)
     assert fold(lines) == expected
@@ -166,7 +171,8 @@ def test_a_tick_that_concerns_nobody_costs_no_valuation() -> None:
         assert part.evaluations == before
 
 
-# ---- valuations -------------------------------------------------------------------------------------------------------------------
+# ---- valuations
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_guard_over_open_marks_is_asked_once_and_remembered() -> None:
@@ -182,7 +188,9 @@ def test_a_guard_over_open_marks_is_asked_once_and_remembered() -> None:
         return GuardState.UNDECIDED
 
     profile = system.accounts[0].market.profiles["prime"]
-    banded = Banded(profile.calculator.evaluate(system.accounts[0].account("A"), system.accounts[0].market.prices), bounds)  # type: ignore[arg-type]
+    banded = Banded(
+        profile.calculator.evaluate(system.accounts[0].account("A"), system.accounts[0].market.prices), bounds
+    )  # type: ignore[arg-type]
     for _ in range(3):
         assert banded.truth(profile.policy.call) is GuardState.UNDECIDED
         assert banded.truth(profile.policy.warn) is GuardState.UNDECIDED
@@ -226,8 +234,16 @@ def test_guards_one_by_one_and_together_say_the_same(owed: str, stale: bool) -> 
             # 40,000 could be 20,000 or 60,000; after the haircut 18,000 to 54,000.
             for guard, truth in zip(guards[:5], one_by_one, strict=False):
                 debit = -int(float(owed) * 100)
-                levels = [worth * guard.ratio.denominator - guard.ratio.numerator * debit for worth in (1_800_000, 5_400_000)]
-                expected = GuardState.TRUE if max(levels) < 0 else GuardState.FALSE if min(levels) >= 0 else GuardState.UNDECIDED
+                levels = [
+                    worth * guard.ratio.denominator - guard.ratio.numerator * debit for worth in (1_800_000, 5_400_000)
+                ]
+                expected = (
+                    GuardState.TRUE
+                    if max(levels) < 0
+                    else GuardState.FALSE
+                    if min(levels) >= 0
+                    else GuardState.UNDECIDED
+                )
                 assert truth is expected
 
 
@@ -396,4 +412,6 @@ def test_money_that_a_sweep_brings_lowers_the_demand_that_stands() -> None:
     assert account.subaccounts == {}
     assert account.liquidating
     assert 0 < account.liquidation_amount < demanded
-    assert [(row["type"], row.get("supersedes")) for row in map(readable, (effect.data for effect in said))] == [("liquidation_due", 1)]
+    assert [(row["type"], row.get("supersedes")) for row in map(readable, (effect.data for effect in said))] == [
+        ("liquidation_due", 1)
+    ]

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.margin.models.parameters import AssetParameters, BracketParameters, PrimeParameters, UsdmParameters
+from margin_stream.core.margin.models.parameters import (
+    AssetParameters,
+    BracketParameters,
+    PrimeParameters,
+    UsdmParameters,
+)
 from margin_stream.core.sequenced import Batch
 from margin_stream.journal.layout import Manifest, RecordedDigest
 from tests.unit.test_core_boundaries_routed import ITEMS

@@ -1,4 +1,5 @@
-"""The memory of a book's numbers, step by step beside a twin that keeps a plain list of runs; and the rows that are written of it."""
+"""The memory of a book's numbers, step by step beside a twin that keeps a plain list of runs; and the rows that are
+written of it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,15 @@ from random import Random
 import pytest
 
 from margin_stream.core.intake import identity
-from margin_stream.core.intake.identity import BLOCK, HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
+from margin_stream.core.intake.identity import (
+    BLOCK,
+    HASH_BYTES,
+    IDENTITY_WINDOW,
+    BookSource,
+    FeedSource,
+    Seen,
+    content_hash,
+)
 
 Run = list[int]
 """Start, count, and how many of the last hashes are held."""
@@ -93,7 +102,9 @@ def test_every_row_that_differs_from_what_was_stored_is_written(window: int, mon
         for n, number in enumerate(arrivals(seed)):
             book.take(number, content(number))
             rows = {block: book.block(block) for block in range(34)}
-            held = sorted(k for start, count, kept in book.intervals() for k in range(start + count - kept, start + count))
+            held = sorted(
+                k for start, count, kept in book.intervals() for k in range(start + count - kept, start + count)
+            )
             for block, row in rows.items():
                 assert row == b"".join(content(k) for k in held if k // 4 == block)
                 assert block in book.changed or row == stored.get(block, b"")

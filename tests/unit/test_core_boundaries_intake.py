@@ -1,4 +1,5 @@
-"""What the intake refuses, with the reason and the words that the sender reads, and the last value that it still takes."""
+"""What the intake refuses, with the reason and the words that the sender reads, and the last value that it still
+takes."""
 
 from __future__ import annotations
 
@@ -10,14 +11,22 @@ import pytest
 from margin_stream.core.intake.fold import IntakeFold, Verdict
 from margin_stream.core.intake.validation import AMOUNT_LIMIT, PRICE_LIMIT
 from margin_stream.core.store_fold import StoreFold
-from margin_stream.schemas.inputs import AccountOpened, ClockTicked, CollateralMoved, FundingPaid, PositionChanged, PriceTicked
+from margin_stream.schemas.inputs import (
+    AccountOpened,
+    ClockTicked,
+    CollateralMoved,
+    FundingPaid,
+    PositionChanged,
+    PriceTicked,
+)
 from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day
 from tests.usdm_days import UsdmDay
 
 
 def prepared(clock: bool = True, rules_version: int = 2) -> tuple[UsdmDay, StoreFold]:
-    """Return a day with a directory, an account of each profile, and (with a clock) first prices; and the system that took it."""
+    """Return a day with a directory, an account of each profile, and (with a clock) first prices; and the system that
+    took it."""
     day = UsdmDay() if rules_version > 1 else Day()
     if clock:
         day.opened()
@@ -32,7 +41,9 @@ def prepared(clock: bool = True, rules_version: int = 2) -> tuple[UsdmDay, Store
     return day, system  # type: ignore[return-value]
 
 
-def said_of(system: StoreFold, type_: str, *, source: str = "more", seq: int = 1, **fields: Any) -> tuple[str, str] | None:
+def said_of(
+    system: StoreFold, type_: str, *, source: str = "more", seq: int = 1, **fields: Any
+) -> tuple[str, str] | None:
     """Offer an item; return the reason and the detail of its refusal, None where it was accepted."""
     row = {"type": type_, "source": source, "source_seq": seq, "event_time": "2021-05-19T00:00:00Z", **fields}
     verdict = system.admission.line(json.dumps(row).encode())
@@ -61,7 +72,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("position_changed", {**TRADE, "instrument": "USDT"}, "not_tradable", "instrument: USDT is a currency"),
     ("position_changed", {**TRADE, "instrument": "NO"}, "instrument_unknown", "instrument: 'NO' is not listed"),
     ("position_changed", {**TRADE, "account": "no"}, "account_unknown", "account: 'no' is not open"),
-    ("position_changed", {**TRADE, "quantity_delta": "0.00001"}, "wrong_scale", "quantity_delta: BTCUSDT has 4 decimal places"),
+    (
+        "position_changed",
+        {**TRADE, "quantity_delta": "0.00001"},
+        "wrong_scale",
+        "quantity_delta: BTCUSDT has 4 decimal places",
+    ),
     ("position_changed", {**TRADE, "price": "0.001"}, "wrong_scale", "price: BTCUSDT has 2 decimal places"),
     ("position_changed", {**TRADE, "fee": "0.001"}, "wrong_scale", "fee: USDT has 2 decimal places"),
     (
@@ -76,7 +92,12 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("position_changed", {**TRADE, "position_side": "long"}, "pocket_invalid", NOT_FOR),
     ("position_changed", {**TRADE, "pocket_margin_delta": "1"}, "pocket_invalid", NOT_FOR),
     ("position_changed", {**TRADE, "leverage": 1}, "pocket_invalid", NOT_FOR),
-    ("position_changed", {**PERPETUAL, "pocket_margin_delta": "1"}, "pocket_invalid", "pocket_margin_delta: names no subaccount"),
+    (
+        "position_changed",
+        {**PERPETUAL, "pocket_margin_delta": "1"},
+        "pocket_invalid",
+        "pocket_margin_delta: names no subaccount",
+    ),
     (
         "position_changed",
         {**PERPETUAL, "account": "A"},
@@ -93,10 +114,25 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("collateral_moved", {**MOVE, "asset": "BTCUSDT"}, "asset_unknown", "asset: 'BTCUSDT' is not listed"),
     ("collateral_moved", {**MOVE, "account": "no"}, "account_unknown", "account: 'no' is not open"),
     ("collateral_moved", {**MOVE, "amount_delta": "0.001"}, "wrong_scale", "amount_delta: USDT has 2 decimal places"),
-    ("collateral_moved", {**MOVE, "pocket": "p"}, "pocket_invalid", "pocket, from_pocket: profile prime has no isolated subaccounts"),
-    ("collateral_moved", {**MOVE, "from_pocket": ""}, "pocket_invalid", "pocket, from_pocket: profile prime has no isolated subaccounts"),
+    (
+        "collateral_moved",
+        {**MOVE, "pocket": "p"},
+        "pocket_invalid",
+        "pocket, from_pocket: profile prime has no isolated subaccounts",
+    ),
+    (
+        "collateral_moved",
+        {**MOVE, "from_pocket": ""},
+        "pocket_invalid",
+        "pocket, from_pocket: profile prime has no isolated subaccounts",
+    ),
     ("collateral_moved", {**POCKETS, "from_pocket": "p"}, "pocket_invalid", "from_pocket: the subaccount itself"),
-    ("collateral_moved", {**POCKETS, "pocket": "", "from_pocket": ""}, "pocket_invalid", "from_pocket: the subaccount itself"),
+    (
+        "collateral_moved",
+        {**POCKETS, "pocket": "", "from_pocket": ""},
+        "pocket_invalid",
+        "from_pocket: the subaccount itself",
+    ),
     (
         "collateral_moved",
         {**POCKETS, "from_pocket": "", "amount_delta": "0"},
@@ -120,14 +156,49 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("price_ticked", {"instrument": "USDT", "price": "1"}, "not_tradable", "instrument: USDT is a currency"),
     ("price_ticked", {"instrument": "NO", "price": "1"}, "instrument_unknown", "instrument: 'NO' is not listed"),
     ("price_ticked", {"instrument": "BTCUSDT", "price": "0.001"}, "wrong_scale", "price: BTCUSDT has 2 decimal places"),
-    ("price_ticked", {"instrument": "BTCUSDT", "price": "1", "bid": "0.001"}, "wrong_scale", "bid: BTCUSDT has 2 decimal places"),
-    ("price_ticked", {"instrument": "BTCUSDT", "price": "1", "ask": "0.001"}, "wrong_scale", "ask: BTCUSDT has 2 decimal places"),
-    ("price_ticked", {"instrument": "BTCUSDT", "price": "46116860184273879.04"}, "out_of_range", f"price: {QUOTE_RANGE}"),
-    ("price_ticked", {"instrument": "BTCUSDT", "price": "-46116860184273879.04"}, "out_of_range", f"price: {QUOTE_RANGE}"),
-    ("price_ticked", {"instrument": "BTCUSDT", "price": "1", "ask": "46116860184273879.04"}, "out_of_range", f"ask: {QUOTE_RANGE}"),
+    (
+        "price_ticked",
+        {"instrument": "BTCUSDT", "price": "1", "bid": "0.001"},
+        "wrong_scale",
+        "bid: BTCUSDT has 2 decimal places",
+    ),
+    (
+        "price_ticked",
+        {"instrument": "BTCUSDT", "price": "1", "ask": "0.001"},
+        "wrong_scale",
+        "ask: BTCUSDT has 2 decimal places",
+    ),
+    (
+        "price_ticked",
+        {"instrument": "BTCUSDT", "price": "46116860184273879.04"},
+        "out_of_range",
+        f"price: {QUOTE_RANGE}",
+    ),
+    (
+        "price_ticked",
+        {"instrument": "BTCUSDT", "price": "-46116860184273879.04"},
+        "out_of_range",
+        f"price: {QUOTE_RANGE}",
+    ),
+    (
+        "price_ticked",
+        {"instrument": "BTCUSDT", "price": "1", "ask": "46116860184273879.04"},
+        "out_of_range",
+        f"ask: {QUOTE_RANGE}",
+    ),
     ("clock_ticked", {"time": "2021-05-18T23:59:59.999999999Z"}, "clock_backwards", "time: before the clock"),
-    ("clock_ticked", {"time": "2021-05-18T00:00:00Z", "confirmed_by": "ops"}, "clock_backwards", "time: before the clock"),
-    ("clock_ticked", {"time": "2021-05-27T00:00:00.000000001Z"}, "clock_jump_unconfirmed", "time: more than 8 days past the clock"),
+    (
+        "clock_ticked",
+        {"time": "2021-05-18T00:00:00Z", "confirmed_by": "ops"},
+        "clock_backwards",
+        "time: before the clock",
+    ),
+    (
+        "clock_ticked",
+        {"time": "2021-05-27T00:00:00.000000001Z"},
+        "clock_jump_unconfirmed",
+        "time: more than 8 days past the clock",
+    ),
     ("account_opened", {**OPENING, "account": "A B"}, "account_invalid", "account: 'A B'"),
     ("account_opened", {**OPENING, "account": ""}, "account_invalid", "account: ''"),
     ("account_opened", {**OPENING, "account": "x" * 65}, "account_invalid", f"account: '{'x' * 65}'"),
@@ -135,14 +206,39 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("account_opened", {**OPENING, "margin_group": "other"}, "account_invalid", "margin_group: the account itself"),
     ("account_opened", {**OPENING, "account": "A"}, "account_opened_already", "account: A is open"),
     ("account_opened", {**OPENING, "base_currency": "NO"}, "asset_unknown", "base_currency: 'NO' is not listed"),
-    ("account_opened", {**OPENING, "base_currency": "BTC"}, "account_invalid", "profile: prime has another base currency"),
+    (
+        "account_opened",
+        {**OPENING, "base_currency": "BTC"},
+        "account_invalid",
+        "profile: prime has another base currency",
+    ),
     ("account_opened", {**OPENING, "profile": "no"}, "profile_unknown", "profile: 'no' was never activated"),
     ("account_changed", {"account": "no"}, "account_unknown", "account: 'no' is not open"),
     ("account_changed", {"account": "A", "profile": "no"}, "profile_unknown", "profile: 'no' was never activated"),
-    ("engine_activated", {"version": 1, "approved_by": "x"}, "engine_unknown", "version: 1; in force is 2, the latest is 2"),
-    ("engine_activated", {"version": 3, "approved_by": "x"}, "engine_unknown", "version: 3; in force is 2, the latest is 2"),
-    ("instrument_listed", {**LISTING, "instrument": "BTCUSDT"}, "instrument_listed_already", "instrument: BTCUSDT is listed already"),
-    ("instrument_listed", {**LISTING, "instrument": "BTC"}, "instrument_listed_already", "instrument: BTC is listed already"),
+    (
+        "engine_activated",
+        {"version": 1, "approved_by": "x"},
+        "engine_unknown",
+        "version: 1; in force is 2, the latest is 2",
+    ),
+    (
+        "engine_activated",
+        {"version": 3, "approved_by": "x"},
+        "engine_unknown",
+        "version: 3; in force is 2, the latest is 2",
+    ),
+    (
+        "instrument_listed",
+        {**LISTING, "instrument": "BTCUSDT"},
+        "instrument_listed_already",
+        "instrument: BTCUSDT is listed already",
+    ),
+    (
+        "instrument_listed",
+        {**LISTING, "instrument": "BTC"},
+        "instrument_listed_already",
+        "instrument: BTC is listed already",
+    ),
     (
         "instrument_listed",
         {"instrument": "C", "kind": "currency", "quantity_scale": 2, "base": "BTC"},
@@ -183,7 +279,10 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("position_changed", {**TRADE, "quantity_delta": "0.0001", "price": "0.01", "fee": "0.01"}),
     ("position_changed", {**TRADE, "price": "0"}),
     ("position_changed", {**TRADE, "price": "46116860184273879.03", "quantity_delta": "0"}),
-    ("position_changed", {**PERPETUAL, "pocket": "p", "pocket_margin_delta": "0.01", "leverage": 1, "position_side": "long"}),
+    (
+        "position_changed",
+        {**PERPETUAL, "pocket": "p", "pocket_margin_delta": "0.01", "leverage": 1, "position_side": "long"},
+    ),
     ("collateral_moved", {**MOVE, "amount_delta": "-0.01"}),
     ("collateral_moved", {**POCKETS, "from_pocket": "", "amount_delta": "0.01"}),
     ("collateral_moved", {**POCKETS, "amount_delta": "0"}),
@@ -202,14 +301,21 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("account_changed", {"account": "A", "profile": "binance-usdm"}),
     ("engine_activated", {"version": 2, "approved_by": "x"}),
     ("instrument_listed", {**LISTING, "quantity_scale": 8}),
-    ("instrument_listed", {**LISTING, "band": "0", "band_per_second": "0", "band_maximum": "0.999999", "reanchor_within": "0.000001"}),
+    (
+        "instrument_listed",
+        {**LISTING, "band": "0", "band_per_second": "0", "band_maximum": "0.999999", "reanchor_within": "0.000001"},
+    ),
     ("instrument_listed", {**LISTING, "kind": "equity", "base": ""}),
     ("instrument_listed", {**LISTING, "kind": "perpetual", "base": ""}),
 ]
 
 
-@pytest.mark.parametrize(("type_", "fields", "reason", "detail"), REFUSED, ids=[f"{n}-{row[0]}-{row[2]}" for n, row in enumerate(REFUSED)])
-def test_what_is_not_valid_is_refused_with_its_reason(type_: str, fields: dict[str, Any], reason: str, detail: str) -> None:
+@pytest.mark.parametrize(
+    ("type_", "fields", "reason", "detail"), REFUSED, ids=[f"{n}-{row[0]}-{row[2]}" for n, row in enumerate(REFUSED)]
+)
+def test_what_is_not_valid_is_refused_with_its_reason(
+    type_: str, fields: dict[str, Any], reason: str, detail: str
+) -> None:
     _, system = prepared()
     before = system.intake.facts()
     assert said_of(system, type_, **fields) == (reason, detail)
@@ -266,7 +372,9 @@ def test_profiles_come_in_rising_versions_of_one_base_currency() -> None:
 
     def activate(version: int, seq: int, **more: Any) -> tuple[str, str] | None:
         fields = {"profile": "prime", "model": "prime", "effective_from": "2020-01-01T00:00:00Z", "approved_by": "r"}
-        return said_of(system, "profile_activated", seq=seq, **{**fields, "version": version, "parameters": day.parameters, **more})
+        return said_of(
+            system, "profile_activated", seq=seq, **{**fields, "version": version, "parameters": day.parameters, **more}
+        )
 
     assert activate(1, 1) == ("profile_version_not_newer", "version: prime has version 1 already")
     assert activate(2, 2, model="no") == (
@@ -283,7 +391,13 @@ def test_profiles_come_in_rising_versions_of_one_base_currency() -> None:
 def test_the_first_rules_version_knows_no_pockets_and_no_perpetual_model() -> None:
     day, system = prepared(rules_version=1)
     parameters = {"base_currency": "USDT"}
-    fields = {"profile": "u", "model": "binance-usdm", "version": 1, "effective_from": "2020-01-01T00:00:00Z", "approved_by": "r"}
+    fields = {
+        "profile": "u",
+        "model": "binance-usdm",
+        "version": 1,
+        "effective_from": "2020-01-01T00:00:00Z",
+        "approved_by": "r",
+    }
     assert said_of(system, "profile_activated", seq=1, **fields, parameters=parameters) == (
         "profile_invalid",
         "model: 'binance-usdm' is unknown to engine version 1; known are prime",
@@ -304,7 +418,8 @@ def test_the_first_rules_version_knows_no_pockets_and_no_perpetual_model() -> No
     assert again.intake.accounts.facts() == system.intake.accounts.facts()
 
 
-# ---- at the edge of what the binary form can carry --------------------------------------------------------------------
+# ---- at the edge of what the binary form can carry
+# --------------------------------------------------------------------
 
 
 def struct(kind: Any, **fields: Any) -> Any:
@@ -316,9 +431,14 @@ def struct(kind: Any, **fields: Any) -> Any:
 def test_amounts_lie_within_96_bits(sign: int, amount: int, good: bool) -> None:
     pair = (sign * amount, -2)
     for event, detail in (
-        (struct(CollateralMoved, account="A", asset="USDT", amount_delta=pair), "amount_delta: within 2**96 units of the asset's scale"),
         (
-            struct(PositionChanged, account="A", instrument="BTCUSDT", quantity_delta=(sign * amount, -4), price=(1, 0)),
+            struct(CollateralMoved, account="A", asset="USDT", amount_delta=pair),
+            "amount_delta: within 2**96 units of the asset's scale",
+        ),
+        (
+            struct(
+                PositionChanged, account="A", instrument="BTCUSDT", quantity_delta=(sign * amount, -4), price=(1, 0)
+            ),
             "quantity_delta, fee: within 2**96 units of their scale",
         ),
         (
@@ -363,7 +483,8 @@ def test_a_margin_that_leaves_a_pocket_is_as_good_as_one_that_comes() -> None:
     assert account.subaccounts["p"].ledger == {0: -500 - 100}
 
 
-# ---- identity ------------------------------------------------------------------------------------------------------------
+# ---- identity
+# ------------------------------------------------------------------------------------------------------------
 
 
 def quote(seq: int, price: int = 4_000_000, source: str = "feed") -> PriceTicked:
@@ -373,7 +494,9 @@ def quote(seq: int, price: int = 4_000_000, source: str = "feed") -> PriceTicked
 def test_a_source_is_a_feed_or_a_book_by_its_first_item() -> None:
     _, system = prepared()
     intake = system.intake
-    opening = AccountOpened(source="feed", source_seq=1000, event_time=0, account="N", base_currency="USDT", profile="prime")
+    opening = AccountOpened(
+        source="feed", source_seq=1000, event_time=0, account="N", base_currency="USDT", profile="prime"
+    )
     assert intake.offer(opening, b"1") is Verdict.REFUSED
     assert intake.last_refusal == ("source_kind_mixed", "source: feed is a feed")
     # It has consumed its number: sent again it is a duplicate, and quotes up to it are late.
@@ -406,7 +529,9 @@ def test_a_clock_is_known_to_move_before_it_is_offered() -> None:
     intake = system.intake
 
     def clock(seconds: int, seq: int = 10**6, source: str = "feed", by: str = "") -> ClockTicked:
-        return ClockTicked(source=source, source_seq=seq, event_time=0, time=intake.market.clock_ns + seconds * 10**9, confirmed_by=by)
+        return ClockTicked(
+            source=source, source_seq=seq, event_time=0, time=intake.market.clock_ns + seconds * 10**9, confirmed_by=by
+        )
 
     highest = intake.sources.feeds["feed"].highest
     cases = [
@@ -445,7 +570,9 @@ def test_a_fresh_intake_counts_nothing() -> None:
     assert facts[4] == facts[5] == facts[8] == []
     assert facts[6] == facts[7] == [0, bytes(32)]
     batches = intake.take()
-    assert [(batch.previous, batch.last, batch.items, batch.market_digest) for batch in batches] == [(0, 0, [], b"")] * 4
+    assert [(batch.previous, batch.last, batch.items, batch.market_digest) for batch in batches] == [
+        (0, 0, [], b"")
+    ] * 4
     assert intake.book.drain() == []
 
 

@@ -1,4 +1,5 @@
-"""The lifecycle by itself, on facts that are set up by hand: each rule of docs/rules.md one below, exactly at, and one above its edge."""
+"""The lifecycle by itself, on facts that are set up by hand: each rule of docs/rules.md one below, exactly at, and one
+above its edge."""
 
 from __future__ import annotations
 
@@ -10,7 +11,16 @@ from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.subaccount import NEVER, Level
 from margin_stream.core.calls import lifecycle
 from margin_stream.core.calls.call import Call, CallEvent, Deadline, Outcome
-from margin_stream.core.calls.lifecycle import Case, credit, demand_sale, guards_of, next_timer, run_timers, settle, withdraw
+from margin_stream.core.calls.lifecycle import (
+    Case,
+    credit,
+    demand_sale,
+    guards_of,
+    next_timer,
+    run_timers,
+    settle,
+    withdraw,
+)
 from margin_stream.core.checks import Fault
 from margin_stream.core.margin.model import CallPolicy, Guard, GuardState, MarginFigures, Profile, Ratio
 from margin_stream.core.margin.valuation import Exact
@@ -66,11 +76,15 @@ class Desk:
             self.said.append({"kind": kind.__name__, **fields})
 
         legs = [(part, effects.LiquidationLeg(asset="X", amount=str(part))) for part in self.sale]
-        activation = ProfileActivated(profile="p", model="prime", version=1, parameters={}, effective_from=0, approved_by="x", **ENVELOPE)
+        activation = ProfileActivated(
+            profile="p", model="prime", version=1, parameters={}, effective_from=0, approved_by="x", **ENVELOPE
+        )
         profile = Profile(activation, self.policy, None)  # type: ignore[arg-type]
         return Case(self.account, self.account, profile, Said(value, **guard_states), now, emit, str, lambda: legs)  # type: ignore[arg-type]
 
-    def call(self, number: int, amount: int, *, paid: int = 0, issued: int = 9_800, due: int = 10_800, **more: int) -> Call:
+    def call(
+        self, number: int, amount: int, *, paid: int = 0, issued: int = 9_800, due: int = 10_800, **more: int
+    ) -> Call:
         call = Call(number, amount, paid, issued, due, 1, **more)
         self.account.calls.append(call)
         self.account.call_count = max(self.account.call_count, number)
@@ -153,7 +167,11 @@ def test_an_undecided_guard_leaves_things_as_they_are_and_flags_the_account() ->
 
 def test_restoring_ends_a_sale_and_cures_what_is_open() -> None:
     desk = Desk()
-    calls = [desk.call(1, 300), desk.call(2, 200, paid=50, outcome=Outcome.PARTIALLY_MET), desk.call(3, 80, paid=80, outcome=Outcome.MET)]
+    calls = [
+        desk.call(1, 300),
+        desk.call(2, 200, paid=50, outcome=Outcome.PARTIALLY_MET),
+        desk.call(3, 80, paid=80, outcome=Outcome.MET),
+    ]
     desk.account.liquidating, desk.account.liquidation_amount = True, 700
     settle(desk.case(13_999))
     assert (desk.account.liquidating, desk.account.liquidation_amount) == (True, 700)
@@ -203,7 +221,9 @@ def test_a_call_is_issued_once_the_period_is_over_and_the_account_is_watched_ane
     run_timers(desk.case(12_341, 10_059))
     assert desk.account.calls == []
     run_timers(desk.case(12_341, 10_060))
-    assert desk.of("MarginCallIssued", "call", "amount", "shortfall", "due_at_ns", "tranche") == [("A/call/1", "1660", "1659", 11_060, 1)]
+    assert desk.of("MarginCallIssued", "call", "amount", "shortfall", "due_at_ns", "tranche") == [
+        ("A/call/1", "1660", "1659", 11_060, 1)
+    ]
     call = desk.account.calls[0]
     assert (call.issued_at_ns, call.due_at_ns, call.paid, call.amount) == (10_060, 11_060, 0, 1_660)
     assert desk.account.pending_since_ns == NEVER
@@ -211,7 +231,11 @@ def test_a_call_is_issued_once_the_period_is_over_and_the_account_is_watched_ane
 
 
 def test_a_tranche_covers_what_is_not_covered_and_counts_the_open_calls() -> None:
-    for value, issued in ((11_951, []), (11_950, [("A/call/8", "50", "2050", 2)]), (11_949, [("A/call/8", "60", "2051", 2)])):
+    for value, issued in (
+        (11_951, []),
+        (11_950, [("A/call/8", "50", "2050", 2)]),
+        (11_949, [("A/call/8", "60", "2051", 2)]),
+    ):
         desk = Desk()
         desk.call(7, 2_000)
         desk.account.pending_since_ns = 9_940
@@ -240,7 +264,8 @@ def test_a_shortfall_below_the_minimum_is_recorded_once_and_called_at_the_item_t
 
 
 @pytest.mark.parametrize(
-    ("value", "called", "exactly"), [(13_901, False, True), (13_900, True, True), (13_900, False, False), (13_899, True, False)]
+    ("value", "called", "exactly"),
+    [(13_901, False, True), (13_900, True, True), (13_900, False, False), (13_899, True, False)],
 )
 def test_exactly_the_minimum_is_called_as_the_profile_says(value: int, called: bool, exactly: bool) -> None:
     for suppressed in (False, True):
@@ -316,7 +341,13 @@ def test_what_matured_earlier_goes_first() -> None:
     desk.call(1, 1_000, due=9_990)
     desk.account.pending_since_ns = 9_929
     run_timers(desk.case(11_950))
-    assert desk.kinds() == ["MarginCallIssued", "MarginLevelChanged", "CallExpired", "MarginLevelChanged", "LiquidationDue"]
+    assert desk.kinds() == [
+        "MarginCallIssued",
+        "MarginLevelChanged",
+        "CallExpired",
+        "MarginLevelChanged",
+        "LiquidationDue",
+    ]
 
 
 def test_a_due_time_that_passes_undecided_is_for_a_person_and_sells_nothing() -> None:
@@ -339,7 +370,8 @@ def test_timers_that_never_end_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> N
     assert str(caught.value) == "not so: timers come to an end (account=A)"
 
 
-# ---- reopening ---------------------------------------------------------------------------------------------------------
+# ---- reopening
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("age", "reopened"), [(499, True), (500, True), (501, False)])
@@ -349,7 +381,9 @@ def test_a_cured_call_reopens_within_its_period_to_the_last_moment(age: int, reo
     desk.account.pending_since_ns = 9_000
     lifecycle._mature(desk.case(12_000))
     assert (call.outcome is Outcome.OPEN) is reopened
-    assert desk.of("CallReopened", "call", "unpaid", "due_at_ns", "reason") == ([("A/call/1", "400", 10_800, "breach")] if reopened else [])
+    assert desk.of("CallReopened", "call", "unpaid", "due_at_ns", "reason") == (
+        [("A/call/1", "400", 10_800, "breach")] if reopened else []
+    )
     assert desk.of("MarginCallIssued", "shortfall", "tranche") == [("2000", 2 if reopened else 1)]
 
 
@@ -377,7 +411,8 @@ def test_a_call_that_is_paid_in_part_reopens_as_such_down_to_the_last_unit() -> 
     assert whole.outcome is Outcome.OPEN
 
 
-# ---- money ------------------------------------------------------------------------------------------------------------
+# ---- money
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_money_pays_the_named_call_first_and_then_the_oldest_due() -> None:
@@ -433,7 +468,12 @@ def test_a_withdrawal_takes_from_the_latest_due_first_and_says_nothing_of_open_c
     ]
     withdraw(desk.case(12_000), 120)
     assert [call.paid for call in calls] == [90, 60, 0, 0]
-    assert [call.outcome for call in calls] == [Outcome.PARTIALLY_MET, Outcome.PARTIALLY_MET, Outcome.OPEN, Outcome.OPEN]
+    assert [call.outcome for call in calls] == [
+        Outcome.PARTIALLY_MET,
+        Outcome.PARTIALLY_MET,
+        Outcome.OPEN,
+        Outcome.OPEN,
+    ]
     assert desk.said == []
     assert desk.account.unpaid == 400 - 150
     withdraw(desk.case(12_000), 151)
@@ -448,7 +488,9 @@ def test_a_met_call_reopens_when_its_money_leaves_within_its_period(age: int, re
     withdraw(desk.case(12_000), 1)
     assert call.paid == 100 - reopened
     assert call.outcome is (Outcome.PARTIALLY_MET if reopened else Outcome.MET)
-    assert desk.of("CallReopened", "unpaid", "due_at_ns", "reason") == ([("1", 10_800, "withdrawal")] if reopened else [])
+    assert desk.of("CallReopened", "unpaid", "due_at_ns", "reason") == (
+        [("1", 10_800, "withdrawal")] if reopened else []
+    )
     whole = Desk()
     call = whole.call(1, 100, paid=100, outcome=Outcome.MET)
     withdraw(whole.case(12_000), 100)
@@ -456,9 +498,12 @@ def test_a_met_call_reopens_when_its_money_leaves_within_its_period(age: int, re
 
 
 @pytest.mark.parametrize(
-    ("value", "restore", "reopened"), [(13_999, None, True), (14_000, None, False), (13_999, GuardState.UNDECIDED, False)]
+    ("value", "restore", "reopened"),
+    [(13_999, None, True), (14_000, None, False), (13_999, GuardState.UNDECIDED, False)],
 )
-def test_a_met_call_reopens_only_of_an_account_that_is_short_for_certain(value: int, restore: GuardState | None, reopened: bool) -> None:
+def test_a_met_call_reopens_only_of_an_account_that_is_short_for_certain(
+    value: int, restore: GuardState | None, reopened: bool
+) -> None:
     desk = Desk()
     call = desk.call(1, 100, paid=100, outcome=Outcome.MET)
     withdraw(desk.case(value, **({"restore": restore} if restore else {})), 30)
@@ -475,7 +520,8 @@ def test_a_withdrawal_passes_over_what_is_cured_and_goes_on_with_the_next() -> N
     assert [call.paid for call in (cured, late, met, part)] == [50, 100, 0, 10]
 
 
-# ---- sales -------------------------------------------------------------------------------------------------------------
+# ---- sales
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("parts", "demanded"), [([9], 0), ([10], 10), ([4, 7], 11), ([], 0)])
@@ -496,7 +542,9 @@ def test_nothing_to_sell_is_no_demand_even_without_a_minimum() -> None:
         assert desk.account.liquidation_count == demanded
 
 
-@pytest.mark.parametrize(("amount", "now", "legs"), [(701, 700, None), (700, 700, None), (699, 699, 1), (10, 10, 1), (9, 0, 0), (0, 0, 0)])
+@pytest.mark.parametrize(
+    ("amount", "now", "legs"), [(701, 700, None), (700, 700, None), (699, 699, 1), (10, 10, 1), (9, 0, 0), (0, 0, 0)]
+)
 def test_a_demand_that_stands_is_lowered_or_withdrawn_but_never_raised(amount: int, now: int, legs: int | None) -> None:
     desk = Desk(sale=[amount])
     desk.account.liquidation_amount, desk.account.liquidation_number, desk.account.liquidation_count = 700, 3, 4
@@ -529,12 +577,18 @@ def test_money_that_was_taken_off_one_call_reopens_no_other() -> None:
 @pytest.mark.parametrize(
     ("breached", "uncovered", "expected"),
     [
-        (breached, uncovered, min((breached, uncovered), key=[GuardState.FALSE, GuardState.UNDECIDED, GuardState.TRUE].index))
+        (
+            breached,
+            uncovered,
+            min((breached, uncovered), key=[GuardState.FALSE, GuardState.UNDECIDED, GuardState.TRUE].index),
+        )
         for breached in GuardState
         for uncovered in GuardState
     ],
 )
-def test_of_two_guards_that_must_hold_one_that_is_false_decides(breached: GuardState, uncovered: GuardState, expected: GuardState) -> None:
+def test_of_two_guards_that_must_hold_one_that_is_false_decides(
+    breached: GuardState, uncovered: GuardState, expected: GuardState
+) -> None:
     desk = Desk()
     desk.call(1, 2_000)
     case = desk.case(12_000, call=breached)

@@ -1,4 +1,5 @@
-"""Perpetuals at their edges: exactly at the restore level, a requirement of nothing, and the top between two brackets."""
+"""Perpetuals at their edges: exactly at the restore level, a requirement of nothing, and the top between two
+brackets."""
 
 from __future__ import annotations
 
@@ -21,7 +22,19 @@ def prices(price: int) -> list[int]:
 
 @pytest.mark.parametrize(
     ("cents", "closed"),
-    [(1876, 0), (1875, 0), (1874, 1), (1503, 199), (1502, 200), (1500, 200), (1499, 201), (3, 999), (2, 1000), (0, 1000), (-5, 1000)],
+    [
+        (1876, 0),
+        (1875, 0),
+        (1874, 1),
+        (1503, 199),
+        (1502, 200),
+        (1500, 200),
+        (1499, 201),
+        (3, 999),
+        (2, 1000),
+        (0, 1000),
+        (-5, 1000),
+    ],
 )
 def test_a_sale_ends_exactly_at_the_restore_level(cents: int, closed: int) -> None:
     """1,000 at 0.30 need 15.00, at 1.25 of it 18.75. Each that is closed takes 0.015 of it."""
@@ -58,7 +71,11 @@ def test_a_haircut_counts_for_a_single_unit_too() -> None:
 
 
 def test_where_nothing_is_required_a_guard_holds_back_as_long_as_the_equity_is_not_negative() -> None:
-    free = {"DOGEUSDT-PERP": [{"floor": "0", "cap": None, "maintenance_rate": "0", "maintenance_amount": "0", "max_leverage": "10"}]}
+    free = {
+        "DOGEUSDT-PERP": [
+            {"floor": "0", "cap": None, "maintenance_rate": "0", "maintenance_amount": "0", "max_leverage": "10"}
+        ]
+    }
     _, calculator = compiled("binance-usdm", brackets=free)
     book = Book({0: 100}, {DOGE << 2: Position(1000, 30_000, 0, 0, 0)})
     for offset in (0, 10**6):
@@ -73,9 +90,12 @@ def test_where_nothing_is_required_a_guard_holds_back_as_long_as_the_equity_is_n
 
 @pytest.mark.slow_after(2, reason="many cases, each folded anew")
 @pytest.mark.parametrize("quantity", [999_983, 1_000_000])
-@pytest.mark.parametrize("ratio", [Ratio(15, 1), Ratio(30, 1), Ratio(60, 1), Ratio(99, 1), Ratio(100, 1), Ratio(250, 1), Ratio(20, 1)])
+@pytest.mark.parametrize(
+    "ratio", [Ratio(15, 1), Ratio(30, 1), Ratio(60, 1), Ratio(99, 1), Ratio(100, 1), Ratio(250, 1), Ratio(20, 1)]
+)
 def test_the_top_between_two_brackets_is_found_at_whichever_price_it_lies(quantity: int, ratio: Ratio) -> None:
-    """Of a thousand bitcoins each cent of the price is ten dollars: the greatest excess lies at one price, beside an edge."""
+    """Of a thousand bitcoins each cent of the price is ten dollars: the greatest excess lies at one price, beside an
+    edge."""
     guard = Guard(ratio, 0, inclusive=False)
     book = Book({}, {BTC << 2: Position(quantity, 5_000_000, 0, 0, 0)})
     excess = {}

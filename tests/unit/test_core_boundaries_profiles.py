@@ -1,4 +1,5 @@
-"""The parameters of the margin models: what does not fit is refused by the name of the parameter, the last value that fits is taken."""
+"""The parameters of the margin models: what does not fit is refused by the name of the parameter, the last value that
+fits is taken."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ from tests.usdm_days import PERPETUALS, USDM_PARAMETERS
 
 
 def listed(name: str, kind: str, scale: int, **more: Any) -> InstrumentListed:
-    return InstrumentListed(source="s", source_seq=1, event_time=0, instrument=name, kind=kind, quantity_scale=scale, **more)  # type: ignore[arg-type]
+    return InstrumentListed(
+        source="s", source_seq=1, event_time=0, instrument=name, kind=kind, quantity_scale=scale, **more
+    )  # type: ignore[arg-type]
 
 
 def directory() -> Directory:
@@ -58,19 +61,34 @@ def asset(name: str, **fields: Any) -> dict[str, Any]:
 
 SHARED = [
     ({"base_currency": "NO"}, "parameters.base_currency: 'NO' is not listed"),
-    ({"assets": {"BTC": {"haircut": "0", "route": ["BTCUSDT"]}}}, "parameters.assets: USDT, the base currency, is missing"),
+    (
+        {"assets": {"BTC": {"haircut": "0", "route": ["BTCUSDT"]}}},
+        "parameters.assets: USDT, the base currency, is missing",
+    ),
     (asset("NO"), "parameters.assets.NO: 'NO' is not listed"),
     (asset("BTC", route=["NO"]), "parameters.assets.BTC.route: 'NO' is not listed"),
-    (asset("BTC", route=["BTCUSDT", "BTCUSDT", "BTCUSDT", "BTCUSDT"]), "parameters.assets.BTC.route: more than 3 instruments"),
-    (asset("BTC", route=["BTCUSDT-PERP"]), "parameters.assets.BTC.route: BTCUSDT-PERP is a perpetual, which converts nothing"),
+    (
+        asset("BTC", route=["BTCUSDT", "BTCUSDT", "BTCUSDT", "BTCUSDT"]),
+        "parameters.assets.BTC.route: more than 3 instruments",
+    ),
+    (
+        asset("BTC", route=["BTCUSDT-PERP"]),
+        "parameters.assets.BTC.route: BTCUSDT-PERP is a perpetual, which converts nothing",
+    ),
     (asset("BTC", route=["ETHUSDT"]), "parameters.assets.BTC.route: ETHUSDT converts ETH, not BTC"),
     (asset("XMR", route=["XMRBTC", "ETHUSDT"]), "parameters.assets.XMR.route: ETHUSDT converts ETH, not BTC"),
     (asset("XMR", route=["XMRBTC"]), "parameters.assets.XMR.route: ends in BTC, not in the base currency USDT"),
     (asset("BTC", route=[]), "parameters.assets.BTC.route: ends in BTC, not in the base currency USDT"),
     (asset("BTC", haircut="1.01"), "parameters.assets.BTC.haircut: above 1"),
     (asset("BTC", haircut="-0.01"), "parameters.assets.BTC.haircut: -0.01 is below 0"),
-    (asset("GEM", route=["GEMUSDT"]), "parameters.assets.GEM.route: USDT has more decimal places than GEM and its route together"),
-    ({"liquidation_minimum": "0.001"}, "parameters.liquidation_minimum: 0.001 is no amount of the base currency, at least 0 minor units"),
+    (
+        asset("GEM", route=["GEMUSDT"]),
+        "parameters.assets.GEM.route: USDT has more decimal places than GEM and its route together",
+    ),
+    (
+        {"liquidation_minimum": "0.001"},
+        "parameters.liquidation_minimum: 0.001 is no amount of the base currency, at least 0 minor units",
+    ),
     ({"liquidation_minimum": "-1"}, "parameters.liquidation_minimum: -1 is below 0"),
 ]
 
@@ -91,9 +109,15 @@ def test_assets_and_amounts_that_do_not_fit_are_named(model: str, changes: dict[
         ({"warn": "-1"}, "parameters.warn: -1 is below 0"),
         ({"initial": "-1"}, "parameters.initial: -1 is below 0"),
         ({"maintenance": "-1"}, "parameters.maintenance: -1 is below 0"),
-        ({"minimum_transfer": "0.005"}, "parameters.minimum_transfer: 0.005 is no amount of the base currency, at least 0 minor units"),
+        (
+            {"minimum_transfer": "0.005"},
+            "parameters.minimum_transfer: 0.005 is no amount of the base currency, at least 0 minor units",
+        ),
         ({"rounding": "0"}, "parameters.rounding: 0 is no amount of the base currency, at least 1 minor units"),
-        ({"tranche_step": "0.00"}, "parameters.tranche_step: 0.00 is no amount of the base currency, at least 1 minor units"),
+        (
+            {"tranche_step": "0.00"},
+            "parameters.tranche_step: 0.00 is no amount of the base currency, at least 1 minor units",
+        ),
     ],
 )
 def test_levels_and_amounts_of_prime_that_do_not_fit_are_named(changes: dict[str, Any], text: str) -> None:
@@ -101,7 +125,8 @@ def test_levels_and_amounts_of_prime_that_do_not_fit_are_named(changes: dict[str
 
 
 @pytest.mark.parametrize(
-    "name", ["warn", "call", "close_out", "restore", "initial", "maintenance", "minimum_transfer", "rounding", "tranche_step"]
+    "name",
+    ["warn", "call", "close_out", "restore", "initial", "maintenance", "minimum_transfer", "rounding", "tranche_step"],
 )
 def test_a_text_that_is_no_decimal_is_named_with_its_parameter(name: str) -> None:
     assert fault("prime", **{name: "1e5"}).startswith(f"parameters.{name}: '1e5' is not a decimal")
@@ -112,7 +137,9 @@ def test_unknown_and_missing_parameters_are_named(model: str) -> None:
     assert fault(model, nonsense=1).startswith("parameters: Object contains unknown field `nonsense`")
     assert fault(model, **asset("BTC", nonsense=1)).startswith("parameters: Object contains unknown field `nonsense`")
     if model == "binance-usdm":
-        assert fault(model, brackets={"BTCUSDT-PERP": [{**ROWS[0], "nonsense": 1}]}).startswith("parameters: Object contains unknown field")
+        assert fault(model, brackets={"BTCUSDT-PERP": [{**ROWS[0], "nonsense": 1}]}).startswith(
+            "parameters: Object contains unknown field"
+        )
     assert fault(model, at_level="perhaps").startswith("parameters: Invalid enum value 'perhaps'")
     with pytest.raises(ParameterError, match=r"^parameters: Object missing required field"):
         MODELS[model].compile({}, DIRECTORY)
@@ -155,13 +182,22 @@ def test_the_policy_of_prime_is_its_parameters() -> None:
     assert policy.restore == guard("1.4")
     assert policy.bankrupt == Guard(Ratio(1, 1), 0, inclusive=False)
     assert policy.quiescent == guard("1.4")
-    assert (policy.persistence_ns, policy.due_after_ns, policy.reopen_within_ns) == (60 * 10**9, 86_400 * 10**9, 86_400 * 10**9)
-    assert (policy.minimum_transfer, policy.minimum_is_called, policy.rounding, policy.tranche_step) == (100_000, True, 10_000, 100_000)
+    assert (policy.persistence_ns, policy.due_after_ns, policy.reopen_within_ns) == (
+        60 * 10**9,
+        86_400 * 10**9,
+        86_400 * 10**9,
+    )
+    assert (policy.minimum_transfer, policy.minimum_is_called, policy.rounding, policy.tranche_step) == (
+        100_000,
+        True,
+        10_000,
+        100_000,
+    )
     assert policy.liquidation_minimum == 1_000
 
 
 @pytest.mark.parametrize(
-    ("changes", "calm"),
+    ("changes", "quiescent"),
     [
         ({"warn": "1.5"}, Guard(Ratio(15, 10), 0, inclusive=False)),
         ({"restore": "1.5"}, Guard(Ratio(15, 10), 0, inclusive=False)),
@@ -189,7 +225,8 @@ def test_what_is_at_the_minimum_is_a_parameter() -> None:
         assert [policy.rounded(units) for units in (0, 1, 9_999, 10_000, 10_001)] == [0, 10_000, 10_000, 10_000, 20_000]
 
 
-# ---- binance-usdm ------------------------------------------------------------------------------------------------------
+# ---- binance-usdm
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -197,7 +234,10 @@ def test_what_is_at_the_minimum_is_a_parameter() -> None:
     [
         ({"warn": "0.99"}, "parameters.warn: below 1, the level of liquidation"),
         ({"restore": "0.99"}, "parameters.restore: below 1, the level of liquidation"),
-        ({"warn": "x"}, 'parameters.warn: \'x\' is not a decimal; write digits with an optional "-" and point, such as "38000.10"'),
+        (
+            {"warn": "x"},
+            'parameters.warn: \'x\' is not a decimal; write digits with an optional "-" and point, such as "38000.10"',
+        ),
         ({"restore": "-1"}, "parameters.restore: -1 is below 0"),
         ({"default_leverage": 0}, "parameters.default_leverage: from 1 to 1000"),
         ({"default_leverage": 1001}, "parameters.default_leverage: from 1 to 1000"),
@@ -230,7 +270,8 @@ def test_the_policy_of_the_perpetuals_calls_nothing() -> None:
     assert policy.quiescent.ratio == Ratio(11, 10)
 
 
-# ---- assets ----------------------------------------------------------------------------------------------------------------
+# ---- assets
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def terms_of(name: str, haircut: str, *route: str, base: str = "USDT") -> tuple[int, AssetTerms]:
@@ -249,7 +290,13 @@ def test_a_route_is_numbers_of_instruments_and_one_division() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("0", Ratio(0, 1)), ("1.40", Ratio(14, 10)), ("0.005", Ratio(5, 1000)), ("1200", Ratio(1200, 1)), ("1", Ratio(1, 1))],
+    [
+        ("0", Ratio(0, 1)),
+        ("1.40", Ratio(14, 10)),
+        ("0.005", Ratio(5, 1000)),
+        ("1200", Ratio(1200, 1)),
+        ("1", Ratio(1, 1)),
+    ],
 )
 def test_a_ratio_is_an_exact_fraction(text: str, expected: Ratio) -> None:
     assert ratio(text, "name") == expected
@@ -268,7 +315,10 @@ def test_an_amount_is_whole_minor_units(text: str, least: int, units: int) -> No
     for wrong, scale, bound in ((text, 2, units + 1), ("0.001", 2, 0)):
         with pytest.raises(ParameterError) as caught:
             amount(wrong, "name", scale, bound)
-        assert str(caught.value) == f"parameters.name: {wrong} is no amount of the base currency, at least {bound} minor units"
+        assert (
+            str(caught.value)
+            == f"parameters.name: {wrong} is no amount of the base currency, at least {bound} minor units"
+        )
 
 
 def test_a_ratio_may_have_another_least() -> None:
@@ -278,7 +328,8 @@ def test_a_ratio_may_have_another_least() -> None:
     assert str(caught.value) == "parameters.name: 0 is below 1"
 
 
-# ---- brackets ---------------------------------------------------------------------------------------------------------------
+# ---- brackets
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def given(**changes: Any) -> BracketParameters:
@@ -290,7 +341,9 @@ def test_a_bracket_is_counted_in_one_small_unit() -> None:
     assert bracket_of(given(), "t[0]") == Bracket(10 * UNIT, 20 * UNIT, UNIT // 2, UNIT, 2 * UNIT)
     assert bracket_of(given(cap=None, max_leverage=None), "t[0]") == Bracket(10 * UNIT, None, UNIT // 2, UNIT, None)
     assert UNIT == 10**18
-    assert bracket_of(given(cap="10.01", maintenance_rate="0.999999", max_leverage="1"), "t[0]").rate == 999_999 * 10**12
+    assert (
+        bracket_of(given(cap="10.01", maintenance_rate="0.999999", max_leverage="1"), "t[0]").rate == 999_999 * 10**12
+    )
 
 
 @pytest.mark.parametrize(
@@ -313,7 +366,11 @@ def bracket(floor: str, cap: str | None, rate: str, units: str, leverage: str | 
     return bracket_of(BracketParameters(floor, cap, rate, units, leverage), "t")
 
 
-SOUND = [bracket("0", "100", "0.01", "0", "50"), bracket("100", "300", "0.02", "1", "20"), bracket("300", None, "0.05", "10", "5")]
+SOUND = [
+    bracket("0", "100", "0.01", "0", "50"),
+    bracket("100", "300", "0.02", "1", "20"),
+    bracket("300", None, "0.05", "10", "5"),
+]
 
 
 @pytest.mark.parametrize(
@@ -324,7 +381,11 @@ SOUND = [bracket("0", "100", "0.01", "0", "50"), bracket("100", "300", "0.02", "
             0,
             bracket("0", "100", "0.01", "0.5"),
             [
-                (0, "maintenance_amount", "the first bracket's amount is 0.5, not 0: the margin of a small position would be negative"),
+                (
+                    0,
+                    "maintenance_amount",
+                    "the first bracket's amount is 0.5, not 0: the margin of a small position would be negative",
+                ),
                 (1, "maintenance_amount", "is discontinuous: 1, continuous would be 1.5"),
             ],
         ),
@@ -337,7 +398,11 @@ SOUND = [bracket("0", "100", "0.01", "0", "50"), bracket("100", "300", "0.02", "
                 (2, "maintenance_amount", "is discontinuous: 10, continuous would be 9.995"),
             ],
         ),
-        (1, bracket("100", "299", "0.02", "1"), [(2, "floor", "leaves a gap: 300 lies above 299, where the bracket before ends")]),
+        (
+            1,
+            bracket("100", "299", "0.02", "1"),
+            [(2, "floor", "leaves a gap: 300 lies above 299, where the bracket before ends")],
+        ),
         (
             1,
             bracket("100", "300", "0.005", "0"),
@@ -347,15 +412,25 @@ SOUND = [bracket("0", "100", "0.01", "0", "50"), bracket("100", "300", "0.02", "
                 (2, "maintenance_amount", "is discontinuous: 10, continuous would be 13.5"),
             ],
         ),
-        (2, bracket("300", None, "0.05", "10.01"), [(2, "maintenance_amount", "is discontinuous: 10.01, continuous would be 10")]),
+        (
+            2,
+            bracket("300", None, "0.05", "10.01"),
+            [(2, "maintenance_amount", "is discontinuous: 10.01, continuous would be 10")],
+        ),
         (2, bracket("300", None, "0.05", "10", "21"), [(2, "max_leverage", "rises from 20 to 21")]),
         (2, bracket("300", None, "0.05", "10", "20"), []),
         (2, bracket("300", None, "0.05", "10", None), []),
         (1, bracket("100", "300", "0.02", "1", None), []),
-        (1, bracket("100", "300", "0.01", "0"), [(2, "maintenance_amount", "is discontinuous: 10, continuous would be 12")]),
+        (
+            1,
+            bracket("100", "300", "0.01", "0"),
+            [(2, "maintenance_amount", "is discontinuous: 10, continuous would be 12")],
+        ),
     ],
 )
-def test_everything_that_is_wrong_with_a_table_is_named(place: int, changed: Bracket, faults: list[tuple[int, str, str]]) -> None:
+def test_everything_that_is_wrong_with_a_table_is_named(
+    place: int, changed: Bracket, faults: list[tuple[int, str, str]]
+) -> None:
     table = list(SOUND)
     table[place] = changed
     assert faults_of(table) == faults

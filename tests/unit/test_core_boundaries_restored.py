@@ -1,4 +1,5 @@
-"""A fold that was just restored does what is due, without being asked for anything else; and accounts that only a tick can reach."""
+"""A fold that was just restored does what is due, without being asked for anything else; and accounts that only a tick
+can reach."""
 
 from __future__ import annotations
 
@@ -62,7 +63,11 @@ def test_a_tick_finds_whom_it_concerns(boxes: bool) -> None:
 
 def test_accounts_of_one_slot_are_summed_when_they_are_restored() -> None:
     seen: dict[int, str] = {}
-    names = next((seen[slot], name) for name in (f"n{k}" for k in range(10_000)) if seen.setdefault(slot := slot_of(name), name) != name)
+    names = next(
+        (seen[slot], name)
+        for name in (f"n{k}" for k in range(10_000))
+        if seen.setdefault(slot := slot_of(name), name) != name
+    )
     day = Day().opened()
     for name in names:
         day.account(name)

@@ -1,4 +1,5 @@
-"""Routed items as they lie on a topic: a number for the kind, the position, the fields in order. A partition of an older build reads them."""
+"""Routed items as they lie on a topic: a number for the kind, the position, the fields in order. A partition of an
+older build reads them."""
 
 from __future__ import annotations
 

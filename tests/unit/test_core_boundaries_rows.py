@@ -1,4 +1,5 @@
-"""What is stored and digested: rows of accounts, the market's facts, slots. Equal facts give equal bytes, in this build and in every later one."""
+"""What is stored and digested: rows of accounts, the market's facts, slots. Equal facts give equal bytes, in this build
+and in every later one."""
 
 from __future__ import annotations
 
@@ -14,7 +15,18 @@ from margin_stream.core.accounts.position import Position
 from margin_stream.core.accounts.subaccount import NEVER, Level, Subaccount
 from margin_stream.core.calls.call import Call, Deadline, Outcome
 from margin_stream.core.checks import Fault, Mismatch, check
-from margin_stream.core.digests import MODULUS, NO_CHAIN, SLOTS, chained, combined, effect_leaf, leaf, merged, partition_of, slot_of
+from margin_stream.core.digests import (
+    MODULUS,
+    NO_CHAIN,
+    SLOTS,
+    chained,
+    combined,
+    effect_leaf,
+    leaf,
+    merged,
+    partition_of,
+    slot_of,
+)
 from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
 from margin_stream.core.margin.model import Guard, GuardState, MarginFigures, Ratio, guard_state_of
 from margin_stream.core.market.directory import Directory, parts_per_million
@@ -61,7 +73,9 @@ def facts(account: Account) -> dict[str, Any]:
             return [of(value) for value in thing]
         if isinstance(thing, Subaccount | Position | Call):
             names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
-            return {name: of(getattr(thing, name)) for name in names if name not in ("guard_states", "figures", "guards")}
+            return {
+                name: of(getattr(thing, name)) for name in names if name not in ("guard_states", "figures", "guards")
+            }
         return thing
 
     return of(account)  # type: ignore[no-any-return]
@@ -152,7 +166,9 @@ def test_a_new_account_has_nothing_and_owes_nothing() -> None:
     account = Account("x", 0, "p", "d", ["c"])
     assert facts(account) == {
         **dict.fromkeys(("liquidating", "stale", "suppressed"), False),
-        **dict.fromkeys(("call_count", "liquidation_amount", "liquidation_count", "liquidation_number", "open_calls", "unpaid"), 0),
+        **dict.fromkeys(
+            ("call_count", "liquidation_amount", "liquidation_count", "liquidation_number", "open_calls", "unpaid"), 0
+        ),
         "id": "x",
         "base": 0,
         "profile": "p",
@@ -181,7 +197,14 @@ def test_a_new_account_has_nothing_and_owes_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("level", Level.WARNING), ("pending_since_ns", 0), ("liquidating", True), ("stale", True), ("suppressed", True), ("open_calls", 1)],
+    [
+        ("level", Level.WARNING),
+        ("pending_since_ns", 0),
+        ("liquidating", True),
+        ("stale", True),
+        ("suppressed", True),
+        ("open_calls", 1),
+    ],
 )
 def test_a_pocket_with_anything_under_way_is_not_calm(name: str, value: Any) -> None:
     subaccount = Subaccount()
@@ -193,7 +216,11 @@ def test_flags_go_into_one_integer_and_back() -> None:
     for flags in range(8):
         subaccount = Subaccount()
         subaccount.set_flags(flags)
-        assert (subaccount.liquidating, subaccount.stale, subaccount.suppressed) == (bool(flags & 1), bool(flags & 2), bool(flags & 4))
+        assert (subaccount.liquidating, subaccount.stale, subaccount.suppressed) == (
+            bool(flags & 1),
+            bool(flags & 2),
+            bool(flags & 4),
+        )
         assert subaccount.flags == flags
 
 
@@ -237,7 +264,8 @@ def test_an_account_holds_a_perpetual_in_any_of_its_pockets() -> None:
     assert not account.holds_perpetual(5 << 2)
 
 
-# ---- digests -----------------------------------------------------------------------------------------------------------------
+# ---- digests
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_slot_is_the_first_twelve_bits_of_the_groups_hash() -> None:
@@ -256,12 +284,15 @@ def test_leaves_and_chains_are_plain_hashes() -> None:
 
 def test_a_digest_is_the_hash_of_the_head_and_every_slot() -> None:
     sums = {0: 1, 5: MODULUS + 7, 4095: MODULUS - 1}
-    plain = sha256(b"head" + b"".join((sums.get(slot, 0) % 2**256).to_bytes(32, "big") for slot in range(4096))).hexdigest()
+    plain = sha256(
+        b"head" + b"".join((sums.get(slot, 0) % 2**256).to_bytes(32, "big") for slot in range(4096))
+    ).hexdigest()
     assert combined(b"head", sums) == plain
     assert merged([{1: 5, 2: 6}, {2: MODULUS - 4, 3: 9}, {1: 1}]) == {1: 6, 2: 2, 3: 9}
 
 
-# ---- the market ---------------------------------------------------------------------------------------------------------------
+# ---- the market
+# ---------------------------------------------------------------------------------------------------------------
 
 
 def activation(name: str, version: int, effective: int) -> ProfileActivated:
@@ -282,7 +313,11 @@ def a_market() -> Market:
     market = Market(2)
     for name in ("USDT", "BTC", "ETH", "XMR"):
         market.enlist(listed(name, "currency", 2 if name == "USDT" else 8))
-    for name, base, currency, limit in (("BTCUSDT", "BTC", "USDT", 300), ("ETHUSDT", "ETH", "USDT", 60), ("XMRBTC", "XMR", "BTC", 300)):
+    for name, base, currency, limit in (
+        ("BTCUSDT", "BTC", "USDT", 300),
+        ("ETHUSDT", "ETH", "USDT", 60),
+        ("XMRBTC", "XMR", "BTC", 300),
+    ):
         scales = {"price_scale": 6 if name == "XMRBTC" else 2, "stale_after_s": limit}
         market.enlist(listed(name, "spot", 4, base=base, currency=currency, **scales))
     return market
@@ -305,15 +340,35 @@ def test_the_facts_of_a_market_are_all_that_is_digested() -> None:
         [activation("later", 1, 5000)],
     ]
     assert market.facts() == expected
-    assert [listing.instrument for listing in market.directory.listings] == ["USDT", "BTC", "ETH", "XMR", "BTCUSDT", "ETHUSDT", "XMRBTC"]
+    assert [listing.instrument for listing in market.directory.listings] == [
+        "USDT",
+        "BTC",
+        "ETH",
+        "XMR",
+        "BTCUSDT",
+        "ETHUSDT",
+        "XMRBTC",
+    ]
     assert market.packed() == msgspec.msgpack.Encoder(order="deterministic").encode(expected)
     assert market.digest() == sha256(market.packed()).digest()
     again = Market.unpacked(market.packed())
     assert again.packed() == market.packed()
-    assert (again.prices, again.marked_at_ns, again.stale, again.unfresh) == ([1, 40_000, 0, 7], [0, 1000, 0, 2000], [False] * 4, {2})
-    assert (market.prices, market.marked_at_ns, market.stale, market.unfresh) == ([1, 40_000, 0, 7], [0, 1000, 0, 2000], [False] * 4, {2})
+    assert (again.prices, again.marked_at_ns, again.stale, again.unfresh) == (
+        [1, 40_000, 0, 7],
+        [0, 1000, 0, 2000],
+        [False] * 4,
+        {2},
+    )
+    assert (market.prices, market.marked_at_ns, market.stale, market.unfresh) == (
+        [1, 40_000, 0, 7],
+        [0, 1000, 0, 2000],
+        [False] * 4,
+        {2},
+    )
     # Parameters are a mapping: in whatever order they were sent, the facts are the same.
-    turned = ProfileActivated(**{name: getattr(activation("now", 1, 900), name) for name in ProfileActivated.__struct_fields__})
+    turned = ProfileActivated(
+        **{name: getattr(activation("now", 1, 900), name) for name in ProfileActivated.__struct_fields__}
+    )
     turned.parameters.clear()
     turned.parameters.update(dict(reversed(list(PARAMETERS.items()))))
     other = a_market()
@@ -362,10 +417,23 @@ def test_without_a_listing_nothing_goes_stale() -> None:
 
 def test_profiles_take_effect_by_time_name_and_version_and_never_go_back() -> None:
     market = a_market()
-    for name, version, effective in (("b", 2, 50), ("b", 1, 40), ("a", 1, 50), ("c", 1, 101), ("b", 3, 50), ("d", 5, 100)):
+    for name, version, effective in (
+        ("b", 2, 50),
+        ("b", 1, 40),
+        ("a", 1, 50),
+        ("c", 1, 101),
+        ("b", 3, 50),
+        ("d", 5, 100),
+    ):
         market.waiting.append(activation(name, version, effective))
     activated, _ = market.tick_clock(100)
-    assert [(profile.name, profile.version) for profile in activated] == [("b", 1), ("a", 1), ("b", 2), ("b", 3), ("d", 5)]
+    assert [(profile.name, profile.version) for profile in activated] == [
+        ("b", 1),
+        ("a", 1),
+        ("b", 2),
+        ("b", 3),
+        ("d", 5),
+    ]
     assert [event.profile for event in market.waiting] == ["c"]
     market.waiting.append(activation("d", 4, 100))
     market.waiting.append(activation("d", 5, 100))
@@ -383,11 +451,13 @@ def test_a_stale_price_lies_within_its_widest_band_rounded_outwards(price: int, 
     assert all(type(edge) is int for edge in market.stale_band(1))
 
 
-# ---- the directory -------------------------------------------------------------------------------------------------------------
+# ---- the directory
+# -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("pair", "ppm"), [((0, 0), 0), ((1, 0), 10**6), ((1, -6), 1), ((1, -7), None), ((25, -2), 250_000), ((5, 1), 50 * 10**6)]
+    ("pair", "ppm"),
+    [((0, 0), 0), ((1, 0), 10**6), ((1, -6), 1), ((1, -7), None), ((25, -2), 250_000), ((5, 1), 50 * 10**6)],
 )
 def test_fractions_are_counted_in_millionths(pair: tuple[int, int], ppm: int | None) -> None:
     assert parts_per_million(pair) == ppm
@@ -411,14 +481,25 @@ def test_a_listing_is_kept_with_all_that_it_says() -> None:
         )
     )
     assert share is not None
-    assert (share.number, share.name, share.perpetual, share.price_scale, share.quantity_scale) == (1, "ACME", False, 4, 3)
+    assert (share.number, share.name, share.perpetual, share.price_scale, share.quantity_scale) == (
+        1,
+        "ACME",
+        False,
+        4,
+        3,
+    )
     assert (share.band_ppm, share.band_per_second_ppm, share.band_maximum_ppm, share.reanchor_ppm) == (0, 0, 500_000, 0)
     assert (share.stale_after_ns, share.reanchor_quotes) == (10**9, 3)
     assert (share.base.name, share.base.number, share.base.scale, share.currency.name) == ("ACME", 2, 3, "USDT")
     assert directory.asset_by_name["ACME"] is share.base is directory.assets[2]
     perpetual = directory.enlist(listed("P", "perpetual", 3, currency="USDT", band=(1, -6), band_maximum=(0, 0)))
     assert perpetual is not None
-    assert (perpetual.number, perpetual.perpetual, perpetual.base, perpetual.currency.name) == (2, True, directory.assets[0], "USDT")
+    assert (perpetual.number, perpetual.perpetual, perpetual.base, perpetual.currency.name) == (
+        2,
+        True,
+        directory.assets[0],
+        "USDT",
+    )
     assert (perpetual.band_ppm, perpetual.band_per_second_ppm, perpetual.band_maximum_ppm) == (1, 1000, 0)
     assert directory.instruments == [None, share, perpetual]
     assert "P" not in directory.asset_by_name
@@ -426,7 +507,8 @@ def test_a_listing_is_kept_with_all_that_it_says() -> None:
     assert isinstance(directory.listings[0], InstrumentListed)
 
 
-# ---- guards ----------------------------------------------------------------------------------------------------------------------
+# ---- guards
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -443,7 +525,9 @@ def test_a_listing_is_kept_with_all_that_it_says() -> None:
         ((None, None), GuardState.UNDECIDED),
     ],
 )
-def test_a_guard_is_decided_where_all_that_is_open_says_the_same(span: tuple[int | None, int | None], truth: GuardState) -> None:
+def test_a_guard_is_decided_where_all_that_is_open_says_the_same(
+    span: tuple[int | None, int | None], truth: GuardState
+) -> None:
     assert guard_state_of(span) is truth
 
 
@@ -466,7 +550,8 @@ def test_an_excess_is_negative_exactly_where_the_guard_breaches() -> None:
     assert MarginFigures(1, 2) == (1, 2, False)
 
 
-# ---- faults ----------------------------------------------------------------------------------------------------------------------
+# ---- faults
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_fault_says_what_does_not_hold_and_with_which_numbers() -> None:

@@ -6,7 +6,15 @@ import pytest
 
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.position import Position, notional, position_key, split_key
-from margin_stream.core.accounts.postings import book_funding, book_move, book_perpetual, book_spot, integer, price_shift, sweep
+from margin_stream.core.accounts.postings import (
+    book_funding,
+    book_move,
+    book_perpetual,
+    book_spot,
+    integer,
+    price_shift,
+    sweep,
+)
 from margin_stream.core.market.market import Market
 from margin_stream.core.market.quote_guard import Quote, QuoteGuard
 from margin_stream.core.sequenced import FUNDING_SCALE, Moved, Traded
@@ -67,7 +75,9 @@ def test_a_spot_trade_moves_cash_less_the_fee_and_holds_the_base() -> None:
         (3, 300, 1, -40, (4, 340, 0)),
     ],
 )
-def test_a_trade_closes_its_share_and_opens_the_rest(held: int, cost: int, quantity: int, cash: int, left: tuple[int, int, int]) -> None:
+def test_a_trade_closes_its_share_and_opens_the_rest(
+    held: int, cost: int, quantity: int, cash: int, left: tuple[int, int, int]
+) -> None:
     position = Position(held, cost)
     assert position.trade(quantity, 40, 0) == cash
     assert (position.quantity, position.open_cost, position.realised) == left
@@ -98,7 +108,10 @@ def test_money_goes_into_a_pocket_or_from_one_to_another() -> None:
     book_move(books, Moved(2, "A", 0, 200, "", "", "iso"))
     book_move(books, Moved(3, "A", 0, 50, "", "other", ""))
     assert books.ledger == {0: 150}
-    assert {name: subaccount.ledger for name, subaccount in books.subaccounts.items()} == {"iso": {0: 300}, "other": {0: 50}}
+    assert {name: subaccount.ledger for name, subaccount in books.subaccounts.items()} == {
+        "iso": {0: 300},
+        "other": {0: 50},
+    }
 
 
 def test_funding_is_floored_by_position_and_summed_by_pocket() -> None:
@@ -144,7 +157,8 @@ def test_a_pocket_without_positions_is_swept_unless_it_owes() -> None:
     assert sweep(books, "empty")
 
 
-# ---- quotes ---------------------------------------------------------------------------------------------------------------------
+# ---- quotes
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def a_market(**more: object) -> Market:
@@ -163,7 +177,8 @@ def judge(guard: QuoteGuard, market: Market, price: int, source: str = "a") -> Q
 
 
 @pytest.mark.parametrize(
-    ("price", "quote"), [(-1, Quote.NOT_POSITIVE), (0, Quote.NOT_POSITIVE), (1, Quote.ACCEPTED), (2**61, Quote.ACCEPTED)]
+    ("price", "quote"),
+    [(-1, Quote.NOT_POSITIVE), (0, Quote.NOT_POSITIVE), (1, Quote.ACCEPTED), (2**61, Quote.ACCEPTED)],
 )
 def test_the_first_quote_is_any_positive_one(price: int, quote: Quote) -> None:
     market = a_market()

@@ -1,4 +1,5 @@
-"""What the fold tells a watch, held to the words of ``Watch`` by one that remembers all of it; and edges that only a tick reaches."""
+"""What the fold tells a watch, held to the words of ``Watch`` by one that remembers all of it; and edges that only a
+tick reaches."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class Remembering:
             assert account not in self._forgotten
             # What the fold holds of a pocket (None: nothing that would have to be remembered) is what it said.
             assert all(
-                subaccount.guard_states is None or (subaccount.guards, subaccount.guard_states) == (guards, guard_states)
+                subaccount.guard_states is None
+                or (subaccount.guards, subaccount.guard_states) == (guards, guard_states)
                 for subaccount, guards, guard_states in said
             )
         return list(range(self.accounts))
@@ -57,12 +59,18 @@ class Remembering:
     def track(self, account: int, profile: Profile, subaccounts: list[GuardTests], market: Market) -> None:
         holds = [
             profile.version,
-            *((row.subaccount.name, dict(row.subaccount.balances), repr(row.subaccount.perpetuals)) for row in subaccounts),
+            *(
+                (row.subaccount.name, dict(row.subaccount.balances), repr(row.subaccount.perpetuals))
+                for row in subaccounts
+            ),
         ]
         if account in self._known and account not in self._forgotten:
             assert self._known[account][0] == holds, "what was not forgotten is valued as before"
         self._forgotten.discard(account)
-        self._known[account] = holds, [(row.subaccount, list(row.guards), list(row.guard_states)) for row in subaccounts]
+        self._known[account] = (
+            holds,
+            [(row.subaccount, list(row.guards), list(row.guard_states)) for row in subaccounts],
+        )
         self.given[account] = self.given.get(account, 0) + 1
 
     @property

@@ -1,4 +1,5 @@
-"""The watch by boxes beside a model of one straight line: never named too late, and not named for what cannot concern it."""
+"""The watch by boxes beside a model of one straight line: never named too late, and not named for what cannot concern
+it."""
 
 from __future__ import annotations
 
@@ -8,7 +9,17 @@ from typing import Any
 import pytest
 
 from margin_stream.core.accounts.subaccount import Subaccount
-from margin_stream.core.margin.model import NO_BOUND, NO_LIMIT, CallPolicy, Guard, GuardState, MarginFigures, Profile, Ratio, Span
+from margin_stream.core.margin.model import (
+    NO_BOUND,
+    NO_LIMIT,
+    CallPolicy,
+    Guard,
+    GuardState,
+    MarginFigures,
+    Profile,
+    Ratio,
+    Span,
+)
 from margin_stream.core.market.market import Market
 from margin_stream.core.revaluation.filter import GuardTests, PriceBoxFilter
 from margin_stream.core.revaluation.price_boxes import REACH_BITS, REACH_LIMIT
@@ -18,13 +29,22 @@ PRICE = 1_000
 """Below 2**13 each price is a cell of its own, so edges are exact."""
 ANY = Guard(Ratio(1, 1), 0, inclusive=False)
 ACTIVATION = ProfileActivated(
-    source="a", source_seq=1, event_time=0, profile="line", version=1, model="line", parameters={}, effective_from=0, approved_by="somebody"
+    source="a",
+    source_seq=1,
+    event_time=0,
+    profile="line",
+    version=1,
+    model="line",
+    parameters={},
+    effective_from=0,
+    approved_by="somebody",
 )
 HALF = 1 << REACH_BITS - 1
 
 
 class Line:
-    """Terms of which only what a watch asks is there: a pocket named ``up`` is worth the price, one named ``down`` what is left of a million."""
+    """Terms of which only what a watch asks is there: a pocket named ``up`` is worth the price, one named ``down`` what
+    is left of a million."""
 
     def __init__(self, against: int, favourable: int) -> None:
         self._guess = against, favourable
@@ -38,15 +58,20 @@ class Line:
     def reach(self, *_: Any) -> tuple[int, int]:
         return self._guess
 
-    def bounds(self, subaccount: Any, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+    def bounds(
+        self, subaccount: Any, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]
+    ) -> list[Span]:
         top = None if highest[1] == NO_BOUND else highest[1]
         if subaccount.name == "up":
             return [(lowest[1] - guard.offset, None if top is None else top - guard.offset) for guard in guards]
         return [(None if top is None else guard.offset - top, guard.offset - lowest[1]) for guard in guards]
 
 
-def watching(against: int, favourable: int, *subaccounts: tuple[str, int, GuardState], unfresh: bool = False) -> PriceBoxFilter:
-    """Watch an account whose pockets have a way, the price at which their guard's excess is 0, and what the guard says at PRICE."""
+def watching(
+    against: int, favourable: int, *subaccounts: tuple[str, int, GuardState], unfresh: bool = False
+) -> PriceBoxFilter:
+    """Watch an account whose pockets have a way, the price at which their guard's excess is 0, and what the guard says
+    at PRICE."""
     market = Market(2)
     market.prices.append(PRICE)
     market.stale.append(False)
@@ -87,8 +112,12 @@ SIDES = [
 
 
 @pytest.mark.parametrize(("way", "at", "truth", "side"), SIDES)
-@pytest.mark.parametrize("guess", [0, 1 << 10, guess_for(99), guess_for(100), guess_for(101), HALF, 3 << REACH_BITS, REACH_LIMIT, NO_LIMIT])
-def test_an_account_is_named_before_a_guard_flips_whatever_the_guess(way: str, at: int, truth: GuardState, side: int, guess: int) -> None:
+@pytest.mark.parametrize(
+    "guess", [0, 1 << 10, guess_for(99), guess_for(100), guess_for(101), HALF, 3 << REACH_BITS, REACH_LIMIT, NO_LIMIT]
+)
+def test_an_account_is_named_before_a_guard_flips_whatever_the_guess(
+    way: str, at: int, truth: GuardState, side: int, guess: int
+) -> None:
     for first in range(0, 101, 4):
         price_filter = watching(guess, guess, (way, at, truth))
         # Where the first step named it, it is the fold's to give it to the watch again.
@@ -104,7 +133,9 @@ def test_a_box_may_end_where_the_guard_still_says_the_same(way: str, at: int, tr
 
 @pytest.mark.parametrize(("way", "at", "truth", "side"), SIDES)
 @pytest.mark.parametrize("wide", [HALF, NO_LIMIT])
-def test_too_wide_a_guess_makes_a_narrower_box_on_its_side_alone(way: str, at: int, truth: GuardState, side: int, wide: int) -> None:
+def test_too_wide_a_guess_makes_a_narrower_box_on_its_side_alone(
+    way: str, at: int, truth: GuardState, side: int, wide: int
+) -> None:
     """Nobody is looked at on every tick, nor for a move the other way, because a guess of one side was bad."""
     other = guess_for(300)
     against, favourable = (wide, other) if truth is GuardState.FALSE else (other, wide)
@@ -116,7 +147,9 @@ def test_too_wide_a_guess_makes_a_narrower_box_on_its_side_alone(way: str, at: i
 
 def test_a_price_that_can_only_help_names_nobody_however_far_it_goes() -> None:
     assert not named(watching(guess_for(100), NO_LIMIT, ("up", 500, GuardState.FALSE)), 10**12)
-    assert not named(watching(guess_for(100), NO_LIMIT, ("up", 500, GuardState.FALSE), ("up", 600, GuardState.FALSE)), 10**12)
+    assert not named(
+        watching(guess_for(100), NO_LIMIT, ("up", 500, GuardState.FALSE), ("up", 600, GuardState.FALSE)), 10**12
+    )
 
 
 def test_a_guess_that_is_wide_and_has_an_end_makes_a_box_that_has_one() -> None:

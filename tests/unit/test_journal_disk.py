@@ -76,7 +76,9 @@ def test_a_replaced_file_is_the_old_or_the_new_one_and_leaves_nothing_beside_it(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_replacement_that_cannot_be_written_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replacement_that_cannot_be_written_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = Disk()
     path = tmp_path / "file"
     disk.replace(path, b"old")

@@ -70,7 +70,9 @@ def test_every_byte_behind_a_slot_is_zero(tmp_path: Path, byte: int, noticed: st
         data[512 * place + byte] ^= 1
         found = highwater.read(file(tmp_path, bytes(data)), STORE)
         if noticed == "spare":
-            assert found == HighWater(5, CUTS[1], (SlotDamage(512 * place + 92, "the bytes behind the slot are not zero"),))
+            assert found == HighWater(
+                5, CUTS[1], (SlotDamage(512 * place + 92, "the bytes behind the slot are not zero"),)
+            )
         else:
             assert found.damaged == (SlotDamage(512 * place, "the slot does not match its checksum"),)
 
@@ -97,8 +99,12 @@ def test_a_slot_of_another_store_is_no_damage_but_a_mistake(tmp_path: Path, plac
     assert caught.value.what == f"the high-water file belongs to another store ({'00' * 16})"
 
 
-@pytest.mark.parametrize(("length", "lost"), [(1023, False), (1025, False), (512 + 92, False), (512 + 91, True), (600, True), (512, True)])
-def test_a_file_of_another_length_is_named_and_its_whole_slots_are_read(tmp_path: Path, length: int, lost: bool) -> None:
+@pytest.mark.parametrize(
+    ("length", "lost"), [(1023, False), (1025, False), (512 + 92, False), (512 + 91, True), (600, True), (512, True)]
+)
+def test_a_file_of_another_length_is_named_and_its_whole_slots_are_read(
+    tmp_path: Path, length: int, lost: bool
+) -> None:
     data = (slot(4, CUTS[0]) + slot(5, CUTS[1]) + b"\0")[:length]
     found = highwater.read(file(tmp_path, data), STORE)
     what = [SlotDamage(0, f"the file has {length} bytes, not 1024")]

@@ -1,4 +1,5 @@
-"""A log of segments: what is durable stays, what was never acknowledged is cut, and whatever is missing is named with its place."""
+"""A log of segments: what is durable stays, what was never acknowledged is cut, and whatever is missing is named with
+its place."""
 
 from __future__ import annotations
 
@@ -280,12 +281,14 @@ def test_tables_that_know_more_than_the_mark_are_a_fault(tmp_path: Path) -> None
     damage = damage_of(folder, after=cuts[-1]._replace(number=4))
     assert (damage.path, damage.offset) == (folder / "highwater", 0)
     assert damage.what == (
-        "the tables know record 4, the high-water mark says 3: acknowledged records are gone, or the file is of an earlier time"
+        "the tables know record 4, the high-water mark says 3: acknowledged records are gone, or the file is of an "
+        "earlier time"
     )
 
 
 def test_another_history_under_the_same_numbers_is_a_fault(tmp_path: Path) -> None:
-    """The chain of the mark is that of the records: a log that was replaced by another of the same length is noticed."""
+    """The chain of the mark is that of the records: a log that was replaced by another of the same length is
+    noticed."""
     folder, other = tmp_path / "log", tmp_path / "other"
     cuts = filled(folder, PAYLOADS[:3], 10_000)
     filled(other, [b"PAYLOAD 1", *PAYLOADS[1:3]], 10_000)
@@ -307,7 +310,9 @@ def test_a_mark_with_a_damaged_slot_is_written_anew_on_opening(tmp_path: Path) -
     assert writer.durable == cuts[-1]
     found = highwater.read(path, STORE)
     assert (found.cut, found.damaged) == (cuts[-1], ())
-    assert [text.partition(": ")[2] for text in writer.warnings] == [f"offset {older}: the slot does not match its checksum; written anew"]
+    assert [text.partition(": ")[2] for text in writer.warnings] == [
+        f"offset {older}: the slot does not match its checksum; written anew"
+    ]
     writer.close()
 
 

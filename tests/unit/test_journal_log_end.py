@@ -1,4 +1,5 @@
-"""How a log ends, from every place that tables may know: what is whole, what may be cut, and what no crash explains. ``repair`` shows these words."""
+"""How a log ends, from every place that tables may know: what is whole, what may be cut, and what no crash explains.
+``repair`` shows these words."""
 
 from __future__ import annotations
 
@@ -10,7 +11,17 @@ from margin_stream.journal import highwater, log_end
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.log import START, LogWriter, create, read
 from margin_stream.journal.log_end import Ending, Loose, NotInLog, find_end
-from margin_stream.journal.records import HEADER, UNREADABLE, CorruptLog, Cut, Tail, record_bytes, segment_header, segment_name, walk
+from margin_stream.journal.records import (
+    HEADER,
+    UNREADABLE,
+    CorruptLog,
+    Cut,
+    Tail,
+    record_bytes,
+    segment_header,
+    segment_name,
+    walk,
+)
 
 STORE = bytes(range(16))
 THREE = [b"one", b"two", b"three"]
@@ -95,7 +106,8 @@ def test_a_record_that_its_segment_cannot_hold_is_another_logs(tmp_path: Path) -
 
 
 def test_tables_may_know_the_beginning_of_a_segment_without_records(tmp_path: Path) -> None:
-    """So they do where a writer died behind making a segment, and the next one stored its tables before it wrote anything."""
+    """So they do where a writer died behind making a segment, and the next one stored its tables before it wrote
+    anything."""
     cuts = filled(tmp_path / "log")
     (tmp_path / "log" / segment_name(4)).write_bytes(segment_header(STORE, 4, cuts[-1].chain))
     known = end_of(tmp_path / "log").cut
@@ -106,7 +118,8 @@ def test_tables_may_know_the_beginning_of_a_segment_without_records(tmp_path: Pa
 @pytest.mark.parametrize("limit", [HEADER.size + 1, 10_000])
 @pytest.mark.parametrize("content", [b"", b"MS", bytes(HEADER.size)])
 def test_a_segment_in_the_making_goes_as_a_whole(tmp_path: Path, limit: int, content: bytes) -> None:
-    """Also where its length came to the disk and its header did not, and where the segment before has one record only."""
+    """Also where its length came to the disk and its header did not, and where the segment before has one record
+    only."""
     cuts = filled(tmp_path / "log", limit)
     extra = tmp_path / "log" / segment_name(4)
     extra.write_bytes(content)
@@ -130,12 +143,16 @@ def test_a_segment_beyond_the_end_is_damage_and_never_cut(tmp_path: Path, first:
     assert damage.what == "the segment is not part of the log, which ends at record 3"
 
 
-@pytest.mark.parametrize(("length", "what"), [(1, "1 bytes of its header"), (15, "15 bytes of its header"), (17, "1 of 4 bytes")])
+@pytest.mark.parametrize(
+    ("length", "what"), [(1, "1 bytes of its header"), (15, "15 bytes of its header"), (17, "1 of 4 bytes")]
+)
 def test_a_torn_record_is_loose_from_the_first_byte_on(tmp_path: Path, length: int, what: str) -> None:
     cuts = filled(tmp_path / "log")
     path = tmp_path / "log" / segment_name(1)
     path.write_bytes(path.read_bytes() + record_bytes(4, b"torn")[:length])
-    assert end_of(tmp_path / "log") == Ending(cuts[-1], (Loose(path, cuts[-1].offset, length, f"record 4 is torn: {what}"),))
+    assert end_of(tmp_path / "log") == Ending(
+        cuts[-1], (Loose(path, cuts[-1].offset, length, f"record 4 is torn: {what}"),)
+    )
 
 
 def test_a_torn_record_behind_a_mark_in_doubt_may_have_been_acknowledged(tmp_path: Path) -> None:
@@ -145,7 +162,9 @@ def test_a_torn_record_behind_a_mark_in_doubt_may_have_been_acknowledged(tmp_pat
     path.write_bytes(path.read_bytes() + record_bytes(4, b"torn")[:-1])
     damage = damage_of(tmp_path / "log")
     assert (damage.path, damage.offset) == (path, cuts[-1].offset)
-    assert damage.what == ("record 4 is torn: 3 of 4 bytes, and a slot of the high-water file is damaged, so it may have been acknowledged")
+    assert damage.what == (
+        "record 4 is torn: 3 of 4 bytes, and a slot of the high-water file is damaged, so it may have been acknowledged"
+    )
 
 
 def test_what_the_medium_cannot_read_is_damage_and_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
-"""The bytes of a log: what docs/journal.md says of them, and what a reader says of every kind of damage, with its place."""
+"""The bytes of a log: what docs/journal.md says of them, and what a reader says of every kind of damage, with its
+place."""
 
 from __future__ import annotations
 
@@ -82,8 +83,16 @@ def test_records_come_back_with_their_places_and_the_chain(tmp_path: Path) -> No
         (lambda data: data[:67], 0, "the segment header is incomplete"),
         (lambda data: b"", 0, "the segment header is incomplete"),
         (lambda data: b"NSLOG001" + data[8:], 0, "not a segment of this format (begins b'NSLOG001')"),
-        (lambda data: data[:63] + bytes([data[63] ^ 1]) + data[64:], 0, "the segment header does not match its checksum"),
-        (lambda data: data[:64] + bytes([data[64] ^ 1]) + data[65:], 0, "the segment header does not match its checksum"),
+        (
+            lambda data: data[:63] + bytes([data[63] ^ 1]) + data[64:],
+            0,
+            "the segment header does not match its checksum",
+        ),
+        (
+            lambda data: data[:64] + bytes([data[64] ^ 1]) + data[65:],
+            0,
+            "the segment header does not match its checksum",
+        ),
         (lambda data: segment_header(bytes(16), 7, CHAIN), 8, f"the segment belongs to another store ({'00' * 16})"),
         (lambda data: segment_header(STORE, 8, CHAIN), 24, "the segment starts with record 8, its name says 7"),
     ],
@@ -163,7 +172,9 @@ def test_a_record_with_another_number_is_damage_though_its_checksum_holds(tmp_pa
     assert last(path).what == "record 2 was expected, 1 is here"
 
 
-def test_a_payload_has_at_most_sixty_four_mebibytes_for_writer_and_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_payload_has_at_most_sixty_four_mebibytes_for_writer_and_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert records.PAYLOAD_LIMIT == 64 << 20
     monkeypatch.setattr(records, "PAYLOAD_LIMIT", 9)
     path = written(tmp_path, payloads=[b"9 bytes.."])

@@ -97,7 +97,9 @@ def test_a_folder_without_a_manifest_is_no_store(tmp_path: Path) -> None:
     assert issubclass(ManifestMissing, CorruptManifest)
 
 
-@pytest.mark.parametrize(("field", "value"), [("format", 2), ("engine_version", 3), ("format", 9), ("engine_version", 9)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("format", 2), ("engine_version", 3), ("format", 9), ("engine_version", 9)]
+)
 def test_a_store_of_a_newer_build_is_left_alone(tmp_path: Path, field: str, value: int) -> None:
     layout = Layout(tmp_path)
     fields = {**FIELDS, field: value}

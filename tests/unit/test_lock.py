@@ -47,7 +47,10 @@ def test_it_is_never_taken_from_who_does_not_let_go(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(lock, "GRACE_S", 0.05)
     path = tmp_path / "lock"
     pid = ended()
-    with held(path, f"process {pid} on {socket.gethostname()}\n"), pytest.raises(StoreLocked, match=f"process {pid} on"):
+    with (
+        held(path, f"process {pid} on {socket.gethostname()}\n"),
+        pytest.raises(StoreLocked, match=f"process {pid} on"),
+    ):
         Lock(path)
 
 

@@ -1,4 +1,5 @@
-"""Lines and items beyond the limit: clipped where they enter, known again whichever way they come, and never part of another one."""
+"""Lines and items beyond the limit: clipped where they enter, known again whichever way they come, and never part of
+another one."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def test_a_line_at_the_limit_is_read_and_one_byte_more_is_not(mark: bytes, end: 
 @pytest.mark.parametrize("mark", [b"", BOM])
 @pytest.mark.parametrize("place", range(LINE_LIMIT - 4, LINE_LIMIT + 8))
 def test_the_start_of_a_line_that_is_too_long_is_never_taken_for_a_line(mark: bytes, place: int) -> None:
-    """A good line, then carriage returns where the reader cuts, then more: the rest may not be dropped as if it had never come."""
+    """A good line, then carriage returns where the reader cuts, then more: the rest may not be dropped as if it had
+    never come."""
     lines = list(read_lines(BytesIO(mark + padded(place - 4) + b"\r\r\r\r" + b"{}" * 20 + b"\n" + GOOD)))
     assert len(lines) == 2
     with pytest.raises(RefusedInput):

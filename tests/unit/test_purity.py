@@ -1,4 +1,5 @@
-"""Folds are pure: no clock, chance, float, and no set that is walked. The tree is checked, and the checker by mutants."""
+"""Folds are pure: no clock, chance, float, and no set that is walked. The tree is checked, and the checker by
+mutants."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ WALKED = {
     "an abstract set": "from collections.abc import Set\ndef f(names: Set[str]):\n    for n in names: pass",
     "a local name": "def f():\n    x = set()\n    x.add(1)\n    for n in x: pass",
     "a name of two branches": "def f(y):\n    if y:\n        x = [1]\n    else:\n        x = {1}\n    for n in x: pass",
-    "a name that a loop binds later": "def f(y):\n    x = []\n    for z in y:\n        for n in x: pass\n        x = {z}",
+    "a name that a loop binds later": "def f(y):\n    x = []\n    for z in y:\n        for n in x: pass\n        x = "
+    "{z}",
     "a constant": "for n in NAMES: pass",
     "a set in a dict": "for n in PAIRS[3]: pass",
     "a set in a dict by get": "def f(g: Groups):\n    for n in g.get('a', set()): pass",
@@ -83,7 +85,8 @@ WALKED = {
     "a set in a list": "def f(g: list[set[int]]):\n    for s in g:\n        for n in s: pass",
     "a set in an enumerated list": "def f(g: list[set[int]]):\n    for i, s in enumerate(g):\n        for n in s: pass",
     "a set in a tuple": "def f(g: tuple[int, set[int]]):\n    a, s = g\n    for n in s: pass",
-    "a field of a row of a list": "class A(Thing):\n    def f(self):\n        for row in self.rows:\n            for n in row.tags: pass",
+    "a field of a row of a list": "class A(Thing):\n    def f(self):\n        for row in self.rows:\n            for n "
+    "in row.tags: pass",
     "a defaultdict": "def f(y):\n    g = defaultdict(set)\n    g[1].add(2)\n    for n in g[1]: pass",
     "a union": "def f(a: set[int], b):\n    for n in a | b: pass",
     "a difference": "def f(a: set[int], b):\n    return list(a - b)",
@@ -238,8 +241,15 @@ def test_time_that_is_given_is_let_through(source: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "import time", "import os", "from math import sqrt", "import math\nx = math.log(y)", "from decimal import Decimal", "import numpy as np", "x = 1.5", "x = 2j", "x = a / b", "x /= 2",
-        "x = 10 ** -2", "open('x')", "x = float(y)", "x: float = y", "x = round(y)", "x = hash(y)", "import rocksdict", "print(1)",
+        "import time", "import os", "from math import sqrt", "import math\nx = "
+                                                             "math.log(y)", "from decimal import "
+                                                                                             "Decimal", "import numpy "
+                                                                                                        "as np", "x = "
+                                                                                                                 "1.5", "x = 2j", "x = a / b", "x /= 2",
+        "x = 10 ** -2", "open('x')", "x = float(y)", "x: float = y", "x = "
+                                                                     "round(y)", "x = "
+                                                                                     "hash(y)", "import "
+                                                                                                    "rocksdict", "print(1)",
     ],
 )  # fmt: skip
 def test_what_the_core_may_not_have_is_caught(source: str) -> None:
@@ -249,7 +259,13 @@ def test_what_the_core_may_not_have_is_caught(source: str) -> None:
 
 def test_the_core_may_divide_whole_numbers() -> None:
     assert found(CORE, "import math\nfrom math import isqrt\nx = math.gcd(4, isqrt(9))") == []
-    assert found(CORE, "from math_of_ours import floor\nx = a // b\ny = 2 ** 10\nz = 'float'\ndef f(at: int) -> int: return at") == []
+    assert (
+        found(
+            CORE,
+            "from math_of_ours import floor\nx = a // b\ny = 2 ** 10\nz = 'float'\ndef f(at: int) -> int: return at",
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -276,7 +292,9 @@ def test_the_wrapper_must_ask_for_the_status() -> None:
     assert [fault.partition(":")[0] for fault in found(ROCKS, mutant)] == ["status"]
 
 
-@pytest.mark.parametrize("source", ["import os\nx = os.environ['X']", "import os\nx = os.getenv('X')", "from os import environ"])
+@pytest.mark.parametrize(
+    "source", ["import os\nx = os.environ['X']", "import os\nx = os.getenv('X')", "from os import environ"]
+)
 def test_the_environment_is_read_in_one_place(source: str) -> None:
     for path in (SHELL, "margin_stream/cli/mutant.py", "margin_stream/kafka/mutant.py", "agents/mutant.py"):
         assert any(fault.startswith("environment:") for fault in found(path, source)), path

@@ -43,7 +43,11 @@ def test_golden_samples_fit_the_schema_and_decode_to_the_same() -> None:
 
 def test_the_schema_refuses_what_the_reader_refuses() -> None:
     checker = jsonschema.Draft202012Validator(publish.json_schema())
-    for bad in ({"type": "price_ticked"}, {"type": "nope"}, {"type": "clock_ticked", "source": "x", "source_seq": 1, "event_time": 5}):
+    for bad in (
+        {"type": "price_ticked"},
+        {"type": "nope"},
+        {"type": "clock_ticked", "source": "x", "source_seq": 1, "event_time": 5},
+    ):
         assert not checker.is_valid(bad)
 
 
@@ -78,7 +82,9 @@ def test_a_decimal_has_one_pair_however_it_is_spelled(mantissa: int, exponent: i
     assert scaled(pair, 18) == mantissa * 10 ** (exponent + 18)
 
 
-@pytest.mark.parametrize("text", ["", "1e5", "+1", ".5", "5.", "01", "1,000", "NaN", "--1", "1 ", "\uff11", "9" * 61, "1" + "0" * 40])
+@pytest.mark.parametrize(
+    "text", ["", "1e5", "+1", ".5", "5.", "01", "1,000", "NaN", "--1", "1 ", "\uff11", "9" * 61, "1" + "0" * 40]
+)
 def test_what_is_no_decimal_is_refused(text: str) -> None:
     with pytest.raises(DecimalError):
         parse_decimal(text)
@@ -90,7 +96,8 @@ def test_times_survive_their_text(moment: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2021-05-19", "2021-05-19T12:00:00", "2021-05-19T12:00:60Z", "2021-02-30T00:00:00Z", "2021-05-19T12:00:00+02:00"]
+    "text",
+    ["2021-05-19", "2021-05-19T12:00:00", "2021-05-19T12:00:60Z", "2021-02-30T00:00:00Z", "2021-05-19T12:00:00+02:00"],
 )
 def test_what_is_no_utc_time_is_refused(text: str) -> None:
     with pytest.raises(TimeError):

@@ -79,7 +79,9 @@ def test_the_command_shows_each_origin_and_obeys_it(tmp_path: Path) -> None:
         (["digest"], {"MARGIN_STREAM_STORE": "from-variable"}, "from-variable"),
         (["digest", "--store", "from-flag"], {"MARGIN_STREAM_STORE": "from-variable"}, "from-flag"),
     ):
-        assert run(tmp_path, *words, **environment).stderr.startswith(f"margin-stream: {tmp_path / place}: no store here")
+        assert run(tmp_path, *words, **environment).stderr.startswith(
+            f"margin-stream: {tmp_path / place}: no store here"
+        )
 
 
 @pytest.mark.slow(reason="starts the command many times")
@@ -87,7 +89,9 @@ def test_a_named_file_stands_in_for_the_projects_and_must_be_there(tmp_path: Pat
     written(tmp_path / "margin-stream.toml", 'store = "project"\n')
     other = written(tmp_path / "other.toml", 'store = "other"\n')
     for words, environment in ((["--config", "other.toml"], {}), ([], {"MARGIN_STREAM_CONFIG": str(other)})):
-        assert shown(run(tmp_path, "config", "show", "--origin", "--json", *words, **environment))["store"][0] == "other"
+        assert (
+            shown(run(tmp_path, "config", "show", "--origin", "--json", *words, **environment))["store"][0] == "other"
+        )
     with pytest.raises(SettingsFileMissing):
         load(config=tmp_path / "none.toml", environment={})
     assert run(tmp_path, "digest", "--config", "none.toml").returncode == 2
@@ -97,7 +101,11 @@ def test_a_named_file_stands_in_for_the_projects_and_must_be_there(tmp_path: Pat
     ("text", "kind", "says"),
     [
         ('stoer = "x"', UnknownSetting, ":1: there is no setting 'stoer'; did you mean 'store'?"),
-        ("[kafka]\n\nreplica = 1", UnknownSetting, ":3: there is no setting 'kafka.replica'; did you mean 'kafka.replicas'?"),
+        (
+            "[kafka]\n\nreplica = 1",
+            UnknownSetting,
+            ":3: there is no setting 'kafka.replica'; did you mean 'kafka.replicas'?",
+        ),
         ("[kafak]\nreplicas = 1", UnknownSetting, "did you mean 'kafka.replicas'?"),
         ("[worker]\nsession_s = 0.5", InvalidSetting, ":2: worker.session_s: 0.5: expected `float` >= 1.0"),
         ('quiet = "yes"', InvalidSetting, ":1: quiet: 'yes': expected `bool`"),
@@ -108,7 +116,9 @@ def test_a_named_file_stands_in_for_the_projects_and_must_be_there(tmp_path: Pat
         (f'kafka.sasl_password = "{SECRET}"', InvalidSetting, "kafka.sasl_password_file"),
     ],
 )
-def test_what_a_file_cannot_say_is_named_by_file_line_and_key(tmp_path: Path, text: str, kind: type[Exception], says: str) -> None:
+def test_what_a_file_cannot_say_is_named_by_file_line_and_key(
+    tmp_path: Path, text: str, kind: type[Exception], says: str
+) -> None:
     path = written(tmp_path / "margin-stream.toml", text)
     with pytest.raises(kind) as caught:
         load(environment={}, folder=tmp_path)
@@ -118,7 +128,9 @@ def test_what_a_file_cannot_say_is_named_by_file_line_and_key(tmp_path: Path, te
 
 
 def test_a_variable_that_does_not_fit_is_named() -> None:
-    with pytest.raises(InvalidSetting, match=r"MARGIN_STREAM_WORKER_SESSION_S: worker.session_s: '500': expected `float` <= 300"):
+    with pytest.raises(
+        InvalidSetting, match=r"MARGIN_STREAM_WORKER_SESSION_S: worker.session_s: '500': expected `float` <= 300"
+    ):
         load(environment={"MARGIN_STREAM_WORKER_SESSION_S": "500"})
     assert unknown_variables({"MARGIN_STREAM_STOER": "x", "PATH": "y", "MARGIN_STREAM_PARENT": "1"}) == [
         "MARGIN_STREAM_STOER means nothing; did you mean 'MARGIN_STREAM_STORE'?"
@@ -182,7 +194,15 @@ def test_a_process_of_our_own_reads_the_same_file(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow(reason="starts the command many times")
 def test_a_needed_option_may_come_from_the_settings(tmp_path: Path) -> None:
-    done = run(tmp_path, "worker", "--http", "nowhere", "--store", "kafka://127.0.0.1:1/x", MARGIN_STREAM_WORKER_DATA=str(tmp_path / "w"))
+    done = run(
+        tmp_path,
+        "worker",
+        "--http",
+        "nowhere",
+        "--store",
+        "kafka://127.0.0.1:1/x",
+        MARGIN_STREAM_WORKER_DATA=str(tmp_path / "w"),
+    )
     assert (done.returncode, done.stderr.partition(":")[2][:15]) == (2, " --http nowhere")
     without = run(tmp_path, "worker", "--http", "nowhere", "--store", "kafka://127.0.0.1:1/x")
     assert "[missing_argument]" in without.stderr

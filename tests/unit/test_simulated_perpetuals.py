@@ -1,4 +1,5 @@
-"""The simulator with perpetuals: the default day keeps its bytes, seeds are reproducible, books and tables are ones that a venue would allow."""
+"""The simulator with perpetuals: the default day keeps its bytes, seeds are reproducible, books and tables are ones
+that a venue would allow."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def number(pair: DecimalPair) -> Decimal:
     return Decimal(pair[0]).scaleb(pair[1])
 
 
-def day(scenario: str, accounts: int, seed: int, profiles: Sequence[str] = BOTH, tables: Tables | None = None) -> Iterator[AnyInput]:
+def day(
+    scenario: str, accounts: int, seed: int, profiles: Sequence[str] = BOTH, tables: Tables | None = None
+) -> Iterator[AnyInput]:
     return simulate(scenario, accounts, seed, profiles, tables)
 
 
@@ -78,7 +81,11 @@ def test_equal_arguments_give_equal_bytes_and_others_do_not() -> None:
 def test_pairs_have_the_same_prices_with_and_without_perpetuals() -> None:
     def ticks(profiles: Sequence[str]) -> list[tuple[str, DecimalPair]]:
         found = islice(day("crash", 10, 4, profiles), 20_000)
-        return [(event.instrument, event.price) for event in found if isinstance(event, PriceTicked) and "-" not in event.instrument]
+        return [
+            (event.instrument, event.price)
+            for event in found
+            if isinstance(event, PriceTicked) and "-" not in event.instrument
+        ]
 
     alone, beside = ticks(DEFAULT_PROFILES), ticks(BOTH)
     shared = min(len(alone), len(beside))
@@ -93,7 +100,8 @@ def test_synthetic_brackets_are_sound_for_any_seed() -> None:
         assert faults_of(brackets) == []
         assert brackets[-1].cap is None
         for bracket in brackets:
-            # Initial margin at the largest leverage is twice the rate, so nothing that may be opened is liquidated at once.
+            # Initial margin at the largest leverage is twice the rate, so nothing that may be opened is liquidated at
+            # once.
             assert bracket.max_leverage is not None
             assert 2 * bracket.rate * bracket.max_leverage == 10**36
     assert len({str(table) for table in tables}) > 500
@@ -187,9 +195,15 @@ def test_books_of_known_tables_are_within_the_deposit_and_the_venue_s_leverage()
 
 def test_tables_of_a_file_decide_what_is_listed() -> None:
     tables = {"BTCUSDT": synthetic_brackets(PAIRS, 1)["BTCUSDT"]}
-    listed = [event.instrument for event in islice(day("quiet", 4, 1, tables=tables), 40) if isinstance(event, InstrumentListed)]
+    listed = [
+        event.instrument
+        for event in islice(day("quiet", 4, 1, tables=tables), 40)
+        if isinstance(event, InstrumentListed)
+    ]
     assert [name for name in listed if name.endswith("-PERP")] == ["BTCUSDT-PERP"]
-    without_accounts = [event for event in islice(day("quiet", 4, 1, ("prime",), tables), 40) if isinstance(event, ProfileActivated)]
+    without_accounts = [
+        event for event in islice(day("quiet", 4, 1, ("prime",), tables), 40) if isinstance(event, ProfileActivated)
+    ]
     assert [event.profile for event in without_accounts] == ["prime", "binance-usdm"]
 
 
@@ -203,7 +217,11 @@ def test_without_any_table_nobody_trades_perpetuals() -> None:
 def test_one_profile_alone_and_fewer_accounts_than_profiles() -> None:
     alone = list(islice(day("walk", 6, 1, ("binance-usdm",)), 4000))
     assert [event.profile for event in alone if isinstance(event, ProfileActivated)] == ["binance-usdm"]
-    few = [event for event in islice(day("walk", 1, 1, ("binance-usdm", "prime")), 4000) if isinstance(event, PositionChanged)]
+    few = [
+        event
+        for event in islice(day("walk", 1, 1, ("binance-usdm", "prime")), 4000)
+        if isinstance(event, PositionChanged)
+    ]
     assert few
     assert all(event.instrument.endswith("-PERP") for event in few)
 

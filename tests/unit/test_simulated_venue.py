@@ -78,7 +78,11 @@ def test_an_isolated_pocket_is_closed_whole_and_pays_no_more_than_it_has(price: 
     cross = dict(floor.account.balances)
     floor.fall_to(price)
     (trade,) = floor.act()
-    assert (number(trade.quantity_delta), number(trade.price), number(trade.fee)) == (Decimal("-0.5"), Decimal(price), Decimal(fee))
+    assert (number(trade.quantity_delta), number(trade.price), number(trade.fee)) == (
+        Decimal("-0.5"),
+        Decimal(price),
+        Decimal(fee),
+    )
     assert (trade.pocket, trade.reason, trade.position_side) == (BTC, "liquidation", "both")
     (base,) = cross
     if left >= 0:

@@ -1,4 +1,5 @@
-"""Liquidation prices that others publish, found by folding: one tick above it the position stands, at the tick it is liquidated."""
+"""Liquidation prices that others publish, found by folding: one tick above it the position stands, at the tick it is
+liquidated."""
 
 from __future__ import annotations
 
@@ -25,7 +26,13 @@ def table(below: str, rate: str, amount: str) -> list[dict[str, Any]]:
     assert floor_.denominator == 1
     return [
         {"floor": "0", "cap": str(floor_), "maintenance_rate": below, "maintenance_amount": "0", "max_leverage": "25"},
-        {"floor": str(floor_), "cap": None, "maintenance_rate": rate, "maintenance_amount": amount, "max_leverage": "5"},
+        {
+            "floor": str(floor_),
+            "cap": None,
+            "maintenance_rate": rate,
+            "maintenance_amount": amount,
+            "max_leverage": "5",
+        },
     ]
 
 
@@ -41,7 +48,14 @@ class Example:
         self.day = UsdmDay()
         self.day.opened()
         for name in (ETH, BTC):
-            self.day.book("instrument_listed", instrument=name, kind="perpetual", currency="USDT", price_scale=SCALE, quantity_scale=3)
+            self.day.book(
+                "instrument_listed",
+                instrument=name,
+                kind="perpetual",
+                currency="USDT",
+                price_scale=SCALE,
+                quantity_scale=3,
+            )
         self.day.activate(2, brackets=TABLES)
         self.day.clock(1)
         self.day.usdm_account("A", WALLET)
@@ -63,7 +77,9 @@ def liquidation_price(name: str, required_by_others: Fraction, profit_of_others:
     """Return (WB - TMM of others + UPNL of others + cum - Q x EP) / (Q x MMR - Q), of a long."""
     quantity, entry = map(Fraction, POSITIONS[name])
     rate, amount = (Fraction(TABLES[name][1][field]) for field in ("maintenance_rate", "maintenance_amount"))
-    return (Fraction(WALLET) - required_by_others + profit_of_others + amount - quantity * entry) / (quantity * rate - quantity)
+    return (Fraction(WALLET) - required_by_others + profit_of_others + amount - quantity * entry) / (
+        quantity * rate - quantity
+    )
 
 
 def check(example: Example, name: str, exact: Fraction, published: str) -> None:
@@ -76,13 +92,14 @@ def check(example: Example, name: str, exact: Fraction, published: str) -> None:
     assert Fraction(below["value"]) <= Fraction(below["debit"])
 
 
-@pytest.mark.parametrize("pocket", ["", "isolated"])
+@pytest.mark.parametrize("subaccount", ["", "isolated"])
 @pytest.mark.parametrize(("name", "published"), [(ETH, "1114.78"), (BTC, "18778.73")])
 def test_a_lone_long_is_liquidated_at_the_published_price(name: str, published: str, subaccount: str) -> None:
     """A wallet of 1,535,443.01 against one long, isolated (and in cross, where it is alone).
 
-    Source: freqtrade, tests/exchange/test_exchange.py, the cases "binance", isolated, of the liquidation price (from memory), which are
-    Binance's own worked example "How to calculate the liquidation price of USDS-M futures contracts" in isolated mode.
+    Source: freqtrade, tests/exchange/test_exchange.py, the cases "binance", isolated, of the liquidation price (from
+    memory), which are Binance's own worked example "How to calculate the liquidation price of USDS-M futures contracts"
+    in isolated mode.
     """
     check(Example(name, pocket=subaccount), name, liquidation_price(name, Fraction(0), Fraction(0)), published)
 
@@ -99,8 +116,8 @@ def test_two_longs_in_cross_are_liquidated_at_the_published_price(
 ) -> None:
     """The same wallet against both longs in cross: what the other one needs and has lost is no longer there.
 
-    Source: as above, the cases "binance", cross (from memory): maintenance 71,200.81144 and profit -56,354.57 of the other, and
-    356,512.508 and -448,192.89. The other's mark follows from its profit: 31,967.27 and 1,335.18.
+    Source: as above, the cases "binance", cross (from memory): maintenance 71,200.81144 and profit -56,354.57 of the
+    other, and 356,512.508 and -448,192.89. The other's mark follows from its profit: 31,967.27 and 1,335.18.
     """
     quantity, entry = map(Fraction, POSITIONS[other])
     row = TABLES[other][1]
@@ -115,7 +132,8 @@ def test_two_longs_in_cross_are_liquidated_at_the_published_price(
 def test_a_notional_at_a_floor_lies_in_the_upper_bracket_and_the_margin_does_not_jump() -> None:
     """At 815,000 the rates 0.005 and 0.025 (less 16,300) ask the same, 4,075; beyond it each 100 asks 2.50.
 
-    Source: Binance, "Leverage and margin of USDS-M futures": maintenance = notional x rate - amount, with amounts that join the brackets.
+    Source: Binance, "Leverage and margin of USDS-M futures": maintenance = notional x rate - amount, with amounts that
+    join the brackets.
     """
     for quantity, margin, leverage_needs in (
         ("8.149", "4074.50", "81490.00"),

@@ -91,7 +91,11 @@ class Account(Subaccount):
             self.effect_count,
         ]
         if wide:
-            row += (self.liquidation_number, perpetual, [_pocket_row(subaccount) for subaccount in self.subaccounts.values()])
+            row += (
+                self.liquidation_number,
+                perpetual,
+                [_pocket_row(subaccount) for subaccount in self.subaccounts.values()],
+            )
         try:
             return _encode(row)
         except OverflowError:

@@ -1,11 +1,11 @@
 """The account fold of one partition: routed items in, effects out. Pure: nothing but the items decides.
 
 Accounts live as packed rows; those that were touched last are also kept unpacked. Ticks are driven through price boxes
-(``margin_stream.core.revaluation.price_boxes``); the *plain* way, which values every holder at every tick, is kept as the reference: both give the same
-effects and facts, item for item.
+(``margin_stream.core.revaluation.price_boxes``); the *plain* way, which values every holder at every tick, is kept as
+the reference: both give the same effects and facts, item for item.
 
-It is one file of more than 400 lines because booking, holders, timers and evaluation share the accounts that are kept unpacked and what is dirty of
-them; they part once an account has subaccounts that can be handed about on their own.
+It is one file of more than 400 lines because booking, holders, timers and evaluation share the accounts that are kept
+unpacked and what is dirty of them; they part once an account has subaccounts that can be handed about on their own.
 """
 
 from __future__ import annotations
@@ -323,7 +323,9 @@ class AccountFold(FoldBase):
             self._uncertified[number] = True
 
     def _hold(self, number: int, account: Account, asset: int) -> None:
-        if asset not in account.balances and not any(asset in subaccount.balances for subaccount in account.subaccounts.values()):
+        if asset not in account.balances and not any(
+            asset in subaccount.balances for subaccount in account.subaccounts.values()
+        ):
             holders = self._holders.get(asset)
             if holders is None:
                 holders = self._holders[asset] = array("I")
@@ -358,7 +360,9 @@ class AccountFold(FoldBase):
         self.evaluations += 1
         return value(self.market, subaccount, profile, self._corners)
 
-    def _case(self, account: Account, subaccount: Subaccount, profile: Profile, valuation: Exact | Banded | None = None) -> lifecycle.Case:
+    def _case(
+        self, account: Account, subaccount: Subaccount, profile: Profile, valuation: Exact | Banded | None = None
+    ) -> lifecycle.Case:
         scale = self.market.directory.assets[account.base].scale
 
         def sale() -> list[tuple[int, effects.LiquidationLeg]]:
@@ -396,13 +400,15 @@ class AccountFold(FoldBase):
 
         Args:
             number: the account.
-            money: subaccounts in which money or a trade moved, which may lower a demand to sell (prices alone never do).
+            money: subaccounts in which money or a trade moved, which may lower a demand to sell (prices alone never
+                do).
         """
         self._forget(number)
         self._settled(number, money)
 
     def _settled(self, number: int, money: Collection[str] = (), moved: int = 0) -> bool:
-        """Evaluate an account to rest; say whether a guard that matters to it has come, gone or flipped (or whether that is not known).
+        """Evaluate an account to rest; say whether a guard that matters to it has come, gone or flipped (or whether
+        that is not known).
 
         Args:
             number: the account.
@@ -426,7 +432,9 @@ class AccountFold(FoldBase):
                 changed = True
         return changed
 
-    def _evaluated_subaccount(self, number: int, account: Account, subaccount: Subaccount, profile: Profile, money: bool) -> bool:
+    def _evaluated_subaccount(
+        self, number: int, account: Account, subaccount: Subaccount, profile: Profile, money: bool
+    ) -> bool:
         valuation = self._valuation(subaccount, profile)
         figures = subaccount.figures = valuation.figures
         if type(valuation) is Exact and not money:
@@ -440,7 +448,13 @@ class AccountFold(FoldBase):
                     return False
             elif subaccount.quiescent and profile.policy.quiescent.excess(figures.value, figures.debit) >= 0:
                 return True
-        facts_before = (subaccount.pending_since_ns, subaccount.liquidating, subaccount.suppressed, subaccount.stale, subaccount.level)
+        facts_before = (
+            subaccount.pending_since_ns,
+            subaccount.liquidating,
+            subaccount.suppressed,
+            subaccount.stale,
+            subaccount.level,
+        )
         guards_before, truths_before = subaccount.guards, subaccount.guard_states
         case = self._case(account, subaccount, profile, valuation)
         lifecycle.settle(case)
@@ -536,7 +550,9 @@ class AccountFold(FoldBase):
     def _emit(self, account: Account, kind: type[AccountEffect], **fields: Any) -> None:
         account.effect_count += 1
         currency = self.market.directory.assets[account.base].name
-        self.book.emit(kind, self.sequence, self.market.clock_ns, account.id, account=account.id, currency=currency, **fields)
+        self.book.emit(
+            kind, self.sequence, self.market.clock_ns, account.id, account=account.id, currency=currency, **fields
+        )
         self._dirty.add(self._number[account.id])
 
     def _pack(self, number: int) -> None:
@@ -592,7 +608,8 @@ class AccountFold(FoldBase):
         return None if number is None else self._account(number)
 
     def valuation(self, account: Account, subaccount: Subaccount) -> Exact | Banded | None:
-        """Return the valuation of a subaccount at the marks as they are; None where the account's profile has not taken effect."""
+        """Return the valuation of a subaccount at the marks as they are; None where the account's profile has not taken
+        effect."""
         profile = self.market.profiles.get(account.profile)
         return None if profile is None else self._valuation(subaccount, profile)
 
@@ -634,7 +651,11 @@ class AccountFold(FoldBase):
             self._admit(identifier, row)
             slot = slot_of(identifier)
             state[slot] = state.get(slot, 0) + leaf(row)
-            assets = account.balances if not account.subaccounts else dict.fromkeys(a for part in account.parts() for a in part.balances)
+            assets = (
+                account.balances
+                if not account.subaccounts
+                else dict.fromkeys(a for part in account.parts() for a in part.balances)
+            )
             for asset in assets:
                 held = holders.get(asset)
                 if held is None:

@@ -27,7 +27,9 @@ class Position:
 
     __slots__ = ("fees", "leverage", "open_cost", "quantity", "realised")
 
-    def __init__(self, quantity: int = 0, open_cost: int = 0, realised: int = 0, fees: int = 0, leverage: int | None = None) -> None:
+    def __init__(
+        self, quantity: int = 0, open_cost: int = 0, realised: int = 0, fees: int = 0, leverage: int | None = None
+    ) -> None:
         self.leverage = leverage
         """Of a perpetual, as chosen; 0 where none was. None for what is no perpetual."""
         self.quantity = quantity
@@ -38,7 +40,8 @@ class Position:
     def trade(self, quantity: int, price: int, shift: int) -> int:
         """Apply a trade and return the cash that it moves, fees apart: minor units, negative for a buy.
 
-        A partial close releases ``floor(open_cost * closed / quantity)``; the rest stays. Crossing zero closes, then opens.
+        A partial close releases ``floor(open_cost * closed / quantity)``; the rest stays. Crossing zero closes, then
+        opens.
 
         Args:
             quantity: in units of the quantity scale, negative for a sell.
@@ -69,7 +72,8 @@ class Position:
 
 
 def notional(product: int, shift: int) -> int:
-    """Return quantity times price in minor units of the currency, rounded down (against the account: it pays more, or receives less)."""
+    """Return quantity times price in minor units of the currency, rounded down (against the account: it pays more, or
+    receives less)."""
     if shift >= 0:
         return product * POWERS_OF_TEN[shift]
     return product // POWERS_OF_TEN[-shift]

@@ -34,7 +34,8 @@ def book_spot(account: Account, instrument: Instrument, item: Traded) -> None:
 
 
 def book_perpetual(account: Account, instrument: Instrument, item: Traded) -> None:
-    """Book a trade in a perpetual: what it realises, less the fee, goes to the subaccount; margin may come along from cross."""
+    """Book a trade in a perpetual: what it realises, less the fee, goes to the subaccount; margin may come along from
+    cross."""
     subaccount = account.subaccount(item.subaccount)
     currency = instrument.currency.number
     key = position_key(instrument.number, item.side)
@@ -65,7 +66,8 @@ def book_move(account: Account, item: Moved) -> None:
 def book_funding(account: Account, instrument: Instrument, rate: int, price: int) -> list[Subaccount]:
     """Book funding of every position in a perpetual; return the subaccounts that it concerned.
 
-    Each position moves ``floor(-quantity * price * rate)`` in minor units of the settlement currency, against the account.
+    Each position moves ``floor(-quantity * price * rate)`` in minor units of the settlement currency, against the
+    account.
 
     Args:
         account: the account.
@@ -78,7 +80,9 @@ def book_funding(account: Account, instrument: Instrument, rate: int, price: int
         moved = 0
         held = [key for key in sorted(subaccount.perpetuals) if key >> 2 == instrument.number]
         for key in held:
-            moved += notional(-subaccount.perpetuals[key].quantity * price * rate, price_shift(instrument) - FUNDING_SCALE)
+            moved += notional(
+                -subaccount.perpetuals[key].quantity * price * rate, price_shift(instrument) - FUNDING_SCALE
+            )
         if held:
             subaccount.move(instrument.currency.number, moved)
             concerned.append(subaccount)
@@ -86,9 +90,11 @@ def book_funding(account: Account, instrument: Instrument, rate: int, price: int
 
 
 def sweep(account: Account, name: str) -> bool:
-    """Close an isolated subaccount that has no position any more: what is left goes to cross. Return whether it was closed.
+    """Close an isolated subaccount that has no position any more: what is left goes to cross. Return whether it was
+    closed.
 
-    What is owed stays where it is: an isolated subaccount never draws on cross by itself. A position's realised profit and fees are kept, in cross.
+    What is owed stays where it is: an isolated subaccount never draws on cross by itself. A position's realised profit
+    and fees are kept, in cross.
     """
     subaccount = account.subaccounts.get(name)
     if subaccount is None or subaccount.perpetuals or any(amount < 0 for amount in subaccount.balances.values()):

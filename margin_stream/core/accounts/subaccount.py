@@ -1,4 +1,5 @@
-"""A subaccount: what is margined together within an account. Every account has its cross subaccount; isolated ones come and go."""
+"""A subaccount: what is margined together within an account. Every account has its cross subaccount; isolated ones come
+and go."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Level(IntEnum):
 
 
 class Subaccount:
-    """Money and positions that stand for each other, and where their lifecycle is. Amounts of money are minor units of the base currency."""
+    """Money and positions that stand for each other, and where their lifecycle is. Amounts of money are minor units of
+    the base currency."""
 
     __slots__ = (
         "balances",
@@ -71,7 +73,8 @@ class Subaccount:
         self.positions: dict[int, Position] = {}
         """By key; those of quantity 0 are kept for what they realised."""
         self.pending_deposits: list[tuple[int, int, int, str]] = []
-        """Deposits in assets without a mark: asset, balance before, amount, call named. They count at the first mark."""
+        """Deposits in assets without a mark: asset, balance before, amount, call named. They count at the first
+        mark."""
         self.balances: dict[int, int] = {}
         """Derived: asset -> ledger and spot holdings together; no zero is kept."""
         self.perpetuals: dict[int, Position] = {}
@@ -83,8 +86,8 @@ class Subaccount:
         self.guards: list[Guard] = []
         """Derived: the guards that matter to the subaccount as it stands."""
         self.guard_states: list[GuardState] | None = None
-        """Derived: what they said when the subaccount last came to rest; None where that is not known. While they say the same, and the subaccount
-        is not touched, it stays at rest."""
+        """Derived: what they said when the subaccount last came to rest; None where that is not known. While they say
+        the same, and the subaccount is not touched, it stays at rest."""
         self.figures: MarginFigures | None = None
         """Derived: the last valuation."""
 

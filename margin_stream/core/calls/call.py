@@ -1,7 +1,7 @@
 """Margin calls: one small table an axis, dead ends written out, and what a call remembers.
 
-The axes are independent: a call is *expired* on one and can still be *met* on another. An event that an axis does not list for a state is
-illegal there: it changes nothing.
+The axes are independent: a call is *expired* on one and can still be *met* on another. An event that an axis does not
+list for a state is illegal there: it changes nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The lifecycle of a subaccount: what follows from a valuation, a payment, a clock. No arithmetic of margins is here, no I/O, no clock.
+"""The lifecycle of a subaccount: what follows from a valuation, a payment, a clock. No arithmetic of margins is here,
+no I/O, no clock.
 
-After every item an account is *at rest*: settling it again changes nothing and says nothing. Guards are true, false or undecided;
-undecided neither starts, resets nor matures anything.
+After every item an account is *at rest*: settling it again changes nothing and says nothing. Guards are true, false or
+undecided; undecided neither starts, resets nor matures anything.
 """
 
 from __future__ import annotations
@@ -60,7 +61,12 @@ class Case:
         """Emit an effect that carries the valuation."""
         figures = self.valuation.figures
         self.emit_effect(
-            self.account, kind, value=self.money(figures.value), debit=self.money(figures.debit), pocket=self.subaccount.name, **fields
+            self.account,
+            kind,
+            value=self.money(figures.value),
+            debit=self.money(figures.debit),
+            pocket=self.subaccount.name,
+            **fields,
         )
 
     def call_id(self, call: Call) -> str:
@@ -74,7 +80,8 @@ class Case:
 
 
 def guards_of(subaccount: Subaccount, policy: CallPolicy) -> list[Guard]:
-    """Return every guard whose flip could matter to the subaccount as it stands: within a box where none flips, nothing happens."""
+    """Return every guard whose flip could matter to the subaccount as it stands: within a box where none flips, nothing
+    happens."""
     if not policy.callable:
         guards = [policy.warn, policy.bankrupt, policy.restore]
         if not subaccount.liquidating:
@@ -96,7 +103,13 @@ def settle(case: Case) -> None:
     subaccount, policy, truth = case.subaccount, case.policy, case.valuation.truth
     was_liquidating = subaccount.liquidating
     for _ in range(8):
-        before = (subaccount.liquidating, subaccount.pending_since_ns, subaccount.suppressed, subaccount.call_count, subaccount.unpaid)
+        before = (
+            subaccount.liquidating,
+            subaccount.pending_since_ns,
+            subaccount.suppressed,
+            subaccount.call_count,
+            subaccount.unpaid,
+        )
         if truth(policy.restore) is GuardState.FALSE:
             subaccount.liquidating = False
             _cure(case)
@@ -106,7 +119,13 @@ def settle(case: Case) -> None:
             subaccount.pending_since_ns, subaccount.suppressed = NEVER, False
         else:
             _watch(case)
-        if before == (subaccount.liquidating, subaccount.pending_since_ns, subaccount.suppressed, subaccount.call_count, subaccount.unpaid):
+        if before == (
+            subaccount.liquidating,
+            subaccount.pending_since_ns,
+            subaccount.suppressed,
+            subaccount.call_count,
+            subaccount.unpaid,
+        ):
             break
     else:
         check(False, "an account comes to rest", account=case.account.id)
@@ -131,7 +150,8 @@ def _cure(case: Case) -> None:
 
 
 def _watch(case: Case) -> None:
-    """Start, keep or end the persistence of the next call; issue a suppressed one at the item that reaches the minimum."""
+    """Start, keep or end the persistence of the next call; issue a suppressed one at the item that reaches the
+    minimum."""
     subaccount, policy, truth = case.subaccount, case.policy, case.valuation.truth
     breached = truth(policy.call)
     if breached is GuardState.FALSE:
@@ -149,7 +169,8 @@ def _watch(case: Case) -> None:
 
 
 def _condition(case: Case) -> GuardState:
-    """Say whether what the next call waits for holds: the call level, and with calls unpaid an uncovered step beyond them."""
+    """Say whether what the next call waits for holds: the call level, and with calls unpaid an uncovered step beyond
+    them."""
     truth = case.valuation.truth
     breached = truth(case.policy.call)
     unpaid = case.subaccount.unpaid
@@ -259,7 +280,9 @@ def _mature(case: Case) -> None:
     bounced = [
         call
         for call in subaccount.calls
-        if call.outcome is Outcome.CURED and call.unpaid > 0 and case.now_ns <= call.issued_at_ns + policy.reopen_within_ns
+        if call.outcome is Outcome.CURED
+        and call.unpaid > 0
+        and case.now_ns <= call.issued_at_ns + policy.reopen_within_ns
     ]
     for call in sorted(bounced, key=lambda call: (call.due_at_ns, call.number)):
         if shortfall > subaccount.unpaid:
@@ -273,14 +296,24 @@ def _mature(case: Case) -> None:
         _issue(case, shortfall)
     else:
         subaccount.suppressed = True
-        case.emit(effects.CallSuppressedBelowMinimum, shortfall=case.money(shortfall), minimum=case.money(policy.minimum_transfer))
+        case.emit(
+            effects.CallSuppressedBelowMinimum,
+            shortfall=case.money(shortfall),
+            minimum=case.money(policy.minimum_transfer),
+        )
 
 
 def reopen(case: Case, call: Call, event: CallEvent, reason: str) -> None:
     """Open a closed call again at its old due time."""
     call.happen(event)
     case.subaccount.recount()
-    case.emit(effects.CallReopened, call=case.call_id(call), unpaid=case.money(call.unpaid), due_at_ns=call.due_at_ns, reason=reason)
+    case.emit(
+        effects.CallReopened,
+        call=case.call_id(call),
+        unpaid=case.money(call.unpaid),
+        due_at_ns=call.due_at_ns,
+        reason=reason,
+    )
 
 
 def named_call(case: Case, named: str) -> Call | None:
@@ -314,7 +347,11 @@ def credit(case: Case, value: int, named: str) -> None:
         if call.unpaid:
             call.happen(CallEvent.SETTLED_PART)
             case.emit_effect(
-                case.account, effects.CallReduced, call=case.call_id(call), credited=case.money(part), unpaid=case.money(call.unpaid)
+                case.account,
+                effects.CallReduced,
+                call=case.call_id(call),
+                credited=case.money(part),
+                unpaid=case.money(call.unpaid),
             )
         else:
             call.happen(CallEvent.SETTLED_WHOLE)
@@ -347,7 +384,8 @@ def withdraw(case: Case, value: int) -> None:
 
 
 def demand_sale(case: Case) -> None:
-    """Demand a sale, or lower the one that stands; never raise it, never below the minimum, never where nothing can be sold."""
+    """Demand a sale, or lower the one that stands; never raise it, never below the minimum, never where nothing can be
+    sold."""
     account, subaccount, policy = case.account, case.subaccount, case.policy
     legs = case.sale()
     amount = sum(part for part, _ in legs)

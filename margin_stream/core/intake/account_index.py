@@ -1,4 +1,5 @@
-"""The accounts that the intake knows, and the profiles that they may name: where an account's items go, and whether they may.
+"""The accounts that the intake knows, and the profiles that they may name: where an account's items go, and whether
+they may.
 
 Of a profile only its base currency and latest version are kept here; what is in force is the market's.
 """

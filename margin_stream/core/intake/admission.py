@@ -1,7 +1,9 @@
-"""Admission: the only way into a store. It takes bytes or a typed event, and gives the verdict and the bytes to journal.
+"""Admission: the only way into a store. It takes bytes or a typed event, and gives the verdict and the bytes to
+journal.
 
-A *raw item* is bytes with a mark in front: ``L`` and a line of NDJSON, or ``M`` and a msgpack item (``schemas.records``). Every host, replay and
-every copy of a journal come this way, so an input has one fate wherever it comes from:
+A *raw item* is bytes with a mark in front: ``L`` and a line of NDJSON, or ``M`` and a msgpack item
+(``schemas.records``). Every host, replay and every copy of a journal come this way, so an input has one fate wherever
+it comes from:
 
 * what was refused as undecodable before is known by its bytes, whatever a later rules version could read in them;
 * what cannot be decoded under the rules version in force is refused, and kept as the bytes that came;
@@ -79,7 +81,8 @@ class Admission:
         try:
             event = decode_line(line, intake.market.rules_version)
         except RefusedInput as refused:
-            # Kept short: where no memory is left, CPython turns in a circle as it leaves a handler that lies far behind a function's begin.
+            # Kept short: where no memory is left, CPython turns in a circle as it leaves a handler that lies far behind
+            # a function's begin.
             return self._undecodable(LINE + line, refused)
         return self._offer(event, line, LINE)
 
@@ -89,7 +92,8 @@ class Admission:
         return ACCEPTED if counts.accepted else REFUSED if counts.refused else DUPLICATE
 
     def singles(self, item: JournalItem) -> list[tuple[AnyInput | None, JournalItem]]:
-        """Return an item of a journal as single ones, each with the event that it is, None where it stays undecodable; nothing is admitted."""
+        """Return an item of a journal as single ones, each with the event that it is, None where it stays undecodable;
+        nothing is admitted."""
         event: AnyInput | TickColumns | None = item if not isinstance(item, bytes) else None
         if isinstance(item, bytes) and not self.intake.sources.is_known_undecodable(item[1:]):
             with contextlib.suppress(RefusedInput):
@@ -137,7 +141,8 @@ class Admission:
         return counts
 
     def _offer(self, event: AnyInput, body: bytes, mark: bytes) -> Verdict:
-        """Offer an event to the intake; ``body`` are the bytes that it came as, behind their mark, empty where it came typed."""
+        """Offer an event to the intake; ``body`` are the bytes that it came as, behind their mark, empty where it came
+        typed."""
         record = self._record
         if type(event) is PriceTicked:
             verdict = self.intake.offer(event, b"")

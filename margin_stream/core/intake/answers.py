@@ -1,8 +1,8 @@
 """Which answers came before: the identity of what an outbox sends back. Decided once, by the intake.
 
-An answer has no number of its source's own: it is known by the outbox, the effect that it answers, and its number among the answers to that
-effect. The last million such keys are held; a held key, and one to an effect below the highest that was let go of in its group, is a duplicate,
-whatever is in it. So the first answer stands.
+An answer has no number of its source's own: it is known by the outbox, the effect that it answers, and its number among
+the answers to that effect. The last million such keys are held; a held key, and one to an effect below the highest that
+was let go of in its group, is a duplicate, whatever is in it. So the first answer stands.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class AnswerKeys:
             else:
                 self._floors[key[len(_FLOOR) :].decode()] = int.from_bytes(value, "big")
         self._held = OrderedDict((arrivals[arrival], arrival) for arrival in sorted(arrivals))
-        whole = sorted(arrivals) == list(range(self.total - len(arrivals), self.total)) and len(arrivals) == min(self.total, self.window)
+        whole = sorted(arrivals) == list(range(self.total - len(arrivals), self.total)) and len(arrivals) == min(
+            self.total, self.window
+        )
         if not whole or sum(leaf(key.encode()) for key in self._held) % MODULUS != self._sum:
             raise ValueError("keys of answers are missing, or are others")
 

@@ -1,7 +1,8 @@
-"""The intake fold: the one order. Drops duplicates, refuses what is not valid, numbers the rest, turns quotes into marks, routes by group.
+"""The intake fold: the one order. Drops duplicates, refuses what is not valid, numbers the rest, turns quotes into
+marks, routes by group.
 
-A sequence number is the number of an item after duplicates are dropped. It is given here and nowhere else, so it is the same however often
-inputs were sent and however records were cut.
+A sequence number is the number of an item after duplicates are dropped. It is given here and nowhere else, so it is the
+same however often inputs were sent and however records were cut.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ from margin_stream.core.intake.validation import PRICE_LIMIT, Reason, column_pai
 from margin_stream.core.market.directory import Instrument
 from margin_stream.core.market.market import Market
 from margin_stream.core.market.quote_guard import Quote, QuoteGuard
-from margin_stream.core.sequenced import Activated, AnySequenced, Batch, Changed, Clocked, Listed, Marked, Opened, Received, RulesMoved
+from margin_stream.core.sequenced import (
+    Activated,
+    AnySequenced,
+    Batch,
+    Changed,
+    Clocked,
+    Listed,
+    Marked,
+    Opened,
+    Received,
+    RulesMoved,
+)
 from margin_stream.schemas import effects
 from margin_stream.schemas.binary import encode
 from margin_stream.schemas.columns import ABSENT, TickColumns, unpack
@@ -170,7 +182,12 @@ class IntakeFold:
             reason: Reason | None
             if feed is MIXED:
                 reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a book")
-            elif known is None or bid is not None or ask is not None or not -PRICE_LIMIT < mantissa * known[1] < PRICE_LIMIT:
+            elif (
+                known is None
+                or bid is not None
+                or ask is not None
+                or not -PRICE_LIMIT < mantissa * known[1] < PRICE_LIMIT
+            ):
                 exponent = exponents[place]
                 reason = self._tick(
                     source,
@@ -195,10 +212,13 @@ class IntakeFold:
 
     def moves_clock(self, event: ClockTicked) -> bool:
         """Return whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
-        return self.sources.is_new_of_feed(event.source, event.source_seq) and isinstance(validation.clock(event, 0, self.market), Clocked)
+        return self.sources.is_new_of_feed(event.source, event.source_seq) and isinstance(
+            validation.clock(event, 0, self.market), Clocked
+        )
 
     def take(self, *, market_digest: bool = False) -> list[Batch]:
-        """Return what was routed since the last time, to the folds of the whole store and to each partition; start anew.
+        """Return what was routed since the last time, to the folds of the whole store and to each partition; start
+        anew.
 
         Args:
             market_digest: let the partitions compare their copy of the market.
@@ -273,7 +293,8 @@ class IntakeFold:
                 assert_never(event)
 
     def _to_account(self, entry: Entry | None, item: AnySequenced | Reason) -> Reason | None:
-        """Route an item to the partition of its account; of no account, it is for the folds of the whole store. A reason is given back."""
+        """Route an item to the partition of its account; of no account, it is for the folds of the whole store. A
+        reason is given back."""
         if isinstance(item, tuple):
             return item
         (self._whole if entry is None else self._routed[entry.partition]).append(item)
@@ -297,7 +318,9 @@ class IntakeFold:
 
     # ---- quotes and the clock -------------------------------------------------------------------------------------
 
-    def _tick(self, source: str, name: str, price: DecimalPair, bid: DecimalPair | None, ask: DecimalPair | None) -> Reason | None:
+    def _tick(
+        self, source: str, name: str, price: DecimalPair, bid: DecimalPair | None, ask: DecimalPair | None
+    ) -> Reason | None:
         if isinstance(quoted := validation.tick(name, price, bid, ask, self.market), tuple):
             return quoted
         self._quote(quoted.instrument, quoted.price, source, crossed=quoted.crossed)
@@ -393,7 +416,9 @@ class IntakeFold:
         self.accounts = AccountIndex(self.partitions, self.market.rules_version)
         self.accounts.restore(rows, profiles)
         self.sequence, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
-        check(self.sequence == sequence, "the intake stands where its marker says", expected=sequence, got=self.sequence)
+        check(
+            self.sequence == sequence, "the intake stands where its marker says", expected=sequence, got=self.sequence
+        )
         self._previous = sequence
         self.sources.restore([feeds, books, undecodable, *answers], rows)
         self.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}

@@ -1,8 +1,8 @@
 """Identity: which inputs were seen before. Decided once, by the intake fold.
 
-A feed rises: at or below its highest number an item is a duplicate. A book may have gaps and late arrivals: the numbers that were seen
-are kept as intervals, each with a 16-byte hash of the content seen under it; a number outside the window of hashes
-is a duplicate that is not compared.
+A feed rises: at or below its highest number an item is a duplicate. A book may have gaps and late arrivals: the numbers
+that were seen are kept as intervals, each with a 16-byte hash of the content seen under it; a number outside the window
+of hashes is a duplicate that is not compared.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class FeedSource:
 
 
 class Run:
-    """Consecutive numbers that were seen, from ``start``; ``hashes`` holds those of the last of them (a pruned run holds fewer)."""
+    """Consecutive numbers that were seen, from ``start``; ``hashes`` holds those of the last of them (a pruned run
+    holds fewer)."""
 
     __slots__ = ("count", "hashes", "start")
 
@@ -150,7 +151,8 @@ class BookSource:
         if len(after.hashes) == after.count * HASH_BYTES:
             before.hashes += after.hashes
         else:
-            # What the lower run still holds lies below a gap in the hashes now and is forgotten, so its stored rows are out of date too.
+            # What the lower run still holds lies below a gap in the hashes now and is forgotten, so its stored rows are
+            # out of date too.
             forgotten, end = len(before.hashes) // HASH_BYTES, before.start + before.count
             self.changed.update(range((end - forgotten) // BLOCK, (end - 1) // BLOCK + 1))
             self._held -= forgotten
@@ -187,7 +189,9 @@ class BookSource:
                 parts.append(bytes(run.hashes[place : place + (last - first) * HASH_BYTES]))
         return b"".join(parts)
 
-    def restore(self, intervals: list[tuple[int, int, int]], hashes: bytes, others: dict[int, list[bytes]], total: int) -> None:
+    def restore(
+        self, intervals: list[tuple[int, int, int]], hashes: bytes, others: dict[int, list[bytes]], total: int
+    ) -> None:
         """Set the whole state: runs, and the held hashes of all of them in order of number."""
         place = 0
         self._runs, self._starts = [], []
@@ -201,14 +205,17 @@ class BookSource:
         self.total = total
 
     def recomputed_total(self) -> int | None:
-        """Return the sum over all identities from the hashes held; None where hashes were pruned and it cannot be recomputed."""
+        """Return the sum over all identities from the hashes held; None where hashes were pruned and it cannot be
+        recomputed."""
         total = 0
         for run in self._runs:
             if len(run.hashes) != run.count * HASH_BYTES:
                 return None
             for n in range(run.count):
                 total += _leaf(run.start + n, bytes(run.hashes[n * HASH_BYTES : (n + 1) * HASH_BYTES]))
-        return total + sum(_leaf(sequence, content) for sequence, contents in self.others.items() for content in contents)
+        return total + sum(
+            _leaf(sequence, content) for sequence, contents in self.others.items() for content in contents
+        )
 
 
 def _leaf(sequence: int, content: bytes) -> int:

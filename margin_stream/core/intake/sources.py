@@ -1,4 +1,5 @@
-"""Identity over all sources: feeds, books, answers, and bytes that could not be decoded. Whether an input is new is asked here and nowhere else.
+"""Identity over all sources: feeds, books, answers, and bytes that could not be decoded. Whether an input is new is
+asked here and nowhere else.
 
 A source is a feed or a book by its first item, for ever.
 """
@@ -37,7 +38,8 @@ class Sources:
     # ---- what is new ----------------------------------------------------------------------------------------------
 
     def feed(self, source: str, sequence: int, rules_version: int) -> FeedSource | None:
-        """Take a quote or clock: return the feed of a new one, None for a duplicate, MIXED where the source is a book."""
+        """Take a quote or clock: return the feed of a new one, None for a duplicate, MIXED where the source is a
+        book."""
         feed = self.feeds.get(source)
         if feed is None:
             book = self.books.get(source)
@@ -64,7 +66,8 @@ class Sources:
         return source not in self.books and (feed is None or sequence > feed.highest)
 
     def book(self, source: str, sequence: int, spelled: bytes) -> Seen:
-        """Take an item of a book with its canonical bytes: NEW, DUPLICATE, REUSED, or MIXED where the source is a feed."""
+        """Take an item of a book with its canonical bytes: NEW, DUPLICATE, REUSED, or MIXED where the source is a
+        feed."""
         book = self.books.get(source)
         if book is None:
             feed = self.feeds.get(source)
@@ -91,7 +94,8 @@ class Sources:
         return True
 
     def raw(self, raw: bytes) -> bytes | None:
-        """Take an input that could not be decoded: return the SHA-256 of its bytes, which is its identity for ever; None for a duplicate."""
+        """Take an input that could not be decoded: return the SHA-256 of its bytes, which is its identity for ever;
+        None for a duplicate."""
         digest = sha256(raw).digest()
         if digest in self.undecodable:
             return None
@@ -100,7 +104,8 @@ class Sources:
         return digest
 
     def is_known_undecodable(self, raw: bytes) -> bool:
-        """Say whether these bytes were refused as undecodable before (and so stay refused, whatever a later version could read)."""
+        """Say whether these bytes were refused as undecodable before (and so stay refused, whatever a later version
+        could read)."""
         return bool(self.undecodable) and sha256(raw).digest() in self.undecodable
 
     def _add_undecodable(self, digest: bytes) -> None:

@@ -1,7 +1,9 @@
-"""Validation: whether an event can stand, in the market as it is and for the account as the intake knows it. Nothing is changed here.
+"""Validation: whether an event can stand, in the market as it is and for the account as the intake knows it. Nothing is
+changed here.
 
-Each function returns what becomes of its event (where that is one, the item that is routed), or the first reason against it. The order of the
-checks decides which reason an input gets where several hold, so a change of it is a new rules version.
+Each function returns what becomes of its event (where that is one, the item that is routed), or the first reason
+against it. The order of the checks decides which reason an input gets where several hold, so a change of it is a new
+rules version.
 """
 
 from __future__ import annotations
@@ -13,7 +15,17 @@ from margin_stream.core.intake.account_index import AccountIndex, Entry
 from margin_stream.core.margin.model import ParameterError, Profile, profile_of
 from margin_stream.core.market.directory import Instrument
 from margin_stream.core.market.market import Market
-from margin_stream.core.sequenced import FUNDING_SCALE, Answered, Changed, Clocked, Funded, Moved, Opened, RulesMoved, Traded
+from margin_stream.core.sequenced import (
+    FUNDING_SCALE,
+    Answered,
+    Changed,
+    Clocked,
+    Funded,
+    Moved,
+    Opened,
+    RulesMoved,
+    Traded,
+)
 from margin_stream.schemas.decimals import POWERS_OF_TEN, DecimalPair, scaled
 from margin_stream.schemas.effects import group_of
 from margin_stream.schemas.inputs import (
@@ -55,7 +67,9 @@ class Quoted:
 # ---- feeds -----------------------------------------------------------------------------------------------------------
 
 
-def tick(name: str, price: DecimalPair, bid: DecimalPair | None, ask: DecimalPair | None, market: Market) -> Quoted | Reason:
+def tick(
+    name: str, price: DecimalPair, bid: DecimalPair | None, ask: DecimalPair | None, market: Market
+) -> Quoted | Reason:
     """Return the quote of an instrument, however it came."""
     if isinstance(instrument := _instrument(name, market), tuple):
         return instrument
@@ -71,13 +85,18 @@ def tick(name: str, price: DecimalPair, bid: DecimalPair | None, ask: DecimalPai
     return Quoted(instrument, units[0], bid is not None and ask is not None and units[1] > units[2])
 
 
-def column_scales(names: Iterable[str], exponents: Iterable[int], market: Market) -> list[tuple[Instrument, int] | None]:
-    """Return each instrument of a column, and what its mantissas are multiplied by; None where ``tick`` is to say what holds."""
+def column_scales(
+    names: Iterable[str], exponents: Iterable[int], market: Market
+) -> list[tuple[Instrument, int] | None]:
+    """Return each instrument of a column, and what its mantissas are multiplied by; None where ``tick`` is to say what
+    holds."""
     found: list[tuple[Instrument, int] | None] = []
     for name, exponent in zip(names, exponents, strict=True):
         instrument = market.directory.instrument_by_name.get(name)
         shift = -1 if instrument is None or market.clock_ns == 0 else exponent + instrument.price_scale
-        found.append((instrument, POWERS_OF_TEN[shift]) if instrument is not None and 0 <= shift < len(POWERS_OF_TEN) else None)
+        found.append(
+            (instrument, POWERS_OF_TEN[shift]) if instrument is not None and 0 <= shift < len(POWERS_OF_TEN) else None
+        )
     return found
 
 
@@ -123,7 +142,10 @@ def trade(event: PositionChanged, sequence: int, market: Market, entry: Entry | 
     if (fee := scaled(event.fee, instrument.currency.scale)) is None:
         return Refusal.WRONG_SCALE, f"fee: {instrument.currency.name} has {instrument.currency.scale} decimal places"
     if (margin := scaled(event.pocket_margin_delta, instrument.currency.scale)) is None:
-        return Refusal.WRONG_SCALE, f"pocket_margin_delta: {instrument.currency.name} has {instrument.currency.scale} decimal places"
+        return (
+            Refusal.WRONG_SCALE,
+            f"pocket_margin_delta: {instrument.currency.name} has {instrument.currency.scale} decimal places",
+        )
     if not 0 <= price < PRICE_LIMIT:
         return Refusal.OUT_OF_RANGE, "price: from 0 up to 2**62 units of the price scale"
     if not (-AMOUNT_LIMIT < quantity < AMOUNT_LIMIT and -AMOUNT_LIMIT < fee < AMOUNT_LIMIT):
@@ -155,8 +177,13 @@ def _margin_refusal(event: PositionChanged, market: Market, instrument: Instrume
             Refusal.INSTRUMENT_NOT_MARGINED,
             f"instrument: {instrument.name}: {why} (profile {profile.name}, version {profile.version})",
         )
-    if not instrument.perpetual and (event.pocket or event.position_side != "both" or event.pocket_margin_delta[0] or event.leverage):
-        return Refusal.POCKET_INVALID, f"pocket, position_side, pocket_margin_delta, leverage: {instrument.name} is no perpetual"
+    if not instrument.perpetual and (
+        event.pocket or event.position_side != "both" or event.pocket_margin_delta[0] or event.leverage
+    ):
+        return (
+            Refusal.POCKET_INVALID,
+            f"pocket, position_side, pocket_margin_delta, leverage: {instrument.name} is no perpetual",
+        )
     if event.pocket_margin_delta[0] and not event.pocket:
         return Refusal.POCKET_INVALID, "pocket_margin_delta: names no subaccount"
     if event.pocket and profile is not None and not profile.calculator.subaccounts:
@@ -260,7 +287,8 @@ def funding(event: FundingPaid, sequence: int, market: Market) -> Funded | Reaso
 
 
 def activation(event: ProfileActivated, market: Market, accounts: AccountIndex) -> Profile | Reason:
-    """Return the version of a profile that an activation brings: newer, and of the base currency that the profile always had."""
+    """Return the version of a profile that an activation brings: newer, and of the base currency that the profile
+    always had."""
     try:
         found = profile_of(event, market.directory, market.rules_version)
     except ParameterError as error:

@@ -1,9 +1,10 @@
 """The seam between the lifecycle and margin arithmetic: what a margin model gives, and what it is given.
 
-A model turns a portfolio and prices into two integers in minor units of the base currency: a *value* and a *debit* that it must cover
-(for another rule book: equity and requirement). Every test of the lifecycle is a ``Guard`` over the two.
-``bounds`` is what makes ticks cheap: from the lowest and highest price of each instrument it gives the least and greatest excess of
-each guard, with the law that every evaluation at prices inside lies within them. Wider is allowed, wrong is not.
+A model turns a portfolio and prices into two integers in minor units of the base currency: a *value* and a *debit* that
+it must cover (for another rule book: equity and requirement). Every test of the lifecycle is a ``Guard`` over the two.
+``bounds`` is what makes ticks cheap: from the lowest and highest price of each instrument it gives the least and
+greatest excess of each guard, with the law that every evaluation at prices inside lies within them. Wider is allowed,
+wrong is not.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Guard(NamedTuple):
     inclusive: bool
 
     def excess(self, value: int, debit: int) -> int:
-        """Return the excess at one valuation; at least 0 where nothing is owed or required and the value is not negative."""
+        """Return the excess at one valuation; at least 0 where nothing is owed or required and the value is not
+        negative."""
         numerator, denominator = self.ratio
         excess = value * denominator - numerator * debit - self.offset * denominator - self.inclusive
         return max(excess, 0) if debit == 0 and value >= 0 else excess
@@ -85,7 +87,8 @@ class Portfolio(Protocol):
     """What a model may look at of an account."""
 
     balances: dict[int, int]
-    """Asset number -> amount in units of the asset's scale: what was moved and settled, and what spot positions hold."""
+    """Asset number -> amount in units of the asset's scale: what was moved and settled, and what spot positions
+    hold."""
     perpetuals: dict[int, Position]
     """Key of a position (``positions.position_key``) -> perpetuals that are held; none has a quantity of 0."""
 
@@ -135,14 +138,20 @@ class MarginCalculator(Protocol):
     def evaluate(self, portfolio: Portfolio, prices: Sequence[int]) -> MarginFigures:
         """Return the valuation at the given prices; what has no price counts 0."""
 
-    def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+    def bounds(
+        self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]
+    ) -> list[Span]:
         """Return least and greatest excess of each guard over all prices between lowest and highest, both included."""
 
-    def open_bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
-        """Return least and greatest excess of each guard over marks that are open. This decides what is undecided, so it is exact as the rules say."""
+    def open_bounds(
+        self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]
+    ) -> list[Span]:
+        """Return least and greatest excess of each guard over marks that are open. This decides what is undecided, so
+        it is exact as the rules say."""
 
     def directions(self, portfolio: Portfolio) -> dict[int, int]:
-        """Return, for each instrument that the valuation reads, 1 where a rise of its price only helps, -1 where it only harms, else 0."""
+        """Return, for each instrument that the valuation reads, 1 where a rise of its price only helps, -1 where it
+        only harms, else 0."""
 
     def reach(
         self,
@@ -152,13 +161,15 @@ class MarginCalculator(Protocol):
         guard_states: Sequence[GuardState],
         figures: MarginFigures,
     ) -> tuple[int, int]:
-        """Return a guess, in 2**-20 of the price, of how far all prices may move against the portfolio, and for it, without flipping a guard.
+        """Return a guess, in 2**-20 of the price, of how far all prices may move against the portfolio, and for it,
+        without flipping a guard.
 
         NO_LIMIT where no guard could flip that way. ``bounds`` has the last word.
         """
 
     def credit(self, asset: int, before: int, delta: int, prices: Sequence[int]) -> int | None:
-        """Return the value of an amount that moved, given the balance before: after haircut, at face where it repays or draws a debit.
+        """Return the value of an amount that moved, given the balance before: after haircut, at face where it repays or
+        draws a debit.
 
         Minor units, 0 or more, rounded down. None where the asset has no price yet.
         """
@@ -255,6 +266,8 @@ def profile_of(event: ProfileActivated, directory: Directory, rules_version: int
     model = MODELS.get(event.model)
     if model is None or model.since > rules_version:
         known = sorted(name for name in MODELS if MODELS[name].since <= rules_version)
-        raise ParameterError(f"model: {event.model!r} is unknown to engine version {rules_version}; known are {', '.join(known)}")
+        raise ParameterError(
+            f"model: {event.model!r} is unknown to engine version {rules_version}; known are {', '.join(known)}"
+        )
     policy, calculator = model.compile(event.parameters, directory)
     return Profile(event, policy, calculator)

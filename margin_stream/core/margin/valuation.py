@@ -1,4 +1,5 @@
-"""What a subaccount is worth at the marks as they are, and what each guard says of it: exactly, or over all that open marks leave open."""
+"""What a subaccount is worth at the marks as they are, and what each guard says of it: exactly, or over all that open
+marks leave open."""
 
 from __future__ import annotations
 
@@ -90,11 +91,19 @@ def value(market: Market, subaccount: Subaccount, profile: Profile, corners: Cor
 
 
 def guard_states(
-    market: Market, subaccount: Subaccount, profile: Profile, guards: list[Guard], figures: MarginFigures, corners: Corners
+    market: Market,
+    subaccount: Subaccount,
+    profile: Profile,
+    guards: list[Guard],
+    figures: MarginFigures,
+    corners: Corners,
 ) -> list[GuardState]:
     """Return what each guard says of a subaccount whose figures are known."""
     if not reads_open_marks(market, subaccount, profile, figures):
         exact = Exact(figures)
         return [exact.truth(guard) for guard in guards]
     corners.write(market, subaccount, profile)
-    return [guard_state_of(span) for span in profile.calculator.open_bounds(subaccount, corners.lowest, corners.highest, guards)]
+    return [
+        guard_state_of(span)
+        for span in profile.calculator.open_bounds(subaccount, corners.lowest, corners.highest, guards)
+    ]

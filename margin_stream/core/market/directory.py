@@ -90,7 +90,10 @@ class Directory:
         for field in ("band", "band_per_second", "band_maximum", "reanchor_within"):
             ppm = parts_per_million(getattr(listed, field))
             if ppm is None or not 0 <= ppm < PPM:
-                return Refusal.LISTING_INVALID, f"{field}: a fraction from 0 up to, not including, 1 with at most six decimal places"
+                return (
+                    Refusal.LISTING_INVALID,
+                    f"{field}: a fraction from 0 up to, not including, 1 with at most six decimal places",
+                )
         if listed.currency not in self.asset_by_name:
             return Refusal.ASSET_UNKNOWN, f"currency: {listed.currency!r} is not listed"
         if listed.kind in ("equity", "perpetual"):
@@ -104,7 +107,10 @@ class Directory:
         if base.name == listed.currency:
             return Refusal.LISTING_INVALID, "base, currency: a pair joins two assets"
         if base.scale < listed.quantity_scale:
-            return Refusal.LISTING_INVALID, f"quantity_scale: {base.name} has {base.scale} decimal places, a quantity cannot have more"
+            return (
+                Refusal.LISTING_INVALID,
+                f"quantity_scale: {base.name} has {base.scale} decimal places, a quantity cannot have more",
+            )
         return None
 
     def enlist(self, listed: InstrumentListed) -> Instrument | None:

@@ -25,7 +25,8 @@ class Market:
         self.clock_ns = 0
         """Nanoseconds since 1970; 0 before the first clock."""
         self.prices: list[int] = [1]
-        """The last accepted mark of each instrument, in units of its price scale; 0 where there is none. The first is the unit."""
+        """The last accepted mark of each instrument, in units of its price scale; 0 where there is none. The first is
+        the unit."""
         self.marked_at_ns: list[int] = [0]
         self.stale: list[bool] = [False]
         self.unfresh: set[int] = set()
@@ -63,7 +64,8 @@ class Market:
         return False
 
     def tick_clock(self, now_ns: int) -> tuple[list[Profile], list[int]]:
-        """Move the clock; return the profiles that took effect and the instruments that went stale, in order of activation and number."""
+        """Move the clock; return the profiles that took effect and the instruments that went stale, in order of
+        activation and number."""
         self.clock_ns = now_ns
         activated: list[Profile] = []
         if self.waiting:
@@ -79,7 +81,8 @@ class Market:
         gone: list[int] = []
         instruments = self.directory.instruments
         if self._by_age:
-            # The oldest mark is first, but each instrument has its own limit; so all are looked at once the smallest limit is over.
+            # The oldest mark is first, but each instrument has its own limit; so all are looked at once the smallest
+            # limit is over.
             oldest = next(iter(self._by_age))
             if now_ns - self.marked_at_ns[oldest] > self._shortest_limit_ns:
                 for number in list(self._by_age):

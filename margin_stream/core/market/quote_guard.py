@@ -1,8 +1,9 @@
 """The quote guard: which quotes become marks.
 
-A quote must be positive and lie within a band around the last accepted mark; the band widens with the time since, up to its maximum. A single print
-outside is refused and the mark stands; quotes outside that agree, or one from a second source that agrees with the one
-before, re-anchor the mark: so a true crash after a gap is believed, and a wrong print of a tenth is not.
+A quote must be positive and lie within a band around the last accepted mark; the band widens with the time since, up to
+its maximum. A single print outside is refused and the mark stands; quotes outside that agree, or one from a second
+source that agrees with the one before, re-anchor the mark: so a true crash after a gap is believed, and a wrong print
+of a tenth is not.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class QuoteGuard:
 
     def __init__(self) -> None:
         self.refused: dict[int, list[tuple[int, str]]] = {}
-        """Instrument -> (price, source) of the latest quotes refused for deviation, oldest first; emptied by an accepted one."""
+        """Instrument -> (price, source) of the latest quotes refused for deviation, oldest first; emptied by an
+        accepted one."""
 
     def judge(self, instrument: Instrument, price: int, source: str, market: Market) -> Quote:
         """Say what becomes of a quote; the market is not changed.

@@ -1,6 +1,7 @@
 """Which accounts a tick can concern: the seam between the account fold and what watches prices for it.
 
-A watch decides nothing: it names accounts that must be looked at, and the fold values them exactly. It may name too many, never too few.
+A watch decides nothing: it names accounts that must be looked at, and the fold values them exactly. It may name too
+many, never too few.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class RevaluationFilter(Protocol):
         """Move an instrument to a price; return the accounts that it may concern, each once."""
 
     def keeps(self, account: int) -> bool:
-        """Say whether an account that was named is still watched as before, so that it need not be given again where it says the same."""
+        """Say whether an account that was named is still watched as before, so that it need not be given again where it
+        says the same."""
 
     def forget(self, account: int) -> None:
         """Watch an account no more; what it holds, or how that is valued, has changed."""

@@ -1,12 +1,13 @@
 """Price boxes: which accounts a tick can concern.
 
-Prices are cut into *cells* of about a fiftieth of a percent (twelve bits of mantissa), exactly and in integers. An account that was found unable to
-flip any guard while each of its instruments stays within so many cells of where it is, is *certified*: it leaves a mark at the
-first cell outside, below and above, for each instrument. A tick that stays in its cell costs two comparisons; one that leaves it collects the
-accounts whose marks it reached. An account too close to a guard to be certified is *hot*: it is looked at at every tick of
-its instruments.
+Prices are cut into *cells* of about a fiftieth of a percent (twelve bits of mantissa), exactly and in integers. An
+account that was found unable to flip any guard while each of its instruments stays within so many cells of where it is,
+is *certified*: it leaves a mark at the first cell outside, below and above, for each instrument. A tick that stays in
+its cell costs two comparisons; one that leaves it collects the accounts whose marks it reached. An account too close to
+a guard to be certified is *hot*: it is looked at at every tick of its instruments.
 
-Nothing here decides anything: boxes are derived state, and a wrong guess of size costs time only. What makes them right is the model's law of bounds.
+Nothing here decides anything: boxes are derived state, and a wrong guess of size costs time only. What makes them right
+is the model's law of bounds.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _STAMP_MASK = (1 << _STAMP_BITS) - 1
 
 
 def cell_of(price: int) -> int:
-    """Return the cell of a price, which must be positive. Cells rise with prices; below 2**13 each price is a cell of its own."""
+    """Return the cell of a price, which must be positive. Cells rise with prices; below 2**13 each price is a cell of
+    its own."""
     shift = price.bit_length() - CELL_BITS - 1
     return price if shift <= 0 else (shift << CELL_BITS) + (price >> shift)
 
@@ -126,12 +128,15 @@ class Boxes:
             for number in self._hot_on.pop(account):
                 self._instruments[number].near_trigger.pop(account, None)
 
-    def box(self, directions: dict[int, int], against: int, favourable: int, lowest: list[int], highest: list[int]) -> Sides:
+    def box(
+        self, directions: dict[int, int], against: int, favourable: int, lowest: list[int], highest: list[int]
+    ) -> Sides:
         """Write the corners of a box around where the instruments are, and return its sides for ``certify``.
 
         Args:
             directions: instrument -> 1 where a rise helps, -1 where it harms, 0 where it may do either.
-            against: how far prices may move to the account's harm, in 2**-20 of the price; REACH_LIMIT or more is no limit.
+            against: how far prices may move to the account's harm, in 2**-20 of the price; REACH_LIMIT or more is no
+                limit.
             favourable: how far they may move for it.
             lowest: receives the least price of each instrument.
             highest: receives the greatest price, NO_BOUND where there is no limit.

@@ -1,15 +1,19 @@
-"""``binance-usdm``: linear perpetuals with leverage brackets, cross and isolated, liquidated on breach; after Binance's USDS-M futures.
+"""``binance-usdm``: linear perpetuals with leverage brackets, cross and isolated, liquidated on breach; after Binance's
+USDS-M futures.
 
-Of a subaccount: equity is the collateral (assets after haircut, debits in full) plus unrealised profit, requirement the sum of the maintenance
-margins of its positions. Liquidation is due where equity <= requirement; the warning before it is guidance, nothing is called. Each
-position's profit is rounded down and its margin up, to minor units. A long and a short of one instrument (hedge mode) are two positions.
+Of a subaccount: equity is the collateral (assets after haircut, debits in full) plus unrealised profit, requirement the
+sum of the maintenance margins of its positions. Liquidation is due where equity <= requirement; the warning before it
+is guidance, nothing is called. Each position's profit is rounded down and its margin up, to minor units. A long and a
+short of one instrument (hedge mode) are two positions.
 
-Collateral is as in ``prime``: an asset's mark is the product along its route; with the base currency alone this is single-asset mode, with
-haircuts multi-assets mode.
+Collateral is as in ``prime``: an asset's mark is the product along its route; with the base currency alone this is
+single-asset mode, with haircuts multi-assets mode.
 
-Sources: the formulas and edges of DOMAIN 2 (Binance's "Leverage and Margin" and "Liquidation" pages, freqtrade's tests, recomputed).
+Sources: the formulas and edges of DOMAIN 2 (Binance's "Leverage and Margin" and "Liquidation" pages, freqtrade's tests,
+recomputed).
 
-One file, as a margin model is: what is required and the bounds on it between two prices are one formula twice, and must be read side by side.
+One file, as a margin model is: what is required and the bounds on it between two prices are one formula twice, and must
+be read side by side.
 """
 
 from __future__ import annotations
@@ -46,7 +50,9 @@ SHARE_BITS = 20
 class UsdmCalculator:
     """The model bound to a directory; see ``margin_stream.core.margin.model.MarginCalculator``."""
 
-    def __init__(self, base: int, default_leverage: int, assets: dict[int, AssetTerms], tables: dict[int, BracketTable]) -> None:
+    def __init__(
+        self, base: int, default_leverage: int, assets: dict[int, AssetTerms], tables: dict[int, BracketTable]
+    ) -> None:
         self.base = base
         self.subaccounts = True
         self.default_leverage = default_leverage
@@ -66,14 +72,21 @@ class UsdmCalculator:
         return "" if instrument.number in self.tables else "it has no table of leverage brackets"
 
     def statement(self, portfolio: Portfolio, prices: Sequence[int]) -> Statement:
-        """See ``MarginCalculator.statement``. Initial margin is notional by chosen leverage, as far as the bracket allows it."""
+        """See ``MarginCalculator.statement``. Initial margin is notional by chosen leverage, as far as the bracket
+        allows it."""
         value, debit, _ = self.evaluate(portfolio, prices)
-        wallet = sum(_worth(self.assets[asset], held, prices) for asset, held in portfolio.balances.items() if asset in self.assets)
+        wallet = sum(
+            _worth(self.assets[asset], held, prices)
+            for asset, held in portfolio.balances.items()
+            if asset in self.assets
+        )
         initial = 0
         for key, position in portfolio.perpetuals.items():
             table = self.tables.get(key >> 2)
             if table is not None:
-                initial += table.initial(abs(position.quantity) * prices[key >> 2], position.leverage or self.default_leverage)
+                initial += table.initial(
+                    abs(position.quantity) * prices[key >> 2], position.leverage or self.default_leverage
+                )
         return Statement(value, initial, debit, {"wallet_balance": wallet, "unrealised": value - wallet})
 
     def depends_on(self, portfolio: Portfolio) -> dict[int, None]:
@@ -109,22 +122,34 @@ class UsdmCalculator:
                 debit += table.maintenance(abs(product))
         return MarginFigures(value, debit, unbounded)
 
-    def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+    def bounds(
+        self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]
+    ) -> list[Span]:
         """See ``MarginCalculator.bounds``.
 
-        Profit and margin of one instrument move together, so each instrument is bounded as a whole, for each guard: without rounding, what its
-        positions add to an excess is concave in its price (margin is convex as long as rates do not fall), least at an end and greatest at an end
-        or an edge between brackets. Rounding only takes away, less than one unit of each position's profit and margin. Collateral is
-        bounded asset by asset; it rises with every price. A price is at least 1.
+        Profit and margin of one instrument move together, so each instrument is bounded as a whole, for each guard:
+        without rounding, what its positions add to an excess is concave in its price (margin is convex as long as rates
+        do not fall), least at an end and greatest at an end or an edge between brackets. Rounding only takes away, less
+        than one unit of each position's profit and margin. Collateral is bounded asset by asset; it rises with every
+        price. A price is at least 1.
         """
         return self._spans(portfolio, lowest, highest, guards, sharp=False)
 
-    def open_bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
-        """See ``MarginCalculator.open_bounds``: as ``bounds``, with what an instrument of open price adds taken without rounding, exactly."""
+    def open_bounds(
+        self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]
+    ) -> list[Span]:
+        """See ``MarginCalculator.open_bounds``: as ``bounds``, with what an instrument of open price adds taken without
+        rounding, exactly."""
         return self._spans(portfolio, lowest, highest, guards, sharp=True)
 
     def _spans(
-        self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard], *, sharp: bool
+        self,
+        portfolio: Portfolio,
+        lowest: Sequence[int],
+        highest: Sequence[int],
+        guards: Sequence[Guard],
+        *,
+        sharp: bool,
     ) -> list[Span]:
         collateral = self._collateral(portfolio, lowest, highest)
         held: dict[int, _Moving] = {}
@@ -197,7 +222,8 @@ class UsdmCalculator:
         guard_states: Sequence[GuardState],
         figures: MarginFigures,
     ) -> tuple[int, int]:
-        """See ``MarginCalculator.reach``. Every position's profit moves by its notional, its margin by the rate of its bracket."""
+        """See ``MarginCalculator.reach``. Every position's profit moves by its notional, its margin by the rate of its
+        bracket."""
         moving = margin = 0
         for key, position in portfolio.perpetuals.items():
             table = self.tables.get(key >> 2)
@@ -230,9 +256,11 @@ class UsdmCalculator:
         return credited(self.assets.get(asset), before, delta, prices)
 
     def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Guard) -> list[SaleLeg]:
-        """See ``MarginCalculator.sale``. Positions are closed at the mark: the largest maintenance margin first, then in order of listing.
+        """See ``MarginCalculator.sale``. Positions are closed at the mark: the largest maintenance margin first, then
+        in order of listing.
 
-        Closing at the mark leaves the equity and takes margin away, so of each position the least is closed after which the guard holds back.
+        Closing at the mark leaves the equity and takes margin away, so of each position the least is closed after which
+        the guard holds back.
         """
         value, debit, _ = self.evaluate(portfolio, prices)
         rows = []
@@ -256,7 +284,9 @@ class UsdmCalculator:
                 else:
                     low = middle + 1
             debit = others + table.maintenance((held - low) * price)
-            legs.append(SaleLeg(self.base, notional(low * price, table.shift), key, -low if position.quantity > 0 else low))
+            legs.append(
+                SaleLeg(self.base, notional(low * price, table.shift), key, -low if position.quantity > 0 else low)
+            )
         return legs
 
 
@@ -284,7 +314,8 @@ def _excess(part: _Part, guard: Guard, never: bool) -> int:
     Args:
         part: the fraction.
         guard: whose offset is still to be taken off.
-        never: nothing is required at any price that is left open, so the guard holds back where the fraction is not negative.
+        never: nothing is required at any price that is left open, so the guard holds back where the fraction is not
+            negative.
     """
     over, under = part
     over -= guard.offset * guard.ratio.denominator * under
@@ -330,7 +361,8 @@ class _Moving:
     def span(self, numerator: int, denominator: int, *, sharp: bool) -> tuple[_Part | None, _Part | None]:
         """Return least and greatest of ``denominator * profit - numerator * margin`` between the prices.
 
-        Where the price is known, rounded as a valuation rounds; elsewhere without rounding, and, unless sharp, with room for it.
+        Where the price is known, rounded as a valuation rounds; elsewhere without rounding, and, unless sharp, with
+        room for it.
         """
         table = self.table
         if self.low == self.high:
@@ -378,7 +410,9 @@ class _Moving:
         total = 0
         for position in self.positions:
             size = abs(position.quantity)
-            profit = (position.quantity * price * table.scale_up - position.open_cost * part * table.scale_down) * table.divisor
+            profit = (
+                position.quantity * price * table.scale_up - position.open_cost * part * table.scale_down
+            ) * table.divisor
             k = table.place(size * price // part)
             margin = max(size * price * table.rates[k] - table.amounts[k] * part, 0) * table.scale_down
             total += denominator * profit - numerator * margin
@@ -402,7 +436,9 @@ class BinanceUsdm:
         """See ``MarginModel.compile``."""
         return self.compiled(parameters, directory, sound=True)
 
-    def compiled(self, parameters: Mapping[str, object], directory: Directory, *, sound: bool) -> tuple[CallPolicy, UsdmCalculator]:
+    def compiled(
+        self, parameters: Mapping[str, object], directory: Directory, *, sound: bool
+    ) -> tuple[CallPolicy, UsdmCalculator]:
         """Return policy and terms.
 
         Args:
@@ -465,7 +501,9 @@ def _table(name: str, given: list[BracketParameters], base: str, directory: Dire
     if not instrument.perpetual:
         raise ParameterError(f"parameters.{field}: {name} is no perpetual")
     if instrument.currency.name != base:
-        raise ParameterError(f"parameters.{field}: {name} settles in {instrument.currency.name}, not in the base currency {base}")
+        raise ParameterError(
+            f"parameters.{field}: {name} settles in {instrument.currency.name}, not in the base currency {base}"
+        )
     brackets = [bracket_of(row, f"{field}[{k}]") for k, row in enumerate(given)]
     faults = faults_of(brackets)
     if faults and (sound or not brackets):

@@ -1,10 +1,11 @@
 """Leverage brackets: maintenance margin that rises with the size of a position, as derivatives venues publish it.
 
-A table cuts the notional N of a position into brackets; in bracket k the maintenance margin is ``N * rate_k - amount_k``. The amounts (the
-venues' "cumulative" or "maintenance amount") make it continuous: ``amount_k = amount_(k-1) + floor_k * (rate_k - rate_(k-1))``.
-A notional on an edge belongs to the upper bracket.
+A table cuts the notional N of a position into brackets; in bracket k the maintenance margin is ``N * rate_k -
+amount_k``. The amounts (the venues' "cumulative" or "maintenance amount") make it continuous: ``amount_k = amount_(k-1)
++ floor_k * (rate_k - rate_(k-1))``. A notional on an edge belongs to the upper bracket.
 
-Source: Binance, "Leverage and Margin of USDS-M Futures"; the formula and the edge read in freqtrade's tests and recomputed.
+Source: Binance, "Leverage and Margin of USDS-M Futures"; the formula and the edge read in freqtrade's tests and
+recomputed.
 Example: N 100,000 in the bracket from 50,000 with rate 0.005 and amount 50: 100,000 * 0.005 - 50 = 450.
 """
 
@@ -39,8 +40,8 @@ class Bracket(NamedTuple):
 class BracketTable:
     """The brackets of one instrument, and their integer arithmetic.
 
-    Of a position of ``size`` (quantity times price without their scales, not negative): bracket ``place(size)``, maintenance
-    ``ceil((size * rates[k] - amounts[k]) / divisor)`` in minor units of the settlement currency.
+    Of a position of ``size`` (quantity times price without their scales, not negative): bracket ``place(size)``,
+    maintenance ``ceil((size * rates[k] - amounts[k]) / divisor)`` in minor units of the settlement currency.
     """
 
     __slots__ = (
@@ -107,7 +108,9 @@ def bracket_of(given: BracketParameters, field: str) -> Bracket:
     Raises:
         ParameterError: a number is none, or out of its range.
     """
-    floor, rate, amount = (_units(getattr(given, name), f"{field}.{name}") for name in ("floor", "maintenance_rate", "maintenance_amount"))
+    floor, rate, amount = (
+        _units(getattr(given, name), f"{field}.{name}") for name in ("floor", "maintenance_rate", "maintenance_amount")
+    )
     cap = None if given.cap is None else _units(given.cap, f"{field}.cap")
     leverage = None if given.max_leverage is None else _units(given.max_leverage, f"{field}.max_leverage")
     if rate >= UNIT:
@@ -127,7 +130,8 @@ def _units(text: str, field: str) -> int:
 def faults_of(brackets: Sequence[Bracket]) -> list[tuple[int, str, str]]:
     """Return everything that is wrong with a table: (bracket from 0, field, what). A sound one has none.
 
-    Named are gaps, overlaps, rates that fall, amounts that make the margin jump, leverage that rises. Nothing is repaired.
+    Named are gaps, overlaps, rates that fall, amounts that make the margin jump, leverage that rises. Nothing is
+    repaired.
     """
     found = []
     if not brackets:
@@ -140,7 +144,8 @@ def faults_of(brackets: Sequence[Bracket]) -> list[tuple[int, str, str]]:
             (
                 0,
                 "maintenance_amount",
-                f"the first bracket's amount is {_text(first.amount)}, not 0: the margin of a small position would be negative",
+                f"the first bracket's amount is {_text(first.amount)}, not 0: the margin of a small position would be "
+                f"negative",
             )
         )
     for k in range(1, len(brackets)):
@@ -148,14 +153,32 @@ def faults_of(brackets: Sequence[Bracket]) -> list[tuple[int, str, str]]:
         if below.cap is None:
             found.append((k - 1, "cap", "open, though another bracket follows"))
         elif here.floor < below.cap:
-            found.append((k, "floor", f"overlaps: {_text(here.floor)} lies below {_text(below.cap)}, where the bracket before ends"))
+            found.append(
+                (
+                    k,
+                    "floor",
+                    f"overlaps: {_text(here.floor)} lies below {_text(below.cap)}, where the bracket before ends",
+                )
+            )
         elif here.floor > below.cap:
-            found.append((k, "floor", f"leaves a gap: {_text(here.floor)} lies above {_text(below.cap)}, where the bracket before ends"))
+            found.append(
+                (
+                    k,
+                    "floor",
+                    f"leaves a gap: {_text(here.floor)} lies above {_text(below.cap)}, where the bracket before ends",
+                )
+            )
         if here.rate < below.rate:
             found.append((k, "maintenance_rate", f"falls from {_text(below.rate)} to {_text(here.rate)}"))
         wanted, rest = divmod(below.amount * UNIT + here.floor * (here.rate - below.rate), UNIT)
         if here.amount != wanted or rest:
-            found.append((k, "maintenance_amount", f"is discontinuous: {_text(here.amount)}, continuous would be {_text(wanted)}"))
+            found.append(
+                (
+                    k,
+                    "maintenance_amount",
+                    f"is discontinuous: {_text(here.amount)}, continuous would be {_text(wanted)}",
+                )
+            )
         if below.max_leverage is not None and here.max_leverage is not None and here.max_leverage > below.max_leverage:
             found.append((k, "max_leverage", f"rises from {_text(below.max_leverage)} to {_text(here.max_leverage)}"))
     return found

@@ -14,7 +14,8 @@ LEGS_LIMIT = 3
 
 
 class AssetTerms(NamedTuple):
-    """An asset's route and arithmetic. Value = balance * product of prices * keep // value_divisor; debit likewise // debit_divisor."""
+    """An asset's route and arithmetic. Value = balance * product of prices * keep // value_divisor; debit likewise //
+    debit_divisor."""
 
     first: int
     second: int
@@ -28,7 +29,8 @@ class AssetTerms(NamedTuple):
 
 
 def credited(terms: AssetTerms | None, before: int, delta: int, prices: Sequence[int]) -> int | None:
-    """Return the value of an amount that moved: at face where it repays or draws a debit, the rest after haircut; each part rounded down.
+    """Return the value of an amount that moved: at face where it repays or draws a debit, the rest after haircut; each
+    part rounded down.
 
     Args:
         terms: of the asset; None where the profile does not name it, which is worth 0.
@@ -87,7 +89,9 @@ def asset_terms(name: str, given: AssetParameters, base: str, directory: Directo
         raise ParameterError(f"{field}.route: {base} has more decimal places than {name} and its route together")
     while len(legs) < LEGS_LIMIT:
         legs.append(UNIT)
-    return asset.number, AssetTerms(legs[0], legs[1], legs[2], keep.numerator, divisor * keep.denominator, divisor, keep)
+    return asset.number, AssetTerms(
+        legs[0], legs[1], legs[2], keep.numerator, divisor * keep.denominator, divisor, keep
+    )
 
 
 def ratio(text: str, name: str, least: int = 0) -> Ratio:
@@ -120,7 +124,9 @@ def amount(text: str, name: str, scale: int, least: int) -> int:
     multiplier: int = 10**scale
     units, rest = divmod(fraction.numerator * multiplier, fraction.denominator)
     if rest or units < least:
-        raise ParameterError(f"parameters.{name}: {text} is no amount of the base currency, at least {least} minor units")
+        raise ParameterError(
+            f"parameters.{name}: {text} is no amount of the base currency, at least {least} minor units"
+        )
     return units
 
 

@@ -18,7 +18,8 @@ class AssetParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     haircut: str
     """Fraction taken off a positive balance, 0 to 1."""
     route: tuple[str, ...]
-    """Instruments whose marks multiply into the asset's mark in the base currency; empty for the base currency itself."""
+    """Instruments whose marks multiply into the asset's mark in the base currency; empty for the base currency
+    itself."""
 
 
 class BracketParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

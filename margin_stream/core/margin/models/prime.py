@@ -1,9 +1,9 @@
 """``prime``: a callable cross-collateral loan account, as crypto prime brokers write them.
 
-V is the sum of ``floor(balance * mark * (1 - haircut))`` over positive balances, D the sum of ``ceil(debit * mark)`` over negative
-ones, both in minor units of the base currency. A spot position is a balance of its base asset. An asset's mark is the product of the marks
-along its conversion route, multiplied exactly and rounded once an asset. An asset that the profile does not name has
-no collateral value, and a debit in it leaves the account undecided.
+V is the sum of ``floor(balance * mark * (1 - haircut))`` over positive balances, D the sum of ``ceil(debit * mark)``
+over negative ones, both in minor units of the base currency. A spot position is a balance of its base asset. An asset's
+mark is the product of the marks along its conversion route, multiplied exactly and rounded once an asset. An asset that
+the profile does not name has no collateral value, and a debit in it leaves the account undecided.
 
 Figures of the shipped profile are illustrative; every one is a parameter.
 """
@@ -29,7 +29,15 @@ from margin_stream.core.margin.model import (
     Span,
     Statement,
 )
-from margin_stream.core.margin.models.collateral import AssetTerms, amount, asset_terms, credited, less, per_billion, ratio
+from margin_stream.core.margin.models.collateral import (
+    AssetTerms,
+    amount,
+    asset_terms,
+    credited,
+    less,
+    per_billion,
+    ratio,
+)
 from margin_stream.core.margin.models.parameters import PrimeParameters
 from margin_stream.core.market.directory import UNIT, Directory, Instrument
 
@@ -58,13 +66,16 @@ class PrimeCalculator:
                 self._routed.setdefault(leg, []).append(asset)
 
     def refuses(self, instrument: Instrument) -> str:
-        """See ``MarginCalculator.refuses``. A spot position is a balance, whether or not the profile names its asset."""
+        """See ``MarginCalculator.refuses``. A spot position is a balance, whether or not the profile names its
+        asset."""
         return "prime margins no perpetuals" if instrument.perpetual else ""
 
     def statement(self, portfolio: Portfolio, prices: Sequence[int]) -> Statement:
         """See ``MarginCalculator.statement``. Requirements are fractions of the debit, rounded up."""
         value, debit, _ = self.evaluate(portfolio, prices)
-        initial, maintenance = (-(-debit * share.numerator // share.denominator) for share in (self.initial, self.maintenance))
+        initial, maintenance = (
+            -(-debit * share.numerator // share.denominator) for share in (self.initial, self.maintenance)
+        )
         return Statement(value - debit, initial, maintenance, {"collateral_value": value, "loan": debit})
 
     def depends_on(self, portfolio: Portfolio) -> dict[int, None]:
@@ -94,8 +105,11 @@ class PrimeCalculator:
                 debit -= balance * prices[first] * prices[second] * prices[third] // debit_divisor
         return MarginFigures(value, debit, unbounded)
 
-    def bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
-        """See ``MarginCalculator.bounds``. Value and debit rise with every price, so their corners are exact; a guard joins opposite corners."""
+    def bounds(
+        self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]
+    ) -> list[Span]:
+        """See ``MarginCalculator.bounds``. Value and debit rise with every price, so their corners are exact; a guard
+        joins opposite corners."""
         low_value = high_value = low_debit = high_debit = 0
         value_open = debit_open = bool(portfolio.perpetuals)
         table = self.table
@@ -136,7 +150,9 @@ class PrimeCalculator:
             spans.append((least, greatest))
         return spans
 
-    def open_bounds(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]) -> list[Span]:
+    def open_bounds(
+        self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int], guards: Sequence[Guard]
+    ) -> list[Span]:
         """See ``MarginCalculator.open_bounds``. The corners of ``bounds`` are exact, term by term."""
         return self.bounds(portfolio, lowest, highest, guards)
 
@@ -158,7 +174,8 @@ class PrimeCalculator:
         guard_states: Sequence[GuardState],
         figures: MarginFigures,
     ) -> tuple[int, int]:
-        """See ``MarginCalculator.reach``. Value and debit move in proportion to prices, twice as fast through two legs; the base currency does not."""
+        """See ``MarginCalculator.reach``. Value and debit move in proportion to prices, twice as fast through two legs;
+        the base currency does not."""
         value, debit, _ = figures
         balance = portfolio.balances.get(self.base, 0)
         moving_value = value - balance if balance > 0 else value
@@ -209,15 +226,19 @@ class PrimeCalculator:
     def sale(self, portfolio: Portfolio, prices: Sequence[int], restore: Guard) -> list[SaleLeg]:
         """See ``MarginCalculator.sale``. Lowest haircut first, then in order of listing.
 
-        Selling value x of an asset takes x * (1 - haircut) from V and x from D, so the gap ``restore * D - V`` shrinks by
-        ``x * (restore - (1 - haircut))``.
+        Selling value x of an asset takes x * (1 - haircut) from V and x from D, so the gap ``restore * D - V`` shrinks
+        by ``x * (restore - (1 - haircut))``.
         """
         figures = self.evaluate(portfolio, prices)
         # The gap as a fraction gap / scale, so that each leg is rounded once.
         level = restore.ratio
         scale = level.denominator
         gap = level.numerator * figures.debit - figures.value * scale
-        held = [(terms.keep_ratio, asset, terms) for asset, terms in self.table.items() if portfolio.balances.get(asset, 0) > 0]
+        held = [
+            (terms.keep_ratio, asset, terms)
+            for asset, terms in self.table.items()
+            if portfolio.balances.get(asset, 0) > 0
+        ]
         held.sort(key=lambda row: (-per_billion(row[0]), row[1]))
         legs: list[SaleLeg] = []
         for keep, asset, terms in held:
