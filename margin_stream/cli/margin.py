@@ -32,8 +32,7 @@ def margin(
 
     Try:
       margin-stream margin scenarios.ndjson
-      echo '{"id":"x","profile":"prime","prices":{"BTCUSDT":"40000"},"collateral":[{"asset":"BTC","amount":"1"}]}' |
-      margin-stream margin
+      echo '{"id":"x","profile":"prime","collateral":[{"asset":"USDT","amount":"1"}]}' | margin-stream margin
     """
     from margin_stream.calculator import margin_line
     from margin_stream.schemas.ndjson import read_lines

@@ -203,8 +203,9 @@ def worker(
     verbose: Annotated[bool, Parameter(negative="", help="Say what Faust does.")] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Run one Faust worker; it is started again whenever it ends, and comes back when the broker does. SIGTERM stops it
-    cleanly.
+    """Run one Faust worker; it is started again whenever it ends, and comes back when the broker does.
+
+    SIGTERM stops it cleanly.
 
     Try:
       margin-stream worker --store kafka://localhost:9092/demo --data ./w1

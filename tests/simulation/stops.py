@@ -182,7 +182,7 @@ def followed(work: Workload, rows: list[dict[str, Any]]) -> None:
     for row, identity in zip(rows, must, strict=True):
         if row["type"] != "refused":
             assert (row["source"], row["source_seq"]) == identity, (
-                f"position {row['position']} is {row}, {identity} was sent there"
+                f"sequence number {row['sequence']} is {row}, {identity} was sent there"
             )
 
 

@@ -101,7 +101,7 @@ def test_a_lone_long_is_liquidated_at_the_published_price(name: str, published: 
     memory), which are Binance's own worked example "How to calculate the liquidation price of USDS-M futures contracts"
     in isolated mode.
     """
-    check(Example(name, pocket=subaccount), name, liquidation_price(name, Fraction(0), Fraction(0)), published)
+    check(Example(name, subaccount=subaccount), name, liquidation_price(name, Fraction(0), Fraction(0)), published)
 
 
 @pytest.mark.parametrize(
