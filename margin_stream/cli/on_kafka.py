@@ -109,10 +109,9 @@ def repartition(
     ] = 0,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Change the number of partitions: everything derived is deleted, and the workers rebuild it from the journal. Stop
-    them first.
+    """Change the number of partitions: what is derived is deleted, and the workers rebuild it from the journal.
 
-    Digests and effects are the same afterwards.
+    Stop the workers first. Digests and effects are the same afterwards.
 
     Try:
       margin-stream kafka repartition --store kafka://localhost:9092/demo --partitions 8

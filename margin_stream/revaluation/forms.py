@@ -29,7 +29,7 @@ class Simple(NamedTuple):
     debit: float
 
 
-class SequencedBatch(NamedTuple):
+class Product(NamedTuple):
     """A term in a product of two or three prices."""
 
     legs: tuple[int, ...]
@@ -54,7 +54,7 @@ class Form(NamedTuple):
     fixed_value: float
     fixed_debit: float
     simple: list[Simple]
-    routed: list[SequencedBatch]
+    products: list[Product]
     held: list[Held]
     rounded: int
     """How many roundings the model makes, each of less than one minor unit."""
@@ -86,29 +86,29 @@ def form_of(calculator: MarginCalculator, subaccount: Subaccount) -> Form | None
 def _collateral(assets: dict[int, AssetTerms], subaccount: Subaccount, *, debits_apart: bool) -> Form | None:
     fixed_value = fixed_debit = 0.0
     simple: list[Simple] = []
-    routed: list[SequencedBatch] = []
+    products: list[Product] = []
     for asset, balance in subaccount.balances.items():
-        calculator = assets.get(asset)
-        if calculator is None:
+        terms = assets.get(asset)
+        if terms is None:
             if balance < 0:
                 return None
             continue
         value = debit = 0.0
         if balance > 0:
-            value = balance * calculator.keep / calculator.value_divisor
+            value = balance * terms.keep / terms.value_divisor
         elif debits_apart:
-            debit = -balance / calculator.debit_divisor
+            debit = -balance / terms.debit_divisor
         else:
-            value = balance / calculator.debit_divisor
-        legs = tuple(leg for leg in (calculator.first, calculator.second, calculator.third) if leg != UNIT)
+            value = balance / terms.debit_divisor
+        legs = tuple(leg for leg in (terms.first, terms.second, terms.third) if leg != UNIT)
         if not legs:
             fixed_value += value
             fixed_debit += debit
         elif len(legs) == 1:
             simple.append(Simple(legs[0], value, debit))
         else:
-            routed.append(SequencedBatch(legs, value, debit))
-    return Form(fixed_value, fixed_debit, simple, routed, [], len(subaccount.balances))
+            products.append(Product(legs, value, debit))
+    return Form(fixed_value, fixed_debit, simple, products, [], len(subaccount.balances))
 
 
 def limits_of(guards: list[Guard], guard_states: list[GuardState], tolerance: float) -> list[float] | None:

@@ -300,7 +300,7 @@ class VectorFilter:
             value += by_value * price
             debit += by_debit * price
             gross += (abs(by_value) + by_debit) * price
-        for legs, by_value, by_debit in form.routed:
+        for legs, by_value, by_debit in form.products:
             product = 1.0
             for leg in legs:
                 product *= float(prices[leg])
@@ -334,7 +334,7 @@ class VectorFilter:
             simple.units.append(unit)
             simple.values.append(by_value)
             simple.debits.append(by_debit)
-        for legs, by_value, by_debit in form.routed:
+        for legs, by_value, by_debit in form.products:
             for place, leg in enumerate(legs):
                 routed = self._routed[leg]
                 others = [*legs[:place], *legs[place + 1 :], 0][:2]
