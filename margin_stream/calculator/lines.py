@@ -106,16 +106,16 @@ def _collateral(
 ) -> Piece:
     value = debit = NOTHING
     for asset, balance in portfolio.balances.items():
-        calculator = table.get(asset)
-        if calculator is None:
+        terms = table.get(asset)
+        if terms is None:
             continue
         worth = (
-            Fraction(balance * calculator.keep, calculator.value_divisor)
+            Fraction(balance * terms.keep, terms.value_divisor)
             if balance > 0
-            else Fraction(balance, calculator.debit_divisor)
+            else Fraction(balance, terms.debit_divisor)
         )
         moves = False
-        for leg in (calculator.first, calculator.second, calculator.third):
+        for leg in (terms.first, terms.second, terms.third):
             if leg == instrument and instrument:
                 moves = True
             else:
