@@ -13,7 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from margin_stream.agents.metrics import registry, shard_row
 from margin_stream.core.digests import partition_of, slot_of
 from margin_stream.kafka.shards import AccountsShard
-from margin_stream.views.accounts import calls_of, state_of
+from margin_stream.views.account import account_in
+from margin_stream.views.call import calls_in
 
 
 def _json(row: Any, status: int = 200) -> web.Response:
@@ -87,7 +88,7 @@ class Web(mode.Service):
         shard = self._partitions().get(number)
         if shard is None:
             return _json({"error": "elsewhere", "partition": number}, 421)
-        found = state_of(shard.accounts, account, shard.sequence)
+        found = account_in(shard.accounts, account, shard.sequence)
         return _json({"error": "unknown", "sequence": shard.sequence}, 404) if found is None else _json(found)
 
     async def _calls(self, request: web.Request) -> web.Response:
@@ -97,6 +98,6 @@ class Web(mode.Service):
         rows = [
             row
             for shard in partitions.values()
-            for row in calls_of(shard.accounts, account=account, open_only=open_only)
+            for row in calls_in(shard.accounts, account=account, open_only=open_only)
         ]
         return _json({"partitions": sorted(partitions), "calls": rows})

@@ -19,7 +19,7 @@ from margin_stream.replay.replay import replay
 from margin_stream.replay.verification import Verified, verify
 from margin_stream.schemas.inputs import AnyInput, Input
 from margin_stream.schemas.times import parse_time
-from margin_stream.views.reader import EVERYTHING, Until
+from margin_stream.views.source import EVERYTHING, Until
 
 OneInput = bytes | str | Mapping[str, Any] | AnyInput
 """An input: an NDJSON line, the same as a mapping, or a typed event."""
@@ -142,13 +142,13 @@ class Store:
         Raises:
             AccountUnknown: it was not open then.
         """
-        return views.account_state(self.path, account, _until(at))
+        return views.account_state(self._view(at), account, _until(at))
 
     def calls(
         self, account: str | None = None, *, open_only: bool = False, at: str | int | None = None
     ) -> list[dict[str, Any]]:
         """Return margin calls by deadline."""
-        return views.calls(self.path, account=account, open_only=open_only, until=_until(at))
+        return views.calls(self._view(at), account=account, open_only=open_only, until=_until(at))
 
     def facts(self, fold: str, at: str | int | None = None) -> list[dict[str, Any]]:
         """Return what a fold of the whole store knows, row by row; ``feeds`` has what came of each source, and when.
@@ -156,7 +156,11 @@ class Store:
         Raises:
             FoldUnknown: there is no such fold.
         """
-        return views.facts(self.path, fold, _until(at))
+        return views.facts(self._view(at), fold, _until(at))
+
+    def _view(self, at: str | int | None) -> views.View:
+        """Return the folds at hand for now, and the folder for the past."""
+        return self._host.folds() if at is None else self.path
 
     def close(self) -> Digests:
         """Commit, write a checkpoint, and let the next writer in."""

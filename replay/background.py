@@ -18,7 +18,7 @@ from margin_stream.journal.records import Cut
 from margin_stream.replay.comparison import Comparison, Replayed
 from margin_stream.revaluation import DEFAULT, RevaluationName
 from margin_stream.revaluation.choice import revaluation_of
-from margin_stream.views.reader import EVERYTHING, StoreReader, fold_prefix
+from margin_stream.views.source import EVERYTHING, StoreReader, fold_prefix
 
 PAUSE_S = 0.05
 

@@ -10,7 +10,7 @@ from margin_stream.replay.comparison import Comparison, Replayed
 from margin_stream.revaluation import DEFAULT, RevaluationName
 from margin_stream.revaluation.choice import revaluation_of
 from margin_stream.schemas.effects import decode_effect
-from margin_stream.views.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
+from margin_stream.views.source import EVERYTHING, Place, Source, Until, fold_prefix, source_of
 
 
 def replay(

@@ -28,7 +28,7 @@ from margin_stream.replay.replay import replay
 from margin_stream.replay.table_checks import check_tables
 from margin_stream.schemas.binary import decode_payload, item_count
 from margin_stream.schemas.effects import recorded_effects
-from margin_stream.views.reader import Place
+from margin_stream.views.source import Place
 
 ATTEMPTS = 3
 """What a writer changes under a reader's eyes is read again so often before it counts as damage."""

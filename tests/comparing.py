@@ -10,7 +10,7 @@ import msgspec
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.effects import InputRefused, decode_effect
 from margin_stream.schemas.rules_versions import LATEST
-from margin_stream.views.accounts import describe_account
+from margin_stream.views.account import describe_account
 from tests.oracle.usdm_oracle import Oracle, run_beside, said_by
 
 Said = tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, Any]]]

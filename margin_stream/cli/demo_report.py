@@ -16,7 +16,7 @@ from margin_stream import views
 from margin_stream.schemas.decimals import format_scaled
 from margin_stream.schemas.inputs import AccountOpened, AnyInput, PositionChanged, ProfileActivated
 from margin_stream.schemas.times import format_time
-from margin_stream.views.reader import Until
+from margin_stream.views.source import Until
 
 LOWERED = "liquidation_due_lowered"
 ISOLATED = "liquidation_due_isolated"

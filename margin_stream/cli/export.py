@@ -32,7 +32,7 @@ def export(
 def copy_journal(common: Common, source: str, to: str, partitions: int | None) -> int:
     """Copy a journal from one store to another, and say what there is now."""
     from margin_stream.kafka.copies import to_folder, to_topic
-    from margin_stream.views.reader import source_of
+    from margin_stream.views.source import source_of
 
     progress = Progress(common, "records")
 

@@ -118,7 +118,7 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
     from margin_stream.schemas.ndjson import encode_line
     from margin_stream.schemas.records import line_form
     from margin_stream.views.journal import numbered_items
-    from margin_stream.views.reader import source_of
+    from margin_stream.views.source import source_of
 
     if len(paths) != 1:
         raise OptionsConflict("import segments: name one store's folder")

@@ -19,7 +19,7 @@ from margin_stream.cli.usage import BadAddress, BadTime, WrongKindOfStore
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from margin_stream.views.reader import Until
+    from margin_stream.views.source import Until
 
 
 @Parameter(name="*")
@@ -164,7 +164,7 @@ def parse_until(text: str | None) -> Until:
         BadTime: it is none of them.
     """
     from margin_stream.schemas.times import TimeError, parse_time
-    from margin_stream.views.reader import EVERYTHING, Until
+    from margin_stream.views.source import EVERYTHING, Until
 
     if text is None:
         return EVERYTHING

@@ -17,7 +17,7 @@ from margin_stream.cli.usage import OptionsConflict
 from margin_stream.revaluation import DEFAULT, RevaluationName
 
 if TYPE_CHECKING:
-    from margin_stream.views.reader import Place
+    from margin_stream.views.source import Place
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B0
     from margin_stream import views
 
     with place_of(common) as place:
-        system, _ = views.system_at(place, parse_until(until))
+        system = views.folds_at(place, parse_until(until))
     digests = system.digests()
     show(
         common,

@@ -17,7 +17,7 @@ from pathlib import Path
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.intake.admission import COUNT_OF, Admission, Counts
 from margin_stream.core.intake.fold import Verdict
-from margin_stream.core.store_fold import Digests
+from margin_stream.core.store_fold import Digests, StoreFold
 from margin_stream.host.lock import Lock
 from margin_stream.host.recovery import OpenStore, Recovery
 from margin_stream.journal import log as logs
@@ -205,6 +205,11 @@ class Host:
         except BaseException as error:
             self._stop(error)
             raise
+
+    def folds(self) -> StoreFold:
+        """Return the folds at the last durable record; waits for the one that is under way."""
+        self.finish_commit()
+        return self.system
 
     def publish_effects(self) -> int:
         """Make durable all recorded effects, so that readers see them; return the sequence number up to which they are

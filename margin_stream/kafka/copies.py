@@ -17,7 +17,7 @@ from margin_stream.kafka.topics_admin import StoreDiffers, read_manifest
 from margin_stream.schemas.binary import canonical_bytes, encode
 from margin_stream.schemas.columns import TickColumns
 from margin_stream.schemas.inputs import Input
-from margin_stream.views.reader import Source
+from margin_stream.views.source import Source
 
 
 class TargetTaken(StoreError, code="target_taken"):

@@ -13,7 +13,7 @@ from margin_stream.kafka.digest_quorum import Statements
 from margin_stream.kafka.messages import Place, decode_digest_part, decode_effects
 from margin_stream.kafka.topics_admin import read_manifest
 from margin_stream.schemas.records import raw_items
-from margin_stream.views.reader import Items
+from margin_stream.views.source import Items
 
 
 class KafkaReader:

@@ -33,7 +33,7 @@ from margin_stream.kafka.messages import DigestPart, Place, StoreManifest
 from margin_stream.schemas.effects import InputRefused, decode_effect, effect_id, group_of
 from margin_stream.schemas.records import raw_items, readable
 from margin_stream.schemas.refusals import ADVICE, Refusal
-from margin_stream.views.accounts import describe_effect
+from margin_stream.views.effect import describe_effect
 
 
 class Accepted(Enum):

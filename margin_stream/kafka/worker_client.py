@@ -14,7 +14,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
 from margin_stream.kafka.address import KafkaAddress
 from margin_stream.kafka.client import Client, Member
-from margin_stream.views.accounts import by_deadline
+from margin_stream.views.call import by_deadline
 
 TIMEOUT_S = 5
 _UNIQUE = re.compile(r"-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")

@@ -28,7 +28,7 @@ from margin_stream.outbox.cursors import Cursor, CursorDiffers, CursorStore
 from margin_stream.schemas.binary import canonical_bytes, encode_payload
 from margin_stream.schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
 from margin_stream.schemas.inputs import EffectAnswered, tag_of
-from margin_stream.views.reader import Source, StoreReader
+from margin_stream.views.source import Source, StoreReader
 
 STEP_LIMIT = 256
 """So many effects are handled between two saved cursors, at most."""

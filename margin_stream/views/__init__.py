@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from margin_stream.views.accounts import (
+from margin_stream.views.journal import NotRefused, effects, events, quarantine, quarantined
+from margin_stream.views.store import (
     AccountUnknown,
     CallUnknown,
     FoldUnknown,
+    View,
     account_state,
     call_history,
     calls,
     facts,
-    system_at,
+    folds_at,
 )
-from margin_stream.views.journal import NotRefused, effects, events, quarantine, quarantined
 
 __all__ = [
     "AccountUnknown",
     "CallUnknown",
     "FoldUnknown",
     "NotRefused",
+    "View",
     "account_state",
     "call_history",
     "calls",
     "effects",
     "events",
     "facts",
+    "folds_at",
     "quarantine",
     "quarantined",
-    "system_at",
 ]

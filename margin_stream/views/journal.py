@@ -16,8 +16,8 @@ from margin_stream.schemas.inputs import Input, PriceTicked, name_of
 from margin_stream.schemas.ndjson import to_mapping
 from margin_stream.schemas.records import readable
 from margin_stream.schemas.refusals import ADVICE, Refusal
-from margin_stream.views.accounts import describe_effect
-from margin_stream.views.reader import EVERYTHING, Place, Source, Until, fold_prefix, source_of
+from margin_stream.views.effect import describe_effect
+from margin_stream.views.source import EVERYTHING, Place, Source, Until, fold_prefix, source_of
 
 POLL_S = 0.2
 

@@ -126,7 +126,7 @@ def bench_replay() -> dict[str, Any]:
     def peer() -> float:
         """Only reading and decoding the same journal."""
         from margin_stream.schemas.binary import decode_payload, item_count
-        from margin_stream.views.reader import StoreReader
+        from margin_stream.views.source import StoreReader
 
         started = time.perf_counter()
         count = sum(item_count(decode_payload(record.payload)) for record in StoreReader(path / "s").records())

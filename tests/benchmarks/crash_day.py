@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from margin_stream.native import form
-from margin_stream.views.reader import StoreReader
+from margin_stream.views.source import StoreReader
 from tests.folding import DATA
 
 RUNS = 3

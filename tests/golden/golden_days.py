@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.rules_versions import LATEST
-from margin_stream.views.accounts import describe_account
+from margin_stream.views.account import describe_account
 
 FOLDER = Path(__file__).parent / "days"
 NAMES = sorted(path.name.removesuffix(".ndjson") for path in FOLDER.glob("*.ndjson"))

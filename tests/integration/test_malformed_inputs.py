@@ -28,7 +28,7 @@ from margin_stream.schemas.records import raw_items
 from margin_stream.schemas.refusals import Refusal
 from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.views.journal import quarantine
-from margin_stream.views.reader import StoreReader
+from margin_stream.views.source import StoreReader
 from tests.counts import TIMES
 from tests.days import Day, random_day
 from tests.folding import fold, of_groups

@@ -31,7 +31,7 @@ from margin_stream.schemas.binary import encode
 from margin_stream.schemas.effects import AnswerExpired, AnswerRequested, AnyEffect
 from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.views.journal import effects, events
-from margin_stream.views.reader import StoreReader
+from margin_stream.views.source import StoreReader
 from tests.days import Day, random_day
 from tests.kafka.simulated import Log, Topical
 from tests.notices import Notices, PlainFold

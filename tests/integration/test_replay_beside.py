@@ -18,7 +18,7 @@ from margin_stream.journal.records import Cut
 from margin_stream.replay.background import replay_beside
 from margin_stream.replay.comparison import Replayed
 from margin_stream.replay.replay import replay
-from margin_stream.views.reader import StoreReader
+from margin_stream.views.source import StoreReader
 from tests.days import random_day
 from tests.folding import fold
 from tests.integration.test_command_line import rows, run

@@ -24,7 +24,7 @@ from margin_stream.journal.records import HEADER, CorruptLog
 from margin_stream.replay.replay import replay
 from margin_stream.replay.verification import verify
 from margin_stream.revaluation import ENGINES
-from margin_stream.views.reader import Until
+from margin_stream.views.source import Until
 from tests.days import random_day
 from tests.faults import ForgetfulDisk, Stopped, StoppingDisk
 from tests.folding import fold

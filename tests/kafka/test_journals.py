@@ -16,7 +16,7 @@ from margin_stream.kafka.topics_admin import FOR_EVER
 from margin_stream.schemas.records import LINE, raw_items
 from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import Broker
-from margin_stream.views.reader import Items
+from margin_stream.views.source import Items
 from tests.journals import Journal, MemoryJournal, SegmentJournal, TopicJournal
 from tests.kafka.simulated import Log, Topical
 

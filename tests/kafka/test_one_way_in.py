@@ -30,7 +30,7 @@ from margin_stream.schemas.records import compact
 from margin_stream.schemas.refusals import RefusedInput
 from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.views.journal import numbered_items, quarantine
-from margin_stream.views.reader import StoreReader, Until
+from margin_stream.views.source import StoreReader, Until
 from tests.days import Day
 from tests.kafka.simulated import GENERATION, Log, Topical
 

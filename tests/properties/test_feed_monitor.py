@@ -20,8 +20,8 @@ from margin_stream.kafka.reader import KafkaReader
 from margin_stream.kafka.shards import IntakeShard
 from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.schemas.times import format_time, parse_time
-from margin_stream.views.accounts import FoldUnknown, facts
-from margin_stream.views.reader import StoreReader, Until
+from margin_stream.views import FoldUnknown, facts
+from margin_stream.views.source import StoreReader, Until
 from tests.days import Day, random_day
 from tests.kafka.simulated import GENERATION, Log, Topical
 from tests.restoring import Rows

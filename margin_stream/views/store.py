@@ -1,0 +1,126 @@
+"""What a store knows of accounts and calls: from the folds of its writer, or from a store that is read."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+from margin_stream.core.digests import partition_of, slot_of
+from margin_stream.core.folds import accounts_of, registered
+from margin_stream.core.store_fold import StoreFold
+from margin_stream.errors import Error
+from margin_stream.schemas.effects import AnyEffect, decode_effect, group_of, split_id
+from margin_stream.views.account import account_in
+from margin_stream.views.call import by_deadline, calls_in
+from margin_stream.views.effect import describe_effect
+from margin_stream.views.moments import with_moments
+from margin_stream.views.source import EVERYTHING, Place, Until, fold_prefix, source_of
+
+View = Place | StoreFold
+"""A store that is read, or folds at hand: what they know now."""
+
+
+class AccountUnknown(Error, code="account_unknown"):
+    """No such account at that place."""
+
+
+class FoldUnknown(Error, code="fold_unknown"):
+    """No fold of that name."""
+
+
+class CallUnknown(Error, code="call_unknown"):
+    """No such call at that place."""
+
+
+def folds_at(view: View, until: Until = EVERYTHING, *, account: str | None = None) -> StoreFold:
+    """Return the folds at the end of a prefix.
+
+    Folds at hand are returned as they are. Of a store that is read, the newest checkpoint is used where no prefix is
+    asked for, and only what follows it is folded. With a prefix and an account, only that account is folded: accounts
+    are independent of each other.
+    """
+    return view if isinstance(view, StoreFold) else _read(view, until, account)[0]
+
+
+def _read(place: Place, until: Until, account: str | None) -> tuple[StoreFold, list[bytes]]:
+    """Return folds filled from a store, and the effects of the account that were recomputed on the way."""
+    reader = source_of(place)
+    folds, after = StoreFold(reader.partitions, only=account, rules_version=reader.rules_version), 0
+    if until == EVERYTHING:
+        loaded = reader.from_checkpoint()
+        if loaded is not None:
+            folds, after = loaded
+    tail: list[bytes] = []
+    mark = f"{account}/".encode() if account else None
+    for parts in fold_prefix(folds, reader.items(after), until):
+        if mark is not None:
+            tail.extend(effect.data for part in parts[1:] for effect in part if mark in effect.data)
+    return folds, tail
+
+
+def account_state(view: View, account: str, until: Until = EVERYTHING) -> dict[str, Any]:
+    """Return facts and derived figures of one account.
+
+    Raises:
+        AccountUnknown: the account was not open then.
+    """
+    folds = folds_at(view, until, account=account)
+    partition = folds.sets[1 + partition_of(slot_of(account), folds.intake.partitions)]
+    found = account_in(accounts_of(partition), account, partition.sequence)
+    if found is None:
+        what = f"account {account!r} is not open at sequence number {partition.sequence}"
+        raise AccountUnknown(what, account=account, sequence=partition.sequence)
+    return found
+
+
+def calls(
+    view: View, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING
+) -> list[dict[str, Any]]:
+    """Return margin calls by deadline."""
+    folds = folds_at(view, until, account=account)
+    return by_deadline(
+        [row for accounts in folds.accounts for row in calls_in(accounts, account=account, open_only=open_only)]
+    )
+
+
+def facts(view: View, name: str, until: Until = EVERYTHING) -> list[dict[str, Any]]:
+    """Return what a fold of the whole store knows, row by row.
+
+    Raises:
+        FoldUnknown: there is no such fold.
+    """
+    found = [fold for fold in folds_at(view, until).sets[0].folds if fold.name == name]
+    if not found:
+        raise FoldUnknown(f"no fold {name!r}; there are {', '.join(registered())}", fold=name)
+    return [with_moments(row) for row in found[0].facts()]
+
+
+def call_history(place: Place, call_id: str) -> dict[str, Any]:
+    """Return one call with everything that happened to it.
+
+    Raises:
+        CallUnknown: the store has no such call.
+    """
+    account = call_id.partition("/")[0]
+    found = next((row for row in calls(place, account=account) if row["call"] == call_id), None)
+    if found is None:
+        raise CallUnknown(f"no call {call_id!r}", call=call_id, account=account)
+    history = [
+        describe_effect(effect)
+        for effect in account_effects(place, account)
+        if getattr(effect, "call", None) == call_id
+    ]
+    return {**found, "history": history}
+
+
+def account_effects(place: Place, account: str) -> list[AnyEffect]:
+    """Return every effect of an account: what is recorded, and what follows the record from the fold."""
+    reader = source_of(place)
+    mark = f"{account}/".encode()
+    recorded = reader.effects(1 + partition_of(slot_of(account), reader.partitions))
+    found: dict[str, AnyEffect] = {}
+    for data in chain((data for data in recorded if mark in data), _read(place, EVERYTHING, account)[1]):
+        effect = decode_effect(data)
+        if group_of(effect.id) == account:
+            found.setdefault(effect.id, effect)
+    return sorted(found.values(), key=lambda effect: split_id(effect.id))
