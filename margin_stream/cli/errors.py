@@ -176,7 +176,7 @@ ENTRIES = (
         "target_taken",
         FAILED,
         "The target of the copy is not empty.",
-        "Copy into a new folder, or into a store that `margin-stream kafka init` has just made.",
+        "Copy into a new folder, or into a store that `margin-stream kafka init` has just created.",
     ),
     Entry(
         "store_unusable",
