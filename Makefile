@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both create what they need and say what they do.
+# Two commands on a fresh machine: `make demo` and `make test`. Both create what they need and print what they do.
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -18,21 +18,23 @@ MODULE ?=
 .PHONY: help demo compile test lint check inputs mutation bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-brokers lock schemas clean
 
 help:
-	@echo "make demo      a crash day, 1,000 accounts: calls, answers, kill, recovery, replay, verify (under a minute)"
-	@echo "make kafka-demo  the same on Apache Kafka: a broker, two workers, kills, digests equal to the embedded host's"
-	@echo "make compile   the core in C (mypyc): the same results, about twice as fast; make test does it too"
-	@echo "make test      all tests, on the compiled core and on plain Python"
-	@echo "make check     formatting, lint, types, import rules, purity, fast tests"
-	@echo "make bench     benchmarks, JSON in bench-results/"
-	@echo "make bench-kafka  benchmarks on a real broker, beside Faust the plain way"
-	@echo "make inputs    N times as many duplicated, reordered and malformed inputs as make test tries (N=$(N))"
-	@echo "make mutation  the core and the journal written otherwise, one small thing at a time: what no test notices (MODULE=lifecycle; all: half an hour)"
-	@echo "make simulate  N kills of an ingest at random moments (N=$(N) SEED=$(SEED))"
-	@echo "make simulate-media  damaged and failing disks: WHAT=flips|shapes|torn|calls|libfiu|limits|bits|stops|memory (WHAT=$(WHAT) N SEED; N left out: the full count)"
+	@echo "make demo              a crash day, 1,000 accounts: calls, answers, kill, recovery, replay, verify (under a minute)"
+	@echo "make kafka-demo        the same on Apache Kafka: a broker, two workers, kills, the same digests as in a folder"
+	@echo "make test              all tests, on the compiled core and on plain Python"
+	@echo "make check             formatting, lint, types, import rules, purity, fast tests"
+	@echo "make compile           the core in C (mypyc): the same results, about twice as fast; make test does it too"
+	@echo "make bench             benchmarks, JSON in bench-results/"
+	@echo "make bench-kafka       benchmarks on a real broker, beside plain Faust"
+	@echo "make inputs            N times as many duplicated, reordered and malformed inputs as make test tries (N=$(N))"
+	@echo "make mutation          small changes of core and journal that no test detects (MODULE=lifecycle; all: half an hour)"
+	@echo "make simulate          N kills of an ingest at random moments (N=$(N) SEED=$(SEED))"
+	@echo "make simulate-media    damaged and failing disks (WHAT=$(WHAT) N SEED; without N: the full count)"
+	@echo "                       WHAT=flips|shapes|torn|calls|libfiu|limits|bits|stops|memory"
 	@echo "make simulate-kafka    N trials with faults on a real broker (N=$(N) SEED=$(SEED))"
 	@echo "make simulate-brokers  three brokers, one killed while producing, five times"
-	@echo "make schemas   write JSON Schema, samples and the catalogues of events, errors and settings anew from the code"
-	@echo "make lock      resolve the dependencies anew into requirements.lock"
+	@echo "make schemas           write JSON Schema, samples and the pages on events, errors and settings from the code"
+	@echo "make lock              resolve the dependencies into requirements.lock"
+	@echo "make clean             remove the virtual environment, caches and results"
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@./.ci/setup $(VENV) $(PYTHON)

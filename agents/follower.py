@@ -98,7 +98,11 @@ class Follower:
             self.restore_s = time.monotonic() - started
             self.checkpointed_at = time.monotonic()
             log.info(
-                "%s-%d: restored to position %d in %.2f s", self.topic, self.partition, shard.sequence, self.restore_s
+                "%s-%d: restored to sequence number %d in %.2f s",
+                self.topic,
+                self.partition,
+                shard.sequence,
+                self.restore_s,
             )
 
     async def close(self) -> None:

@@ -81,7 +81,10 @@ def replay_beside(path: Path, more: Callable[[], bool], *, revaluation: Revaluat
     comparison.end(system.sequence)
     at_end = _at(reader, system.sequence)
     if at_end is None and comparison.difference is None:
-        comparison.difference = f"no digests are recorded at sequence number {system.sequence}, where the journal ends: the writer did not close the store"
+        comparison.difference = (
+            f"no digests are recorded at sequence number {system.sequence}, where the journal ends: the "
+            "writer did not close the store"
+        )
     return comparison.conclude(at_end, comparison.book.hexdigest(), reader.recorded_sequence)
 
 

@@ -96,7 +96,10 @@ class Comparison:
             if self.difference is None and (found := following()) is not None:
                 effect = decode_effect(found)
                 if effect.sequence <= until:
-                    self.difference = f"sequence number {effect.sequence}: {effect.id} ({type(effect).__name__}) is recorded and not recomputed"
+                    self.difference = (
+                        f"sequence number {effect.sequence}: {effect.id} ({type(effect).__name__}) is "
+                        "recorded and not recomputed"
+                    )
 
     def _ended(self, effect: Emitted) -> None:
         self.difference = (

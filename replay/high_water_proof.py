@@ -26,7 +26,10 @@ from margin_stream.journal.records import CorruptLog, Record, walk
 from margin_stream.replay.table_checks import check_tables
 from margin_stream.schemas.effects import recorded_effects
 
-JOURNAL_REASON = "the high-water file is the only record of how far the journal was acknowledged: without it a lost tail cannot be told from a short one"
+JOURNAL_REASON = (
+    "the high-water file is the only record of how far the journal was acknowledged: without it a lost tail "
+    "cannot be told from a short one"
+)
 
 
 class NotProven(Exception):

@@ -31,8 +31,14 @@ from margin_stream.replay.verification import Problem, Verified, refold, verify
 
 COPIES = "repaired"
 """The folder, within the store, of what repairs changed."""
-RESTORE = "restore the store from a backup or a replica, or make a new one by sending its inputs again; this folder is left as it is"
-EXPORT = "the journal is whole: `margin-stream export NEW --store THIS` folds it into a new store; or restore this one from a backup"
+RESTORE = (
+    "restore the store from a backup or a replica, or make a new one by sending its inputs again; this "
+    "folder is left as it is"
+)
+EXPORT = (
+    "the journal is whole: `margin-stream export NEW --store THIS` folds it into a new store; or restore "
+    "this one from a backup"
+)
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -228,7 +228,10 @@ class _Inspector:
         for entry, (path, offset) in zip(self._digests, self._digest_places, strict=True):
             expected = self._items_at.get(entry.journal_record)
             if expected is not None and expected != entry.sequence:
-                what = f"sequence number {entry.sequence} was recorded at record {entry.journal_record}, the journal has {expected}"
+                what = (
+                    f"sequence number {entry.sequence} was recorded at record {entry.journal_record}, the "
+                    f"journal has {expected}"
+                )
                 self._report(path, offset, what)
             elif expected is None and sound:
                 self._report(

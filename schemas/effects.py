@@ -1,4 +1,4 @@
-"""What the folds say: one frozen struct an effect, in the past tense, with its version in the tag.
+"""What the folds emit: one frozen struct an effect, in the past tense, with its version in the tag.
 
 An effect belongs to a *group*: a margin group, or ``@market`` or ``@intake`` for what concerns no account. Its id is
 ``<group>/<number>``; numbers count the group's effects. Amounts are decimal texts with all decimal places of their
@@ -19,7 +19,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     """The envelope of every effect."""
 
     id: str
-    """``<group>/<number>``, derived from the group and its own counter: a replay yields it again."""
+    """``<group>/<number>``, derived from the group and its own counter: a replay gives the same."""
     sequence: int = msgspec.field(name="position")
     """The sequence number of the item of the journal that caused it."""
     at_ns: int
@@ -38,9 +38,9 @@ class Valued(AccountEffect, frozen=True, kw_only=True):
     """An effect that carries the valuation under which it was decided."""
 
     value: str
-    """Collateral value after haircuts (for ``prime``: V), or equity (for ``binance-usdm``: the margin balance)."""
+    """The collateral value after haircuts (``prime``: V), or the equity (``binance-usdm``: E, the margin balance)."""
     debit: str
-    """What is owed (for ``prime``: D), or required (for ``binance-usdm``: the maintenance margin)."""
+    """The loan (``prime``: D), or the requirement (``binance-usdm``: M, the maintenance margin)."""
     pocket: str = ""
     """The isolated subaccount that it concerns; empty for cross."""
 
@@ -50,20 +50,20 @@ class MarginWarned(Valued, frozen=True, tag="margin_warned.v1"):
 
 
 class MarginLevelChanged(Valued, frozen=True, tag="margin_level_changed.v1"):
-    """An account's level changed otherwise. One effect a change, for the deepest level."""
+    """An account's level changed in another way. One effect a change, with the deepest level."""
 
     level: str
     previous: str
 
 
 class MarginCallIssued(Valued, frozen=True, tag="margin_call_issued.v1"):
-    """A demand for collateral was decided; the amount is frozen."""
+    """A call for collateral was issued; the amount is fixed."""
 
     call: str
     """``<group>/call/<n>``."""
     amount: str
     shortfall: str
-    """All that is missing to the restore level. The amount is this, less what open calls leave unpaid, rounded up."""
+    """What is missing to the restore level. The amount is this, less the unpaid part of open calls, rounded up."""
     due_at_ns: int
     """The last instant at which the call can still be met."""
     tranche: int
@@ -71,14 +71,14 @@ class MarginCallIssued(Valued, frozen=True, tag="margin_call_issued.v1"):
 
 
 class CallSuppressedBelowMinimum(Valued, frozen=True, tag="call_suppressed_below_minimum.v1"):
-    """A call matured whose amount lies below the minimum transfer amount; recorded once an entry."""
+    """A call was due whose amount is below the minimum transfer amount; emitted once until it is issued or ends."""
 
     shortfall: str
     minimum: str
 
 
 class CallReduced(AccountEffect, frozen=True, tag="call_reduced.v1"):
-    """Money that settled paid part of a call."""
+    """Money that arrived paid part of a call."""
 
     call: str
     credited: str
@@ -86,14 +86,14 @@ class CallReduced(AccountEffect, frozen=True, tag="call_reduced.v1"):
 
 
 class CallMet(AccountEffect, frozen=True, tag="call_met.v1"):
-    """Money that settled paid the rest of a call."""
+    """Money that arrived paid the rest of a call."""
 
     call: str
     credited: str
 
 
 class CallCured(Valued, frozen=True, tag="call_cured.v1"):
-    """The account is back at its restore level without enough money for the call."""
+    """Resolved by price move: the account is back at its restore level, though the call is not paid in full."""
 
     call: str
     unpaid: str
@@ -110,14 +110,14 @@ class CallReopened(Valued, frozen=True, tag="call_reopened.v1"):
 
 
 class CallExpired(Valued, frozen=True, tag="call_expired.v1"):
-    """A due time passed with the call unmet."""
+    """A due time passed and the call is not paid in full: it is overdue."""
 
     call: str
     unpaid: str
 
 
 class CallEscalated(Valued, frozen=True, tag="call_escalated.v1"):
-    """A due time passed while the valuation was undecided: a person decides, nothing is sold by itself."""
+    """A due time passed while the valuation was undecided: an operator decides, nothing is sold automatically."""
 
     call: str
     unpaid: str
@@ -143,14 +143,14 @@ class LiquidationLeg(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class LiquidationDue(Valued, frozen=True, tag="liquidation_due.v1"):
-    """So much is to be sold to bring the account back to its restore level. The order itself is another matter."""
+    """A liquidation request: what is to be sold to bring the account back to its restore level. No order is placed."""
 
     number: int
-    """Counts the group's liquidation demands."""
+    """Counts the group's liquidation requests."""
     amount: str
     legs: tuple[LiquidationLeg, ...]
     supersedes: int = 0
-    """The number of the demand that this one lowers, or 0."""
+    """The number of the request that this one lowers, or 0."""
 
 
 class MarkRefused(Effect, frozen=True, tag="mark_refused.v1"):
@@ -175,7 +175,7 @@ class MarkReanchored(Effect, frozen=True, tag="mark_reanchored.v1"):
 
 
 class FeedWentStale(Effect, frozen=True, tag="feed_went_stale.v1"):
-    """An instrument had no accepted mark for too long; it is valued over its band until the next one."""
+    """An instrument had no accepted quote for too long; it is valued over its band until the next one."""
 
     instrument: str
     mark: str
@@ -193,17 +193,17 @@ class InputRefused(Effect, frozen=True, tag="input_refused.v1"):
 
 
 class ProfileTookEffect(Effect, frozen=True, tag="profile_took_effect.v1"):
-    """A version of a margin profile decides from here on."""
+    """A version of a margin profile takes effect here."""
 
     profile: str
     version: int
 
 
 class AnswerRequested(Effect, frozen=True, tag="answer_requested.v1"):
-    """The outside is asked for something; the result returns as ``effect_answered``."""
+    """An outbox is asked for an action; the result returns as ``effect_answered``."""
 
     outbox: str
-    """That is to act on it, without its ``@``."""
+    """The outbox that acts on it, without its ``@``."""
     subject: str
     """What it is about: the id of an effect, or of a call."""
     expires_at_ns: int

@@ -34,11 +34,11 @@ class Input(
     """The envelope of every input."""
 
     source: SourceName
-    """Who says so. A source is a feed (quotes, clock) or a book (everything else) by its first item."""
+    """Who sent it. A source is a feed (quotes, clock) or a book (everything else) by its first item."""
     source_seq: Sequence
     """The source's own number of this item; with ``source`` it is the item's identity."""
     event_time: Moment
-    """When it happened, says the source: nanoseconds since 1970 (RFC 3339 in NDJSON). Kept; no decision rests on it."""
+    """When it happened, by the source: nanoseconds since 1970 (RFC 3339 in NDJSON). Kept; no decision depends on it."""
     corrects: Text = ""
     """The identity ``source#source_seq`` (or the SHA-256) of a refused input that this one replaces."""
 
@@ -67,7 +67,7 @@ class InstrumentListed(Input, frozen=True, tag="instrument_listed.v1"):
     band_maximum: DecimalPair = (5, -1)
     """The widest band, which is also the band over which a stale instrument is valued."""
     reanchor_quotes: Annotated[int, msgspec.Meta(ge=2, le=16)] = 3
-    """So many consecutive refused quotes that agree re-anchor the mark."""
+    """The number of consecutive refused quotes that agree which re-anchors the mark."""
     reanchor_within: DecimalPair = (2, -2)
     """They agree where the highest is within this fraction of the lowest."""
     stale_after_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)] = 300
@@ -88,7 +88,7 @@ class ProfileActivated(Input, frozen=True, tag="profile_activated.v1"):
 
 
 class EngineActivated(Input, frozen=True, tag="engine_activated.v1"):
-    """From here on the named version of the engine decides."""
+    """From here on the named rules version decides."""
 
     version: Annotated[int, msgspec.Meta(ge=1, le=2**31)]
     approved_by: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
@@ -170,26 +170,26 @@ class CollateralMoved(Input, frozen=True, tag="collateral_moved.v1"):
 
 
 class FundingPaid(Input, frozen=True, tag="funding_paid.v1"):
-    """Funding of a perpetual fell due: who is long pays quantity * price * rate to who is short (a negative rate turns
-    it round)."""
+    """Funding of a perpetual fell due: who is long pays quantity * price * rate to who is short (a negative rate
+    reverses it)."""
 
     instrument: Annotated[str, msgspec.Meta(max_length=64)]
     rate: DecimalPair
     """A fraction, between -1 and 1, with at most 12 decimal places."""
     price: DecimalPair | None = None
-    """The price that it is reckoned at; left out, the last accepted mark."""
+    """The price of the computation; left out, the last accepted mark."""
 
 
 class EffectAnswered(Input, frozen=True, tag="effect_answered.v1"):
-    """What came of an effect outside: the answer of an outbox. ``source`` is ``@`` and the outbox's name;
+    """The result of an effect outside the store: the answer of an outbox. ``source`` is ``@`` and the outbox's name;
     ``source_seq`` counts the answers to this effect, from 1. The first answer under an effect and number stands,
-    whatever a later one has in it.
+    whatever a later one contains.
     """
 
     effect: EffectId
     """The effect that is answered."""
     outcome: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-    """A word of the outbox, such as ``delivered``."""
+    """A value that the outbox defines, such as ``delivered``."""
     detail: Text = ""
 
 

@@ -1,8 +1,8 @@
 """NDJSON: one event a line, decimals as strings, times as RFC 3339. The form for people and other programs.
 
 ``decode_line`` has two ways. The quick one parses with orjson and takes nothing on trust that orjson does not check;
-whatever it does not like goes to the careful one, which parses with the standard library and says what is wrong, where,
-and how to mend it.
+whatever it does not like goes to the careful one, which parses with the standard library and reports what is wrong,
+where, and how to correct it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _convert = msgspec.convert
 
 
 def decode_line(line: bytes, rules_version: int) -> AnyInput:
-    """Return the event of one NDJSON line (without its line end), as an engine version reads it.
+    """Return the event of one NDJSON line (without its line end), as a rules version reads it.
 
     Raises:
         RefusedInput: with reason, detail and field; never anything else.

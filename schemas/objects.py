@@ -52,19 +52,19 @@ class Shape(NamedTuple):
     nullable: frozenset[str]
     """Decimals that may be null."""
     since: dict[str, int]
-    """Field -> the first engine version that knows it, where that is not the type's own."""
+    """Field -> the first rules version that knows it, where that is not the type's own."""
     words: dict[str, dict[str, int]]
-    """Field -> word -> the first engine version that knows it."""
+    """Field -> word -> the first rules version that knows it."""
     type_since: int
     quick: bool
     """Its only integers are source_seq and leverage, and nothing nests: the quick way of NDJSON may read it."""
 
     def known(self, names: Iterable[str], rules_version: int) -> bool:
-        """Say whether an engine version knows the type and the fields."""
+        """Return whether a rules version knows the type and the fields."""
         return self.type_since <= rules_version and all(self.since.get(name, 0) <= rules_version for name in names)
 
     def knows(self, event: Input, rules_version: int) -> bool:
-        """Say whether an engine version knows everything in an event, fields at their default left out."""
+        """Return whether a rules version knows everything in an event, fields at their default left out."""
         if rules_version >= LATEST:
             return True
         defaults = {field.name: field.default for field in msgspec.structs.fields(self.kind)}
@@ -219,7 +219,7 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool, rules_version: int)
         if isinstance(word, str) and words.get(word, 0) > rules_version:
             raise RefusedInput(
                 Refusal.BAD_VALUE,
-                f"{name}: {word!r} needs engine version {words[word]}; this store has {rules_version}",
+                f"{name}: {word!r} needs rules version {words[word]}; this store has {rules_version}",
                 name,
             )
     try:

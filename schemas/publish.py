@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import textwrap
 import typing
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from margin_stream.schemas.decimals import DecimalPair
-from margin_stream.schemas.effects import EFFECT_TYPES, Effect
+from margin_stream.schemas.effects import EFFECT_TYPES, AccountEffect, Effect, Valued
 from margin_stream.schemas.inputs import INPUT_TYPES, Input, Moment, name_of, tag_of
 from margin_stream.schemas.ndjson import encode_line
 from margin_stream.schemas.objects import SHAPES
@@ -115,9 +116,9 @@ def catalogue() -> str:
     lines = [
         "# Event catalogue",
         "",
-        "Generated from the types by `make schemas`; do not edit. Inputs are NDJSON, one object a line; decimals are "
-        "strings, times RFC 3339 in UTC.",
-        "Every input carries `type`, `source`, `source_seq`, `event_time`, and perhaps `corrects`.",
+        "Generated from the types by `make schemas`; do not edit.",
+        "Inputs are NDJSON, one object a line; decimals are strings, times RFC 3339 in UTC.",
+        "Every input has `type`, `source`, `source_seq`, `event_time`, and perhaps `corrects`.",
         "",
         "## Inputs",
         "",
@@ -127,15 +128,28 @@ def catalogue() -> str:
     lines += [
         "## Effects",
         "",
-        "Every effect carries `type`, `id` (`<group>/<number>`), `position` and the clock in force, `at`.",
+        "Every effect has `type`, `id` (`<group>/<number>`), `position` (the sequence number of its cause) and `at`",
+        "(the clock in force).",
+        "",
+        "An effect on an account also has:",
+        "",
+        *_table(AccountEffect, Effect),
+        "",
+        "An effect with a valuation has these too:",
+        "",
+        *_table(Valued, AccountEffect),
         "",
     ]
     for effect in EFFECT_TYPES:
-        lines += [f"### `{name_of(effect)}` ({tag_of(effect)})", "", *_described(effect, Effect), ""]
+        family = next(base for base in (Valued, AccountEffect, Effect) if issubclass(effect, base))
+        lines += [f"### `{name_of(effect)}` ({tag_of(effect)})", "", *_described(effect, family), ""]
+        if family is not Effect:
+            what = "an effect with a valuation" if family is Valued else "an effect on an account"
+            lines[-1:] = [*([""] if lines[-2] else []), f"Also the fields of {what}.", ""]
     lines += [
         "## Refusals",
         "",
-        "In order of precedence. A refused input keeps its position, its raw bytes and its reason.",
+        "In order of precedence. A refused input keeps its sequence number, its raw bytes and its reason.",
         "",
     ]
     lines += ["| reason | what the sender should do |", "|---|---|"]
@@ -144,8 +158,12 @@ def catalogue() -> str:
 
 
 def _described(kind: type[msgspec.Struct], envelope: type[msgspec.Struct]) -> list[str]:
+    """Return an event's text, and the fields that its envelope does not have."""
+    return [*textwrap.wrap(" ".join((inspect.getdoc(kind) or "").split()), 120), "", *_table(kind, envelope)]
+
+
+def _table(kind: type[msgspec.Struct], envelope: type[msgspec.Struct]) -> list[str]:
     shared = {field.name for field in msgspec.structs.fields(envelope)}
-    lines = [" ".join((inspect.getdoc(kind) or "").split()), ""]
     notes: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if base.__module__.startswith("margin_stream.schemas"):
@@ -156,7 +174,7 @@ def _described(kind: type[msgspec.Struct], envelope: type[msgspec.Struct]) -> li
             continue
         need = "yes" if field.required else f"no ({_default(field)})"
         rows.append(f"| `{field.name}` | {_type(field.type)} | {need} | {notes.get(field.name, '')} |")
-    return lines + (["| field | type | needed | meaning |", "|---|---|---|---|", *rows] if rows else [])
+    return ["| field | type | needed | meaning |", "|---|---|---|---|", *rows] if rows else []
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:

@@ -60,18 +60,17 @@ ADVICE: dict[Refusal, str] = {
     Refusal.UNKNOWN_FIELD: "Remove the field, or check its spelling in docs/events.md.",
     Refusal.MISSING_FIELD: "Add the field; docs/events.md lists what each event needs.",
     Refusal.BAD_VALUE: "Correct the value of the named field to the form in docs/events.md.",
-    Refusal.SOURCE_KIND_MIXED: "Send quotes and clocks from one source and books from another; a source is one or the "
-    "other.",
+    Refusal.SOURCE_KIND_MIXED: "Send quotes and clocks from one source, and everything else from another.",
     Refusal.IDENTITY_REUSED: "Give a new fact a source_seq of its own; a correction names what it corrects in "
     '"corrects".',
     Refusal.CLOCK_REQUIRED: "Send a clock_ticked before the first event that is not of the directory.",
-    Refusal.CLOCK_BACKWARDS: "The clock only rises; send a time at or past the last one.",
+    Refusal.CLOCK_BACKWARDS: "The clock never goes back; send a time at or after the last one.",
     Refusal.CLOCK_JUMP_UNCONFIRMED: "A jump of more than 8 days needs a clock_ticked with confirmed_by set by an "
     "operator.",
     Refusal.INSTRUMENT_UNKNOWN: "Send instrument_listed for it first.",
     Refusal.INSTRUMENT_LISTED_ALREADY: "Scales never change; list a new instrument under another name.",
     Refusal.ASSET_UNKNOWN: "List the asset first: instrument_listed with kind currency (or equity).",
-    Refusal.LISTING_INVALID: "Correct the listing: see the detail for the field.",
+    Refusal.LISTING_INVALID: "Correct the listing; the detail names the field.",
     Refusal.NOT_TRADABLE: "A currency is moved by collateral_moved, not traded by position_changed or quoted; only a "
     "perpetual pays funding.",
     Refusal.ACCOUNT_UNKNOWN: "Send account_opened for it first.",
@@ -80,17 +79,17 @@ ADVICE: dict[Refusal, str] = {
     Refusal.PROFILE_UNKNOWN: "Send profile_activated for it first.",
     Refusal.PROFILE_INVALID: "Correct the named parameter; `margin-stream profiles show NAME` lists them.",
     Refusal.PROFILE_VERSION_NOT_NEWER: "Give each activation of a profile a higher version.",
-    Refusal.ENGINE_UNKNOWN: "Name the engine version in force or a later one that this build knows; versions never go "
+    Refusal.ENGINE_UNKNOWN: "Name the rules version in force or a later one that this build knows; versions never go "
     "back.",
-    Refusal.INSTRUMENT_NOT_MARGINED: "The account's profile has no terms for the instrument: activate a version that "
-    "has them, or change the profile.",
-    Refusal.POCKET_INVALID: "Pockets, position sides and leverage are for perpetuals, under a profile with "
-    "subaccounts; a transfer joins two subaccounts.",
+    Refusal.INSTRUMENT_NOT_MARGINED: "The account's profile does not margin the instrument: activate a version that "
+    "does, or change the profile.",
+    Refusal.POCKET_INVALID: "Isolated subaccounts, position sides and leverage are for perpetuals, under a profile "
+    "with subaccounts; a transfer joins two subaccounts.",
     Refusal.WRONG_SCALE: "Use no more decimal places than the instrument or asset was listed with.",
     Refusal.OUT_OF_RANGE: "Keep the value within the range in docs/events.md.",
     Refusal.MARK_REQUIRED: "Give the price, or send it after the instrument's first accepted mark.",
-    Refusal.ANSWER_INVALID: "Answer as an outbox does: source @NAME, source_seq counting the answers to the effect "
-    "from 1.",
+    Refusal.ANSWER_INVALID: "Answer as an outbox does: source @NAME, and source_seq the number of the answer to the "
+    "effect, from 1.",
 }
 """What the sender should do about each refusal."""
 
@@ -100,11 +99,11 @@ DETAIL_LIMIT = 500
 
 
 class RefusedInput(Exception):
-    """An input cannot be decoded; carries the reason and where it lies."""
+    """An input cannot be decoded; has the reason and the place."""
 
     def __init__(self, refusal: Refusal, detail: str, field: str = "") -> None:
         if len(detail) > DETAIL_LIMIT:
-            # Both ends: what was quoted stands in front, what is wrong with it behind.
+            # Both ends: the quoted input is in front, what is wrong with it behind.
             detail = f"{detail[: DETAIL_LIMIT // 2]} ... {detail[-DETAIL_LIMIT // 2 :]}"
         super().__init__(detail)
         self.refusal = refusal

@@ -1,13 +1,13 @@
-"""Engine versions: from which one on an input, a field or a word is known.
+"""Rules versions: from which one on an input, a field or a value is known.
 
-A journal is folded as the engine version in force read it, for ever: what an older version refused as unknown stays
+A journal is folded as the rules version in force read it, for ever: what an older version refused as unknown stays
 refused in its journals, though a later version knows it. ``engine_activated`` moves a store to a later version from its
 sequence number on; a new store starts with the latest.
 
 | version | what it added |
 |---|---|
 | 1 | the rules of ``prime``, spot and equity instruments |
-| 2 | perpetuals, subaccounts, position sides, leverage, ``funding_paid``, the model ``binance-usdm``; ``effect_answered`` |
+| 2 | perpetuals, subaccounts, position sides, leverage, ``funding_paid``, ``effect_answered``; model ``binance-usdm`` |
 """
 
 from __future__ import annotations
@@ -24,4 +24,4 @@ FIELDS_SINCE: Final[dict[str, dict[str, int]]] = {
 }
 """Input name -> field -> version."""
 WORDS_SINCE: Final[dict[tuple[str, str], dict[str, int]]] = {("instrument_listed", "kind"): {"perpetual": 2}}
-"""(Input name, field) -> word -> version."""
+"""(Input name, field) -> value -> version."""

@@ -33,4 +33,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_report_header() -> str:
     """Say which form of the core is tested."""
     compiled, reason = form()
-    return f"core: {f'compiled; tests that need it plain are left out ({SWITCH}=0 runs them)' if compiled else f'plain Python ({reason})'}"
+    if compiled:
+        return f"core: compiled; tests that need it plain are left out ({SWITCH}=0 runs them)"
+    return f"core: plain Python ({reason})"

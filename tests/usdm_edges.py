@@ -94,7 +94,7 @@ class EdgeDay:
     #
     #
     #
-    # ------------------------------------------------------------------------------------------------------------------- writing
+    # --------------------------------------------------------------------------------------------------------- writing
     def say(self, type_: str, source: str = "book", **fields: Any) -> None:
         self.sequences[source] += 1
         row = {
@@ -184,7 +184,7 @@ class EdgeDay:
     #
     #
     #
-    # -------------------------------------------------------------------------------------------------------------------- aiming
+    # ---------------------------------------------------------------------------------------------------------- aiming
     def move(self, holder: Holder, minor: int, asset: str = "C", **more: Any) -> None:
         scale = self.oracle.instrument(asset).scale
         fields = {"pocket": holder.pocket} if holder.pocket else {}

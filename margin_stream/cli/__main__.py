@@ -1,5 +1,5 @@
 """The command ``margin-stream``, and ``python -m margin_stream.cli``. Imports next to nothing itself, so that it can
-say why the rest cannot be."""
+report why the rest cannot be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from margin_stream.cli.memory import is_limited, memory_is_short
 
 FAILED = 1
 WHAT = "not enough memory to start"
-NEXT = "Let the process have more memory (`ulimit -v`, the limit of its service or container), then run the command again: nothing acknowledged is lost."
+NEXT = (
+    "Let the process have more memory (`ulimit -v`, the limit of its service or container), then run the "
+    "command again: nothing acknowledged is lost."
+)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from margin_stream.settings import Setting
 
 GENERAL = ("--json", "--quiet", "--store", "--config")
-"""What every command takes, before its name or behind it; the last two with a word of their own."""
+"""What every command takes, before its name or behind it; the last two with a value."""
 
 
 def in_order(app: App, words: Sequence[str]) -> list[str]:
@@ -40,14 +40,14 @@ def in_order(app: App, words: Sequence[str]) -> list[str]:
             rest.append(word)
     path, apps, _ = app.parse_commands(rest)
     for option in general:
-        # Behind a command's name the parser misses the word by itself.
+        # Behind a command's name the parser reports the missing value by itself.
         if option.endswith("=") or (option in GENERAL[2:] and not path):
             raise UsageError(f"{option.rstrip('=')}: name one", option=option.rstrip("="))
     return [*path, *(dict.fromkeys(general) if apps[-1].default_command else ()), *rest[len(path) :], *words[end:]]
 
 
 def options_of(command: str) -> dict[str, Setting]:
-    """Return the options of a command (its words, joined by blanks) that stand for settings."""
+    """Return the options of a command (its name, parts joined by blanks) that stand for settings."""
     from margin_stream.settings.shape import EVERYWHERE, SETTINGS
 
     return {
@@ -58,7 +58,7 @@ def options_of(command: str) -> dict[str, Setting]:
 
 
 def fill(_app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Put the settings in force for this command, and give its options what they say.
+    """Put the settings in force for this command, and give its options their values.
 
     Raises:
         SettingsError: a file or a variable holds what cannot be.

@@ -28,7 +28,7 @@ class Beside:
 
         Args:
             path: of a store that exists.
-            engine: what drives its ticks.
+            engine: how its ticks are revalued.
         """
         self._path = path
         # Not a fork: RocksDB's threads would not come along.
@@ -39,10 +39,10 @@ class Beside:
         theirs.close()
 
     def finish(self) -> Replayed:
-        """Say that the store is closed, and return what the replay found.
+        """Report that the store is closed, and return what the replay found.
 
         Raises:
-            BesideFailed: it ended with an error; the text says which.
+            BesideFailed: it ended with an error; the text states which.
         """
         try:
             self._pipe.send_bytes(b"closed")
@@ -77,7 +77,7 @@ def _run(pipe: Connection, path: Path, revaluation: RevaluationName) -> None:
         try:
             pipe.recv_bytes()
         except EOFError:
-            # Nobody waits for an answer any more.
+            # No reader waits for an answer any more.
             raise SystemExit(0) from None
         return False
 

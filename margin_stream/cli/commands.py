@@ -37,11 +37,11 @@ COMMANDS = {
     "doctor": "doctor:doctor",
     "completion": "completion:completion",
 }
-# What is said of commands that have commands of their own.
+# The help of commands that have commands of their own.
 GROUPS = {
     "quarantine": "Refused inputs, kept with reason and raw bytes.",
     "profiles": "Margin profiles, each number with its source and confidence.",
-    "kafka": "Stores on Apache Kafka: make one, see how far it is, change its partitions.",
+    "kafka": "Stores on Apache Kafka: create one, show its progress, change its partitions.",
     "config": "Settings: what is in force, and where it came from.",
 }
 NAMES = tuple(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))

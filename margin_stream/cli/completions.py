@@ -1,4 +1,4 @@
-"""Words that a shell completes and only a look can tell: profiles, scenarios, types of events, stores."""
+"""Values that a shell completes and that must be looked up: profiles, scenarios, types of events, stores."""
 
 from __future__ import annotations
 

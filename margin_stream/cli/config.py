@@ -13,7 +13,7 @@ from margin_stream.cli.output import OnStore, print_note, show_rows
 def config_show(
     *,
     origin: Annotated[
-        bool, Parameter(negative="", help="Also say where each comes from: flag, variable, file and line, default.")
+        bool, Parameter(negative="", help="Also show where each comes from: flag, variable, file and line, default.")
     ] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """Numbers the steps, and says what each took."""
+    """Numbers the steps, and reports what each took."""
 
     def __init__(self, common: Common) -> None:
         self._common = common
@@ -36,12 +36,12 @@ class Steps:
         self.facts: dict[str, Any] = {}
 
     def doing(self, text: str) -> None:
-        """Say on a terminal what goes on now; ``done`` takes it away."""
+        """Show on a terminal what runs now; ``done`` removes it."""
         if self._on:
             print(f"\r{text} ...", end="", file=sys.stderr, flush=True)
 
     def done(self, name: str, text: str, **facts: object) -> None:
-        """Say what was done, and keep the facts of it by name."""
+        """Report what was done, and keep the facts of it by name."""
         now = time.monotonic()
         self._number += 1
         if self._on:
@@ -70,7 +70,7 @@ def demo(
     ] = None,
     accounts: Annotated[int, Parameter(help="How many accounts.")] = 1000,
     seed: int = 1,
-    keep: Annotated[Path | None, Parameter(help="Keep the store in this new folder, to look around in.")] = None,
+    keep: Annotated[Path | None, Parameter(help="Keep the store in this new folder, to examine it.")] = None,
     common: Common = Common(),  # noqa: B008 (frozen)
 ) -> int:
     """Run the main job: a crash day, 1,000 accounts, margin calls, liquidations, answers; killed, recovered, replayed,
@@ -107,7 +107,8 @@ class _Day(NamedTuple):
         """Return which figures are made up."""
         prices = "Prices, accounts" if self.market is None else "Accounts"
         tables = ", fees and leverage brackets" if self.market is None and self.brackets is None else " and fees"
-        return f"{prices}, answers{tables} are synthetic, made from seed {self.seed}; the margins of prime are illustrative."
+        made = f"made from seed {self.seed}; the margins of prime are illustrative."
+        return f"{prices}, answers{tables} are synthetic, {made}"
 
     def events(self, common: Common) -> tuple[str, Iterator[AnyInput]]:
         """Return a title, and the inputs."""
@@ -180,7 +181,7 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
         sys.stderr.buffer.write(run.stderr)
         return FAILED
     summary = orjson.loads(run.stdout)
-    text = f"run again: recovered, {summary['duplicate']:,} inputs were there already, {summary['accepted']:,} came new"
+    text = f"run again: recovered, {summary['duplicate']:,} inputs were duplicates, {summary['accepted']:,} were new"
     steps.done("recovered", text, **summary)
 
     effects = list(views.effects(store))
@@ -194,18 +195,18 @@ def _run(common: Common, steps: Steps, folder: Path, store: Path, made: _Day) ->
     if not common.json:
         print("\n".join(["", *profile_lines(counts), ""]), flush=True)
 
-    steps.doing("replaying from nothing")
+    steps.doing("replaying from the start")
     replayed = replay(store)
     same = "equal" if replayed.equal else f"NOT EQUAL: {replayed.first_difference}"
     steps.done(
         "replayed",
-        f"replayed {replayed.events:,} items from nothing: {same}, state {replayed.state_digest[:16]}...",
+        f"replayed {replayed.events:,} items from the start: {same}, state {replayed.state_digest[:16]}...",
         equal=replayed.equal,
     )
 
     steps.doing("verifying")
     verified = verify(store, fold=False)
-    what = "sound" if verified.ok else f"{len(verified.problems)} problems"
+    what = "no damage" if verified.ok else f"{len(verified.problems)} problems"
     steps.done(
         "verified",
         f"verified {verified.records:,} records, {verified.effects:,} effects, tables: {what}",

@@ -1,4 +1,4 @@
-"""What ``demo`` says of a day: counts by margin profile, and one liquidated isolated subaccount worked out from the
+"""What ``demo`` reports of a day: counts by margin profile, and one liquidated isolated subaccount worked out from the
 store's own figures."""
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ ROWS = {
     "margin_call_issued": ("margin_call_issued", "called for collateral"),
     "call_reduced": ("call_reduced", "paid in part"),
     "call_met": ("call_met", "paid in full"),
-    "call_cured": ("call_cured", "not needed any more: prices came back"),
+    "call_cured": ("call_cured", "resolved by price move"),
     "call_expired": ("call_expired", "not paid in time"),
-    "liquidation_due": ("liquidation_due", "so much must be sold, or closed"),
+    "liquidation_due": ("liquidation_due", "a liquidation request"),
     LOWERED: ("  lowering an earlier one", "less is needed by now"),
     ISOLATED: ("  of an isolated subaccount", "the rest of the account is left alone"),
 }
@@ -110,7 +110,7 @@ def profile_lines(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def largest_isolated(effects: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the first demand of the isolated subaccount that was to be closed for most, or None."""
+    """Return the first liquidation request of the isolated subaccount that was to be closed for most, or None."""
     found = [
         effect
         for effect in effects
@@ -210,7 +210,8 @@ def _text(pair: tuple[int, int]) -> str:
 def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield what ``explain`` found, in lines for people."""
     currency = facts["currency"]
-    yield f"{facts['account']}, isolated subaccount {facts['subaccount']}, at {facts['at']} (sequence number {facts['sequence']:,}):"
+    what = f"{facts['account']}, isolated subaccount {facts['subaccount']}"
+    yield f"{what}, at {facts['at']} (sequence number {facts['sequence']:,}):"
     rows: list[tuple[str, str]] = []
     profits = []
     for row in facts["positions"]:
@@ -260,7 +261,7 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         )
     )
     legs = ", ".join(f"{_grouped(leg['quantity'].lstrip('-'))} {leg['asset']}" for leg in facts["legs"])
-    rows.append(("demand", f"close at least {legs} ({_grouped(facts['demanded'])} {currency})"))
+    rows.append(("liquidation request", f"close at least {legs} ({_grouped(facts['demanded'])} {currency})"))
     if "closed" in facts:
         closed = facts["closed"]
         trades = ", ".join(
@@ -270,7 +271,7 @@ def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:
         )
         rows.append(("closed (simulated)", f"at {closed['at']}: {trades}"))
         if closed["ended"]:
-            rows.append(("left of it", f"{_grouped(closed['to_cross'])} {currency} came back to the cross subaccount"))
+            rows.append(("left of it", f"{_grouped(closed['to_cross'])} {currency} were moved to the cross subaccount"))
         else:
             rows.append(
                 (

@@ -1,4 +1,4 @@
-"""``doctor``: looks at this machine, the store and the broker, and says what it found."""
+"""``doctor``: examines this machine, the store and the broker, and reports what it found."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MARKS = {"ok": "ok     ", "warning": "WARNING", "problem": "PROBLEM", "skipped":
 
 
 def doctor(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
-    """Examine this machine, the store and the broker; say what was found and what to do. Changes nothing.
+    """Examine this machine, the store and the broker; report what was found and what to do. Changes nothing.
 
     Exit 0 if there is no problem (warnings are none), 1 if there is one, 5 if the broker is not reachable.
 
@@ -61,7 +61,7 @@ def _findings(common: OnStore) -> Iterator[Finding]:
         yield problem(
             "settings",
             str(error),
-            "Correct it; docs/settings.md says what there is. The rest is examined with defaults.",
+            "Correct it; docs/settings.md lists all settings. The rest is examined with defaults.",
         )
         effective = defaults()
     else:
@@ -82,7 +82,7 @@ def _findings(common: OnStore) -> Iterator[Finding]:
 
 
 def _secrets(effective: Effective) -> Iterator[Finding]:
-    """Files with secrets: readable by us, and by nobody else."""
+    """Files with secrets: readable by us, and by no other user."""
 
     kafka = effective.settings.kafka
     for key, name in (("kafka.sasl_password_file", kafka.sasl_password_file), ("kafka.ssl_keyfile", kafka.ssl_keyfile)):
@@ -120,10 +120,10 @@ def _broker(common: OnStore, effective: Effective) -> Iterator[Finding]:
         yield problem(
             "broker.security",
             str(error),
-            "Complete kafka.*; `margin-stream config show --origin` says what is set, and where.",
+            "Complete kafka.*; `margin-stream config show --origin` shows what is set, and where.",
         )
     except Unreachable as error:
-        mend = "Is it running, is the address right, does kafka.security_protocol fit, and does a firewall lie between?"
+        mend = "Is it running, is the address right, does kafka.security_protocol fit, and is there a firewall between?"
         yield problem("broker.reachable", without_secret(str(error)), mend)
     except KafkaError as error:
         yield problem(

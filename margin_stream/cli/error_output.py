@@ -61,7 +61,7 @@ def diagnose(error: BaseException) -> Failure:
 
 
 def report(found: Failure, *, as_json: bool) -> int:
-    """Say an error on stderr; return its exit code."""
+    """Print an error on stderr; return its exit code."""
     if as_json:
         row = {"code": found.code, "message": found.message, "where": found.where, "next": found.next}
         sys.stderr.buffer.write(orjson.dumps(row, default=str) + b"\n")
@@ -72,7 +72,7 @@ def report(found: Failure, *, as_json: bool) -> int:
 
 
 def report_exception(error: Exception, *, as_json: bool) -> int:
-    """Say an exception on stderr, with its traceback where the product does not know it; return its exit code."""
+    """Print an exception on stderr, with its traceback where the product does not know it; return its exit code."""
     found = diagnose(error)
     if found.code == "internal_error" and not as_json:
         traceback.print_exception(error)
@@ -123,6 +123,6 @@ def code_of(error: BaseException) -> str:
 
 
 def _limit() -> str:
-    """Say how much memory the process may have, where there is a limit."""
+    """Return how much memory the process may have, where there is a limit."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return "" if limit == resource.RLIM_INFINITY else f", and may have {limit >> 20} MB of addresses (ulimit -v)"

@@ -23,7 +23,7 @@ class Entry(NamedTuple):
 
 
 ENTRIES = (
-    # ---- the words of the command -------------------------------------------------------------------------------
+    # ---- the command line ---------------------------------------------------------------------------------------
     Entry(
         "unknown_command",
         USAGE,
@@ -39,19 +39,19 @@ ENTRIES = (
     Entry(
         "missing_argument",
         USAGE,
-        "The command needs a word or an option that is not there.",
+        "An argument or an option that the command needs is missing.",
         "Add it; the command's --help shows examples.",
     ),
     Entry(
         "too_many_arguments",
         USAGE,
-        "There are more words than the command takes.",
-        "Leave out what is too much; the command's --help shows examples.",
+        "The command was given more arguments than it takes.",
+        "Remove the extra arguments; the command's --help shows examples.",
     ),
     Entry(
         "option_invalid",
         USAGE,
-        "The value of an option does not do.",
+        "The value of an option is not valid.",
         "Correct the named value.",
     ),
     Entry(
@@ -63,20 +63,20 @@ ENTRIES = (
     Entry(
         "usage",
         USAGE,
-        "The words of the command are off in another way (an option given twice, for example).",
+        "The command line is wrong in another way (an option given twice, for example).",
         "Compare with the examples of the command's --help.",
     ),
     Entry(
         "input_file_missing",
         USAGE,
-        "An input file is not there.",
+        "An input file does not exist.",
         "Check the path; `-` reads from stdin.",
     ),
     Entry(
         "time_invalid",
         USAGE,
-        "TIME is neither a moment, a day nor a position.",
-        "Write RFC 3339 in UTC (2021-05-19T12:30:00Z), a day (2021-05-19) or a position (#1200).",
+        "TIME is neither an instant, a day nor a sequence number.",
+        "Write RFC 3339 in UTC (2021-05-19T12:30:00Z), a day (2021-05-19) or a sequence number (#1200).",
     ),
     Entry(
         "time_zone_unknown",
@@ -87,7 +87,7 @@ ENTRIES = (
     Entry(
         "store_address_invalid",
         USAGE,
-        "The store's address is not one.",
+        "The store's address is not valid.",
         "Write a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME; names and passwords are settings (kafka.sasl_username, "
         "kafka.sasl_password_file).",
     ),
@@ -107,13 +107,13 @@ ENTRIES = (
     Entry(
         "settings_file_missing",
         USAGE,
-        "The file of settings cannot be read.",
+        "The settings file cannot be read.",
         "Check the path in --config or MARGIN_STREAM_CONFIG, and who may read the file.",
     ),
     Entry(
         "settings_file_damaged",
         USAGE,
-        "The file of settings is not TOML.",
+        "The settings file is not TOML.",
         "Correct the named line; docs/settings.md has an example.",
     ),
     Entry(
@@ -125,14 +125,14 @@ ENTRIES = (
     Entry(
         "setting_invalid",
         USAGE,
-        "The value of a setting does not do.",
-        "Correct the value at the named place; docs/settings.md says what each takes.",
+        "The value of a setting is not valid.",
+        "Correct the value at the named place; docs/settings.md lists what each accepts.",
     ),
     Entry(
         "security_incomplete",
         USAGE,
-        "The settings of security do not fit each other, or a file that they name cannot be used.",
-        "Complete kafka.* (`margin-stream config show --origin` says what is set, and where).",
+        "The security settings contradict each other, or a file that they name cannot be used.",
+        "Complete kafka.* (`margin-stream config show --origin` shows what is set, and where).",
     ),
     # ---- stores -------------------------------------------------------------------------------------------------
     Entry(
@@ -150,14 +150,14 @@ ENTRIES = (
     Entry(
         "topics_incomplete",
         FAILED,
-        "Topics of the store are missing, or have other partitions than its manifest says.",
+        "Topics of the store are missing, or have other partitions than its manifest states.",
         "If making or repartitioning it was interrupted, run `margin-stream kafka repartition --store {store} "
         "--partitions N`.",
     ),
     Entry(
         "store_differs",
         FAILED,
-        "A store of that name is there, with another number of partitions.",
+        "A store of that name exists, with another number of partitions.",
         "`margin-stream kafka repartition --store {store} --partitions N` changes the number.",
     ),
     Entry(
@@ -175,15 +175,15 @@ ENTRIES = (
     Entry(
         "target_taken",
         FAILED,
-        "What is to be copied into holds something already.",
-        "Copy into a new folder, or into a store that `margin-stream kafka init` has just made.",
+        "The target of the copy is not empty.",
+        "Copy into a new folder, or into a store that `margin-stream kafka init` has just created.",
     ),
     Entry(
         "store_unusable",
         FAILED,
         "The store cannot be used as asked.",
-        "Mend what the message names (a full disk, for example), then run the command again: nothing acknowledged is "
-        "lost.",
+        "Correct what the message names (a full disk, for example), then run the command again: "
+        "nothing acknowledged is lost.",
     ),
     Entry(
         "memory_short",
@@ -202,20 +202,20 @@ ENTRIES = (
         "workers_run",
         LOCKED,
         "Workers follow the store's topics.",
-        "Stop them first; one that was killed is forgotten after some seconds.",
+        "Stop them first; the broker drops one that was killed after some seconds.",
     ),
     # ---- damage -------------------------------------------------------------------------------------------------
     Entry(
         "journal_damaged",
         CORRUPT,
         "A log of the store is damaged at the named file and offset.",
-        "`margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended; docs/recovery.md "
-        "goes through the cases.",
+        "`margin-stream verify` reports what else is damaged, `margin-stream repair` what can be repaired; "
+        "docs/recovery.md lists the cases.",
     ),
     Entry(
         "record_undecodable",
         CORRUPT,
-        "A record of the store has its checksum, and content that nothing can read.",
+        "A record of the store has the right checksum, but its content cannot be decoded.",
         "`margin-stream verify` names the record; restore the file from a copy.",
     ),
     Entry(
@@ -233,20 +233,20 @@ ENTRIES = (
     Entry(
         "damage_found",
         CORRUPT,
-        "`verify` found something that is not as it must be; one line for each.",
-        "`margin-stream repair --store {store}` shows what can be mended, and what to do about the rest.",
+        "`verify` found damage; one line for each place.",
+        "`margin-stream repair --store {store}` shows what can be repaired, and what to do about the rest.",
     ),
     Entry(
         "repair_refused",
         CORRUPT,
-        "`repair` found something that cannot be mended without losing what was acknowledged; nothing was changed.",
-        "Do what is said beside each finding: restore the store from a backup or a replica, mostly.",
+        "`repair` found damage that cannot be repaired without losing acknowledged inputs; nothing was changed.",
+        "Follow the advice beside each finding; in most cases: restore the store from a backup or a replica.",
     ),
     Entry(
         "table_unreadable",
         FAILED,
-        "A table cannot be read or written. Tables are a cache: the journal is the truth.",
-        "Mend the disk if it failed; with the folder tables/ removed the next ingest rebuilds them.",
+        "A table cannot be read or written. Tables are a cache of the journal.",
+        "Replace the disk if it failed; if the folder tables/ is removed, the next ingest rebuilds them.",
     ),
     Entry(
         "replay_differs",
@@ -263,14 +263,13 @@ ENTRIES = (
     Entry(
         "recovery_differs",
         MISMATCH,
-        "Opening the store for writing recomputed something else than was recorded.",
+        "What opening the store for writing recomputed differs from what was recorded.",
         "Keep the store as it is; `margin-stream replay` names the first difference.",
     ),
     Entry(
         "fault",
         FAILED,
-        "Something that must always hold does not: our bug, or a journal that is damaged in a way that checksums "
-        "cannot see.",
+        "An internal check failed: a bug of margin-stream, or damage to the journal that checksums cannot detect.",
         "Keep the store as it is; run `margin-stream verify`, and report the bug with its output.",
     ),
     # ---- the outside --------------------------------------------------------------------------------------------
@@ -278,14 +277,14 @@ ENTRIES = (
         "broker_unreachable",
         UNREACHABLE,
         "The broker does not answer.",
-        "Is it running, is the address right, and does kafka.security_protocol fit? `margin-stream doctor` looks "
-        "closer.",
+        "Is it running, is the address right, and does kafka.security_protocol fit? `margin-stream doctor` "
+        "checks each.",
     ),
     Entry(
         "broker_refused",
         FAILED,
         "The broker refuses what was asked.",
-        "Mend what the message names; `margin-stream doctor` shows the topics and their settings.",
+        "Correct what the message names; `margin-stream doctor` shows the topics and their settings.",
     ),
     Entry(
         "demo_broker_failed",
@@ -297,33 +296,34 @@ ENTRIES = (
         "io_failed",
         FAILED,
         "A file cannot be read or written.",
-        "Mend what the message names (rights, free space), then run the command again: nothing acknowledged is lost.",
+        "Correct what the message names (access rights, free space), then run the command again: nothing "
+        "acknowledged is lost.",
     ),
     # ---- what is asked for --------------------------------------------------------------------------------------
     Entry(
         "account_unknown",
         FAILED,
-        "The account is not open, or was not yet at that moment.",
+        "The account is not open, or was not yet open at that time.",
         "Check its spelling, and --at.",
     ),
     Entry(
         "call_unknown",
         FAILED,
         "There is no such margin call.",
-        "`margin-stream calls --account {account}` lists those that there are.",
+        "`margin-stream calls --account {account}` lists the calls of an account.",
     ),
     Entry(
         "cursor_damaged",
         CORRUPT,
-        "What is kept of an outbox's progress does not have its checksum.",
-        "Remove the named file: the outbox begins at the first effect again, and receivers know by the ids what they "
-        "have.",
+        "An outbox's cursor does not match its checksum.",
+        "Remove the named file: the outbox begins at the first effect again, and receivers recognise by the ids what "
+        "they have.",
     ),
     Entry(
         "cursor_differs",
         CORRUPT,
-        "An outbox's cursor is of another store, or of a later state of this one.",
-        "Give the outbox the cursor of this store; or remove it, and receivers know by the ids what they have.",
+        "An outbox's cursor belongs to another store, or to a later state of this one.",
+        "Give the outbox the cursor of this store; or remove it, and receivers recognise by the ids what they have.",
     ),
     Entry(
         "fold_unknown",
@@ -335,33 +335,34 @@ ENTRIES = (
         "refused_input_unknown",
         FAILED,
         "No refused input has that id.",
-        "`margin-stream quarantine list` shows those that there are.",
+        "`margin-stream quarantine list` lists all refused inputs.",
     ),
     Entry(
         "profile_not_shipped",
         FAILED,
         "No margin profile of that name is shipped.",
-        "`margin-stream profiles list` shows those that are.",
+        "`margin-stream profiles list` lists the shipped profiles.",
     ),
     # ---- inputs -------------------------------------------------------------------------------------------------
     Entry(
         "import_failed",
         FAILED,
         "A market data file cannot be imported.",
-        "Check the file and the format's name; docs and `margin-stream import --help` say what each format needs.",
+        "Check the file and the format's name; the documentation and `margin-stream import --help` list "
+        "what each format needs.",
     ),
     Entry(
         "row_left_out",
         CORRUPT,
         "A row of a market data file was left out. The import goes on, and exits 4 only with --strict.",
-        "Correct the row, or leave it out on purpose.",
+        "Correct the row, or remove it.",
     ),
     Entry(
         "brackets_unsound",
         CORRUPT,
         "A table of leverage brackets overlaps, leaves a gap, falls or jumps. Its perpetual is not listed. The import "
         "goes on, and exits 4 only with --strict.",
-        "Correct the table at its source; nothing is repaired.",
+        "Correct the table at its source; it is not repaired here.",
     ),
     Entry(
         "inputs_refused",
@@ -379,13 +380,13 @@ ENTRIES = (
     Entry(
         "worker_killed",
         FAILED,
-        "A worker did not stop when told to, and was killed. Nothing is lost by that.",
+        "A worker did not stop in time, and was killed. Nothing is lost.",
         "Start it again; if it happens every time, report it with the worker's log.",
     ),
     Entry(
         "internal_error",
         FAILED,
-        "A bug of margin-stream: an error that it does not know.",
+        "An unexpected error: a bug of margin-stream.",
         "Report it with the lines above; acknowledged inputs are safe.",
     ),
 )

@@ -20,7 +20,7 @@ def export(
     partitions: Annotated[int | None, Parameter(help="Of a new folder; by default as many as the store has.")] = None,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Copy the store's journal into another store: a new folder, or a store on Kafka that `kafka init` has just made.
+    """Copy the store's journal into another store: a new folder, or a new store of `kafka init`.
 
     Try:
       margin-stream export ./copy --store kafka://localhost:9092/demo
@@ -30,7 +30,7 @@ def export(
 
 
 def copy_journal(common: Common, source: str, to: str, partitions: int | None) -> int:
-    """Copy a journal from one store to another, and say what there is now."""
+    """Copy a journal from one store to another, and report what it holds then."""
     from margin_stream.kafka.copies import to_folder, to_topic
     from margin_stream.views.source import source_of
 

@@ -74,7 +74,7 @@ class Stopper:
         return self.signal is not None
 
     def exit_code(self, common: Common, refused: bool) -> int:
-        """Return the exit code at the end, and say that there is a rest where a signal came."""
+        """Return the exit code at the end; note on stderr where a signal left inputs unread."""
         if self.signal is None:
             return CORRUPT if refused else DONE
         print_note(common, "stopped by a signal; run the same command again for the rest")
@@ -101,14 +101,16 @@ def ingest(
     ] = (STDIN,),
     /,
     *,
-    partitions: Annotated[int | None, Parameter(help="Logical partitions; counts only when the store is made.")] = None,
+    partitions: Annotated[
+        int | None, Parameter(help="Logical partitions; used only when the store is created.")
+    ] = None,
     strict: Annotated[bool, Parameter(negative="", help="Stop at the first refused input with exit 4.")] = False,
     no_wait: Annotated[bool, Parameter(negative="", help="On Kafka: return once the broker has the inputs.")] = False,
     revaluation: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
     verify: Annotated[
         bool,
         Parameter(
-            negative="", help="A second process replays the journal meanwhile and compares; exit 3 where it differs."
+            negative="", help="A second process replays the journal meanwhile and compares; exit 3 if anything differs."
         ),
     ] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
@@ -176,7 +178,7 @@ def ingest(
         report(failure("inputs_refused", f"{shown} inputs were refused", store=common.store), as_json=common.json)
     verified: dict[str, Any] = {}
     if found is not None:
-        same = f"equal: {found.effects:,} effects and the digests, replayed from nothing"
+        same = f"equal: {found.effects:,} effects and the digests, replayed from the start"
         verified["verified"] = msgspec.to_builtins(found) if common.json else same if found.equal else "NOT equal"
     show(common, summary(counts, effects, digests) | verified)
     if found is not None and not found.equal:
@@ -188,8 +190,8 @@ def ingest(
 def _ingest_on_kafka(
     common: OnStore, inputs: _Inputs, refused: Callable[[Refusal, str], bool], *, strict: bool, wait: bool
 ) -> int:
-    """Send the inputs to the topic; what can be decoded is judged by the workers, so ``--strict`` stops early only for
-    what cannot."""
+    """Send the inputs to the topic; what can be decoded is validated by the workers, so ``--strict``
+    stops early only for what cannot."""
     progress = Progress(common, "inputs")
     undecodable = False
 
@@ -217,7 +219,7 @@ def _ingest_on_kafka(
 
 
 def tell_recovery(common: Common, host: Host) -> None:
-    """Say what opening the store took."""
+    """Report what opening the store took."""
     recovery = host.recovery
     for note in recovery.notes:
         print_note(common, note)

@@ -99,14 +99,14 @@ def main() -> int:
             host.ingest(lines)
             expected = host.checkpoint()
         steps.done(
-            "embedded", f"the embedded host says: state {expected.state[:16]}..., effects {expected.effects[:16]}..."
+            "embedded", f"the embedded host has: state {expected.state[:16]}..., effects {expected.effects[:16]}..."
         )
 
         with Client(address.servers) as client:
             produce(client, address, records_of(lines[: len(lines) // 2], manifest.rules_version))
         time.sleep(1)
         workers.kill_one()
-        steps.done("worker_killed", "half of the day is sent; a worker killed with -9 at its work")
+        steps.done("worker_killed", "half of the day is sent; a working worker killed with -9")
         time.sleep(1)
         broker.kill()
         time.sleep(1)
@@ -122,7 +122,7 @@ def main() -> int:
             same = said.digests == expected
             steps.done(
                 "equal",
-                f"the workers say: {said.digests.sequence:,} items, {said.counts.duplicate:,} duplicates dropped, "
+                f"the workers report: {said.digests.sequence:,} items, {said.counts.duplicate:,} duplicates dropped, "
                 f"{said.effects:,} effects",
             )
             print(f"   state   {said.digests.state}\n   effects {said.digests.effects}")
@@ -136,7 +136,7 @@ def main() -> int:
         steps.done(
             "shards",
             f"{len(rows)} shards: restored {restores} times since the last start of their worker, {trimmed:,} "
-            f"positions trimmed",
+            f"items trimmed",
         )
         return 0 if same else 3
     except BrokerError as error:

@@ -17,7 +17,7 @@ from margin_stream.cli.version import version_line
 
 app = App(
     name="margin-stream",
-    help="An event-sourced margin-call engine: exact replay, nothing lost, ticks that cost nothing for safe accounts.",
+    help="An event-sourced margin-call engine: exact replay, nothing lost, cheap ticks for safe accounts.",
     help_prologue="""\
 Examples:
   margin-stream demo
@@ -27,9 +27,9 @@ Examples:
     help_epilogue="""\
 Before a command's name or behind it:
   --json         Print NDJSON: one object a line, stable keys; errors too.
-  --quiet        Say nothing on stderr but errors.
+  --quiet        Print nothing on stderr but errors.
   --store STORE  The store, where the command works on one.
-  --config FILE  A file of settings, instead of ./margin-stream.toml.
+  --config FILE  A settings file, instead of ./margin-stream.toml.
 
 Where a command reads a file, - is standard input.""",
     version=version_line,
@@ -48,7 +48,7 @@ def run(words: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if words is None else words
     try:
         if not set(NAMES) & set(given):
-            # The commands are listed: with what each says of itself.
+            # The commands are listed: each with its first sentence.
             app.resolved_commands()
         result = app(in_order(app, given), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE

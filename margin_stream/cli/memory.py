@@ -9,7 +9,7 @@ PROBE_BYTES = 64 << 20
 
 
 def memory_is_short() -> bool:
-    """Say whether so little memory is left that it explains any failure to start: without it imports fail in many
+    """Return whether so little memory is left that it explains any failure to start: without it imports fail in many
     ways."""
     try:
         mmap.mmap(-1, PROBE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
@@ -19,6 +19,6 @@ def memory_is_short() -> bool:
 
 
 def is_limited() -> bool:
-    """Say whether the process may have only so much memory (``ulimit -v``, ``-d``)."""
+    """Return whether the process may have only so much memory (``ulimit -v``, ``-d``)."""
     limits = map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA))
     return any(soft != resource.RLIM_INFINITY for soft, _ in limits)

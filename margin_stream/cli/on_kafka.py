@@ -43,7 +43,8 @@ def address_of(common: OnStore) -> KafkaAddress:
     """
 
     if not common.on_kafka:
-        text = f"--store {without_secret(common.store)}: this command is for stores on Kafka: kafka://HOST:PORT[,HOST:PORT]/NAME"
+        named = without_secret(common.store)
+        text = f"--store {named}: this command is for stores on Kafka: kafka://HOST:PORT[,HOST:PORT]/NAME"
         raise WrongKindOfStore(text, store=without_secret(common.store))
     return parse_address(common.store)
 
@@ -70,14 +71,15 @@ def init(
     *,
     partitions: Annotated[int, Parameter(help="Partitions of accounts: as many workers can share the work.")] = 4,
     replicas: Annotated[
-        int, Parameter(help="Copies of every topic; 0 for as many as there are brokers, at most 3.")
+        int, Parameter(help="Replicas of every topic; 0: as many as there are brokers, at most 3.")
     ] = 0,
     rules_version: Annotated[
-        int | None, Parameter(help="That the store begins with; for a copy, that of the store it is copied from.")
+        int | None,
+        Parameter(help="The rules version that the store begins with; for a copy, that of the original store."),
     ] = None,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Make the topics of a store. Safe to run again.
+    """Create the topics of a store. Safe to run again.
 
     Try:
       margin-stream kafka init --store kafka://localhost:9092/demo --partitions 4
@@ -105,7 +107,7 @@ def repartition(
     *,
     partitions: Annotated[int, Parameter(help="The new number of partitions of accounts.")],
     replicas: Annotated[
-        int, Parameter(help="Copies of every topic; 0 for as many as there are brokers, at most 3.")
+        int, Parameter(help="Replicas of every topic; 0: as many as there are brokers, at most 3.")
     ] = 0,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
@@ -189,17 +191,19 @@ def worker(
     *,
     data: Annotated[Path, Parameter(help="This worker's own folder: tables, kept between starts.")],
     name: Annotated[
-        str | None, Parameter(help="Its name: with the same one it comes back to its partitions at once.")
+        str | None, Parameter(help="Its name: with the same name it gets its partitions back at once.")
     ] = None,
     http: Annotated[
         str, Parameter(help="HOST:PORT for /livez, /readyz, /metrics and questions; port 0 takes a free one.")
     ] = "127.0.0.1:0",
     advertise: Annotated[
-        str | None, Parameter(help="The URL under which others reach it; by default that of --http.")
+        str | None, Parameter(help="The URL at which other processes reach it; by default that of --http.")
     ] = None,
     checkpoint_s: Annotated[float, Parameter(help="Seconds between checkpoints.")] = 1.0,
-    session_s: Annotated[float, Parameter(help="After so many seconds of silence its partitions go to others.")] = 6.0,
-    verbose: Annotated[bool, Parameter(negative="", help="Say what Faust does.")] = False,
+    session_s: Annotated[
+        float, Parameter(help="Seconds without a heartbeat after which its partitions go to other workers.")
+    ] = 6.0,
+    verbose: Annotated[bool, Parameter(negative="", help="Print what Faust does.")] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
     """Run one Faust worker; it is started again whenever it ends, and comes back when the broker does.
@@ -374,7 +378,7 @@ def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingest
             for one in offered:
                 counts = counts.plus(one)
             effects += sum(map(len, emitted))
-    return Ingested(counts, effects, system.digests(), "a fold of its own: no worker runs")
+    return Ingested(counts, effects, system.digests(), "this process: no worker runs")
 
 
 # ---- questions -------------------------------------------------------------------------------------------------------
@@ -397,7 +401,7 @@ def ask_state(common: OnStore, account: str) -> tuple[bool, dict[str, Any] | Non
         topics_admin.read_manifest(client, address)
         answer = worker_client.ask_account(worker_client.workers(client, address), account)
     if answer is None:
-        print_note(common, "no worker answers for it: folded here, from the journal")
+        print_note(common, "no worker answers for the account: folded here, from the journal")
         return False, None
     print_note(common, f"answered by worker {answer[0].name} at {answer[0].url}")
     return True, answer[1]

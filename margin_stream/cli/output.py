@@ -1,4 +1,4 @@
-"""How commands speak: data on stdout (tables for people, NDJSON with ``--json``), everything else on stderr."""
+"""What commands print: data on stdout (tables for people, NDJSON with ``--json``), everything else on stderr."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Common:
     """What every command takes."""
 
     json: Annotated[bool, Parameter(negative="", help="Print NDJSON: one object a line, stable keys.")] = False
-    quiet: Annotated[bool, Parameter(negative="", help="Say nothing on stderr but errors.")] = False
+    quiet: Annotated[bool, Parameter(negative="", help="Print nothing on stderr but errors.")] = False
     config: Annotated[
         Path | None, Parameter(help="A file of settings, instead of ./margin-stream.toml (docs/settings.md).")
     ] = None
@@ -81,7 +81,7 @@ class OnStore(Common):
 
 
 def print_note(common: Common, text: str) -> None:
-    """Say something on stderr, unless quiet; with ``--json`` as a line of its own kind, so that all of stderr can be
+    """Print a note on stderr, unless quiet; with ``--json`` as a line of its own kind, so that all of stderr can be
     read by a program."""
     if not common.quiet:
         print(orjson.dumps({"note": text}).decode() if common.json else text, file=sys.stderr, flush=True)
@@ -170,14 +170,14 @@ def parse_until(text: str | None) -> Until:
         return EVERYTHING
     if text.startswith("#"):
         if not text[1:].isdigit():
-            raise BadTime(f"{text!r} is no position; write #N, such as #1200", value=text)
+            raise BadTime(f"{text!r} is no sequence number; write #N, such as #1200", value=text)
         return Until(sequence=int(text[1:]))
     try:
         return Until(
             time_ns=parse_time(f"{text}T23:59:59.999999999Z" if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text)
         )
     except TimeError as error:
-        raise BadTime(f"{text!r}: {error}; or a position such as #1200", value=text) from None
+        raise BadTime(f"{text!r}: {error}; or a sequence number such as #1200", value=text) from None
 
 
 class Progress:
@@ -189,7 +189,7 @@ class Progress:
         self._started = self._last = time.monotonic()
 
     def update(self, done: int, fraction: float | None) -> None:
-        """Say how far it is, at most five times a second."""
+        """Show the progress, at most five times a second."""
         now = time.monotonic()
         if not self._on or now - self._last < 0.2:
             return

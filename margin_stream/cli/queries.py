@@ -33,13 +33,16 @@ def place_of(common: OnStore) -> Iterator[Place]:
 
 
 Account = Annotated[str | None, Parameter(help="Of this account only.")]
-REVALUATION_HELP = "What drives the ticks: boxes, vectors (every holder, compiled), plain (every holder, the reference). All give the same."
-At = Annotated[str | None, Parameter(help="As of TIME: RFC 3339, a day, or a position #N.")]
+REVALUATION_HELP = (
+    "How ticks are revalued: boxes, vectors (every holder, compiled), plain (every holder, the reference). "
+    "All give the same results."
+)
+At = Annotated[str | None, Parameter(help="As of TIME: RFC 3339, a day, or a sequence number #N.")]
 
 
 def replay_store(
     *,
-    until: Annotated[str | None, Parameter(help="End of the prefix: RFC 3339, a day, or a position #N.")] = None,
+    until: Annotated[str | None, Parameter(help="End of the prefix: RFC 3339, a day, or a sequence number #N.")] = None,
     day: Annotated[str | None, Parameter(help="The same as --until with a day.")] = None,
     from_checkpoint: Annotated[bool, Parameter(negative="", help="Begin at the newest checkpoint.")] = False,
     revaluation: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
@@ -86,7 +89,7 @@ def verify_store(
     ] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Check a store read-only: checksums, chain, gaps, order, tables against journal. Says exactly what is damaged.
+    """Check a store read-only: checksums, chain, gaps, order, tables against journal. Reports exactly what is damaged.
 
     Try:
       margin-stream verify
@@ -143,7 +146,7 @@ def digest(*, until: At = None, common: OnStore = OnStore()) -> int:  # noqa: B0
 
 
 def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
-    """Show an account: facts and derived figures, per position, and how fresh each mark is.
+    """Show an account: facts and derived figures, per position, and how old each mark is.
 
     Try:
       margin-stream state --account A-000017
@@ -182,11 +185,11 @@ def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  
 def calls(
     *,
     account: Account = None,
-    open: Annotated[bool, Parameter(negative="", help="Only calls that still demand something.")] = False,
+    open: Annotated[bool, Parameter(negative="", help="Only calls that are not paid in full.")] = False,
     at: At = None,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """List margin calls by deadline.
+    """List margin calls by due time.
 
     Try:
       margin-stream calls --open
@@ -211,7 +214,7 @@ def facts(
     at: At = None,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """List what a fold of the whole store knows, row by row: ``feeds`` has what came of each source, and when.
+    """List the rows of a fold of the whole store: ``feeds`` has what was received from each source, and when.
 
     Try:
       margin-stream facts feeds
@@ -259,12 +262,12 @@ def events(
     *,
     account: Account = None,
     type: Annotated[str | None, Parameter(name="--type", completer=event_types, help="Of this type only.")] = None,
-    after: Annotated[int, Parameter(help="Behind this position.")] = 0,
-    effects: Annotated[bool, Parameter(negative="", help="What the folds said, instead of what came in.")] = False,
+    after: Annotated[int, Parameter(help="After this sequence number.")] = 0,
+    effects: Annotated[bool, Parameter(negative="", help="Effects instead of inputs.")] = False,
     follow: Annotated[bool, Parameter(negative="", help="Wait for more; end with Ctrl-C.")] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Read the journal (inputs), or with --effects what was decided. Always NDJSON.
+    """Read the journal (inputs), or with --effects the effects. Always NDJSON.
 
     Try:
       margin-stream events --account A-000017 --after 1000

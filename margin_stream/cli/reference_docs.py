@@ -34,8 +34,8 @@ def errors_page() -> str:
     lines = [
         "# Error catalogue",
         "",
-        "Generated from the code by `make schemas`; do not edit. Every error that a command shows has a code; codes "
-        "are never renamed or used again.",
+        "Generated from the code by `make schemas`; do not edit.",
+        "Every error that a command shows has a code; codes are never renamed or used again.",
         "",
         "An error goes to stderr: the message with its code, then what to do next. With `--json` it is one line there:",
         "",
@@ -45,11 +45,10 @@ def errors_page() -> str:
         'one; --store names another."}',
         "```",
         "",
-        'What is no error (what recovery took, for example) is a line `{"note":"..."}` there; `--quiet` leaves it out.',
+        'A note (what recovery did, for example) is a line `{"note":"..."}` there; `--quiet` omits it.',
         "",
-        "`where` holds what is known of `file`, `line`, `offset`, `store`, `option`, `setting`, `account`, `call`, "
-        "`position`, `profile`, `input`,",
-        "`servers`, `topic`, `value`, and of a fault the numbers that do not fit, or is null.",
+        "`where` contains what is known of `file`, `line`, `offset`, `store`, `option`, `setting`, `account`, `call`,",
+        "`profile`, `input`, `servers`, `topic`, `value`, and of a fault the numbers that do not fit, or is null.",
         "",
         "## Commands",
         "",
@@ -60,14 +59,14 @@ def errors_page() -> str:
             for entry in ENTRIES
         ),
         "",
-        "Exit codes: 0 done, 1 failed, 2 usage, 3 recomputed differs from recorded, 4 corrupt input or journal, 5 a "
-        "dependency is not reachable,",
-        "6 locked by another process, 130 and 143 interrupted and terminated after a clean stop.",
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 recomputed differs from recorded, 4 corrupt input or journal,",
+        "5 a dependency is not reachable, 6 locked by another process, 130 and 143 interrupted and terminated after a",
+        "clean stop.",
         "",
         "## Inputs",
         "",
-        "An input that is refused goes into quarantine with its bytes and reason, and the run goes on; with `ingest "
-        "--strict` it stops at the first, with exit 4.",
+        "An input that is refused goes into quarantine with its bytes and reason, and the run goes on;",
+        "with `ingest --strict` it stops at the first, with exit 4.",
         "In order of precedence:",
         "",
         "| code | what the sender should do |",
@@ -82,8 +81,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Generated from the code by `make schemas`; do not edit. What a command does not say by an option comes from, "
-        "the first that has it:",
+        "Generated from the code by `make schemas`; do not edit.",
+        "An option of the command comes first; else a setting is taken from the first of these that has it:",
         "",
         "1. the environment's variable;",
         "2. `margin-stream.toml` in the working folder, or the file that `--config FILE` or `MARGIN_STREAM_CONFIG` "
@@ -91,11 +90,11 @@ def settings_page() -> str:
         "3. the user's file, `~/.config/margin-stream/config.toml` (`$XDG_CONFIG_HOME` is obeyed);",
         "4. the default.",
         "",
-        "`margin-stream config show --origin` says what is in force and where it came from. An unknown key is an "
-        "error, and so is a value that does not fit.",
-        "Relative paths count from the working folder, wherever the setting stands.",
-        "A secret stands in no file of settings: `kafka.sasl_password_file` names a file that holds it and nothing "
-        "else. It is never shown.",
+        "`margin-stream config show --origin` shows what is in force and where it came from.",
+        "An unknown key is an error, and so is a value that is not valid.",
+        "Relative paths start at the working folder, wherever the setting is made.",
+        "A settings file contains no secret: `kafka.sasl_password_file` names a file that holds it and nothing else.",
+        "It is never shown.",
         "",
         "```toml",
         EXAMPLE + "```",
@@ -104,11 +103,8 @@ def settings_page() -> str:
         "|---|---|---|---|---|",
     ]
     for row in SETTINGS.values():
-        option = (
-            f"`{row.flag}`{'' if row.commands == EVERYWHERE else ' of ' + ', '.join(f'`{name}`' for name in row.commands)}"
-            if row.flag
-            else ""
-        )
+        commands = "" if row.commands == EVERYWHERE else " of " + ", ".join(f"`{name}`" for name in row.commands)
+        option = f"`{row.flag}`{commands}" if row.flag else ""
         choices = f" One of {', '.join(f'`{choice}`' for choice in row.choices)}." if row.choices else ""
         key = f"`{row.key}`{' (not in a file)' if row.secret else ''}"
         lines.append(

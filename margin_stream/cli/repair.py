@@ -1,4 +1,4 @@
-"""``repair``: shows what can be mended of a damaged store, and with ``--yes`` mends it."""
+"""``repair``: shows what can be repaired of a damaged store, and with ``--yes`` repairs it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from margin_stream.cli.output import OnStore, print_json, print_note
 
 def repair(
     *,
-    yes: Annotated[bool, Parameter(negative="", help="Do it; without, it is only shown.")] = False,
+    yes: Annotated[bool, Parameter(negative="", help="Do it; without this option it is only shown.")] = False,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Show what is wrong with a store and what can be mended without losing anything acknowledged; with --yes, mend it.
+    """Show what is wrong with a store and what can be repaired without loss of inputs; with --yes, repair it.
 
     Offered are only: to cut a torn tail behind the durable mark, to fold the tables again, to write a high-water file
     again whose content is proven. A copy of all that changes is kept in the store's folder `repaired`. Whatever else is
@@ -52,10 +52,11 @@ def repair(
     if common.json:
         print_json(row)
     for problem in problems:
-        text = f"{problem.file}: {problem.what}: still there after the repair"
+        text = f"{problem.file}: {problem.what}: still damaged after the repair"
         report(failure("damage_found", text, store=common.store, file=problem.file), as_json=common.json)
     if plan.refused:
-        text = f"{common.store}: {len(plan.refused)} of {len(plan.findings)} findings cannot be mended here: nothing was changed"
+        counts = f"{len(plan.refused)} of {len(plan.findings)}"
+        text = f"{common.store}: {counts} findings cannot be repaired here: nothing was changed"
         report(failure("repair_refused", text, store=common.store), as_json=common.json)
     elif not plan.findings:
         print_note(common, "nothing to repair")

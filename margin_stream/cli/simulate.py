@@ -98,7 +98,8 @@ def print_inputs(common: Common, events: Iterable[AnyInput], expected: float | N
 
 
 def tables_for(common: Common, listed: Mapping[str, Pair], path: Path) -> tuple[Tables, int]:
-    """Return the tables of the listed pairs, and how many of them are unsound; say what is wrong, and which pairs have
+    """Return the tables of the listed pairs, and how many of them are unsound; report what is wrong, and which pairs
+    have
     none.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Mistakes in the words of a command; all of them exit 2."""
+"""Mistakes in a command line; all of them exit 2."""
 
 from margin_stream.errors import Error
 

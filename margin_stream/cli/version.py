@@ -1,4 +1,4 @@
-"""What ``--version`` says; loads nothing that it does not need."""
+"""What ``--version`` prints; loads nothing that it does not need."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ def version_line() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return f"margin-stream {version('margin-stream')} (engine {LATEST}, store format {FORMAT})"
+        return f"margin-stream {version('margin-stream')} (rules {LATEST}, store format {FORMAT})"
     except PackageNotFoundError:
-        return f"margin-stream (not installed; engine {LATEST}, store format {FORMAT})"
+        return f"margin-stream (not installed; rules {LATEST}, store format {FORMAT})"

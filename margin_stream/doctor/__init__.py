@@ -1,1 +1,1 @@
-"""The doctor: looks at the machine, the store and the broker, and says what it found. It changes nothing."""
+"""The doctor: examines the machine, the store and the broker, and reports what it found. It changes nothing."""

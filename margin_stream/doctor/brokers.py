@@ -40,7 +40,10 @@ def broker(client: Client, address: KafkaAddress, session_s: float) -> Iterator[
     if least_ms is None:
         yield skipped("broker.sessions", "the broker does not tell group.min.session.timeout.ms")
     elif int(least_ms) > session_s * 1000:
-        mend = f"Set worker.session_s to {int(least_ms) / 1000:g} or more, or the broker's group.min.session.timeout.ms to {session_s * 1000:.0f}."
+        mend = (
+            f"Set worker.session_s to {int(least_ms) / 1000:g} or more, or the broker's group.min.session.timeout.ms "
+            f"to {session_s * 1000:.0f}."
+        )
         yield problem(
             "broker.sessions",
             f"group.min.session.timeout.ms is {least_ms}, workers ask for {session_s * 1000:.0f}",
@@ -62,12 +65,15 @@ def _topics(client: Client, address: KafkaAddress) -> Iterator[Finding]:
         )
         return
     except TopicsIncomplete as error:
-        mend = f"If making or repartitioning it was interrupted: `margin-stream kafka repartition --store {address.url} --partitions N`."
+        mend = (
+            "If creating or repartitioning it was interrupted: "
+            f"`margin-stream kafka repartition --store {address.url} --partitions N`."
+        )
         yield problem("store.topics", str(error), mend)
         return
     except (StoreError, KafkaError) as error:
         yield problem(
-            "store.topics", str(error), "Mend what is named; `margin-stream verify` looks at the topics' content."
+            "store.topics", str(error), "Correct what is named; `margin-stream verify` checks the topics' content."
         )
         return
     topics = address.topics
@@ -75,7 +81,7 @@ def _topics(client: Client, address: KafkaAddress) -> Iterator[Finding]:
     found = describe_topics(client, names)
     yield ok(
         "store.topics",
-        f"{len(found)} topics, {manifest.partitions} partitions of accounts, engine {manifest.rules_version}",
+        f"{len(found)} topics, {manifest.partitions} partitions of accounts, rules version {manifest.rules_version}",
     )
     for name in names:
         if name in found:
@@ -113,7 +119,10 @@ def _settings(name: str, topic: Topic, *, forever: bool) -> Finding:
     least = int(given.get("min.insync.replicas", 1))
     text = f"{topic.partitions} partitions, {topic.replicas} copies, min.insync.replicas {least}"
     if wrong:
-        change = f"`kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {','.join(mend)}` (and bring back what was deleted)."
+        change = (
+            f"`kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {','.join(mend)}` "
+            "(and restore what was deleted)."
+        )
         return problem(f"topic.{name}", "; ".join(wrong), change)
     if topic.offline:
         return problem(

@@ -176,7 +176,9 @@ def syncing(place: Path) -> Finding:
                 "Commands that read work; for writing, give this user the right to, or mount it for writing.",
             )
         return problem(
-            name, f"{place}: {error.strerror or error}", "Mend the disk or the mount: a store needs writes that last."
+            name,
+            f"{place}: {error.strerror or error}",
+            "Replace the disk or correct the mount: a store needs durable writes.",
         )
     middle = statistics.median(spent)
     text = f"{middle * 1000:.2f} ms at {place}" + (f" ({kind})" if kind else "")

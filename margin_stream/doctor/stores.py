@@ -51,10 +51,13 @@ def store(folder: Path) -> Iterator[Finding]:
             "store.manifest", f"{folder}: {error.strerror or error}", "Give this user the right to read the store."
         )
         return
-    text = f"format {manifest.format} (this margin-stream: {FORMAT}), engine {manifest.rules_version}, {manifest.partitions} partitions"
+    text = (
+        f"format {manifest.format} (this margin-stream: {FORMAT}), rules version {manifest.rules_version}, "
+        f"{manifest.partitions} partitions"
+    )
     yield ok("store.manifest", f"{folder}: {text}")
     holder = holder_of(layout.lock)
-    yield ok("store.lock", "nobody writes to it" if holder is None else f"written to by {holder}")
+    yield ok("store.lock", "no process writes to it" if holder is None else f"written to by {holder}")
     yield _journal(layout, manifest)
     yield _verified(_looked_at(folder, busy=holder is not None))
     yield _tables(layout, manifest, busy=holder is not None)
@@ -90,7 +93,7 @@ def _journal(layout: Layout, manifest: Manifest) -> Finding:
         return problem(
             name,
             str(damage),
-            "`margin-stream verify` says what else is damaged, `margin-stream repair` what can be mended.",
+            "`margin-stream verify` reports what else is damaged, `margin-stream repair` what can be repaired.",
         )
     found = [path for first in segments(layout.journal) for path in layout.journal.glob(f"{first:020d}.seg")]
     size = sum(path.stat().st_size for path in found)
@@ -124,14 +127,17 @@ def _verified(found: Verified) -> Finding:
             if found.torn_tail_bytes
             else ""
         )
-        text = f"{found.records:,} records, {found.items:,} items, {found.effects:,} effects: checksums, chains and order hold{tail}"
+        text = (
+            f"{found.records:,} records, {found.items:,} items, {found.effects:,} effects: checksums, chains "
+            f"and order hold{tail}"
+        )
         return ok(name, text)
     places = "; ".join(
         f"{row.file}{'' if row.offset is None else f': offset {row.offset}'}: {row.what}"
         for row in found.problems[:SHOWN]
     )
     more = f"; and {len(found.problems) - SHOWN} more" if len(found.problems) > SHOWN else ""
-    return problem(name, places + more, "`margin-stream verify` says all; restore the named files from a copy.")
+    return problem(name, places + more, "`margin-stream verify` reports all; restore the named files from a copy.")
 
 
 def _tables(layout: Layout, manifest: Manifest, *, busy: bool) -> Finding:

@@ -336,7 +336,10 @@ class Host:
             return
         self._let_go()
         if issubclass(kind, MemoryError):
-            what = f"not enough memory to go on behind record {self._journal.durable.number} of the journal, up to which all is safe"
+            what = (
+                f"not enough memory to go on behind record {self._journal.durable.number} of the journal, up "
+                "to which all is safe"
+            )
             raise MemoryShort(f"{self.layout.root}: {what}", store=self.layout.root)
 
 

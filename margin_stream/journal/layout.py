@@ -161,9 +161,9 @@ def read_manifest(layout: Layout) -> Manifest:
             raise ValueError("it does not match its checksum")
         if fields["format"] > FORMAT or fields["engine_version"] > LATEST:
             raise StoreNewer(
-                f"{layout.root}: made by a newer margin-stream (format {fields['format']}, engine "
+                f"{layout.root}: made by a newer margin-stream (format {fields['format']}, rules version "
                 f"{fields['engine_version']}); "
-                f"this one knows format {FORMAT}, engine {LATEST}",
+                f"this one knows format {FORMAT}, rules version {LATEST}",
                 store=layout.root,
             )
         return msgspec.convert(fields, Manifest)

@@ -72,7 +72,7 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
         raise CorruptLog(
             path,
             0,
-            f"the tables know record {after.number}, the high-water mark says {durable.number}: acknowledged records "
+            f"the tables know record {after.number}, the high-water mark is at {durable.number}: acknowledged records "
             f"are gone, or the file is of an earlier time",
         )
     begin = after

@@ -112,7 +112,7 @@ def read_header(data: bytes, path: Path, store_id: bytes, first: int) -> bytes:
     if store != store_id:
         raise CorruptLog(path, 8, f"the segment belongs to another store ({store.hex()})")
     if number != first:
-        raise CorruptLog(path, 24, f"the segment starts with record {number}, its name says {first}")
+        raise CorruptLog(path, 24, f"the segment starts with record {number}, its name has {first}")
     return bytes(chain)
 
 

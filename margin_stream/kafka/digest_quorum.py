@@ -43,7 +43,9 @@ class Statements:
         known = parts.get(part.shard)
         if known is not None:
             if _sums(known) != _sums(part):
-                self.contradictions.append(f"shard {part.shard} said two digests of sequence number {part.sequence}")
+                self.contradictions.append(
+                    f"shard {part.shard} reported two digests of sequence number {part.sequence}"
+                )
                 return None
             if part.offset <= known.offset:
                 return None

@@ -97,7 +97,7 @@ class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
         found: list[tuple[int, bytes]] = []
         sequence, number = self.previous + 1, self.after
         for row in self.effects:
-            check(row[0] >= sequence, "effects are in order of position", expected=sequence, got=row[0])
+            check(row[0] >= sequence, "effects are in order of sequence number", expected=sequence, got=row[0])
             if row[0] > sequence:
                 sequence, number = row[0], 0
             if (sequence - 1, number) >= here:
@@ -107,7 +107,7 @@ class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
         sound = reached == self.end if self.upto else reached <= self.end
         check(
             sound,
-            "a message has the effects up to where it says that it ends",
+            "a message has the effects up to its stated end",
             expected=tuple(self.end),
             got=tuple(reached),
         )

@@ -177,7 +177,10 @@ def step_on_folder(outbox: Outbox, host: Host) -> int:
 
     upto = host.publish_effects()
     if outbox.cursor.sequence > upto:
-        what = f"its cursor stands at {outbox.cursor.sequence}, the store ends at {upto}: it is of a later state, which was lost"
+        what = (
+            f"its cursor stands at {outbox.cursor.sequence}, the store ends at {upto}: it is of a later "
+            "state, which was lost"
+        )
         raise CursorDiffers(f"outbox {outbox.name}: {what}", outbox=outbox.name, store=host.layout.root)
     return outbox.step(StoreReader(host.layout.root), upto, send)
 

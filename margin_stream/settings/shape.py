@@ -24,43 +24,46 @@ class Ingest(msgspec.Struct, frozen=True, kw_only=True):
 
     partitions: Annotated[
         int | None,
-        _meta("Logical partitions of a store that `ingest` makes.", flag="--partitions", commands=("ingest",)),
+        _meta("Logical partitions of a store that `ingest` creates.", flag="--partitions", commands=("ingest",)),
     ] = None
 
 
 class Kafka(msgspec.Struct, frozen=True, kw_only=True):
-    """Stores on Kafka: their topics, and how clients prove who they are."""
+    """Stores on Kafka: their topics, and how clients authenticate."""
 
     partitions: Annotated[
         int,
         _meta(
-            "Partitions of accounts of a store that `kafka init` makes.", flag="--partitions", commands=("kafka init",)
+            "Partitions of accounts of a store that `kafka init` creates.",
+            flag="--partitions",
+            commands=("kafka init",),
         ),
     ] = 4
     replicas: Annotated[
         int,
         _meta(
-            "Copies of every topic; 0 for as many as there are brokers, at most 3.",
+            "Replicas of every topic; 0: as many as there are brokers, at most 3.",
             flag="--replicas",
             commands=("kafka init", "kafka repartition"),
         ),
     ] = 0
     security_protocol: Annotated[
-        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], _meta("How brokers are spoken to.")
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], _meta("The protocol of connections to brokers.")
     ] = "PLAINTEXT"
     sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _meta("How a password proves who we are.")
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+        _meta("How the client authenticates with name and password."),
     ] = "SCRAM-SHA-512"
     sasl_username: Annotated[str | None, _meta("The name to log in with.")] = None
     sasl_password: Annotated[
-        str | None, _meta("The password; only from the environment, better as a file.", secret=True)
+        str | None, _meta("The password; only from the environment. A file is safer.", secret=True)
     ] = None
     sasl_password_file: Annotated[str | None, _meta("A file that holds the password.")] = None
-    ssl_cafile: Annotated[
-        str | None, _meta("Certificates of those who may vouch for a broker (PEM); by default the machine's.")
-    ] = None
-    ssl_certfile: Annotated[str | None, _meta("Our own certificate (PEM).")] = None
-    ssl_keyfile: Annotated[str | None, _meta("The private key of our certificate (PEM).")] = None
+    ssl_cafile: Annotated[str | None, _meta("Certificates of trusted authorities (PEM); by default the machine's.")] = (
+        None
+    )
+    ssl_certfile: Annotated[str | None, _meta("The client's certificate (PEM).")] = None
+    ssl_keyfile: Annotated[str | None, _meta("The private key of the client's certificate (PEM).")] = None
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +77,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
         "127.0.0.1:0"
     )
     advertise: Annotated[
-        str | None, _meta("The URL under which others reach it.", flag="--advertise", commands=("worker",))
+        str | None, _meta("The URL at which other processes reach it.", flag="--advertise", commands=("worker",))
     ] = None
     checkpoint_s: Annotated[
         float, _meta("Seconds between checkpoints.", flag="--checkpoint-s", commands=("worker",), ge=0.05, le=3600)
@@ -82,7 +85,7 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
     session_s: Annotated[
         float,
         _meta(
-            "After so many seconds of silence its partitions go to others.",
+            "Seconds without a heartbeat after which its partitions go to other workers.",
             flag="--session-s",
             commands=("worker",),
             ge=1,
@@ -97,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: Annotated[
         str, _meta("The store: a folder, or kafka://HOST:PORT[,HOST:PORT]/NAME.", flag="--store", commands=EVERYWHERE)
     ] = "./margin-store"
-    quiet: Annotated[bool, _meta("Say nothing on stderr but errors.", flag="--quiet", commands=EVERYWHERE)] = False
+    quiet: Annotated[bool, _meta("Print nothing on stderr but errors.", flag="--quiet", commands=EVERYWHERE)] = False
     color: Annotated[Literal["auto", "never"], _meta("Colours on a terminal; NO_COLOR, if set, means never.")] = "auto"
     ingest: Ingest = Ingest()
     kafka: Kafka = Kafka()

@@ -174,7 +174,10 @@ def _ask_for_room(path: Path) -> None:
     try:
         mmap.mmap(-1, ROOM_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
     except (OSError, MemoryError):
-        what = f"opening a table takes up to {ROOM_BYTES >> 20} MB more, and the process may have {limit >> 20} MB in all (ulimit -v, -d)"
+        what = (
+            f"opening a table takes up to {ROOM_BYTES >> 20} MB more, and the process may have {limit >> 20} "
+            "MB in all (ulimit -v, -d)"
+        )
         raise MemoryShort(f"{path}: {what}", file=path) from None
 
 

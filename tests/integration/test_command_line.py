@@ -180,10 +180,13 @@ BAD = {
     Refusal.DUPLICATE_KEY: b'{"type":"clock_ticked","type":"clock_ticked"}',
     Refusal.TYPE_MISSING: b'{"source":"x"}',
     Refusal.UNKNOWN_TYPE: b'{"type":"price_tocked"}',
-    Refusal.FLOAT_NOT_ALLOWED: b'{"type":"price_ticked","source":"f","source_seq":1,"event_time":"2021-05-19T00:00:00Z","instrument":"X","price":1e308}',
-    Refusal.UNKNOWN_FIELD: b'{"type":"clock_ticked","source":"f","source_seq":1,"event_time":"2021-05-19T00:00:00Z","tyme":"x"}',
+    Refusal.FLOAT_NOT_ALLOWED: b'{"type":"price_ticked","source":"f","source_seq":1,'
+    b'"event_time":"2021-05-19T00:00:00Z","instrument":"X","price":1e308}',
+    Refusal.UNKNOWN_FIELD: b'{"type":"clock_ticked","source":"f","source_seq":1,'
+    b'"event_time":"2021-05-19T00:00:00Z","tyme":"x"}',
     Refusal.MISSING_FIELD: b'{"type":"clock_ticked","source":"f","source_seq":1,"event_time":"2021-05-19T00:00:00Z"}',
-    Refusal.BAD_VALUE: b'{"type":"clock_ticked","source":"f","source_seq":-1,"event_time":"2021-05-19T00:00:00Z","time":"2021-05-19T00:00:00Z"}',
+    Refusal.BAD_VALUE: b'{"type":"clock_ticked","source":"f","source_seq":-1,'
+    b'"event_time":"2021-05-19T00:00:00Z","time":"2021-05-19T00:00:00Z"}',
 }
 
 

@@ -292,7 +292,8 @@ def test_a_question_without_an_answer_is_closed_by_its_limit_and_a_late_answer_c
     expired = [row["question"] for row in rows if row["type"] == "answer_expired"]
     assert len(asked) >= 8
     assert sorted(expired) == sorted(asked)
-    line = b'{"type":"effect_answered","source":"@mail","source_seq":1,"event_time":"2021-05-19T00:00:00Z","effect":"%s","outcome":"%s"}'
+    line = b'{"type":"effect_answered","source":"@mail","source_seq":1,'
+    line += b'"event_time":"2021-05-19T00:00:00Z","effect":"%s","outcome":"%s"}'
     with Host(tmp_path / "s") as host:
         before = [part.folds[1].digest() for part in host.system.sets[1:]]
         first = expired[0].encode()

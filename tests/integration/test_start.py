@@ -61,6 +61,6 @@ def test_every_command_is_found_by_its_name_and_listed_with_a_sentence(capsys: p
         assert command.default_command is not None
         assert command.help.partition("\n")[0].endswith((".", ","))
     assert run(["--help"]) == 0
-    assert "List margin calls by deadline." in capsys.readouterr().out
+    assert "List margin calls by due time." in capsys.readouterr().out
     assert {name for name in listed if not name.startswith("-")} == {name.partition(" ")[0] for name in COMMANDS}
     assert set(GROUPS) < set(listed)

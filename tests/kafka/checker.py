@@ -96,7 +96,7 @@ def digests_of(messages: Iterable[bytes], generation: str, partitions: int) -> d
             continue
         said = parts.setdefault(position, {}).setdefault(shard, (head, effects_head, state, effects))
         if said != (head, effects_head, state, effects):
-            raise Broken(f"shard {shard} said two digests of position {position}")
+            raise Broken(f"shard {shard} reported two digests of position {position}")
     found = {}
     for position, shards in parts.items():
         if len(shards) == partitions + 1:

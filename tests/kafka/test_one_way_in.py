@@ -199,7 +199,8 @@ def test_what_was_undecodable_stays_refused_in_every_reading_of_a_topic_though_a
     day = Day().opened()
     day.account("A")
     day.money("A", "100000")
-    late = b'{"type":"position_changed","source":"book","source_seq":500,"event_time":"2021-05-19T00:00:00Z","account":"A","instrument":"BTCUSDT"'
+    late = b'{"type":"position_changed","source":"book","source_seq":500,'
+    late += b'"event_time":"2021-05-19T00:00:00Z","account":"A","instrument":"BTCUSDT"'
     late += b',"quantity_delta":"0.5","price":"40000","leverage":0,"pocket":""}'
     day.lines.append(late)
     day.book("engine_activated", version=2, approved_by="x")

@@ -299,7 +299,7 @@ class Trial:
         self.happened["records"] += len(journal)
         for worker in self.workers:
             log = (self.folder / f"{worker.name}.log").read_text(errors="replace")
-            self.happened["restores"] += log.count(": restored to position")
+            self.happened["restores"] += log.count(": restored to sequence number")
             if "do not have the digest" in log:
                 raise checker.Broken(f"{worker.name} found a table that was not consistent")
             if "stopped by a fault" in log:

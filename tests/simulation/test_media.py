@@ -418,7 +418,10 @@ def test_mutants_of_an_ingest_with_little_memory_are_caught(tmp_path: Path) -> N
     reference = work.reference()
     with work.open(tmp_path / "s") as host:
         host.ingest(work.lines[:30])
-    said = "margin-stream: not enough memory to start [memory_short]\n  next: Let the process have more memory (`ulimit -v`)\n"
+    said = (
+        "margin-stream: not enough memory to start [memory_short]\n  next: Let the process have more memory "
+        "(`ulimit -v`)\n"
+    )
     few = memory.Shortage("addresses", True, 50 << 20)
 
     def judged(end: Ended, short: memory.Shortage = few, printed: str = "") -> str:

@@ -63,12 +63,12 @@ def test_an_explanation_shows_longs_and_shorts() -> None:
     assert "closed" not in text
 
 
-def test_an_explanation_says_what_became_of_the_pocket() -> None:
+def test_an_explanation_states_what_became_of_the_subaccount() -> None:
     trades = [{"instrument": "BTCUSDT-PERP", "quantity": "-0.5", "price": "38050", "fee": "9.5"}]
     closed = {"at": "2021-05-19T00:00:20Z", "trades": trades, "ended": True, "to_cross": "65.50", "owed": None}
     text = "\n".join(explanation_lines({**FACTS, "closed": closed}))
     assert "-0.5 BTCUSDT-PERP at 38,050, fee 9.50 USDT" in text
-    assert "65.50 USDT came back to the cross subaccount" in text
+    assert "65.50 USDT were moved to the cross subaccount" in text
     owing = {**closed, "ended": False, "to_cross": None, "owed": "1250.00"}
     assert "the subaccount owes 1,250.00 USDT" in "\n".join(explanation_lines({**FACTS, "closed": owing}))
 

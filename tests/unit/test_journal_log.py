@@ -281,7 +281,7 @@ def test_tables_that_know_more_than_the_mark_are_a_fault(tmp_path: Path) -> None
     damage = damage_of(folder, after=cuts[-1]._replace(number=4))
     assert (damage.path, damage.offset) == (folder / "highwater", 0)
     assert damage.what == (
-        "the tables know record 4, the high-water mark says 3: acknowledged records are gone, or the file is of an "
+        "the tables know record 4, the high-water mark is at 3: acknowledged records are gone, or the file is of an "
         "earlier time"
     )
 

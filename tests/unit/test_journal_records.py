@@ -94,7 +94,7 @@ def test_records_come_back_with_their_places_and_the_chain(tmp_path: Path) -> No
             "the segment header does not match its checksum",
         ),
         (lambda data: segment_header(bytes(16), 7, CHAIN), 8, f"the segment belongs to another store ({'00' * 16})"),
-        (lambda data: segment_header(STORE, 8, CHAIN), 24, "the segment starts with record 8, its name says 7"),
+        (lambda data: segment_header(STORE, 8, CHAIN), 24, "the segment starts with record 8, its name has 7"),
     ],
 )
 def test_a_damaged_header_is_named_with_its_place(damage: object, offset: int, what: str) -> None:

@@ -106,8 +106,8 @@ def test_a_store_of_a_newer_build_is_left_alone(tmp_path: Path, field: str, valu
     layout.manifest.write_bytes(text_of(fields))
     with pytest.raises(StoreNewer) as caught:
         read_manifest(layout)
-    made = f"made by a newer margin-stream (format {fields['format']}, engine {fields['engine_version']})"
-    assert str(caught.value) == f"{tmp_path}: {made}; this one knows format 1, engine 2"
+    made = f"made by a newer margin-stream (format {fields['format']}, rules version {fields['engine_version']})"
+    assert str(caught.value) == f"{tmp_path}: {made}; this one knows format 1, rules version 2"
 
 
 def test_an_older_store_is_read(tmp_path: Path) -> None:
