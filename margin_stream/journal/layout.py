@@ -60,14 +60,14 @@ class ManifestMissing(CorruptManifest, code="manifest_missing"):
     """The folder holds a journal, and no manifest."""
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class Manifest(msgspec.Struct, frozen=True, rename={"rules_version": "engine_version"}):
     """What a store is: fixed when it is made."""
 
     format: int
     store_id: str
     partitions: int
     slots: int
-    rules_version: int = msgspec.field(name="engine_version")
+    rules_version: int
     """With which it began."""
     clock_source: str
     """``input``: clocks come with the inputs."""

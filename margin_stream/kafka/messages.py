@@ -18,7 +18,7 @@ from margin_stream.journal.layout import CorruptManifest, StoreNewer
 MANIFEST_FORMAT = 1
 
 
-class StoreManifest(msgspec.Struct, frozen=True, kw_only=True):
+class StoreManifest(msgspec.Struct, frozen=True, kw_only=True, rename={"rules_version": "engine_version"}):
     """What a store on Kafka is; the last record of its manifest topic holds. JSON."""
 
     format: int = MANIFEST_FORMAT
@@ -28,7 +28,7 @@ class StoreManifest(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     """Partitions of accounts."""
     slots: int
-    rules_version: int = msgspec.field(name="engine_version")
+    rules_version: int
     clock_source: str = "input"
 
 
