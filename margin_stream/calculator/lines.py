@@ -11,11 +11,9 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from margin_stream.core.margin.model import Guard, MarginCalculator, Portfolio
-from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
-from margin_stream.core.margin.models.brackets import BracketTable
-from margin_stream.core.margin.models.collateral import AssetTerms
-from margin_stream.core.margin.models.prime import PrimeCalculator
+from margin_stream.core.margin.formula import Formula, Margined
+from margin_stream.core.margin.model import Guard
+from margin_stream.core.margin.models.brackets import UNIT, BracketTable
 
 
 class Line(NamedTuple):
@@ -54,29 +52,37 @@ class Piece(NamedTuple):
 NOTHING = Line(Fraction(0), Fraction(0))
 
 
-def pieces(calculator: MarginCalculator, portfolio: Portfolio, prices: Sequence[int], instrument: int) -> list[Piece]:
+def pieces(formula: Formula, prices: Sequence[int], instrument: int) -> list[Piece]:
     """Return the pieces over all prices of one instrument, from 0 on.
 
     Args:
-        terms: of one of the models of this package.
-        portfolio: balances and perpetuals.
+        formula: of a portfolio.
         prices: of every instrument, in units of its scale.
         instrument: whose price varies; the unit instrument (0) for none.
     """
-    if isinstance(calculator, PrimeCalculator):
-        return [_collateral(calculator.table, portfolio, prices, instrument, debits_apart=True)]
-    assert isinstance(calculator, UsdmCalculator)
-    base = _collateral(calculator.assets, portfolio, prices, instrument, debits_apart=False)
-    value, debit = base.value, base.debit
+    value = debit = NOTHING
+    for amount in formula.amounts:
+        worth = Fraction(amount.numerator, amount.denominator)
+        moves = False
+        for leg in amount.legs:
+            if leg == instrument:
+                moves = True
+            else:
+                worth *= prices[leg]
+        fixed, slope = (Fraction(0), worth) if moves else (worth, Fraction(0))
+        if amount.owed:
+            debit = debit.plus(fixed, slope)
+        else:
+            value = value.plus(fixed, slope)
     moving = []
-    for key, position in portfolio.perpetuals.items():
-        table = calculator.tables[key >> 2]
+    for held in formula.positions:
+        position, table = held.position, held.table
         per_unit = Fraction(position.quantity * table.scale_up, table.scale_down)
-        if key >> 2 == instrument:
+        if table.number == instrument:
             value = value.plus(Fraction(-position.open_cost), per_unit)
             moving.append((abs(position.quantity), table))
         else:
-            price = prices[key >> 2]
+            price = prices[table.number]
             value = value.plus(per_unit * price - position.open_cost)
             debit = debit.plus(exact_maintenance(table, abs(position.quantity) * price))
     starts = {Fraction(0)}
@@ -101,31 +107,10 @@ def pieces(calculator: MarginCalculator, portfolio: Portfolio, prices: Sequence[
     return found
 
 
-def _collateral(
-    table: dict[int, AssetTerms], portfolio: Portfolio, prices: Sequence[int], instrument: int, *, debits_apart: bool
-) -> Piece:
-    value = debit = NOTHING
-    for asset, balance in portfolio.balances.items():
-        terms = table.get(asset)
-        if terms is None:
-            continue
-        worth = (
-            Fraction(balance * terms.keep, terms.value_divisor)
-            if balance > 0
-            else Fraction(balance, terms.debit_divisor)
-        )
-        moves = False
-        for leg in (terms.first, terms.second, terms.third):
-            if leg == instrument and instrument:
-                moves = True
-            else:
-                worth *= prices[leg]
-        fixed, slope = (Fraction(0), worth) if moves else (worth, Fraction(0))
-        if balance < 0 and debits_apart:
-            debit = debit.plus(-fixed, -slope)
-        else:
-            value = value.plus(fixed, slope)
-    return Piece(Fraction(0), None, value, debit)
+def exact_initial(held: Margined, size: int) -> Fraction:
+    """Return the initial margin of a size without rounding: notional by leverage, as far as the bracket allows it."""
+    table = held.table
+    return Fraction(size * table.scale_up, table.scale_down) * UNIT / table.allowed(size, held.leverage)
 
 
 def exact_maintenance(table: BracketTable, size: int) -> Fraction:

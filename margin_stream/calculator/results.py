@@ -9,13 +9,11 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any
 
-from margin_stream.calculator.lines import Turn, exact_maintenance, nearest_turn, pieces
+from margin_stream.calculator.lines import Turn, exact_initial, exact_maintenance, nearest_turn, pieces
 from margin_stream.calculator.scenario import Case, Held, ScenarioError, build
 from margin_stream.core.accounts.subaccount import Subaccount
+from margin_stream.core.margin.formula import Formula, Margined
 from margin_stream.core.margin.model import Guard
-from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
-from margin_stream.core.margin.models.brackets import UNIT
-from margin_stream.core.margin.models.prime import PrimeCalculator
 from margin_stream.schemas.decimals import format_scaled
 from margin_stream.schemas.ndjson import LINE_LIMIT
 from margin_stream.schemas.objects import OversizedNumber
@@ -107,23 +105,29 @@ def _figures(case: Case, subaccount: Subaccount) -> dict[str, Any]:
 
 
 def _exact_statement(case: Case, subaccount: Subaccount) -> tuple[Fraction, Fraction, Fraction]:
-    calculator = case.calculator
-    piece = pieces(calculator, subaccount, case.prices, 0)[0]
+    formula = _formula(case, subaccount)
+    piece = pieces(formula, case.prices, 0)[0]
     value, debit = piece.value.fixed, piece.debit.fixed
-    if isinstance(calculator, PrimeCalculator):
-        return value - debit, debit * Fraction(*calculator.initial), debit * Fraction(*calculator.maintenance)
-    return value, sum((_initial(case, held) for held in case.held if held.subaccount is subaccount), Fraction(0)), debit
+    if formula.loan is not None:
+        return value - debit, debit * Fraction(*formula.loan.initial), debit * Fraction(*formula.loan.maintenance)
+    initial = (exact_initial(held, _size(case, held)) for held in formula.positions)
+    return value, sum(initial, Fraction(0)), debit
 
 
-def _initial(case: Case, held: Held) -> Fraction:
-    """Return the initial margin of a perpetual, minor units: notional by leverage, as far as the bracket allows it."""
-    assert isinstance(case.calculator, UsdmCalculator)
-    table = case.calculator.tables[held.instrument.number]
-    size = abs(held.position.quantity) * case.prices[held.instrument.number]
-    leverage = held.position.leverage or case.calculator.default_leverage
-    if case.rounded:
-        return Fraction(table.initial(size, leverage))
-    return Fraction(size * table.scale_up, table.scale_down) * UNIT / table.allowed(size, leverage)
+def _formula(case: Case, subaccount: Subaccount) -> Formula:
+    """Return the valuation as a sum of terms.
+
+    Raises:
+        ScenarioError: the profile's model has none.
+    """
+    found = case.calculator.formula(subaccount)
+    if found is None:
+        raise ScenarioError("not_exact", "profile", "its margin model has no exact figures; leave out rounding")
+    return found
+
+
+def _size(case: Case, held: Margined) -> int:
+    return abs(held.position.quantity) * case.prices[held.table.number]
 
 
 def _call_amount(case: Case) -> str:
@@ -138,17 +142,18 @@ def _call_amount(case: Case) -> str:
 
 
 def _position(case: Case, held: Held) -> dict[str, Any]:
-    calculator, number = case.calculator, held.instrument.number
     own: dict[str, Any] = {"initial_margin": None, "maintenance_margin": None, "bracket": None}
-    if isinstance(calculator, UsdmCalculator):
-        table = calculator.tables[number]
-        size = abs(held.position.quantity) * case.prices[number]
-        maintenance = Fraction(table.maintenance(size)) if case.rounded else exact_maintenance(table, size)
-        own = {
-            "initial_margin": _money(case, _initial(case, held)),
-            "maintenance_margin": _money(case, maintenance),
-            "bracket": table.place(size) + 1,
-        }
+    formula = case.calculator.formula(held.subaccount)
+    for term in formula.positions if formula is not None else ():
+        if term.key == held.key:
+            table, size = term.table, _size(case, term)
+            initial = Fraction(table.initial(size, term.leverage)) if case.rounded else exact_initial(term, size)
+            maintenance = Fraction(table.maintenance(size)) if case.rounded else exact_maintenance(table, size)
+            own = {
+                "initial_margin": _money(case, initial),
+                "maintenance_margin": _money(case, maintenance),
+                "bracket": table.place(size) + 1,
+            }
     answer = {
         "instrument": held.instrument.name,
         **own,
@@ -169,9 +174,10 @@ def _turning_price(case: Case, held: Held, guard: Guard) -> str | None:
     if not held.position.quantity:
         return None
     number, scale = held.instrument.number, held.instrument.price_scale
-    turn = nearest_turn(
-        pieces(case.calculator, held.subaccount, case.prices, number), guard, Fraction(case.prices[number])
-    )
+    formula = case.calculator.formula(held.subaccount)
+    if formula is None:
+        return None
+    turn = nearest_turn(pieces(formula, case.prices, number), guard, Fraction(case.prices[number]))
     if turn is None or turn.price <= 0:
         return None
     if not case.rounded:

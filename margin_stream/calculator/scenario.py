@@ -19,7 +19,6 @@ from margin_stream.core.accounts.position import SIDES, Position, notional, posi
 from margin_stream.core.accounts.postings import price_shift
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.margin.model import MODELS, CallPolicy, MarginCalculator, ParameterError
-from margin_stream.core.margin.models.binance_usdm import BinanceUsdm, UsdmCalculator
 from margin_stream.core.margin.models.brackets import bracket_of, faults_of
 from margin_stream.core.margin.models.parameters import BracketParameters
 from margin_stream.core.market.directory import Directory, Instrument
@@ -355,9 +354,7 @@ def _odd(name: str, table: Any) -> list[str]:
 def _compiled(model: str, parameters: Mapping[str, Any], directory: Directory) -> tuple[CallPolicy, MarginCalculator]:
     chosen = MODELS[model]
     try:
-        if isinstance(chosen, BinanceUsdm):
-            return chosen.compiled(parameters, directory, sound=False)
-        return chosen.compile(parameters, directory)
+        return chosen.compile(parameters, directory, sound=False)
     except ParameterError as error:
         where, _, message = str(error).partition(": ")
         raise ScenarioError("profile_invalid", where, message) from None
@@ -429,7 +426,6 @@ def _isolated_margin(
     """Return the margin of an isolated position: as given, else its initial margin at entry."""
     given = row.get("isolated_margin")
     if given is None:
-        assert isinstance(case.calculator, UsdmCalculator)
         leverage = position.leverage or case.calculator.default_leverage
         return -(-notional(abs(position.quantity) * entry, price_shift(instrument)) // leverage)
     place = f"{where}.isolated_margin"

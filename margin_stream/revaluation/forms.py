@@ -11,11 +11,7 @@ from typing import NamedTuple
 
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.margin.model import Guard, GuardState, MarginCalculator
-from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
 from margin_stream.core.margin.models.brackets import BracketTable
-from margin_stream.core.margin.models.collateral import AssetTerms
-from margin_stream.core.margin.models.prime import PrimeCalculator
-from margin_stream.core.market.directory import UNIT
 
 LARGEST = 1e200
 """A subaccount of more than this, in minor units, is huge: it stays with the exact path."""
@@ -61,46 +57,20 @@ class Form(NamedTuple):
 
 
 def form_of(calculator: MarginCalculator, subaccount: Subaccount) -> Form | None:
-    """Return the form of a subaccount under one of the shipped models; None for any other model, and what has no bound
-    in it.
+    """Return the form of a subaccount; None for a model without a formula, and for what no price bounds.
 
     Raises:
         OverflowError: a number is too large for a float.
     """
-    if isinstance(calculator, PrimeCalculator):
-        return None if subaccount.perpetuals else _collateral(calculator.table, subaccount, debits_apart=True)
-    if not isinstance(calculator, UsdmCalculator):
+    formula = calculator.formula(subaccount)
+    if formula is None or not formula.bounded:
         return None
-    form = _collateral(calculator.assets, subaccount, debits_apart=False)
-    if form is None:
-        return None
-    for key, position in subaccount.perpetuals.items():
-        table = calculator.tables.get(key >> 2)
-        if table is None:
-            return None
-        value = position.quantity * table.scale_up / table.scale_down
-        form.held.append(Held(key >> 2, value, float(position.open_cost), float(abs(position.quantity)), table))
-    return form._replace(rounded=form.rounded + 2 * len(form.held))
-
-
-def _collateral(assets: dict[int, AssetTerms], subaccount: Subaccount, *, debits_apart: bool) -> Form | None:
     fixed_value = fixed_debit = 0.0
     simple: list[Simple] = []
     products: list[Product] = []
-    for asset, balance in subaccount.balances.items():
-        terms = assets.get(asset)
-        if terms is None:
-            if balance < 0:
-                return None
-            continue
-        value = debit = 0.0
-        if balance > 0:
-            value = balance * terms.keep / terms.value_divisor
-        elif debits_apart:
-            debit = -balance / terms.debit_divisor
-        else:
-            value = balance / terms.debit_divisor
-        legs = tuple(leg for leg in (terms.first, terms.second, terms.third) if leg != UNIT)
+    for legs, numerator, denominator, owed in formula.amounts:
+        number = numerator / denominator
+        value, debit = (0.0, number) if owed else (number, 0.0)
         if not legs:
             fixed_value += value
             fixed_debit += debit
@@ -108,7 +78,11 @@ def _collateral(assets: dict[int, AssetTerms], subaccount: Subaccount, *, debits
             simple.append(Simple(legs[0], value, debit))
         else:
             products.append(Product(legs, value, debit))
-    return Form(fixed_value, fixed_debit, simple, products, [], len(subaccount.balances))
+    held = []
+    for _, position, table, _ in formula.positions:
+        value = position.quantity * table.scale_up / table.scale_down
+        held.append(Held(table.number, value, float(position.open_cost), float(abs(position.quantity)), table))
+    return Form(fixed_value, fixed_debit, simple, products, held, len(formula.amounts) + 2 * len(held))
 
 
 def limits_of(guards: list[Guard], guard_states: list[GuardState], tolerance: float) -> list[float] | None:

@@ -15,7 +15,6 @@ from margin_stream.core.accounts.account import Account, Level, Subaccount
 from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.accounts.position import SIDES, Position, notional, split_key
 from margin_stream.core.margin.model import Profile
-from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
 from margin_stream.core.margin.models.brackets import UNIT
 from margin_stream.core.market.market import Market
 from margin_stream.schemas.decimals import canonical
@@ -115,7 +114,6 @@ class Venue:
         self, market: Market, account: Account, profile: Profile, draws: Random, now_ns: int
     ) -> Iterator[PositionChanged]:
         calculator = profile.calculator
-        assert isinstance(calculator, UsdmCalculator)
         if not calculator.tables:
             return
         table = calculator.tables[draws.choice(sorted(calculator.tables))]

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from margin_stream.core.accounts.position import Position
 from margin_stream.core.market.directory import Directory, Instrument
 from margin_stream.schemas.inputs import ProfileActivated
+
+if TYPE_CHECKING:
+    from margin_stream.core.margin.formula import Formula
+    from margin_stream.core.margin.models.brackets import BracketTable
 
 NO_LIMIT = 1 << 40
 """As a reach: no guard can flip that way."""
@@ -121,6 +125,10 @@ class MarginCalculator(Protocol):
     base: int
     """Asset number of the base currency."""
     subaccounts: bool
+    default_leverage: int
+    """Of a position for which none was chosen; 1 where the model knows no leverage."""
+    tables: dict[int, BracketTable]
+    """The bracket table of each perpetual that it margins; empty where it margins none by tables."""
     """Accounts may have isolated subaccounts."""
 
     def refuses(self, instrument: Instrument) -> str:
@@ -128,6 +136,12 @@ class MarginCalculator(Protocol):
 
     def statement(self, portfolio: Portfolio, prices: Sequence[int]) -> Statement:
         """Return equity, requirements and the terms of the equity at the given prices."""
+
+    def formula(self, portfolio: Portfolio) -> Formula | None:
+        """Return the valuation without rounding as a sum of terms; None for a model that has none.
+
+        With it the model is revalued by vectors, and the calculator has exact figures and liquidation prices for it.
+        """
 
     def depends_on(self, portfolio: Portfolio) -> Iterable[int]:
         """Return the instruments whose prices the valuation reads, each once, in a fixed order."""
@@ -245,8 +259,15 @@ class MarginModel(Protocol):
     since: int
     """The first engine version that knows it."""
 
-    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, MarginCalculator]:
-        """Return policy and terms.
+    def compile(
+        self, parameters: Mapping[str, object], directory: Directory, *, sound: bool = True
+    ) -> tuple[CallPolicy, MarginCalculator]:
+        """Return policy and calculator.
+
+        Args:
+            parameters: of the profile.
+            directory: what is listed.
+            sound: refuse tables with gaps, overlaps, falling rates or jumps; a what-if takes them as they are.
 
         Raises:
             ParameterError: a parameter is missing, unknown, out of range, or names what is not listed.

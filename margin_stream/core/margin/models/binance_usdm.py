@@ -24,6 +24,7 @@ from typing import NamedTuple
 import msgspec
 
 from margin_stream.core.accounts.position import Position, notional
+from margin_stream.core.margin.formula import Formula, Margined
 from margin_stream.core.margin.model import (
     MODELS,
     NO_BOUND,
@@ -40,7 +41,15 @@ from margin_stream.core.margin.model import (
     Statement,
 )
 from margin_stream.core.margin.models.brackets import BracketTable, bracket_of, faults_of
-from margin_stream.core.margin.models.collateral import AssetTerms, amount, asset_terms, credited, less, ratio
+from margin_stream.core.margin.models.collateral import (
+    AssetTerms,
+    amount,
+    amounts_of,
+    asset_terms,
+    credited,
+    less,
+    ratio,
+)
 from margin_stream.core.margin.models.parameters import BracketParameters, UsdmParameters
 from margin_stream.core.market.directory import UNIT, Directory, Instrument
 
@@ -88,6 +97,18 @@ class UsdmCalculator:
                     abs(position.quantity) * prices[key >> 2], position.leverage or self.default_leverage
                 )
         return Statement(value, initial, debit, {"wallet_balance": wallet, "unrealised": value - wallet})
+
+    def formula(self, portfolio: Portfolio) -> Formula:
+        """See ``MarginCalculator.formula``."""
+        amounts, bounded = amounts_of(self.assets, portfolio.balances, lent=False)
+        positions = []
+        for key, position in portfolio.perpetuals.items():
+            table = self.tables.get(key >> 2)
+            if table is None:
+                bounded = False
+            else:
+                positions.append(Margined(key, position, table, position.leverage or self.default_leverage))
+        return Formula(amounts, positions, None, bounded)
 
     def depends_on(self, portfolio: Portfolio) -> dict[int, None]:
         """See ``MarginCalculator.depends_on``."""
@@ -432,21 +453,10 @@ class BinanceUsdm:
     name = "binance-usdm"
     since = 2
 
-    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, UsdmCalculator]:
-        """See ``MarginModel.compile``."""
-        return self.compiled(parameters, directory, sound=True)
-
-    def compiled(
-        self, parameters: Mapping[str, object], directory: Directory, *, sound: bool
+    def compile(
+        self, parameters: Mapping[str, object], directory: Directory, *, sound: bool = True
     ) -> tuple[CallPolicy, UsdmCalculator]:
-        """Return policy and terms.
-
-        Args:
-            sound: refuse tables with gaps, overlaps, falling rates or jumps; a what-if may take them as they are.
-
-        Raises:
-            ParameterError: see ``MarginModel.compile``.
-        """
+        """See ``MarginModel.compile``."""
         try:
             given = msgspec.convert(dict(parameters), UsdmParameters)
         except msgspec.ValidationError as error:

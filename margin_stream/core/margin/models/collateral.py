@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from margin_stream.core.margin.formula import Amount
 from margin_stream.core.margin.model import ParameterError, Ratio
 from margin_stream.core.margin.models.parameters import AssetParameters
 from margin_stream.core.market.directory import UNIT, Directory
@@ -26,6 +27,31 @@ class AssetTerms(NamedTuple):
     debit_divisor: int
     keep_ratio: Ratio
     """1 - haircut."""
+
+
+def amounts_of(table: dict[int, AssetTerms], balances: dict[int, int], *, lent: bool) -> tuple[list[Amount], bool]:
+    """Return balances as terms of a formula, and whether a price bounds each.
+
+    Args:
+        table: of the assets that the profile names; others count nothing.
+        balances: asset number -> units of its scale.
+        lent: what is negative is a debit of its own; else it lowers the value.
+    """
+    found: list[Amount] = []
+    bounded = True
+    for asset, balance in balances.items():
+        terms = table.get(asset)
+        if terms is None:
+            bounded = bounded and balance >= 0
+            continue
+        legs = tuple(leg for leg in terms[:3] if leg != UNIT)
+        if balance > 0:
+            found.append(Amount(legs, balance * terms.keep, terms.value_divisor, False))
+        elif lent:
+            found.append(Amount(legs, -balance, terms.debit_divisor, True))
+        else:
+            found.append(Amount(legs, balance, terms.debit_divisor, False))
+    return found, bounded
 
 
 def credited(terms: AssetTerms | None, before: int, delta: int, prices: Sequence[int]) -> int | None:

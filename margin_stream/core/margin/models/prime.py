@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from margin_stream.core.margin.formula import Formula, Loan
 from margin_stream.core.margin.model import (
     MODELS,
     NO_BOUND,
@@ -29,9 +30,11 @@ from margin_stream.core.margin.model import (
     Span,
     Statement,
 )
+from margin_stream.core.margin.models.brackets import BracketTable
 from margin_stream.core.margin.models.collateral import (
     AssetTerms,
     amount,
+    amounts_of,
     asset_terms,
     credited,
     less,
@@ -52,6 +55,8 @@ class PrimeCalculator:
         self.initial = initial
         self.maintenance = maintenance
         self.subaccounts = False
+        self.default_leverage = 1
+        self.tables: dict[int, BracketTable] = {}
         self.table = table
         self._routed: dict[int, list[int]] = {}
         self._legs: dict[int, tuple[int, ...]] = {}
@@ -77,6 +82,11 @@ class PrimeCalculator:
             -(-debit * share.numerator // share.denominator) for share in (self.initial, self.maintenance)
         )
         return Statement(value - debit, initial, maintenance, {"collateral_value": value, "loan": debit})
+
+    def formula(self, portfolio: Portfolio) -> Formula:
+        """See ``MarginCalculator.formula``."""
+        amounts, bounded = amounts_of(self.table, portfolio.balances, lent=True)
+        return Formula(amounts, [], Loan(self.initial, self.maintenance), bounded and not portfolio.perpetuals)
 
     def depends_on(self, portfolio: Portfolio) -> dict[int, None]:
         """See ``MarginCalculator.depends_on``."""
@@ -263,7 +273,9 @@ class Prime:
     name = "prime"
     since = 1
 
-    def compile(self, parameters: Mapping[str, object], directory: Directory) -> tuple[CallPolicy, PrimeCalculator]:
+    def compile(
+        self, parameters: Mapping[str, object], directory: Directory, *, sound: bool = True
+    ) -> tuple[CallPolicy, PrimeCalculator]:
         """See ``MarginModel.compile``."""
         try:
             given = msgspec.convert(dict(parameters), PrimeParameters)
