@@ -124,11 +124,11 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         {"leap_second"},
     ),
     "undecided ends persistence": (
-        [Edit(lifecycle, "_watch", "if breached is Truth.FALSE", "if breached is not Truth.TRUE")],
+        [Edit(lifecycle, "_watch", "if breached is GuardState.FALSE", "if breached is not GuardState.TRUE")],
         {"clock_stuck"},
     ),
     "a due time that passes undecided sells": (
-        [Edit(lifecycle, "_pass_due", "is Truth.UNDECIDED", "is None")],
+        [Edit(lifecycle, "_pass_due", "is GuardState.UNDECIDED", "is None")],
         {"clock_jumps", "outage"},
     ),
     "a second version never takes effect": (
@@ -148,10 +148,10 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         [Edit(valuation, "reads_open_marks", "return figures.unbounded or", "return figures.unbounded and")],
         {"clock_jumps", "outage", "crash_after_gap", "dust_coin"},
     ),
-    "dust shields its holder": ([Edit(Banded, "truth", "self._bounds(guard)", "Truth.UNDECIDED")], {"dust_coin"}),
+    "dust shields its holder": ([Edit(Banded, "truth", "self._bounds(guard)", "GuardState.UNDECIDED")], {"dust_coin"}),
     "a coin without a mark counts nothing": ([Edit(valuation.Corners, "write", "0, NO_BOUND", "0, 0")], {"dust_coin"}),
     "a deposit without a mark is forgotten": (
-        [Edit(AccountFold, "_move", "account.unvalued.append", "id")],
+        [Edit(AccountFold, "_move", "account.pending_deposits.append", "id")],
         {"dust_coin"},
     ),
     "a single print is believed": (
