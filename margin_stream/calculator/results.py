@@ -9,8 +9,9 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Any
 
+from margin_stream.calculator.fields import ScenarioError
 from margin_stream.calculator.lines import Turn, exact_initial, exact_maintenance, nearest_turn, pieces
-from margin_stream.calculator.scenario import Case, Held, ScenarioError, build
+from margin_stream.calculator.scenario import Case, Held, build
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.margin.formula import Formula, Margined
 from margin_stream.core.margin.model import Guard

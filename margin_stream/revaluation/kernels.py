@@ -38,7 +38,7 @@ def move_simple(units: Any, values: Any, debits: Any, count: int, change: float,
 
 
 @njit(cache=True, error_model="numpy")  # type: ignore[misc, unused-ignore]
-def move_routed(
+def move_products(
     units: Any,
     values: Any,
     debits: Any,

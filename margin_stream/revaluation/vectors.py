@@ -16,7 +16,7 @@ them together.
 from __future__ import annotations
 
 from itertools import compress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,9 @@ from margin_stream.core.margin.model import Guard, GuardState, Profile
 from margin_stream.core.margin.models.brackets import BracketTable
 from margin_stream.core.market.market import Market
 from margin_stream.core.revaluation.filter import GuardTests
+from margin_stream.revaluation.columns import PositionTerms, ProductTerms, SimpleTerms
 from margin_stream.revaluation.forms import LARGEST, ROWS, Form, form_of, limits_of
-from margin_stream.revaluation.kernels import TESTS, WIDTH, move_held, move_routed, move_simple
+from margin_stream.revaluation.kernels import TESTS, WIDTH, move_held, move_products, move_simple
 
 TICKS_LIMIT = 1 << 16
 GROWTH = 16.0
@@ -39,65 +40,6 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
 
-class _Column:
-    """A growing array: rows are appended, and filtered when units died."""
-
-    __slots__ = ("array", "count")
-
-    def __init__(self, kind: Any, width: int = 0) -> None:
-        self.array: NDArray[Any] = np.zeros((16, width) if width else 16, dtype=kind)
-        self.count = 0
-
-    def append(self, row: Any) -> None:
-        if self.count == len(self.array):
-            self.array = np.concatenate([self.array, np.zeros_like(self.array)])
-        self.array[self.count] = row
-        self.count += 1
-
-    def keep(self, mask: NDArray[np.bool_]) -> None:
-        kept = self.array[: self.count][mask]
-        self.array[: len(kept)] = kept
-        self.count = len(kept)
-
-
-class _Simple:
-    """The terms in one instrument's price alone."""
-
-    __slots__ = ("debits", "units", "values")
-
-    def __init__(self) -> None:
-        self.units, self.values, self.debits = _Column(np.int32), _Column(np.float64), _Column(np.float64)
-
-    def columns(self) -> tuple[_Column, ...]:
-        return self.units, self.values, self.debits
-
-
-class _Routed:
-    """The terms in a product of prices that this instrument is a leg of."""
-
-    __slots__ = ("debits", "others", "units", "values")
-
-    def __init__(self) -> None:
-        self.units, self.values, self.debits = _Column(np.int32), _Column(np.float64), _Column(np.float64)
-        self.others = _Column(np.int32, 2)
-
-    def columns(self) -> tuple[_Column, ...]:
-        return self.units, self.values, self.debits, self.others
-
-
-class _Held:
-    """The positions in one perpetual."""
-
-    __slots__ = ("lines", "tables", "units", "values")
-
-    def __init__(self) -> None:
-        self.units, self.values = _Column(np.int32), _Column(np.float64)
-        self.lines, self.tables = _Column(np.float64, 5), _Column(np.int32, 2)
-
-    def columns(self) -> tuple[_Column, ...]:
-        return self.units, self.values, self.lines, self.tables
-
-
 class VectorFilter:
     """Watches by revaluing every holder at every tick; see ``core.revaluation.filter.RevaluationFilter``."""
 
@@ -105,16 +47,16 @@ class VectorFilter:
         self._prices: Floats = np.ones(1)
         self._ceilings: Floats = np.full(1, np.inf)
         """Above this, an instrument's rows are made anew."""
-        self._simple: list[_Simple] = [_Simple()]
-        self._routed: list[_Routed] = [_Routed()]
-        self._held: list[_Held] = [_Held()]
+        self._simple: list[SimpleTerms] = [SimpleTerms()]
+        self._products: list[ProductTerms] = [ProductTerms()]
+        self._held: list[PositionTerms] = [PositionTerms()]
         self._ticks = 0
         self._rows: Floats = np.zeros((1024, WIDTH))
         self._owners: Integers = np.zeros(1024, dtype=np.int32)
         """Unit -> account."""
         self._errors: list[tuple[int, float]] = []
         """Unit -> roundings of its form, and its gross, at enrolment."""
-        self._said: list[tuple[list[Guard], list[GuardState]]] = []
+        self._guarded: list[tuple[list[Guard], list[GuardState]]] = []
         """Unit -> the guards that its tests were written for, and what they said."""
         self._count = 0
         self._alive: NDArray[np.bool_] = np.zeros(1024, dtype=np.bool_)
@@ -122,8 +64,8 @@ class VectorFilter:
         self._units: dict[int, range] = {}
         """Account -> its units."""
         self._found: NDArray[np.int64] = np.zeros(1024, dtype=np.int64)
-        self._hot: list[dict[int, None]] = [{}]
-        self._hot_on: dict[int, tuple[int, ...]] = {}
+        self._near_trigger: list[dict[int, None]] = [{}]
+        self._near_trigger_on: dict[int, tuple[int, ...]] = {}
         self._brackets: Floats = np.zeros((0, 3))
         self._tables: dict[int, tuple[BracketTable, int, int]] = {}
         self.exact_named = 0
@@ -131,35 +73,35 @@ class VectorFilter:
         self.revalued = 0
         """Holders revalued so far; not a fact."""
 
-    # ---- Watch ----------------------------------------------------------------------------------------------------
+    # ---- RevaluationFilter ----------------------------------------------------------------------------------------------------
 
     def add_instrument(self) -> None:
-        """See ``Watch``."""
+        """See ``RevaluationFilter``."""
         self._prices = np.append(self._prices, 0.0)
         self._ceilings = np.append(self._ceilings, np.inf)
-        self._simple.append(_Simple())
-        self._routed.append(_Routed())
-        self._held.append(_Held())
-        self._hot.append({})
+        self._simple.append(SimpleTerms())
+        self._products.append(ProductTerms())
+        self._held.append(PositionTerms())
+        self._near_trigger.append({})
 
     def add_account(self) -> None:
-        """See ``Watch``."""
+        """See ``RevaluationFilter``."""
 
     def place(self, number: int, price: int) -> None:
-        """See ``Watch``."""
+        """See ``RevaluationFilter``."""
         self._prices[number] = price
 
     def reached(self, number: int, price: int) -> list[int]:
-        """See ``Watch``."""
+        """See ``RevaluationFilter``."""
         now, before = float(price), float(self._prices[number])
-        near_trigger = self._hot[number]
+        near_trigger = self._near_trigger[number]
         self._prices[number] = now
         self._ticks += 1
         if self._ticks > TICKS_LIMIT or now > self._ceilings[number]:
             # Every account is looked at, and enrolled anew at the prices of now.
             return self._expire()
-        simple, routed, held = self._simple[number], self._routed[number], self._held[number]
-        total = simple.units.count + routed.units.count + held.units.count
+        simple, products, held = self._simple[number], self._products[number], self._held[number]
+        total = simple.units.count + products.units.count + held.units.count
         found = self._found
         if total > len(found):
             found = self._found = np.zeros(2 * total, dtype=np.int64)
@@ -176,14 +118,14 @@ class VectorFilter:
                 found,
                 at,
             )
-        if routed.units.count:
-            at = move_routed(
-                routed.units.array,
-                routed.values.array,
-                routed.debits.array,
-                routed.others.array,
+        if products.units.count:
+            at = move_products(
+                products.units.array,
+                products.values.array,
+                products.debits.array,
+                products.others.array,
                 self._prices,
-                routed.units.count,
+                products.units.count,
                 now - before,
                 rows,
                 found,
@@ -215,21 +157,21 @@ class VectorFilter:
 
     def keeps(self, account: int) -> bool:
         """See ``Watch``: a row follows the prices until it is forgotten, and what is hot stays so."""
-        return account in self._units or account in self._hot_on
+        return account in self._units or account in self._near_trigger_on
 
     def forget(self, account: int) -> None:
-        """See ``Watch``."""
+        """See ``RevaluationFilter``."""
         units = self._units.pop(account, None)
         if units is not None:
             self._alive[units.start : units.stop] = False
             for unit in units:
                 self._rows[unit, TESTS:] = _NEVER
             self._dead += len(units)
-        for number in self._hot_on.pop(account, ()):
-            self._hot[number].pop(account, None)
+        for number in self._near_trigger_on.pop(account, ()):
+            self._near_trigger[number].pop(account, None)
 
     def track(self, account: int, profile: Profile, subaccounts: list[GuardTests], market: Market) -> None:
-        """See ``Watch``."""
+        """See ``RevaluationFilter``."""
         if self._renewed(account, subaccounts):
             return
         self.forget(account)
@@ -240,14 +182,14 @@ class VectorFilter:
         found = [self._unit(profile, row) for row in subaccounts]
         if any(row is None for row in found) or (unfresh and not unfresh.isdisjoint(reads)):
             fresh = tuple(leg for leg in reads if leg not in unfresh)
-            self._hot_on[account] = fresh
+            self._near_trigger_on[account] = fresh
             for number in fresh:
-                self._hot[number][account] = None
+                self._near_trigger[number][account] = None
             return
         first = self._count
         for row, watched in zip(found, subaccounts, strict=True):
             assert row is not None
-            self._said.append((watched.guards, watched.guard_states))
+            self._guarded.append((watched.guards, watched.guard_states))
             self._enrol(account, row)
         self._units[account] = range(first, self._count)
         for leg in reads:
@@ -255,8 +197,8 @@ class VectorFilter:
 
     @property
     def near_trigger_count(self) -> int:
-        """See ``Watch``."""
-        return len(self._hot_on)
+        """See ``RevaluationFilter``."""
+        return len(self._near_trigger_on)
 
     # ---- rows -----------------------------------------------------------------------------------------------------
 
@@ -265,7 +207,7 @@ class VectorFilter:
         units = self._units.get(account)
         if units is None or len(units) != len(subaccounts):
             return False
-        said = self._said
+        said = self._guarded
         for unit, watched in zip(units, subaccounts, strict=True):
             guards, guard_states = said[unit]
             if watched.guards is guards and watched.guard_states is guard_states:
@@ -336,12 +278,12 @@ class VectorFilter:
             simple.debits.append(by_debit)
         for legs, by_value, by_debit in form.products:
             for place, leg in enumerate(legs):
-                routed = self._routed[leg]
+                products = self._products[leg]
                 others = [*legs[:place], *legs[place + 1 :], 0][:2]
-                routed.units.append(unit)
-                routed.values.append(by_value)
-                routed.debits.append(by_debit)
-                routed.others.append(others)
+                products.units.append(unit)
+                products.values.append(by_value)
+                products.debits.append(by_debit)
+                products.others.append(others)
         for position in form.held:
             held = self._held[position.instrument]
             held.units.append(unit)
@@ -379,7 +321,7 @@ class VectorFilter:
         """Name every account and forget all, so that all are enrolled anew."""
         self._ticks = 0
         self._ceilings[:] = np.inf
-        named = list(dict.fromkeys([*self._units, *self._hot_on]))
+        named = list(dict.fromkeys([*self._units, *self._near_trigger_on]))
         for account in named:
             self.forget(account)
         return named
@@ -388,7 +330,7 @@ class VectorFilter:
         """Drop dead units and their terms."""
         alive = self._alive[: self._count]
         places = np.cumsum(alive, dtype=np.int32) - 1
-        for group in (self._simple, self._routed, self._held):
+        for group in (self._simple, self._products, self._held):
             for calculator in group:
                 units = calculator.units.array[: calculator.units.count]
                 mask = alive[units]
@@ -402,7 +344,7 @@ class VectorFilter:
         self._owners[:kept] = self._owners[: self._count][alive]
         lives = alive.tolist()
         self._errors = list(compress(self._errors, lives))
-        self._said = list(compress(self._said, lives))
+        self._guarded = list(compress(self._guarded, lives))
         self._units = {
             account: range(int(places[units.start]), int(places[units.start]) + len(units))
             for account, units in self._units.items()

@@ -11,19 +11,15 @@ single-asset mode, with haircuts multi-assets mode.
 
 Sources: the formulas and edges of DOMAIN 2 (Binance's "Leverage and Margin" and "Liquidation" pages, freqtrade's tests,
 recomputed).
-
-One file, as a margin model is: what is required and the bounds on it between two prices are one formula twice, and must
-be read side by side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import msgspec
 
-from margin_stream.core.accounts.position import Position, notional
+from margin_stream.core.accounts.position import notional
 from margin_stream.core.margin.formula import Formula, Margined
 from margin_stream.core.margin.model import (
     MODELS,
@@ -51,6 +47,7 @@ from margin_stream.core.margin.models.collateral import (
     ratio,
 )
 from margin_stream.core.margin.models.parameters import BracketParameters, UsdmParameters
+from margin_stream.core.margin.models.usdm_bounds import CollateralSpan, Holding, excess_of, priced, total, worth
 from margin_stream.core.market.directory import UNIT, Directory, Instrument
 
 SHARE_BITS = 20
@@ -85,7 +82,7 @@ class UsdmCalculator:
         allows it."""
         value, debit, _ = self.evaluate(portfolio, prices)
         wallet = sum(
-            _worth(self.assets[asset], held, prices)
+            worth(self.assets[asset], held, prices)
             for asset, held in portfolio.balances.items()
             if asset in self.assets
         )
@@ -130,7 +127,7 @@ class UsdmCalculator:
             if terms is None:
                 unbounded = unbounded or balance < 0
             else:
-                value += _worth(terms, balance, prices)
+                value += worth(terms, balance, prices)
         for key, position in portfolio.perpetuals.items():
             table = self.tables.get(key >> 2)
             if table is None:
@@ -173,7 +170,7 @@ class UsdmCalculator:
         sharp: bool,
     ) -> list[Span]:
         collateral = self._collateral(portfolio, lowest, highest)
-        held: dict[int, _Moving] = {}
+        held: dict[int, Holding] = {}
         for key, position in portfolio.perpetuals.items():
             number = key >> 2
             table = self.tables.get(number)
@@ -181,7 +178,7 @@ class UsdmCalculator:
                 return [(None, None)] * len(guards)
             moving = held.get(number)
             if moving is None:
-                moving = held[number] = _Moving(table, max(lowest[number], 1), highest[number])
+                moving = held[number] = Holding(table, max(lowest[number], 1), highest[number])
             moving.add(position)
         movings = list(held.values())
         # Nothing is required at any price that is left open, or at some.
@@ -194,16 +191,16 @@ class UsdmCalculator:
             greatest = None if collateral.greatest is None else (collateral.greatest * denominator, 1)
             for moving in movings:
                 bottom, top = moving.span(numerator, denominator, sharp=sharp)
-                least = None if least is None or bottom is None else _sum(least, bottom)
-                greatest = None if greatest is None or top is None else _sum(greatest, top)
-            low = None if least is None else _excess(least, guard, never)
-            high = None if greatest is None else _excess(greatest, guard, never)
+                least = None if least is None or bottom is None else total(least, bottom)
+                greatest = None if greatest is None or top is None else total(greatest, top)
+            low = None if least is None else excess_of(least, guard, never)
+            high = None if greatest is None else excess_of(greatest, guard, never)
             if perhaps and not never and not sharp and high is not None and high < 0:
                 high = 0
             spans.append((low, high))
         return spans
 
-    def _collateral(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int]) -> _Collateral:
+    def _collateral(self, portfolio: Portfolio, lowest: Sequence[int], highest: Sequence[int]) -> CollateralSpan:
         least_value = greatest_value = 0
         falls = rises = False
         for asset, balance in portfolio.balances.items():
@@ -212,16 +209,16 @@ class UsdmCalculator:
                 falls = falls or balance < 0
                 continue
             legs = (terms.first, terms.second, terms.third)
-            low = _priced(terms, balance, *(max(lowest[leg], 1) for leg in legs))
+            low = priced(terms, balance, *(max(lowest[leg], 1) for leg in legs))
             opened = any(highest[leg] == NO_BOUND for leg in legs)
-            high = low if opened else _priced(terms, balance, *(max(highest[leg], 1) for leg in legs))
+            high = low if opened else priced(terms, balance, *(max(highest[leg], 1) for leg in legs))
             if balance > 0:
                 least_value, greatest_value = least_value + low, greatest_value + high
                 rises = rises or (opened and terms.keep > 0)
             else:
                 least_value, greatest_value = least_value + high, greatest_value + low
                 falls = falls or opened
-        return _Collateral(None if falls else least_value, None if rises else greatest_value)
+        return CollateralSpan(None if falls else least_value, None if rises else greatest_value)
 
     def directions(self, portfolio: Portfolio) -> dict[int, int]:
         """See ``MarginCalculator.directions``."""
@@ -255,7 +252,7 @@ class UsdmCalculator:
         for asset, balance in portfolio.balances.items():
             legs = self._legs.get(asset)
             if legs:
-                moving += 2 * len(legs) * abs(_worth(self.assets[asset], balance, prices))
+                moving += 2 * len(legs) * abs(worth(self.assets[asset], balance, prices))
         against = favourable = NO_LIMIT
         for ((numerator, denominator), offset, inclusive), truth in zip(guards, guard_states, strict=True):
             excess = figures.value * denominator - numerator * figures.debit - offset * denominator - inclusive
@@ -309,142 +306,6 @@ class UsdmCalculator:
                 SaleLeg(self.base, notional(low * price, table.shift), key, -low if position.quantity > 0 else low)
             )
         return legs
-
-
-def _worth(terms: AssetTerms, balance: int, prices: Sequence[int]) -> int:
-    """Return what a balance adds to equity: after haircut and rounded down, or owed in full and rounded up."""
-    return _priced(terms, balance, prices[terms.first], prices[terms.second], prices[terms.third])
-
-
-def _priced(terms: AssetTerms, balance: int, first: int, second: int, third: int) -> int:
-    product = balance * first * second * third
-    return product * terms.keep // terms.value_divisor if balance > 0 else product // terms.debit_divisor
-
-
-_Part = tuple[int, int]
-"""A fraction: numerator and positive denominator, not reduced."""
-
-
-def _sum(left: _Part, right: _Part) -> _Part:
-    return left[0] * right[1] + right[0] * left[1], left[1] * right[1]
-
-
-def _excess(part: _Part, guard: Guard, never: bool) -> int:
-    """Return the excess of ``value * denominator - numerator * debit`` as an integer of the same sign.
-
-    Args:
-        part: the fraction.
-        guard: whose offset is still to be taken off.
-        never: nothing is required at any price that is left open, so the guard holds back where the fraction is not
-            negative.
-    """
-    over, under = part
-    over -= guard.offset * guard.ratio.denominator * under
-    # An inclusive guard breaches at 0 too: rounded up and one less, that is negative; any other rounded down.
-    excess = -(-over // under) - 1 if guard.inclusive else over // under
-    return max(excess, 0) if never and part[0] >= 0 else excess
-
-
-class _Collateral(NamedTuple):
-    """Least and greatest value of the balances; None where there is no bound."""
-
-    least: int | None
-    greatest: int | None
-
-
-class _Moving:
-    """The positions in one instrument, whose price lies between two."""
-
-    __slots__ = ("high", "low", "positions", "table")
-
-    def __init__(self, table: BracketTable, low: int, high: int) -> None:
-        self.table = table
-        self.low = low
-        self.high = high if high == NO_BOUND else max(high, low)
-        self.positions: list[Position] = []
-
-    def add(self, position: Position) -> None:
-        """Add a position."""
-        self.positions.append(position)
-
-    @property
-    def margin_zero_at_least(self) -> bool:
-        """At the lowest price nothing is required."""
-        return all(self.table.maintenance(abs(position.quantity) * self.low) == 0 for position in self.positions)
-
-    @property
-    def margin_at_most_zero(self) -> bool:
-        """At no price anything is required."""
-        if self.high == NO_BOUND:
-            return not any(self.table.rates)
-        return all(self.table.maintenance(abs(position.quantity) * self.high) == 0 for position in self.positions)
-
-    def span(self, numerator: int, denominator: int, *, sharp: bool) -> tuple[_Part | None, _Part | None]:
-        """Return least and greatest of ``denominator * profit - numerator * margin`` between the prices.
-
-        Where the price is known, rounded as a valuation rounds; elsewhere without rounding, and, unless sharp, with
-        room for it.
-        """
-        table = self.table
-        if self.low == self.high:
-            fixed = 0
-            for position in self.positions:
-                profit = notional(position.quantity * self.low, table.shift) - position.open_cost
-                fixed += denominator * profit - numerator * table.maintenance(abs(position.quantity) * self.low)
-            return (fixed, 1), (fixed, 1)
-        unit = table.divisor * table.scale_down
-        slack = 0 if sharp else (denominator + numerator) * len(self.positions) * unit
-        first = self._at(self.low, 1, numerator, denominator)
-        if self.high == NO_BOUND:
-            rest = self._slope(len(table.rates) - 1, numerator, denominator)
-            top = None if rest > 0 else self._top([(first, 1)], numerator, denominator)
-            return (None if rest < 0 else (first - slack, unit)), top
-        last = self._at(self.high, 1, numerator, denominator)
-        least = (min(first, last) - slack, unit)
-        if len(self.positions) == 1:
-            quantity = self.positions[0].quantity
-            if quantity < 0:
-                return least, (first, unit)
-            if self._slope(table.place(quantity * self.high), numerator, denominator) >= 0:
-                return least, (last, unit)
-        return least, self._top([(first, 1), (last, 1)], numerator, denominator)
-
-    def _top(self, ends: list[_Part], numerator: int, denominator: int) -> _Part:
-        """Return the greatest value at the ends and at every edge between them."""
-        unit = self.table.divisor * self.table.scale_down
-        best = ends[0]
-        candidates = ends[1:]
-        for position in self.positions:
-            # An edge lies at price edge / (size * edge_scale).
-            part = abs(position.quantity) * self.table.edge_scale
-            for edge in self.table.edge_sizes:
-                if self.low * part < edge and (self.high == NO_BOUND or edge < self.high * part):
-                    candidates.append((self._at(edge, part, numerator, denominator), part))
-        for candidate in candidates:
-            if candidate[0] * best[1] > best[0] * candidate[1]:
-                best = candidate
-        return best[0], best[1] * unit
-
-    def _at(self, price: int, part: int, numerator: int, denominator: int) -> int:
-        """Return the value at price ``price / part`` without rounding, times ``part * divisor * scale_down``."""
-        table = self.table
-        total = 0
-        for position in self.positions:
-            size = abs(position.quantity)
-            profit = (
-                position.quantity * price * table.scale_up - position.open_cost * part * table.scale_down
-            ) * table.divisor
-            k = table.place(size * price // part)
-            margin = max(size * price * table.rates[k] - table.amounts[k] * part, 0) * table.scale_down
-            total += denominator * profit - numerator * margin
-        return total
-
-    def _slope(self, bracket: int, numerator: int, denominator: int) -> int:
-        """Return the sign of the slope where every position lies in a bracket."""
-        table = self.table
-        gain = denominator * table.scale_up * table.divisor
-        loss = numerator * table.scale_down * table.rates[bracket]
-        return sum(position.quantity * gain - abs(position.quantity) * loss for position in self.positions)
 
 
 class BinanceUsdm:
