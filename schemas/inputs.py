@@ -194,32 +194,21 @@ class EffectAnswered(Input, frozen=True, tag="effect_answered.v1"):
 
 
 AnyInput = (
-    PriceTicked
+    InstrumentListed
+    | ProfileActivated
+    | EngineActivated
+    | PriceTicked
     | ClockTicked
+    | AccountOpened
+    | AccountChanged
     | PositionChanged
     | CollateralMoved
     | FundingPaid
-    | AccountOpened
-    | AccountChanged
-    | InstrumentListed
-    | ProfileActivated
-    | EngineActivated
     | EffectAnswered
 )
 
-INPUT_TYPES: tuple[type[Input], ...] = (
-    InstrumentListed,
-    ProfileActivated,
-    EngineActivated,
-    PriceTicked,
-    ClockTicked,
-    AccountOpened,
-    AccountChanged,
-    PositionChanged,
-    CollateralMoved,
-    FundingPaid,
-    EffectAnswered,
-)
+INPUT_TYPES: tuple[type[Input], ...] = AnyInput.__args__
+"""In the order of the catalogue."""
 
 
 def split_tag(tag: str) -> tuple[str, int]:

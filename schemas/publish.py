@@ -9,7 +9,7 @@ import re
 import textwrap
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -106,9 +106,13 @@ def samples() -> list[Input]:
             elif field.type in (DecimalPair, DecimalPair | None):
                 fields[field.name] = (2, -1) if field.name.startswith(("band", "reanchor")) else decimals
             else:
-                fields[field.name] = values.get(field.name, 5)
+                fields[field.name] = values.get(field.name, "a text" if _is_text(field) else 5)
         found.append(kind(**fields))
     return found
+
+
+def _is_text(field: msgspec.structs.FieldInfo) -> bool:
+    return str in (field.type, *get_args(field.type))
 
 
 def catalogue() -> str:

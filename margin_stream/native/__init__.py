@@ -23,9 +23,9 @@ MARK = "complete"
 """A file that a folder has once everything is in it."""
 GROUP_SUFFIX = "__mypyc"
 """How the module that holds all of the code is named; the modules themselves only lead to it."""
-PLAIN = frozenset({"core/checks.py", "core/sequenced.py", "core/margin/models/parameters.py"})
-"""These stay plain Python: msgspec reads the annotations of two, which mypyc does not keep whole; the faults of
-``checks`` have a base that is plain Python, which a compiled class may not have."""
+PLAIN = frozenset({"core/checks.py"})
+"""This stays plain Python: its faults have a base that is plain Python, which a compiled class may not have. So does
+every module with a ``msgspec.Struct``: msgspec reads annotations, which mypyc does not keep whole."""
 ALSO = ("revaluation/forms.py", "revaluation/vectors.py")
 
 
@@ -42,7 +42,8 @@ def compiled_sources(package: Path = PACKAGE) -> list[str]:
     core = sorted(
         path.relative_to(package).as_posix() for path in (package / "core").rglob("*.py") if path.name != "__init__.py"
     )
-    return [name for name in core if name not in PLAIN] + list(ALSO)
+    structs = b"(msgspec.Struct"
+    return [name for name in core if name not in PLAIN and structs not in (package / name).read_bytes()] + list(ALSO)
 
 
 def key_of(package: Path = PACKAGE) -> str:
