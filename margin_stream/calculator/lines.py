@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
+from margin_stream.core.margin.brackets import UNIT, BracketTable
 from margin_stream.core.margin.formula import Formula, Margined
-from margin_stream.core.margin.model import Guard
-from margin_stream.core.margin.models.brackets import UNIT, BracketTable
+from margin_stream.core.margin.guards import Guard
 
 
 class Line(NamedTuple):

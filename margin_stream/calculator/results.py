@@ -14,7 +14,7 @@ from margin_stream.calculator.lines import Turn, exact_initial, exact_maintenanc
 from margin_stream.calculator.scenario import Case, Held, build
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.margin.formula import Formula, Margined
-from margin_stream.core.margin.model import Guard
+from margin_stream.core.margin.guards import Guard
 from margin_stream.schemas.decimals import format_scaled
 from margin_stream.schemas.ndjson import LINE_LIMIT
 from margin_stream.schemas.objects import OversizedNumber

@@ -17,9 +17,9 @@ from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.position import SIDES, Position, notional, position_key
 from margin_stream.core.accounts.postings import price_shift
 from margin_stream.core.accounts.subaccount import Subaccount
-from margin_stream.core.margin.model import MODELS, CallPolicy, MarginCalculator, ParameterError
-from margin_stream.core.margin.models.brackets import bracket_of, faults_of
-from margin_stream.core.margin.models.parameters import BracketParameters
+from margin_stream.core.margin.brackets import bracket_of, faults_of
+from margin_stream.core.margin.model import MODELS, CallPolicy, MarginCalculator
+from margin_stream.core.margin.parameters import BracketParameters, ParameterError
 from margin_stream.core.market.directory import Directory, Instrument
 from margin_stream.schemas.decimals import DecimalPair
 

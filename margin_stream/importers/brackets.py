@@ -16,9 +16,8 @@ from typing import Any
 
 import msgspec
 
-from margin_stream.core.margin.model import ParameterError
-from margin_stream.core.margin.models.brackets import bracket_of, faults_of
-from margin_stream.core.margin.models.parameters import BracketParameters
+from margin_stream.core.margin.brackets import bracket_of, faults_of
+from margin_stream.core.margin.parameters import BracketParameters, ParameterError
 from margin_stream.files import content
 from margin_stream.importers.market import ImportFault
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from margin_stream.core.accounts.subaccount import Subaccount
-from margin_stream.core.margin.model import Guard, GuardState, MarginCalculator
-from margin_stream.core.margin.models.brackets import BracketTable
+from margin_stream.core.margin.brackets import BracketTable
+from margin_stream.core.margin.guards import Guard, GuardState
+from margin_stream.core.margin.model import MarginCalculator
 
 LARGEST = 1e200
 """A subaccount of more than this, in minor units, is huge: it stays with the exact path."""

@@ -21,8 +21,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from margin_stream.core.margin.model import Guard, GuardState, Profile
-from margin_stream.core.margin.models.brackets import BracketTable
+from margin_stream.core.margin.brackets import BracketTable
+from margin_stream.core.margin.guards import Guard, GuardState
+from margin_stream.core.margin.model import Profile
 from margin_stream.core.market.market import Market
 from margin_stream.core.revaluation.filter import GuardTests
 from margin_stream.revaluation.columns import PositionTerms, ProductTerms, SimpleTerms

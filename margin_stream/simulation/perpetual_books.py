@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 from margin_stream import profiles
-from margin_stream.core.margin.models.parameters import BracketParameters
+from margin_stream.core.margin.parameters import BracketParameters
 from margin_stream.importers.market import Pair
 from margin_stream.schemas.decimals import canonical, parse_decimal
 from margin_stream.schemas.inputs import AnyInput, FundingPaid, InstrumentListed, PositionChanged, ProfileActivated

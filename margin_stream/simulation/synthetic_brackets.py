@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from random import Random
 
-from margin_stream.core.margin.models.parameters import BracketParameters
+from margin_stream.core.margin.parameters import BracketParameters
 from margin_stream.schemas.decimals import format_scaled
 
 LADDER = (125, 100, 50, 25, 20, 10, 5, 4, 2, 1)

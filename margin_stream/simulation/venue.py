@@ -14,8 +14,8 @@ from random import Random
 from margin_stream.core.accounts.account import Account, Level, Subaccount
 from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.accounts.position import SIDES, Position, notional, split_key
+from margin_stream.core.margin.brackets import UNIT
 from margin_stream.core.margin.model import Profile
-from margin_stream.core.margin.models.brackets import UNIT
 from margin_stream.core.market.market import Market
 from margin_stream.schemas.decimals import canonical
 from margin_stream.schemas.effects import AnyEffect, LiquidationDue

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from margin_stream.core.accounts.position import Position
-from margin_stream.core.margin.model import NO_BOUND, Guard, Ratio
-from margin_stream.core.margin.models.collateral import AssetTerms
+from margin_stream.core.margin.collateral import AssetTerms
+from margin_stream.core.margin.guards import NO_BOUND, Guard, Ratio
 from margin_stream.core.margin.models.prime import PrimeCalculator
 from margin_stream.core.revaluation.price_boxes import Boxes, cell_edges, cell_of
 

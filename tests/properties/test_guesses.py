@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from margin_stream.core.accounts.position import Position
-from margin_stream.core.margin.model import NO_LIMIT, Guard, GuardState, Ratio
+from margin_stream.core.margin.guards import NO_LIMIT, Guard, GuardState, Ratio
 from tests.properties.test_model_twins import ASSET, DIRECTORY, NUMBER, PRIME, USDM, Book
 from tests.usdm_days import PERPETUALS
 

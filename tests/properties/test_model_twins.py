@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from margin_stream.core.accounts.position import Position
-from margin_stream.core.margin.model import NO_BOUND, NO_LIMIT, Guard, GuardState, Ratio, SaleLeg, guard_state_of
+from margin_stream.core.margin.brackets import UNIT, BracketTable
+from margin_stream.core.margin.guards import NO_BOUND, NO_LIMIT, Guard, GuardState, Ratio, guard_state_of
+from margin_stream.core.margin.model import SaleLeg
 from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
-from margin_stream.core.margin.models.brackets import UNIT, BracketTable
 from margin_stream.core.margin.models.prime import PrimeCalculator
 from tests.days import INSTRUMENTS, PARAMETERS
 from tests.unit.test_core_boundaries_profiles import DIRECTORY, bracket, compiled

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from margin_stream.core.margin.model import ParameterError
-from margin_stream.core.margin.models.brackets import BracketTable, bracket_of, faults_of
-from margin_stream.core.margin.models.parameters import BracketParameters
+from margin_stream.core.margin.brackets import BracketTable, bracket_of, faults_of
+from margin_stream.core.margin.parameters import BracketParameters, ParameterError
 from margin_stream.core.market.directory import Asset, Instrument
 from margin_stream.importers.brackets import read_brackets
 from margin_stream.importers.market import ImportFault

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from margin_stream.core.margin.model import NO_BOUND
+from margin_stream.core.margin.guards import NO_BOUND
 from margin_stream.core.revaluation.price_boxes import CELL_BITS, REACH_BITS, REACH_LIMIT, Boxes, cell_edges, cell_of
 
 INSTRUMENTS = 4

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.margin.model import MODELS, Guard, GuardState, Ratio, SaleLeg
+from margin_stream.core.margin.guards import Guard, GuardState, Ratio
+from margin_stream.core.margin.model import MODELS, SaleLeg
 from margin_stream.core.market.directory import Directory
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.rules_versions import LATEST

@@ -13,7 +13,7 @@ from margin_stream.core.accounts.fold import MARKET, AccountFold, Emitted
 from margin_stream.core.checks import Fault
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.folds import partition_folds
-from margin_stream.core.margin.model import GuardState
+from margin_stream.core.margin.guards import GuardState
 from margin_stream.core.margin.valuation import Banded, Corners, Exact, guard_states, value
 from margin_stream.core.sequenced import Batch, Clocked
 from margin_stream.core.store_fold import StoreFold

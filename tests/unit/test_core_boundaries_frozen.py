@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.margin.models.parameters import (
+from margin_stream.core.margin.parameters import (
     AssetParameters,
     BracketParameters,
     PrimeParameters,

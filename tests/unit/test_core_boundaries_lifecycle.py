@@ -22,7 +22,8 @@ from margin_stream.core.calls.lifecycle import (
     withdraw,
 )
 from margin_stream.core.checks import Fault
-from margin_stream.core.margin.model import CallPolicy, Guard, GuardState, MarginFigures, Profile, Ratio
+from margin_stream.core.margin.guards import Guard, GuardState, Ratio
+from margin_stream.core.margin.model import CallPolicy, MarginFigures, Profile
 from margin_stream.core.margin.valuation import Exact
 from margin_stream.schemas import effects
 from margin_stream.schemas.inputs import ProfileActivated

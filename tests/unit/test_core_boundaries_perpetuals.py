@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from margin_stream.core.accounts.position import Position
-from margin_stream.core.margin.model import NO_BOUND, Guard, Ratio, SaleLeg
+from margin_stream.core.margin.guards import NO_BOUND, Guard, Ratio
+from margin_stream.core.margin.model import SaleLeg
 from tests.days import PARAMETERS
 from tests.properties.test_model_twins import ASSET, DIRECTORY, NUMBER, USDM, Book
 from tests.unit.test_core_boundaries_profiles import compiled

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
-from margin_stream.core.margin.model import MODELS, CallPolicy, Guard, MarginCalculator, ParameterError, Ratio
+from margin_stream.core.margin.brackets import UNIT, Bracket, BracketTable, bracket_of, faults_of
+from margin_stream.core.margin.collateral import AssetTerms, asset_terms
+from margin_stream.core.margin.guards import Guard, Ratio
+from margin_stream.core.margin.model import MODELS, CallPolicy, MarginCalculator
 from margin_stream.core.margin.models.binance_usdm import BinanceUsdm
-from margin_stream.core.margin.models.brackets import UNIT, Bracket, BracketTable, bracket_of, faults_of
-from margin_stream.core.margin.models.collateral import AssetTerms, amount, asset_terms, less, per_billion, ratio
-from margin_stream.core.margin.models.parameters import AssetParameters, BracketParameters
+from margin_stream.core.margin.parameters import AssetParameters, BracketParameters, ParameterError
+from margin_stream.core.margin.ratios import amount, less, per_billion, ratio
 from margin_stream.core.market.directory import Directory
 from margin_stream.schemas.inputs import InstrumentListed
 from tests.days import INSTRUMENTS, PARAMETERS
@@ -457,12 +459,12 @@ def test_an_unsound_table_is_refused_by_its_first_fault_and_a_what_if_may_take_i
     assert fault("binance-usdm", brackets={"BTCUSDT-PERP": ROWS}) == f"{first} (and 1 more)"
     assert fault("binance-usdm", brackets={"BTCUSDT-PERP": [ROWS[0], {**ROWS[1], "max_leverage": "50"}]}) == first
     parameters = {**USDM_PARAMETERS, "brackets": {"BTCUSDT-PERP": ROWS}}
-    _, calculator = BinanceUsdm().compiled(parameters, DIRECTORY, sound=False)
+    _, calculator = BinanceUsdm().compile(parameters, DIRECTORY, sound=False)
     number = DIRECTORY.instrument_by_name["BTCUSDT-PERP"].number
     assert list(calculator.tables) == [number]
     assert [row.amount for row in calculator.tables[number].brackets] == [0, 2 * UNIT]
     with pytest.raises(ParameterError, match="the table is empty"):
-        BinanceUsdm().compiled({**parameters, "brackets": {"BTCUSDT-PERP": []}}, DIRECTORY, sound=False)
+        BinanceUsdm().compile({**parameters, "brackets": {"BTCUSDT-PERP": []}}, DIRECTORY, sound=False)
     assert (
         fault("binance-usdm", brackets={"BTCUSDT-PERP": [{**ROWS[0], "maintenance_rate": "2"}]})
         == f"{field}[0].maintenance_rate: 2 is not below 1"

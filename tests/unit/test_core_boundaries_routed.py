@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.core.margin.model import NO_BOUND, NO_LIMIT, GuardState, MarginFigures, SaleLeg
+from margin_stream.core.margin.guards import NO_BOUND, NO_LIMIT, GuardState
+from margin_stream.core.margin.model import MarginFigures, SaleLeg
 from margin_stream.core.sequenced import (
     FUNDING_SCALE,
     Activated,

@@ -28,7 +28,8 @@ from margin_stream.core.digests import (
     slot_of,
 )
 from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
-from margin_stream.core.margin.model import Guard, GuardState, MarginFigures, Ratio, guard_state_of
+from margin_stream.core.margin.guards import Guard, GuardState, Ratio, guard_state_of
+from margin_stream.core.margin.model import MarginFigures
 from margin_stream.core.market.directory import Directory, parts_per_million
 from margin_stream.core.market.market import Market
 from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated

@@ -9,17 +9,8 @@ from typing import Any
 import pytest
 
 from margin_stream.core.accounts.subaccount import Subaccount
-from margin_stream.core.margin.model import (
-    NO_BOUND,
-    NO_LIMIT,
-    CallPolicy,
-    Guard,
-    GuardState,
-    MarginFigures,
-    Profile,
-    Ratio,
-    Span,
-)
+from margin_stream.core.margin.guards import NO_BOUND, NO_LIMIT, Guard, GuardState, Ratio, Span
+from margin_stream.core.margin.model import CallPolicy, MarginFigures, Profile
 from margin_stream.core.market.market import Market
 from margin_stream.core.revaluation.filter import GuardTests, PriceBoxFilter
 from margin_stream.core.revaluation.price_boxes import REACH_BITS, REACH_LIMIT

@@ -12,7 +12,7 @@ from itertools import count, islice
 
 import pytest
 
-from margin_stream.core.margin.models.brackets import bracket_of, faults_of
+from margin_stream.core.margin.brackets import bracket_of, faults_of
 from margin_stream.schemas.decimals import DecimalPair
 from margin_stream.schemas.inputs import (
     AccountOpened,

@@ -25,7 +25,8 @@ from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, leaf, pack_sums, slot_of
 from margin_stream.core.effect_book import EffectBook, Emitted
 from margin_stream.core.fold import FoldBase
-from margin_stream.core.margin.model import GuardState, Profile, SaleLeg
+from margin_stream.core.margin.guards import GuardState
+from margin_stream.core.margin.model import Profile, SaleLeg
 from margin_stream.core.margin.valuation import Banded, Corners, Exact, guard_states, value
 from margin_stream.core.market.market import Market
 from margin_stream.core.revaluation.filter import GuardTests, PriceBoxFilter, RevaluationFilter

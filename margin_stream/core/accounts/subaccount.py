@@ -7,7 +7,8 @@ from enum import IntEnum
 
 from margin_stream.core.accounts.position import Position
 from margin_stream.core.calls.call import Call
-from margin_stream.core.margin.model import Guard, GuardState, MarginFigures
+from margin_stream.core.margin.guards import Guard, GuardState
+from margin_stream.core.margin.model import MarginFigures
 
 NEVER = -1
 """No moment."""

@@ -14,7 +14,8 @@ from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.subaccount import NEVER, Level, Subaccount
 from margin_stream.core.calls.call import Call, CallEvent, Deadline, Outcome
 from margin_stream.core.checks import check
-from margin_stream.core.margin.model import CallPolicy, Guard, GuardState, MarginFigures, Profile
+from margin_stream.core.margin.guards import Guard, GuardState
+from margin_stream.core.margin.model import CallPolicy, MarginFigures, Profile
 from margin_stream.schemas import effects
 
 Emit = Callable[..., None]

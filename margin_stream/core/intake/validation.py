@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 from margin_stream.core.accounts.position import SIDES
 from margin_stream.core.intake.account_index import AccountIndex, Entry
-from margin_stream.core.margin.model import ParameterError, Profile, profile_of
+from margin_stream.core.margin.model import Profile, profile_of
+from margin_stream.core.margin.parameters import ParameterError
 from margin_stream.core.market.directory import Instrument
 from margin_stream.core.market.market import Market
 from margin_stream.core.sequenced import (

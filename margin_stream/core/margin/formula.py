@@ -7,13 +7,11 @@ prices, revaluation by vectors holds it in floats. It is exact: integers and rat
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from margin_stream.core.accounts.position import Position
-from margin_stream.core.margin.model import Ratio
-
-if TYPE_CHECKING:
-    from margin_stream.core.margin.models.brackets import BracketTable
+from margin_stream.core.margin.brackets import BracketTable
+from margin_stream.core.margin.guards import Ratio
 
 
 class Amount(NamedTuple):

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from margin_stream.core.accounts.subaccount import Subaccount
-from margin_stream.core.margin.model import NO_BOUND, Guard, GuardState, MarginFigures, Profile, guard_state_of
+from margin_stream.core.margin.guards import NO_BOUND, Guard, GuardState, guard_state_of
+from margin_stream.core.margin.model import MarginFigures, Profile
 from margin_stream.core.market.market import Market
 
 

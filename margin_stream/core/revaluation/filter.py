@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from margin_stream.core.accounts.subaccount import Subaccount
-from margin_stream.core.margin.model import NO_LIMIT, Guard, GuardState, MarginCalculator, MarginFigures, Profile
+from margin_stream.core.margin.guards import NO_LIMIT, Guard, GuardState
+from margin_stream.core.margin.model import MarginCalculator, MarginFigures, Profile
 from margin_stream.core.margin.valuation import Corners
 from margin_stream.core.market.market import Market
 from margin_stream.core.revaluation.price_boxes import REACH_LIMIT, Boxes

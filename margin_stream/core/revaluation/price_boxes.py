@@ -15,7 +15,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable
 
-from margin_stream.core.margin.model import NO_BOUND
+from margin_stream.core.margin.guards import NO_BOUND
 
 CELL_BITS = 12
 REACH_BITS = 20

@@ -20,34 +20,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from margin_stream.core.accounts.position import notional
+from margin_stream.core.margin.brackets import BracketTable, bracket_of, faults_of
+from margin_stream.core.margin.collateral import AssetTerms, amounts_of, asset_terms, credited
 from margin_stream.core.margin.formula import Formula, Margined
-from margin_stream.core.margin.model import (
-    MODELS,
-    NO_BOUND,
-    NO_LIMIT,
-    CallPolicy,
-    Guard,
-    GuardState,
-    MarginFigures,
-    ParameterError,
-    Portfolio,
-    Ratio,
-    SaleLeg,
-    Span,
-    Statement,
-)
-from margin_stream.core.margin.models.brackets import BracketTable, bracket_of, faults_of
-from margin_stream.core.margin.models.collateral import (
-    AssetTerms,
-    amount,
-    amounts_of,
-    asset_terms,
-    credited,
-    less,
-    ratio,
-)
-from margin_stream.core.margin.models.parameters import BracketParameters, UsdmParameters
+from margin_stream.core.margin.guards import NO_BOUND, NO_LIMIT, Guard, GuardState, Ratio, Span
+from margin_stream.core.margin.model import MODELS, CallPolicy, MarginFigures, Portfolio, SaleLeg, Statement
 from margin_stream.core.margin.models.usdm_bounds import CollateralSpan, Holding, excess_of, priced, total, worth
+from margin_stream.core.margin.parameters import BracketParameters, ParameterError, UsdmParameters
+from margin_stream.core.margin.ratios import amount, less, ratio
 from margin_stream.core.market.directory import UNIT, Directory, Instrument
 
 SHARE_BITS = 20

@@ -14,34 +14,13 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from margin_stream.core.margin.brackets import BracketTable
+from margin_stream.core.margin.collateral import AssetTerms, amounts_of, asset_terms, credited
 from margin_stream.core.margin.formula import Formula, Loan
-from margin_stream.core.margin.model import (
-    MODELS,
-    NO_BOUND,
-    NO_LIMIT,
-    CallPolicy,
-    Guard,
-    GuardState,
-    MarginFigures,
-    ParameterError,
-    Portfolio,
-    Ratio,
-    SaleLeg,
-    Span,
-    Statement,
-)
-from margin_stream.core.margin.models.brackets import BracketTable
-from margin_stream.core.margin.models.collateral import (
-    AssetTerms,
-    amount,
-    amounts_of,
-    asset_terms,
-    credited,
-    less,
-    per_billion,
-    ratio,
-)
-from margin_stream.core.margin.models.parameters import PrimeParameters
+from margin_stream.core.margin.guards import NO_BOUND, NO_LIMIT, Guard, GuardState, Ratio, Span
+from margin_stream.core.margin.model import MODELS, CallPolicy, MarginFigures, Portfolio, SaleLeg, Statement
+from margin_stream.core.margin.parameters import ParameterError, PrimeParameters
+from margin_stream.core.margin.ratios import amount, less, per_billion, ratio
 from margin_stream.core.market.directory import UNIT, Directory, Instrument
 
 SECOND_NS = 1_000_000_000

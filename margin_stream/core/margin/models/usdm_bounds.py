@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from margin_stream.core.accounts.position import Position, notional
-from margin_stream.core.margin.model import NO_BOUND, Guard
-from margin_stream.core.margin.models.brackets import BracketTable
-from margin_stream.core.margin.models.collateral import AssetTerms
+from margin_stream.core.margin.brackets import BracketTable
+from margin_stream.core.margin.collateral import AssetTerms
+from margin_stream.core.margin.guards import NO_BOUND, Guard
 
 
 def worth(terms: AssetTerms, balance: int, prices: Sequence[int]) -> int:

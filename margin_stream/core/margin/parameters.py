@@ -12,6 +12,10 @@ import msgspec
 PeriodSeconds = Annotated[int, msgspec.Meta(ge=0, le=31_536_000)]
 
 
+class ParameterError(ValueError):
+    """A profile's parameters do not fit its model; the text names the parameter."""
+
+
 class AssetParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How one asset counts as collateral."""
 

@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from math import gcd
 from typing import NamedTuple
 
-from margin_stream.core.margin.model import ParameterError
-from margin_stream.core.margin.models.collateral import ratio
-from margin_stream.core.margin.models.parameters import BracketParameters
+from margin_stream.core.margin.parameters import BracketParameters, ParameterError
+from margin_stream.core.margin.ratios import ratio
 from margin_stream.core.market.directory import Instrument
 from margin_stream.schemas.decimals import POWERS_OF_TEN, format_scaled
 
