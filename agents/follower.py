@@ -12,8 +12,9 @@ from typing import Any
 
 from margin_stream.agents.crash import crash, die, due
 from margin_stream.core.checks import Fault
+from margin_stream.kafka.shard import Accepted, Send, Shard, Unusable
 from margin_stream.kafka.shard_table import ShardTable
-from margin_stream.kafka.shards import Accepted, IntakeShard, Send, Shard, Unusable, shard_of
+from margin_stream.kafka.shards import IntakeShard, shard_of
 
 log = logging.getLogger("margin_stream.agents")
 

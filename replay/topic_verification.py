@@ -13,8 +13,9 @@ from margin_stream.kafka.address import KafkaAddress
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.messages import Place
 from margin_stream.kafka.reader import KafkaReader
+from margin_stream.kafka.shard import SnapshotMarker, Unusable
 from margin_stream.kafka.shard_table import MARKER
-from margin_stream.kafka.shards import Marker, Unusable, shard_of
+from margin_stream.kafka.shards import shard_of
 from margin_stream.replay.verification import Problem, Verified, refold
 from margin_stream.schemas.effects import decode_effect
 from margin_stream.schemas.records import count_of, raw_items
@@ -141,7 +142,7 @@ class _Inspector:
                 data = rows.pop(MARKER, None)
                 if data is None:
                     continue
-                marker = msgspec.msgpack.decode(data, type=Marker)
+                marker = msgspec.msgpack.decode(data, type=SnapshotMarker)
                 if source == topics.inputs:
                     self.checkpoint_position = marker.sequence
                 shard = shard_of(topics, manifest, source, partition)

@@ -29,7 +29,7 @@ COMMANDS = {
     "quarantine show": "queries:quarantine_show",
     "profiles list": "queries:profiles_list",
     "profiles show": "queries:profiles_show",
-    "worker": "on_kafka:worker",
+    "worker": "worker:worker",
     "kafka init": "on_kafka:init",
     "kafka status": "on_kafka:status",
     "kafka repartition": "on_kafka:repartition",

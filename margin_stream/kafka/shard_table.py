@@ -19,7 +19,7 @@ import msgspec
 
 from margin_stream.kafka import messages
 from margin_stream.kafka.messages import Delta, Deltas
-from margin_stream.kafka.shards import Marker, Shard, Snapshot, Unusable
+from margin_stream.kafka.shard import Shard, Snapshot, SnapshotMarker, Unusable
 from margin_stream.tables.rocks import Table, TableError
 
 MARKER = b"\0marker"
@@ -34,7 +34,7 @@ BASE_EVERY = 4
 """A base follows once the deltas since the last one have so many times its bytes."""
 BASE_LEAST = 4 << 20
 
-_marker = msgspec.msgpack.Decoder(Marker)
+_marker = msgspec.msgpack.Decoder(SnapshotMarker)
 
 
 class ShardTable:
@@ -77,7 +77,7 @@ class ShardTable:
         self._since_base = 0
         self._base_bytes = 0
 
-    def _read_marker(self) -> Marker | None:
+    def _read_marker(self) -> SnapshotMarker | None:
         data = self._table.get(MARKER)
         return None if data is None else _marker.decode(data)
 

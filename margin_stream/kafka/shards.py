@@ -1,18 +1,10 @@
-"""Shards: the folds of a store as they follow a topic's partition, one record after the other, without a broker or a
-loop.
-
-A shard takes records by offset (only the next one counts), folds them, and gives what is to be sent. Readers trim what
-they have by place, so a shard that resumes from a checkpoint may send again with other cuts, and one that is outrun
-does no harm. A *snapshot* is the changed rows of its folds and a marker at one offset; whoever stores it writes both as
-one batch, once everything that was to be sent is durable.
-"""
+"""The shards of a store: the intake follows the journal, a shard of accounts follows its sequenced items, a shard of
+effects follows their record and sends alerts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from enum import Enum
-from hashlib import sha256
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import orjson
@@ -28,156 +20,13 @@ from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.sequenced import AnySequenced, Batch
 from margin_stream.kafka import messages
 from margin_stream.kafka.address import Topics
-from margin_stream.kafka.batch_messages import batch_messages, effect_messages
+from margin_stream.kafka.batch_messages import batch_messages
 from margin_stream.kafka.messages import DigestPart, Place, StoreManifest
+from margin_stream.kafka.shard import Send, Shard
 from margin_stream.schemas.effects import InputRefused, decode_effect, effect_id, group_of
 from margin_stream.schemas.records import raw_items, readable
 from margin_stream.schemas.refusals import ADVICE, Refusal
 from margin_stream.views.effect import describe_effect
-
-
-class Accepted(Enum):
-    """What became of a record."""
-
-    FOLDED = 1
-    SKIPPED = 2
-    """Its offset was folded before."""
-    AHEAD = 3
-    """An offset before it is missing: the reader must go back."""
-
-
-class Send(NamedTuple):
-    """A message to be sent."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes
-
-
-class Marker(msgspec.Struct, frozen=True, array_like=True):
-    """Where a snapshot stands."""
-
-    generation: str
-    offset: int
-    """The last record folded."""
-    sequence: int
-    digest: bytes
-    """Over every row of the snapshot, and over the fields below."""
-    sent: list[int]
-    """Up to which sequence number was sent: effects, then (intake) each partition of accounts. Of effects: the place up
-    to which they were taken."""
-    counts: list[int]
-    """Counters that live on: duplicates, trimmed."""
-
-
-class Snapshot(NamedTuple):
-    """Changed rows and the marker, as one batch."""
-
-    rows: list[tuple[bytes, bytes]]
-    marker: Marker
-
-
-class Unusable(Exception):
-    """Rows and marker do not belong together: the shard is folded anew."""
-
-
-class Shard:
-    """What all shards have: an offset, folds that stand at a sequence number, counters."""
-
-    kind = ""
-
-    def __init__(self, topics: Topics, generation: str, number: int, folds: FoldSet) -> None:
-        self.topics = topics
-        self.generation = generation
-        self.number = number
-        """0 for the intake, p + 1 for partition p of accounts."""
-        self.folds = folds
-        self.offset = -1
-        self.folded = 0
-        """Records folded since the start."""
-        self.skipped = 0
-        """Records that came again."""
-        self.duplicates = 0
-        """Inputs that came again; lives on in the marker."""
-        self.trimmed = 0
-        """Positions that came again in other cuts; lives on in the marker."""
-        self.holes = 0
-        """Records passed over because something before them is missing; it comes from whoever resumes."""
-        self.strange = 0
-        """Messages of another generation, or of no form of ours."""
-        self.unsent = 0
-        """Items folded whose outcome was not taken for sending yet."""
-        self.sent = [0]
-        """Up to which sequence number was sent: effects, then (intake) each partition of accounts. Of effects: the
-        place up to which they were taken."""
-
-    @property
-    def sequence(self) -> int:
-        """The last sequence number folded."""
-        return self.folds.sequence
-
-    def accept(self, offset: int, value: bytes | None) -> Accepted:
-        """Fold the record at an offset.
-
-        Raises:
-            Fault: the fold found a fault; the shard must not go on.
-        """
-        if offset <= self.offset:
-            self.skipped += 1
-            return Accepted.SKIPPED
-        if offset > self.offset + 1:
-            return Accepted.AHEAD
-        self._fold(value)
-        self.offset = offset
-        self.folded += 1
-        return Accepted.FOLDED
-
-    def _fold(self, value: bytes | None) -> None:
-        raise NotImplementedError
-
-    def drain(self) -> list[Send]:
-        """Return what is to be sent for what was folded since the last time."""
-        raise NotImplementedError
-
-    def snapshot(self) -> Snapshot:
-        """Return the rows that changed since the last snapshot; everything folded must have been drained."""
-        rows = list(self.folds.rows())
-        self.folds.mark_stored()
-        counts = [self.duplicates, self.trimmed]
-        return Snapshot(
-            rows,
-            Marker(
-                self.generation, self.offset, self.sequence, self._digest(self.sent, counts), self.sent.copy(), counts
-            ),
-        )
-
-    def restore(self, rows: Iterable[tuple[bytes, bytes]], marker: Marker) -> None:
-        """Set the state from rows in order of key; only on a new shard.
-
-        Raises:
-            Unusable: the rows do not have the marker's digest.
-        """
-        try:
-            self.folds.restore(marker.sequence, rows)
-        except Exception as error:
-            raise Unusable(f"rows of {self.kind}: {error}") from error
-        if len(marker.sent) != len(self.sent):
-            raise Unusable(f"the marker has {len(marker.sent)} places of what was sent, not {len(self.sent)}")
-        if self._digest(marker.sent, marker.counts) != marker.digest:
-            raise Unusable(f"the rows do not have the digest of the marker at sequence number {marker.sequence}")
-        self.offset, self.sent = marker.offset, marker.sent.copy()
-        self.duplicates, self.trimmed = marker.counts
-
-    def _digest(self, sent: list[int], counts: list[int]) -> bytes:
-        return sha256(self.folds.digest() + messages.encode([sent, counts])).digest()
-
-    def _send_effects(self, emitted: Iterable[Emitted]) -> Iterator[Send]:
-        """Yield the messages of effects up to the sequence number."""
-        rows = [(effect.sequence, effect.data) for effect in emitted]
-        for message in effect_messages(self.generation, self.number, self.sent[0], self.sequence, rows):
-            yield Send(self.topics.effects, self.number, None, message)
-        self.sent[0] = self.sequence
 
 
 class IntakeShard(Shard):

@@ -578,13 +578,13 @@ def test_a_worker_that_does_not_stop_is_killed_and_it_is_said(tmp_path: Path) ->
     """The supervisor of ``worker``, around a child that ignores SIGTERM."""
     script = (
         "import sys, threading, os, signal\n"
-        "from margin_stream.cli import on_kafka\n"
+        "from margin_stream.cli import worker\n"
         "from margin_stream.cli.output import Common\n"
-        "on_kafka.STOP_S = 0.3\n"
+        "worker.STOP_S = 0.3\n"
         "child = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); "
         "time.sleep(60)'\n"
         "threading.Timer(1.5, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
-        "sys.exit(on_kafka._Supervisor(Common(json=True), [sys.executable, '-c', child]).run())\n"
+        "sys.exit(worker._Supervisor(Common(json=True), [sys.executable, '-c', child]).run())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, check=False, timeout=30, cwd=Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from margin_stream.host.embedded import Host
+from margin_stream.kafka.shard import SnapshotMarker, Unusable
 from margin_stream.kafka.shard_table import ShardTable
-from margin_stream.kafka.shards import Marker, Unusable
 from margin_stream.replay.verification import verify
 from margin_stream.tables.checkpoints import MARKER
 from margin_stream.tables.rocks import Table, TableError
@@ -84,7 +84,7 @@ class Choosy:
 
 def test_a_shard_whose_rows_are_not_taken_is_wiped_at_once(tmp_path: Path) -> None:
     table = ShardTable(tmp_path / "t", "1")
-    table.marker = Marker("1", 1, 1, b"", [], [])
+    table.marker = SnapshotMarker("1", 1, 1, b"", [], [])
     written_rows = [(b"a", b"1"), (b"b", b"2")]
     table._table.write(written_rows)
     with pytest.raises(Unusable) as raised:

@@ -23,7 +23,8 @@ from margin_stream.kafka.address import parse_address
 from margin_stream.kafka.copies import to_topic
 from margin_stream.kafka.producer import records_of
 from margin_stream.kafka.reader import KafkaReader
-from margin_stream.kafka.shards import Shard, shard_of
+from margin_stream.kafka.shard import Shard
+from margin_stream.kafka.shards import shard_of
 from margin_stream.outbox.cursors import Cursor, CursorDamaged, CursorDiffers, FileCursor, TopicCursor
 from margin_stream.outbox.outbox import Answer, Outbox, Unavailable, step_on_folder, step_on_topics
 from margin_stream.replay.replay import replay

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from margin_stream import Store
-from margin_stream.cli import on_kafka
+from margin_stream.cli import worker
 from margin_stream.replay.verification import verify
 from margin_stream.tables.rocks import SEAL, Table
 from tests.days import random_day
@@ -92,6 +92,6 @@ def test_a_worker_is_told_its_folder_in_full(tmp_path: Path, monkeypatch: pytest
             return 0
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(on_kafka, "_Supervisor", Told)
+    monkeypatch.setattr(worker, "_Supervisor", Told)
     assert command("worker", "--store", "kafka://localhost:1/x", "--data", "./w")[0] == 0
     assert given[0][given[0].index("--data") + 1] == str(tmp_path / "w")

@@ -20,8 +20,9 @@ from margin_stream.core.digests import NO_CHAIN, SLOTS, chained, combined, effec
 from margin_stream.kafka import batch_messages, messages
 from margin_stream.kafka.address import Topics
 from margin_stream.kafka.digest_quorum import Statements
+from margin_stream.kafka.shard import Accepted, Send, Shard, Unusable
 from margin_stream.kafka.shard_table import ShardTable
-from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Send, Shard, Unusable
+from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard
 from margin_stream.schemas.binary import encode
 from margin_stream.schemas.effects import decode_effect
 from margin_stream.schemas.rules_versions import LATEST

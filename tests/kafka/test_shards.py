@@ -12,6 +12,7 @@ import pytest
 from margin_stream.core.store_fold import Digests
 from margin_stream.kafka import batch_messages, messages, shards
 from margin_stream.kafka.address import Topics
+from margin_stream.kafka.shard import Accepted
 from margin_stream.schemas.binary import encode, encode_payload
 from margin_stream.schemas.ndjson import decode_line
 from margin_stream.schemas.refusals import RefusedInput
@@ -279,9 +280,9 @@ def test_records_written_twice_are_counted_and_trimmed() -> None:
 def test_an_offset_is_taken_once_and_in_order() -> None:
     intake = _intake()
     lines = random_day(25, accounts=3, steps=10)
-    assert intake.accept(1, lines[1]) is shards.Accepted.AHEAD
-    assert intake.accept(0, lines[0]) is shards.Accepted.FOLDED
-    assert intake.accept(0, lines[0]) is shards.Accepted.SKIPPED
+    assert intake.accept(1, lines[1]) is Accepted.AHEAD
+    assert intake.accept(0, lines[0]) is Accepted.FOLDED
+    assert intake.accept(0, lines[0]) is Accepted.SKIPPED
     assert (intake.offset, intake.folded, intake.skipped) == (0, 1, 1)
 
 

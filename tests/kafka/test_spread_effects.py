@@ -17,13 +17,15 @@ import pytest
 from margin_stream.core.checks import Fault
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.kafka import batch_messages, messages, shard_table, shards, topics_admin
+from margin_stream.kafka import shard as shard_base
 from margin_stream.kafka.address import MESSAGE_LIMIT, Topics, parse_address
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.messages import EffectsRecord, Place
 from margin_stream.kafka.producer import DigestReader, await_folded, produce, records_of
 from margin_stream.kafka.reader import KafkaReader
+from margin_stream.kafka.shard import Accepted, Snapshot, Unusable
 from margin_stream.kafka.shard_table import ShardTable
-from margin_stream.kafka.shards import Accepted, AccountsShard, EffectsShard, IntakeShard, Snapshot, Unusable
+from margin_stream.kafka.shards import AccountsShard, EffectsShard, IntakeShard
 from margin_stream.replay.topic_verification import verify
 from margin_stream.replay.verification import Verified
 from margin_stream.schemas.rules_versions import LATEST
@@ -172,7 +174,7 @@ def written(rows: list[tuple[int, bytes]], previous: int, last: int, rng: Random
         upto = rng.randrange(previous, last) + 1
         part = [row for row in rows if previous < row[0] <= upto]
         with patch.object(batch_messages, "SPLIT_BYTES", rng.choice((1, 300, 1000, 5000))):
-            found.extend(shards.effect_messages(GENERATION, 1, previous, upto, part))
+            found.extend(shard_base.effect_messages(GENERATION, 1, previous, upto, part))
         previous = upto
     return found
 
@@ -198,7 +200,7 @@ def _counted_from_nothing(
     return found
 
 
-_right_messages = shards.effect_messages
+_right_messages = shard_base.effect_messages
 _right_snapshot = EffectsShard.snapshot
 
 
@@ -213,7 +215,7 @@ def _marked_by_position(self: EffectsShard) -> Snapshot:
 MUTANTS: dict[str, tuple[object, str, Callable[..., object] | property]] = {
     "readers trim by position": (EffectsRecord, "behind", _trimmed_by_position),
     "a position that has begun is taken for whole": (EffectsRecord, "end", property(_begun_is_whole)),
-    "a message does not say where in a position it begins": (shards, "effect_messages", _counted_from_nothing),
+    "a message does not say where in a position it begins": (shard_base, "effect_messages", _counted_from_nothing),
     "a marker knows positions alone": (EffectsShard, "snapshot", _marked_by_position),
 }
 
@@ -460,7 +462,7 @@ def test_more_than_a_message_at_one_position_goes_through_a_real_broker(broker: 
         manifest = topics_admin.init(client, address, 1)
         with patch.object(batch_messages, "SPLIT_BYTES", 1_500_000):
             rows = [(row.sequence, row.data) for row in own]
-            messages = list(shards.effect_messages(manifest.generation, 1, 0, expected.sequence, rows))
+            messages = list(shard_base.effect_messages(manifest.generation, 1, 0, expected.sequence, rows))
         assert messages.decode_effects(messages[2]).upto > 0
         client.send("spread.effects", messages[:3], partition=1)
         with workers(store, tmp_path):

@@ -13,7 +13,7 @@ from tests.purity.sets import walked_sets
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("schemas", "margin_stream", "replay", "agents")
-SHARDS = ("margin_stream/kafka/shards.py", "margin_stream/kafka/batch_messages.py")
+SHARDS = ("margin_stream/kafka/shard.py", "margin_stream/kafka/shards.py", "margin_stream/kafka/batch_messages.py")
 FOLDS = ("margin_stream/core", "margin_stream/views", "schemas", "replay", *SHARDS)
 
 Find = Callable[[ast.Module, Known], list[tuple[int, str]]]
