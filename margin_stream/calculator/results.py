@@ -136,9 +136,9 @@ def _call_amount(case: Case) -> str:
     policy, account = case.policy, case.account
     figures = case.calculator.evaluate(account, case.prices)
     due = 0
-    if policy.callable and policy.call.excess(figures.value, figures.debit) < 0:
-        shortfall = policy.shortfall(figures)
-        due = policy.rounded(shortfall) if policy.is_called(shortfall) else 0
+    if policy.call_types[0].callable and policy.call_types[0].trigger.excess(figures.value, figures.debit) < 0:
+        shortfall = policy.call_types[0].shortfall(figures)
+        due = policy.call_types[0].rounded(shortfall) if policy.call_types[0].is_called(shortfall) else 0
     return _money(case, Fraction(due))
 
 

@@ -65,7 +65,7 @@ def _describe_subaccount(fold: AccountFold, account: Account, subaccount: Subacc
     shown: dict[str, str] = {}
     if profile is not None and valuation is not None:
         equity, initial, maintenance, terms = profile.calculator.statement(subaccount, market.prices)
-        shortfall = max(profile.policy.shortfall(valuation.figures), 0)
+        shortfall = max(profile.policy.call_types[0].shortfall(valuation.figures), 0)
         amounts = {
             "equity": equity,
             "requirement": maintenance,

@@ -118,8 +118,8 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
     ),
     "persistence is a nanosecond short": (
         [
-            Edit(*TIMERS, "+ policy.persistence_ns", "+ policy.persistence_ns - 1"),
-            Edit(lifecycle, "next_timer", "+ policy.persistence_ns", "+ policy.persistence_ns - 1"),
+            Edit(*TIMERS, "+ case.call_type.persistence_ns", "+ case.call_type.persistence_ns - 1"),
+            Edit(lifecycle, "next_timer", "+ call_type.persistence_ns", "+ call_type.persistence_ns - 1"),
         ],
         {"leap_second"},
     ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 CORE = (
     "calls.lifecycle",
+    "calls.payments",
+    "calls.case",
     "calls.call",
     "intake.account_index",
     "intake.admission",

@@ -192,9 +192,9 @@ def test_a_guard_over_open_marks_is_asked_once_and_remembered() -> None:
         profile.calculator.evaluate(system.accounts[0].account("A"), system.accounts[0].market.prices), bounds
     )  # type: ignore[arg-type]
     for _ in range(3):
-        assert banded.truth(profile.policy.call) is GuardState.UNDECIDED
+        assert banded.truth(profile.policy.call_types[0].trigger) is GuardState.UNDECIDED
         assert banded.truth(profile.policy.warn) is GuardState.UNDECIDED
-    assert asked == [profile.policy.call, profile.policy.warn]
+    assert asked == [profile.policy.call_types[0].trigger, profile.policy.warn]
 
 
 @pytest.mark.parametrize("stale", [False, True])
@@ -215,7 +215,14 @@ def test_guards_one_by_one_and_together_say_the_same(owed: str, stale: bool) -> 
     market = part.market
     profile = market.profiles["prime"]
     policy = profile.policy
-    guards = [policy.warn, policy.call, policy.close_out, policy.bankrupt, policy.restore, policy.short_of(10**6)]
+    guards = [
+        policy.warn,
+        policy.call_types[0].trigger,
+        policy.close_out,
+        policy.bankrupt,
+        policy.restore,
+        policy.call_types[0].short_of(10**6),
+    ]
     for name in ("A", "B", "C"):
         account = part.account(name)
         assert account is not None

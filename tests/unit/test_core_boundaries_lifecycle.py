@@ -9,45 +9,52 @@ import pytest
 
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.subaccount import NEVER, Level
-from margin_stream.core.calls import lifecycle
+from margin_stream.core.calls import lifecycle, payments
 from margin_stream.core.calls.call import Call, CallEvent, Deadline, Outcome
-from margin_stream.core.calls.lifecycle import (
-    Case,
-    credit,
-    demand_sale,
-    guards_of,
-    next_timer,
-    run_timers,
-    settle,
-    withdraw,
-)
+from margin_stream.core.calls.case import Case
+from margin_stream.core.calls.lifecycle import demand_sale, evaluate, guards_of, next_timer, run_timers
+from margin_stream.core.calls.payments import credit, withdraw
 from margin_stream.core.checks import Fault
 from margin_stream.core.margin.guards import Guard, GuardState, Ratio
-from margin_stream.core.margin.model import CallPolicy, MarginFigures, Profile
+from margin_stream.core.margin.model import CallPolicy, CallType, MarginFigures, Profile
 from margin_stream.core.margin.valuation import Exact
 from margin_stream.schemas import effects
 from margin_stream.schemas.inputs import ProfileActivated
 
 POLICY = CallPolicy(
     warn=Guard(Ratio(140, 100), 0, inclusive=False),
-    call=Guard(Ratio(125, 100), 0, inclusive=False),
     close_out=Guard(Ratio(110, 100), 0, inclusive=False),
     bankrupt=Guard(Ratio(1, 1), 0, inclusive=False),
     restore=Guard(Ratio(140, 100), 0, inclusive=False),
-    callable=True,
     quiescent=Guard(Ratio(140, 100), 0, inclusive=False),
-    persistence_ns=60,
-    due_after_ns=1000,
-    reopen_within_ns=500,
-    minimum_transfer=100,
-    minimum_is_called=True,
-    rounding=10,
-    tranche_step=50,
     liquidation_minimum=10,
+    call_types=(
+        CallType(
+            name="maintenance",
+            trigger=Guard(Ratio(125, 100), 0, inclusive=False),
+            restore=Guard(Ratio(140, 100), 0, inclusive=False),
+            callable=True,
+            persistence_ns=60,
+            due_after_ns=1000,
+            reopen_within_ns=500,
+            minimum_transfer=100,
+            minimum_is_called=True,
+            rounding=10,
+            tranche_step=50,
+        ),
+    ),
 )
+MAINTENANCE = POLICY.call_types[0]
 ENVELOPE: dict[str, Any] = {"source": "s", "source_seq": 1, "event_time": 0}
 """Of the activation that a profile carries along."""
-LIQUIDATING_VENUE = POLICY._replace(callable=False)
+
+
+def with_type(policy: CallPolicy = POLICY, **fields: Any) -> CallPolicy:
+    """Return the policy with fields of its call type changed."""
+    return policy._replace(call_types=(policy.call_types[0]._replace(**fields),))
+
+
+LIQUIDATING_VENUE = with_type(callable=False)
 DEBIT = 10_000
 """Owed in every test: levels are at 14,000, 12,500, 11,000 and 10,000."""
 
@@ -57,7 +64,8 @@ class Said:
 
     def __init__(self, value: int, **guard_states: GuardState) -> None:
         self.figures = MarginFigures(value, DEBIT)
-        self._truths = {getattr(POLICY, name): truth for name, truth in guard_states.items()}
+        guards = {**POLICY._asdict(), "call": POLICY.call_types[0].trigger}
+        self._truths = {guards[name]: truth for name, truth in guard_states.items()}
 
     def truth(self, guard: Guard) -> GuardState:
         return self._truths.get(guard, Exact(self.figures).truth(guard))
@@ -123,17 +131,17 @@ def opened(outcome: Outcome, **more: int) -> dict[str, int]:
 )
 def test_each_level_begins_one_below_its_edge(value: int, level: Level) -> None:
     desk = Desk()
-    settle(desk.case(value))
+    evaluate(desk.case(value))
     assert desk.account.level is level
     assert desk.account.liquidating is (value < 11_000)
     assert desk.account.pending_since_ns == (10_000 if 11_000 <= value < 12_500 else NEVER)
-    settle(desk.case(value))
+    evaluate(desk.case(value))
     assert len(desk.said) == {Level.HEALTHY: 0, Level.WARNING: 1, Level.DEFICIT: 1}.get(level, 2)
 
 
 def test_where_nothing_is_called_there_is_no_deficit_and_no_persistence() -> None:
     desk = Desk(LIQUIDATING_VENUE)
-    settle(desk.case(12_000))
+    evaluate(desk.case(12_000))
     assert desk.account.level is Level.WARNING
     assert desk.account.pending_since_ns == NEVER
     assert desk.account.suppressed is False
@@ -141,12 +149,12 @@ def test_where_nothing_is_called_there_is_no_deficit_and_no_persistence() -> Non
 
 def test_every_guard_that_could_matter_is_watched_and_no_other() -> None:
     account = Account("A", 0, "p", "", [])
-    always = [POLICY.warn, POLICY.call, POLICY.bankrupt, POLICY.restore]
+    always = [POLICY.warn, MAINTENANCE.trigger, POLICY.bankrupt, POLICY.restore]
     assert guards_of(account, POLICY) == [*always, POLICY.close_out]
     account.suppressed = True
-    assert guards_of(account, POLICY) == [*always, POLICY.close_out, POLICY.short_of(100)]
+    assert guards_of(account, POLICY) == [*always, POLICY.close_out, MAINTENANCE.short_of(100)]
     account.unpaid = 300
-    assert guards_of(account, POLICY) == [*always, POLICY.close_out, POLICY.short_of(350)]
+    assert guards_of(account, POLICY) == [*always, POLICY.close_out, MAINTENANCE.short_of(350)]
     account.liquidating = True
     assert guards_of(account, POLICY) == always
     # A venue that calls nothing has no level of calls; once it liquidates, the close-out is behind it.
@@ -158,11 +166,11 @@ def test_every_guard_that_could_matter_is_watched_and_no_other() -> None:
 def test_an_undecided_guard_leaves_things_as_they_are_and_flags_the_account() -> None:
     undecided = dict.fromkeys(("warn", "call", "close_out", "restore", "bankrupt"), GuardState.UNDECIDED)
     desk = Desk()
-    settle(desk.case(12_000, 10_000))
-    settle(desk.case(12_000, 10_030, **undecided))
+    evaluate(desk.case(12_000, 10_000))
+    evaluate(desk.case(12_000, 10_030, **undecided))
     assert desk.account.pending_since_ns == 10_000
     assert desk.account.stale
-    settle(desk.case(12_000, 10_031))
+    evaluate(desk.case(12_000, 10_031))
     assert not desk.account.stale
 
 
@@ -174,9 +182,9 @@ def test_restoring_ends_a_sale_and_cures_what_is_open() -> None:
         desk.call(3, 80, paid=80, outcome=Outcome.MET),
     ]
     desk.account.liquidating, desk.account.liquidation_amount = True, 700
-    settle(desk.case(13_999))
+    evaluate(desk.case(13_999))
     assert (desk.account.liquidating, desk.account.liquidation_amount) == (True, 700)
-    settle(desk.case(14_000))
+    evaluate(desk.case(14_000))
     assert (desk.account.liquidating, desk.account.liquidation_amount) == (False, 0)
     assert [call.outcome for call in calls] == [Outcome.CURED, Outcome.CURED, Outcome.MET]
     assert desk.of("CallCured", "call", "unpaid") == [("A/call/1", "300"), ("A/call/2", "150")]
@@ -186,7 +194,7 @@ def test_restoring_ends_a_sale_and_cures_what_is_open() -> None:
 def test_an_effect_of_an_isolated_pocket_names_it() -> None:
     desk = Desk(LIQUIDATING_VENUE)
     desk.account.name = "iso"
-    settle(desk.case(12_000))
+    evaluate(desk.case(12_000))
     assert desk.of("MarginWarned", "pocket", "value", "debit") == [("iso", "12000", "10000")]
 
 
@@ -199,7 +207,7 @@ def test_an_account_that_does_not_come_to_rest_is_a_fault(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(lifecycle, "_watch", restless)
     with pytest.raises(Fault) as caught:
-        settle(desk.case(12_000))
+        evaluate(desk.case(12_000))
     assert str(caught.value) == "not so: an account comes to rest (account=A)"
 
 
@@ -211,13 +219,13 @@ def test_the_next_tranche_waits_for_a_whole_step_beyond_what_is_unpaid() -> None
     for value, pending in ((11_951, NEVER), (11_950, 10_000), (11_949, 10_000)):
         desk = Desk()
         desk.call(1, 2_000)
-        settle(desk.case(value))
+        evaluate(desk.case(value))
         assert desk.account.pending_since_ns == pending
 
 
 def test_a_call_is_issued_once_the_period_is_over_and_the_account_is_watched_anew() -> None:
     desk = Desk()
-    settle(desk.case(12_341))
+    evaluate(desk.case(12_341))
     assert next_timer(desk.account, POLICY) == 10_060
     run_timers(desk.case(12_341, 10_059))
     assert desk.account.calls == []
@@ -247,19 +255,19 @@ def test_a_tranche_covers_what_is_not_covered_and_counts_the_open_calls() -> Non
 
 def small(**more: Any) -> CallPolicy:
     """A call level close to the restore level, so that a shortfall can be less than the minimum of 100."""
-    return POLICY._replace(call=Guard(Ratio(1399, 1000), 0, inclusive=False), **more)
+    return with_type(trigger=Guard(Ratio(1399, 1000), 0, inclusive=False), **more)
 
 
 def test_a_shortfall_below_the_minimum_is_recorded_once_and_called_at_the_item_that_reaches_it() -> None:
     desk = Desk(small())
-    settle(desk.case(13_920))
+    evaluate(desk.case(13_920))
     run_timers(desk.case(13_920, 10_060))
     assert desk.of("CallSuppressedBelowMinimum", "shortfall", "minimum") == [("80", "100")]
     assert desk.account.suppressed is True
     assert desk.account.pending_since_ns == NEVER
-    settle(desk.case(13_901, 10_061))
+    evaluate(desk.case(13_901, 10_061))
     assert desk.account.calls == []
-    settle(desk.case(13_900, 10_062))
+    evaluate(desk.case(13_900, 10_062))
     assert desk.account.suppressed is False
     assert desk.of("MarginCallIssued", "amount", "due_at_ns") == [("100", 11_062)]
 
@@ -273,7 +281,7 @@ def test_exactly_the_minimum_is_called_as_the_profile_says(value: int, called: b
         desk = Desk(small(minimum_is_called=exactly))
         desk.account.suppressed = suppressed
         if suppressed:
-            settle(desk.case(value))
+            evaluate(desk.case(value))
         else:
             desk.account.pending_since_ns = 9_000
             run_timers(desk.case(value))
@@ -283,7 +291,7 @@ def test_exactly_the_minimum_is_called_as_the_profile_says(value: int, called: b
 def test_a_suppressed_entry_ends_where_the_call_level_is_reached_again() -> None:
     desk = Desk(small())
     desk.account.suppressed = True
-    settle(desk.case(13_990))
+    evaluate(desk.case(13_990))
     assert desk.account.suppressed is False
     assert desk.account.pending_since_ns == NEVER
 
@@ -455,7 +463,7 @@ def test_a_name_that_the_account_does_not_have_is_said_and_counts_as_none() -> N
     assert desk.of("CallReferenceUnmatched", "call") == [("A/call/9",)]
     assert call.outcome is Outcome.MET
     desk.said.clear()
-    assert lifecycle.named_call(desk.case(12_000), "") is None
+    assert payments.named_call(desk.case(12_000), "") is None
     assert desk.said == []
 
 
@@ -593,7 +601,7 @@ def test_of_two_guards_that_must_hold_one_that_is_false_decides(
     desk = Desk()
     desk.call(1, 2_000)
     case = desk.case(12_000, call=breached)
-    case.valuation._truths[POLICY.short_of(2_050)] = uncovered  # type: ignore[attr-defined]
+    case.valuation._truths[MAINTENANCE.short_of(2_050)] = uncovered  # type: ignore[attr-defined]
     assert lifecycle._condition(case) is expected
     desk.account.unpaid = 0
     assert lifecycle._condition(case) is breached

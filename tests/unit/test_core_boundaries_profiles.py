@@ -151,7 +151,7 @@ def test_unknown_and_missing_parameters_are_named(model: str) -> None:
 def test_periods_are_from_nothing_to_a_year(name: str) -> None:
     for seconds in (0, 31_536_000):
         policy, _ = compiled("prime", **{name: seconds})
-        assert getattr(policy, name.removeprefix("call_").removesuffix("_s") + "_ns") == seconds * 10**9
+        assert getattr(policy.call_types[0], name.removeprefix("call_").removesuffix("_s") + "_ns") == seconds * 10**9
     for seconds, text in ((-1, ">= 0"), (31_536_001, "<= 31536000")):
         assert fault("prime", **{name: seconds}).startswith(f"parameters: Expected `int` {text}")
 
@@ -168,7 +168,12 @@ def test_levels_may_be_equal_and_amounts_the_least() -> None:
         tranche_step="0.01",
         liquidation_minimum="0",
     )
-    assert (policy.minimum_transfer, policy.rounding, policy.tranche_step, policy.liquidation_minimum) == (0, 1, 1, 0)
+    assert (
+        policy.call_types[0].minimum_transfer,
+        policy.call_types[0].rounding,
+        policy.call_types[0].tranche_step,
+        policy.liquidation_minimum,
+    ) == (0, 1, 1, 0)
     assert calculator.base == 0
     assert not calculator.subaccounts
 
@@ -179,17 +184,26 @@ def test_the_policy_of_prime_is_its_parameters() -> None:
     def guard(ratio: str, inclusive: bool = False) -> Guard:
         return Guard(Ratio(int(ratio.replace(".", "")), 100 if len(ratio) > 3 else 10), 0, inclusive)
 
-    assert policy.callable is True
-    assert (policy.warn, policy.call, policy.close_out) == (guard("1.4"), guard("1.25"), guard("1.1"))
+    assert policy.call_types[0].callable is True
+    assert (policy.warn, policy.call_types[0].trigger, policy.close_out) == (guard("1.4"), guard("1.25"), guard("1.1"))
     assert policy.restore == guard("1.4")
     assert policy.bankrupt == Guard(Ratio(1, 1), 0, inclusive=False)
     assert policy.quiescent == guard("1.4")
-    assert (policy.persistence_ns, policy.due_after_ns, policy.reopen_within_ns) == (
+    assert (
+        policy.call_types[0].persistence_ns,
+        policy.call_types[0].due_after_ns,
+        policy.call_types[0].reopen_within_ns,
+    ) == (
         60 * 10**9,
         86_400 * 10**9,
         86_400 * 10**9,
     )
-    assert (policy.minimum_transfer, policy.minimum_is_called, policy.rounding, policy.tranche_step) == (
+    assert (
+        policy.call_types[0].minimum_transfer,
+        policy.call_types[0].minimum_is_called,
+        policy.call_types[0].rounding,
+        policy.call_types[0].tranche_step,
+    ) == (
         100_000,
         True,
         10_000,
@@ -211,20 +225,30 @@ def test_an_account_is_calm_above_the_widest_level(changes: dict[str, Any], quie
     policy, _ = compiled("prime", **changes)
     assert policy.quiescent == quiescent
     breach, short = changes.get("at_level") == "breach", changes.get("at_restore") == "short"
-    for name in ("warn", "call", "close_out", "bankrupt"):
-        assert getattr(policy, name).inclusive is breach
+    for guard in (policy.warn, policy.call_types[0].trigger, policy.close_out, policy.bankrupt):
+        assert guard.inclusive is breach
     assert policy.restore.inclusive is short
 
 
 def test_what_is_at_the_minimum_is_a_parameter() -> None:
     for word, called in (("called", True), ("suppressed", False)):
         policy, _ = compiled("prime", at_minimum=word)
-        assert policy.minimum_is_called is called
-        assert [policy.is_called(shortfall) for shortfall in (99_999, 100_000, 100_001)] == [False, called, True]
-        reaches = policy.reaches_minimum()
+        assert policy.call_types[0].minimum_is_called is called
+        assert [policy.call_types[0].is_called(shortfall) for shortfall in (99_999, 100_000, 100_001)] == [
+            False,
+            called,
+            True,
+        ]
+        reaches = policy.call_types[0].reaches_minimum()
         restore = policy.restore.ratio
         assert reaches == Guard(restore, 1 - (100_000 if called else 100_001), inclusive=False)
-        assert [policy.rounded(units) for units in (0, 1, 9_999, 10_000, 10_001)] == [0, 10_000, 10_000, 10_000, 20_000]
+        assert [policy.call_types[0].rounded(units) for units in (0, 1, 9_999, 10_000, 10_001)] == [
+            0,
+            10_000,
+            10_000,
+            10_000,
+            20_000,
+        ]
 
 
 # ---- binance-usdm
@@ -260,13 +284,14 @@ def test_the_policy_of_the_perpetuals_calls_nothing() -> None:
     for word, at in (("breach", True), ("safe", False)):
         policy, calculator = compiled("binance-usdm", at_level=word, warn="1.5", default_leverage=1000)
         one = Guard(Ratio(1, 1), 0, at)
-        assert policy.callable is False
-        assert (policy.call, policy.close_out) == (one, one)
+        assert policy.call_types[0].callable is False
+        assert (policy.call_types[0].trigger, policy.close_out) == (one, one)
         assert policy.bankrupt == Guard(Ratio(0, 1), 0, inclusive=False)
         assert policy.warn == Guard(Ratio(15, 10), 0, at)
         assert policy.restore == Guard(Ratio(125, 100), 0, at)
         assert policy.quiescent == Guard(Ratio(15, 10), 0, at)
-        assert policy[7:] == (0, 0, 0, 0, False, 1, 1, 1000)
+        assert policy.call_types[0][4:] == (0, 0, 0, 0, False, 1, 1)
+        assert policy.liquidation_minimum == 1000
         assert calculator.subaccounts is True
     policy, _ = compiled("binance-usdm", warn="1", restore="1.1", default_leverage=1)
     assert policy.quiescent.ratio == Ratio(11, 10)

@@ -10,7 +10,7 @@ import pytest
 
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.margin.guards import NO_BOUND, NO_LIMIT, Guard, GuardState, Ratio, Span
-from margin_stream.core.margin.model import CallPolicy, MarginFigures, Profile
+from margin_stream.core.margin.model import CallPolicy, CallType, MarginFigures, Profile
 from margin_stream.core.market.market import Market
 from margin_stream.core.revaluation.filter import GuardTests, PriceBoxFilter
 from margin_stream.core.revaluation.price_boxes import REACH_BITS, REACH_LIMIT
@@ -73,7 +73,8 @@ def watching(
     price_filter.add_instrument()
     price_filter.add_account()
     price_filter.place(1, PRICE)
-    policy = CallPolicy(ANY, ANY, ANY, ANY, ANY, False, ANY, 0, 0, 0, 0, True, 1, 1, 0)
+    kind = CallType("x", ANY, ANY, False, 0, 0, 0, 0, True, 1, 1)
+    policy = CallPolicy(ANY, ANY, ANY, ANY, ANY, 0, (kind,))
     profile = Profile(ACTIVATION, policy, Line(against, favourable))  # type: ignore[arg-type]
     rows = [
         GuardTests(Subaccount(way), [Guard(Ratio(0, 1), at, inclusive=False)], [truth], MarginFigures(0, 0))

@@ -20,7 +20,8 @@ from margin_stream.core.accounts.account import Account, unpacked
 from margin_stream.core.accounts.position import SIDES, split_key
 from margin_stream.core.accounts.postings import book_funding, book_move, book_perpetual, book_spot, integer, sweep
 from margin_stream.core.accounts.subaccount import Subaccount
-from margin_stream.core.calls import lifecycle
+from margin_stream.core.calls import lifecycle, payments
+from margin_stream.core.calls.case import Case
 from margin_stream.core.checks import check
 from margin_stream.core.digests import MODULUS, leaf, pack_sums, slot_of
 from margin_stream.core.effect_book import EffectBook, Emitted
@@ -261,12 +262,12 @@ class AccountFold(FoldBase):
             case = self._case(account, account, profile)
             if worth is None:
                 if amount > 0:
-                    named = lifecycle.named_call(case, item.call)
+                    named = payments.named_call(case, item.call)
                     account.pending_deposits.append((item.asset, before, amount, case.call_id(named) if named else ""))
             elif amount > 0:
-                lifecycle.credit(case, worth, item.call)
+                payments.credit(case, worth, item.call)
             else:
-                lifecycle.withdraw(case, worth)
+                payments.withdraw(case, worth)
         self._rest(number, money=("",))
         self._touch(number)
 
@@ -363,14 +364,14 @@ class AccountFold(FoldBase):
 
     def _case(
         self, account: Account, subaccount: Subaccount, profile: Profile, valuation: Exact | Banded | None = None
-    ) -> lifecycle.Case:
+    ) -> Case:
         scale = self.market.directory.assets[account.base].scale
 
         def sale() -> list[tuple[int, effects.LiquidationLeg]]:
             legs = profile.calculator.sale(subaccount, self.market.prices, profile.policy.restore)
             return [(leg.amount, self._leg(leg, scale)) for leg in legs]
 
-        return lifecycle.Case(
+        return Case(
             account,
             subaccount,
             profile,
@@ -458,7 +459,7 @@ class AccountFold(FoldBase):
         )
         guards_before, truths_before = subaccount.guards, subaccount.guard_states
         case = self._case(account, subaccount, profile, valuation)
-        lifecycle.settle(case)
+        lifecycle.evaluate(case)
         if money and subaccount.liquidating:
             lifecycle.demand_sale(case)
         if subaccount is account:
@@ -481,7 +482,7 @@ class AccountFold(FoldBase):
                 waiting.append((asset, before, amount, call))
             else:
                 account.guard_states = None
-                lifecycle.credit(self._case(account, account, profile), worth, call)
+                payments.credit(self._case(account, account, profile), worth, call)
         if len(waiting) != len(account.pending_deposits):
             account.pending_deposits = waiting
             self._dirty.add(number)

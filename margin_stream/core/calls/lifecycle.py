@@ -1,105 +1,42 @@
 """The lifecycle of a subaccount: what follows from a valuation, a payment, a clock. No arithmetic of margins is here,
 no I/O, no clock.
 
-After every item an account is *at rest*: settling it again changes nothing and says nothing. Guards are true, false or
+After every item an account is *at rest*: evaluating it again changes nothing and emits nothing. Guards are true, false or
 undecided; undecided neither starts, resets nor matures anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
-
-from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.subaccount import NEVER, Level, Subaccount
 from margin_stream.core.calls.call import Call, CallEvent, Deadline, Outcome
+from margin_stream.core.calls.case import Case
 from margin_stream.core.checks import check
 from margin_stream.core.margin.guards import Guard, GuardState
-from margin_stream.core.margin.model import CallPolicy, MarginFigures, Profile
+from margin_stream.core.margin.model import CallPolicy
 from margin_stream.schemas import effects
-
-Emit = Callable[..., None]
-"""``emit(account, EffectType, **fields)``: the fold adds the envelope."""
-
-
-class Valuation(Protocol):
-    """What an account is worth, and what each guard says of it."""
-
-    figures: MarginFigures
-    """At the last accepted marks; what was never marked counts 0."""
-
-    def truth(self, guard: Guard) -> GuardState:
-        """Say whether a guard holds over all that the marks leave open."""
-
-
-class Case:
-    """One subaccount of an account at one item: everything that the rules look at."""
-
-    __slots__ = ("account", "emit_effect", "money", "now_ns", "policy", "sale", "subaccount", "valuation")
-
-    def __init__(
-        self,
-        account: Account,
-        subaccount: Subaccount,
-        profile: Profile,
-        valuation: Valuation,
-        now_ns: int,
-        emit: Emit,
-        money: Callable[[int], str],
-        sale: Callable[[], Sequence[tuple[int, effects.LiquidationLeg]]],
-    ) -> None:
-        self.account = account
-        self.subaccount = subaccount
-        self.policy: CallPolicy = profile.policy
-        self.valuation = valuation
-        self.now_ns = now_ns
-        self.emit_effect = emit
-        self.money = money
-        self.sale = sale
-        """What would be sold now: (minor units of the base currency, the leg) in the order of sale."""
-
-    def emit(self, kind: type[effects.Valued], **fields: object) -> None:
-        """Emit an effect that carries the valuation."""
-        figures = self.valuation.figures
-        self.emit_effect(
-            self.account,
-            kind,
-            value=self.money(figures.value),
-            debit=self.money(figures.debit),
-            pocket=self.subaccount.name,
-            **fields,
-        )
-
-    def call_id(self, call: Call) -> str:
-        """Return ``<group>/call/<n>``."""
-        return f"{self.account.id}/call/{call.number}"
-
-    @property
-    def shortfall(self) -> int:
-        """What is missing to the restore level, 0 or more."""
-        return max(self.policy.shortfall(self.valuation.figures), 0)
 
 
 def guards_of(subaccount: Subaccount, policy: CallPolicy) -> list[Guard]:
     """Return every guard whose flip could matter to the subaccount as it stands: within a box where none flips, nothing
     happens."""
-    if not policy.callable:
+    call_type = policy.call_types[0]
+    if not call_type.callable:
         guards = [policy.warn, policy.bankrupt, policy.restore]
         if not subaccount.liquidating:
             guards.append(policy.close_out)
         return guards
-    guards = [policy.warn, policy.call, policy.bankrupt, policy.restore]
+    guards = [policy.warn, call_type.trigger, policy.bankrupt, policy.restore]
     if not subaccount.liquidating:
         guards.append(policy.close_out)
         unpaid = subaccount.unpaid
         if unpaid:
-            guards.append(policy.short_of(unpaid + policy.tranche_step))
+            guards.append(call_type.short_of(unpaid + call_type.tranche_step))
         elif subaccount.suppressed:
-            guards.append(policy.reaches_minimum())
+            guards.append(call_type.reaches_minimum())
     return guards
 
 
-def settle(case: Case) -> None:
+def evaluate(case: Case) -> None:
     """Bring the account to rest under the valuation."""
     subaccount, policy, truth = case.subaccount, case.policy, case.valuation.truth
     was_liquidating = subaccount.liquidating
@@ -116,7 +53,7 @@ def settle(case: Case) -> None:
             _cure(case)
         if not subaccount.liquidating and truth(policy.close_out) is GuardState.TRUE:
             subaccount.liquidating = True
-        if subaccount.liquidating or not policy.callable:
+        if subaccount.liquidating or not case.call_type.callable:
             subaccount.pending_since_ns, subaccount.suppressed = NEVER, False
         else:
             _watch(case)
@@ -153,12 +90,12 @@ def _cure(case: Case) -> None:
 def _watch(case: Case) -> None:
     """Start, keep or end the persistence of the next call; issue a suppressed one at the item that reaches the
     minimum."""
-    subaccount, policy, truth = case.subaccount, case.policy, case.valuation.truth
-    breached = truth(policy.call)
+    subaccount, truth = case.subaccount, case.valuation.truth
+    breached = truth(case.call_type.trigger)
     if breached is GuardState.FALSE:
         subaccount.pending_since_ns, subaccount.suppressed = NEVER, False
     elif subaccount.suppressed:
-        if breached is GuardState.TRUE and truth(policy.reaches_minimum()) is GuardState.TRUE:
+        if breached is GuardState.TRUE and truth(case.call_type.reaches_minimum()) is GuardState.TRUE:
             subaccount.suppressed = False
             _issue(case, case.shortfall)
     else:
@@ -173,11 +110,11 @@ def _condition(case: Case) -> GuardState:
     """Say whether what the next call waits for holds: the call level, and with calls unpaid an uncovered step beyond
     them."""
     truth = case.valuation.truth
-    breached = truth(case.policy.call)
+    breached = truth(case.call_type.trigger)
     unpaid = case.subaccount.unpaid
     if breached is GuardState.FALSE or not unpaid:
         return breached
-    uncovered = truth(case.policy.short_of(unpaid + case.policy.tranche_step))
+    uncovered = truth(case.call_type.short_of(unpaid + case.call_type.tranche_step))
     # Both must hold: one that is false decides, whatever the other.
     return breached if uncovered is GuardState.TRUE else uncovered
 
@@ -188,7 +125,7 @@ def _set_level(case: Case) -> None:
         level = Level.BANKRUPT
     elif subaccount.liquidating:
         level = Level.LIQUIDATING
-    elif policy.callable and truth(policy.call) is GuardState.TRUE:
+    elif case.call_type.callable and truth(case.call_type.trigger) is GuardState.TRUE:
         level = Level.DEFICIT
     elif truth(policy.warn) is GuardState.TRUE:
         level = Level.WARNING
@@ -204,14 +141,14 @@ def _set_level(case: Case) -> None:
 
 
 def _issue(case: Case, uncovered: int) -> None:
-    subaccount, policy = case.subaccount, case.policy
+    subaccount = case.subaccount
     subaccount.call_count += 1
     call = Call(
         number=subaccount.call_count,
-        amount=policy.rounded(uncovered),
+        amount=case.call_type.rounded(uncovered),
         paid=0,
         issued_at_ns=case.now_ns,
-        due_at_ns=case.now_ns + policy.due_after_ns,
+        due_at_ns=case.now_ns + case.call_type.due_after_ns,
         tranche=1 + subaccount.open_calls,
     )
     subaccount.calls.append(call)
@@ -229,22 +166,23 @@ def _issue(case: Case, uncovered: int) -> None:
 
 def next_timer(subaccount: Subaccount, policy: CallPolicy) -> int | None:
     """Return the first clock (in ns) at which a timer of the account can be due, or None."""
+    call_type = policy.call_types[0]
     times = [call.due_at_ns + 1 for call in subaccount.calls if call.open and call.deadline is Deadline.RUNNING]
     if subaccount.pending_since_ns != NEVER:
-        times.append(subaccount.pending_since_ns + policy.persistence_ns)
+        times.append(subaccount.pending_since_ns + call_type.persistence_ns)
     return min(times) if times else None
 
 
 def run_timers(case: Case) -> None:
-    """Fire what is due at the clock, by (time, kind, id), settling after each, until nothing is due."""
-    subaccount, policy = case.subaccount, case.policy
+    """Fire what is due at the clock, by (time, kind, id), evaluating after each, until nothing is due."""
+    subaccount = case.subaccount
     for _ in range(4 + 2 * len(subaccount.calls)):
         due: list[tuple[int, str, int]] = [
             (call.due_at_ns, "call_due", call.number)
             for call in subaccount.calls
             if call.open and call.deadline is Deadline.RUNNING and call.due_at_ns < case.now_ns
         ]
-        matured = subaccount.pending_since_ns + policy.persistence_ns
+        matured = subaccount.pending_since_ns + case.call_type.persistence_ns
         if subaccount.pending_since_ns != NEVER and matured <= case.now_ns and _condition(case) is GuardState.TRUE:
             due.append((matured, "persistence", 0))
         if not due:
@@ -254,7 +192,7 @@ def run_timers(case: Case) -> None:
             _pass_due(case, next(call for call in subaccount.calls if call.number == number))
         else:
             _mature(case)
-        settle(case)
+        evaluate(case)
     check(False, "timers come to an end", account=case.account.id)
 
 
@@ -276,14 +214,14 @@ def _pass_due(case: Case, call: Call) -> None:
 
 def _mature(case: Case) -> None:
     """The condition held for the period: reopen what a bounce had cured, then call what is not covered."""
-    subaccount, policy = case.subaccount, case.policy
+    subaccount = case.subaccount
     shortfall = case.shortfall
     bounced = [
         call
         for call in subaccount.calls
         if call.outcome is Outcome.CURED
         and call.unpaid > 0
-        and case.now_ns <= call.issued_at_ns + policy.reopen_within_ns
+        and case.now_ns <= call.issued_at_ns + case.call_type.reopen_within_ns
     ]
     for call in sorted(bounced, key=lambda call: (call.due_at_ns, call.number)):
         if shortfall > subaccount.unpaid:
@@ -291,16 +229,16 @@ def _mature(case: Case) -> None:
     subaccount.pending_since_ns = NEVER
     unpaid = subaccount.unpaid
     if unpaid:
-        if shortfall - unpaid >= policy.tranche_step:
+        if shortfall - unpaid >= case.call_type.tranche_step:
             _issue(case, shortfall - unpaid)
-    elif policy.is_called(shortfall):
+    elif case.call_type.is_called(shortfall):
         _issue(case, shortfall)
     else:
         subaccount.suppressed = True
         case.emit(
             effects.CallSuppressedBelowMinimum,
             shortfall=case.money(shortfall),
-            minimum=case.money(policy.minimum_transfer),
+            minimum=case.money(case.call_type.minimum_transfer),
         )
 
 
@@ -315,73 +253,6 @@ def reopen(case: Case, call: Call, event: CallEvent, reason: str) -> None:
         due_at_ns=call.due_at_ns,
         reason=reason,
     )
-
-
-def named_call(case: Case, named: str) -> Call | None:
-    """Return the call that an event names, None where it names none; a name that the account does not have is said."""
-    if not named:
-        return None
-    found = next((call for call in case.subaccount.calls if case.call_id(call) == named), None)
-    if found is None:
-        case.emit_effect(case.account, effects.CallReferenceUnmatched, call=named)
-    return found
-
-
-def credit(case: Case, value: int, named: str) -> None:
-    """Count money that settled: for the call that it names, then oldest due first.
-
-    Args:
-        value: minor units, after haircut or at face where it repaid a debit.
-        named: the call id that the sender gave, or empty.
-    """
-    subaccount = case.subaccount
-    target = named_call(case, named)
-    order = sorted((call for call in subaccount.calls if call.open), key=lambda call: (call.due_at_ns, call.number))
-    if target is not None and target.unpaid > 0:
-        order = [target] + [call for call in order if call is not target]
-    for call in order:
-        part = min(value, call.unpaid)
-        if part <= 0:
-            continue
-        value -= part
-        call.paid += part
-        if call.unpaid:
-            call.happen(CallEvent.SETTLED_PART)
-            case.emit_effect(
-                case.account,
-                effects.CallReduced,
-                call=case.call_id(call),
-                credited=case.money(part),
-                unpaid=case.money(call.unpaid),
-            )
-        else:
-            call.happen(CallEvent.SETTLED_WHOLE)
-            case.emit_effect(case.account, effects.CallMet, call=case.call_id(call), credited=case.money(part))
-    subaccount.recount()
-
-
-def withdraw(case: Case, value: int) -> None:
-    """Take money that left again off what it had paid, latest due first.
-
-    A call that was met reopens if the account is short of its restore level and its reopening period runs.
-    """
-    subaccount, policy = case.subaccount, case.policy
-    short = case.valuation.truth(policy.restore) is GuardState.TRUE
-    for call in sorted(subaccount.calls, key=lambda call: (-call.due_at_ns, -call.number)):
-        part = min(value, call.paid)
-        if part <= 0:
-            continue
-        left = CallEvent.WITHDRAWN_PART if part < call.paid else CallEvent.WITHDRAWN_WHOLE
-        if call.open:
-            call.paid -= part
-            call.happen(left)
-        elif call.outcome is Outcome.MET and short and case.now_ns <= call.issued_at_ns + policy.reopen_within_ns:
-            call.paid -= part
-            reopen(case, call, left, "withdrawal")
-        else:
-            continue
-        value -= part
-    subaccount.recount()
 
 
 def demand_sale(case: Case) -> None:

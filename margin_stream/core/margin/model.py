@@ -135,18 +135,16 @@ class MarginCalculator(Protocol):
         """Return what is to be sold, or closed, so that the guard no longer breaches, in the order of sale."""
 
 
-class CallPolicy(NamedTuple):
-    """The lifecycle's parameters: levels, periods, minimums. Amounts in minor units of the base currency."""
+class CallType(NamedTuple):
+    """What makes calls of one type: when, for how much, until when. Amounts in minor units of the base currency."""
 
-    warn: Guard
-    call: Guard
-    close_out: Guard
-    bankrupt: Guard
+    name: str
+    trigger: Guard
+    """A breach of it, for the period, is called."""
     restore: Guard
+    """A call restores to it."""
     callable: bool
-    """A breach of the call level is called; False where the venue liquidates on breach and nothing is called."""
-    quiescent: Guard
-    """The widest of warn, call and restore: an account in no state that passes it has nothing to do."""
+    """False where the venue liquidates on breach and nothing is called."""
     persistence_ns: int
     due_after_ns: int
     reopen_within_ns: int
@@ -154,7 +152,6 @@ class CallPolicy(NamedTuple):
     minimum_is_called: bool
     rounding: int
     tranche_step: int
-    liquidation_minimum: int
 
     def shortfall(self, figures: MarginFigures) -> int:
         """Return what is missing to the restore level, rounded up to minor units; negative or 0 where nothing is."""
@@ -170,12 +167,28 @@ class CallPolicy(NamedTuple):
         return self.short_of(self.minimum_transfer if self.minimum_is_called else self.minimum_transfer + 1)
 
     def is_called(self, shortfall: int) -> bool:
-        """Say whether a shortfall is enough to be called, at the figures."""
+        """Return whether a shortfall is enough to be called, at the figures."""
         return shortfall > self.minimum_transfer or (shortfall == self.minimum_transfer and self.minimum_is_called)
 
     def rounded(self, amount: int) -> int:
         """Return the amount rounded up."""
         return -(-amount // self.rounding) * self.rounding
+
+
+class CallPolicy(NamedTuple):
+    """The lifecycle's parameters: the levels of an account, and the types of its calls."""
+
+    warn: Guard
+    close_out: Guard
+    bankrupt: Guard
+    restore: Guard
+    """LIQUIDATING is left here, and a sale restores to it."""
+    quiescent: Guard
+    """The widest of warn, the triggers and restore: an account in no state that passes it has nothing to do."""
+    liquidation_minimum: int
+    """Minor units of the base currency."""
+    call_types: tuple[CallType, ...]
+    """At least one. The lifecycle keeps calls of the first; more need a call's type in its row."""
 
 
 class Profile:

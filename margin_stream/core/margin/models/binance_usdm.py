@@ -24,7 +24,7 @@ from margin_stream.core.margin.brackets import BracketTable, bracket_of, faults_
 from margin_stream.core.margin.collateral import AssetTerms, amounts_of, asset_terms, credited
 from margin_stream.core.margin.formula import Formula, Margined
 from margin_stream.core.margin.guards import NO_BOUND, NO_LIMIT, Guard, GuardState, Ratio, Span
-from margin_stream.core.margin.model import MODELS, CallPolicy, MarginFigures, Portfolio, SaleLeg, Statement
+from margin_stream.core.margin.model import MODELS, CallPolicy, CallType, MarginFigures, Portfolio, SaleLeg, Statement
 from margin_stream.core.margin.models.usdm_bounds import CollateralSpan, Holding, excess_of, priced, total, worth
 from margin_stream.core.margin.parameters import BracketParameters, ParameterError, UsdmParameters
 from margin_stream.core.margin.ratios import amount, less, ratio
@@ -316,20 +316,26 @@ class BinanceUsdm:
         liquidate = Guard(one, 0, breach)
         policy = CallPolicy(
             warn=Guard(warn, 0, breach),
-            call=liquidate,
             close_out=liquidate,
             bankrupt=Guard(Ratio(0, 1), 0, inclusive=False),
             restore=Guard(restore, 0, breach),
-            callable=False,
             quiescent=Guard(restore if less(warn, restore) else warn, 0, breach),
-            persistence_ns=0,
-            due_after_ns=0,
-            reopen_within_ns=0,
-            minimum_transfer=0,
-            minimum_is_called=False,
-            rounding=1,
-            tranche_step=1,
             liquidation_minimum=amount(given.liquidation_minimum, "liquidation_minimum", base.scale, least=0),
+            call_types=(
+                CallType(
+                    name="maintenance",
+                    trigger=liquidate,
+                    restore=Guard(restore, 0, breach),
+                    callable=False,
+                    persistence_ns=0,
+                    due_after_ns=0,
+                    reopen_within_ns=0,
+                    minimum_transfer=0,
+                    minimum_is_called=False,
+                    rounding=1,
+                    tranche_step=1,
+                ),
+            ),
         )
         assets = {}
         for name in sorted(given.assets):

@@ -18,7 +18,7 @@ from margin_stream.core.margin.brackets import BracketTable
 from margin_stream.core.margin.collateral import AssetTerms, amounts_of, asset_terms, credited
 from margin_stream.core.margin.formula import Formula, Loan
 from margin_stream.core.margin.guards import NO_BOUND, NO_LIMIT, Guard, GuardState, Ratio, Span
-from margin_stream.core.margin.model import MODELS, CallPolicy, MarginFigures, Portfolio, SaleLeg, Statement
+from margin_stream.core.margin.model import MODELS, CallPolicy, CallType, MarginFigures, Portfolio, SaleLeg, Statement
 from margin_stream.core.margin.parameters import ParameterError, PrimeParameters
 from margin_stream.core.margin.ratios import amount, less, per_billion, ratio
 from margin_stream.core.market.directory import UNIT, Directory, Instrument
@@ -274,20 +274,26 @@ class Prime:
         restore = Guard(levels["restore"], 0, given.at_restore == "short")
         policy = CallPolicy(
             warn=warn,
-            call=call,
             close_out=close_out,
             bankrupt=Guard(Ratio(1, 1), 0, breach),
             restore=restore,
-            callable=True,
             quiescent=Guard(max(levels["warn"], levels["restore"], key=per_billion), 0, breach or restore.inclusive),
-            persistence_ns=given.call_persistence_s * SECOND_NS,
-            due_after_ns=given.due_after_s * SECOND_NS,
-            reopen_within_ns=given.reopen_within_s * SECOND_NS,
-            minimum_transfer=amount(given.minimum_transfer, "minimum_transfer", base.scale, least=0),
-            minimum_is_called=given.at_minimum == "called",
-            rounding=amount(given.rounding, "rounding", base.scale, least=1),
-            tranche_step=amount(given.tranche_step, "tranche_step", base.scale, least=1),
             liquidation_minimum=amount(given.liquidation_minimum, "liquidation_minimum", base.scale, least=0),
+            call_types=(
+                CallType(
+                    name="maintenance",
+                    trigger=call,
+                    restore=restore,
+                    callable=True,
+                    persistence_ns=given.call_persistence_s * SECOND_NS,
+                    due_after_ns=given.due_after_s * SECOND_NS,
+                    reopen_within_ns=given.reopen_within_s * SECOND_NS,
+                    minimum_transfer=amount(given.minimum_transfer, "minimum_transfer", base.scale, least=0),
+                    minimum_is_called=given.at_minimum == "called",
+                    rounding=amount(given.rounding, "rounding", base.scale, least=1),
+                    tranche_step=amount(given.tranche_step, "tranche_step", base.scale, least=1),
+                ),
+            ),
         )
         table = {}
         for name in sorted(given.assets):

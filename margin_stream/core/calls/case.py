@@ -1,0 +1,75 @@
+"""What the rules look at: one subaccount of an account at one item, with its valuation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.subaccount import Subaccount
+from margin_stream.core.calls.call import Call
+from margin_stream.core.margin.guards import Guard, GuardState
+from margin_stream.core.margin.model import CallPolicy, CallType, MarginFigures, Profile
+from margin_stream.schemas import effects
+
+Emit = Callable[..., None]
+"""``emit(account, EffectType, **fields)``: the fold adds the envelope."""
+
+
+class Valuation(Protocol):
+    """What an account is worth, and what each guard says of it."""
+
+    figures: MarginFigures
+    """At the last accepted marks; what was never marked counts 0."""
+
+    def truth(self, guard: Guard) -> GuardState:
+        """Say whether a guard holds over all that the marks leave open."""
+
+
+class Case:
+    """One subaccount of an account at one item: everything that the rules look at."""
+
+    __slots__ = ("account", "call_type", "emit_effect", "money", "now_ns", "policy", "sale", "subaccount", "valuation")
+
+    def __init__(
+        self,
+        account: Account,
+        subaccount: Subaccount,
+        profile: Profile,
+        valuation: Valuation,
+        now_ns: int,
+        emit: Emit,
+        money: Callable[[int], str],
+        sale: Callable[[], Sequence[tuple[int, effects.LiquidationLeg]]],
+    ) -> None:
+        self.account = account
+        self.subaccount = subaccount
+        self.policy: CallPolicy = profile.policy
+        self.call_type: CallType = profile.policy.call_types[0]
+        self.valuation = valuation
+        self.now_ns = now_ns
+        self.emit_effect = emit
+        self.money = money
+        self.sale = sale
+        """What would be sold now: (minor units of the base currency, the leg) in the order of sale."""
+
+    def emit(self, kind: type[effects.Valued], **fields: object) -> None:
+        """Emit an effect that carries the valuation."""
+        figures = self.valuation.figures
+        self.emit_effect(
+            self.account,
+            kind,
+            value=self.money(figures.value),
+            debit=self.money(figures.debit),
+            pocket=self.subaccount.name,
+            **fields,
+        )
+
+    def call_id(self, call: Call) -> str:
+        """Return ``<group>/call/<n>``."""
+        return f"{self.account.id}/call/{call.number}"
+
+    @property
+    def shortfall(self) -> int:
+        """What is missing to the restore level, 0 or more."""
+        return max(self.call_type.shortfall(self.valuation.figures), 0)
