@@ -105,7 +105,14 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         {"clock_stuck"},
     ),
     "timers fire at quotes": (
-        [Edit(AccountFold, "_mark", "self._rest(account)", "self._rest(account); self._run_timers(account)")],
+        [
+            Edit(
+                AccountFold,
+                "_mark",
+                "evaluator.evaluate_to_rest(account)",
+                "evaluator.evaluate_to_rest(account); evaluator.run_timers(account)",
+            )
+        ],
         {"clock_stuck"},
     ),
     "timers fire by kind": ([Edit(*TIMERS, "min(due)", "min(due, key=lambda row: row[1])")], {"clock_stuck"}),

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from margin_stream.core import digests
-from margin_stream.core.accounts import fold as account_fold
-from margin_stream.core.accounts import position
+from margin_stream.core.accounts import position, rows
 from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.accounts.position import Position
 from margin_stream.core.intake.sources import Sources
@@ -67,7 +66,7 @@ def test_mutant_an_item_applied_twice_is_caught(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.plain_core
 def test_mutant_routing_off_by_one_slot_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
 
-    monkeypatch.setattr(account_fold, "slot_of", lambda group: (digests.slot_of(group) + 1) % 4096)
+    monkeypatch.setattr(rows, "slot_of", lambda group: (digests.slot_of(group) + 1) % 4096)
     assert changed()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from margin_stream.core.accounts import fold as account_fold
+from margin_stream.core.accounts import rows
 from margin_stream.core.accounts.fold import MARKET, AccountFold, Emitted
 from margin_stream.core.checks import Fault
 from margin_stream.core.effect_book import EffectBook
@@ -67,13 +67,13 @@ def test_how_many_accounts_are_kept_unpacked_changes_nothing(
     lines: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = fold(lines)
-    monkeypatch.setattr(account_fold, "UNPACKED_LIMIT", 4)
+    monkeypatch.setattr(rows, "UNPACKED_LIMIT", 4)
     assert fold(lines) == expected
     assert fold(lines, 2, boxes=False, cuts=Random(1), extra=Random(2)) == expected
     system, _ = folded(lines)
     part = system.accounts[0]
-    assert len(part._unpacked) <= 4
-    assert [account.id for account in part.accounts()] == part._ids
+    assert len(part._rows.unpacked) <= 4
+    assert [account.id for account in part.accounts()] == part._rows.ids
     assert system.digests() == expected[0]
 
 

@@ -1,0 +1,70 @@
+"""Who holds what: the accounts that a price can concern, by asset and by perpetual."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.rows import AccountRows
+from margin_stream.core.market.market import Market
+
+
+class Holders:
+    """Accounts by what they hold, or once did; who holds it no more is passed over when asked for."""
+
+    def __init__(self, rows: AccountRows) -> None:
+        self._rows = rows
+        self._of_asset: dict[int, array[int]] = {}
+        self._of_perpetual: dict[int, array[int]] = {}
+
+    def hold(self, number: int, account: Account, asset: int) -> None:
+        """Note an account that is about to hold an asset."""
+        if asset not in account.balances and not any(
+            asset in subaccount.balances for subaccount in account.subaccounts.values()
+        ):
+            _add(self._of_asset, asset, number)
+
+    def hold_perpetual(self, number: int, account: Account, instrument: int) -> None:
+        """Note an account that is about to hold a perpetual."""
+        if not account.holds_perpetual(instrument):
+            _add(self._of_perpetual, instrument, number)
+
+    def restore(self, number: int, account: Account) -> None:
+        """Note all that an account holds."""
+        assets: Iterable[int] = account.balances
+        if account.subaccounts:
+            assets = dict.fromkeys(asset for part in account.parts() for asset in part.balances)
+        for asset in assets:
+            _add(self._of_asset, asset, number)
+        for instrument in dict.fromkeys(key >> 2 for part in account.parts() for key in part.perpetuals):
+            _add(self._of_perpetual, instrument, number)
+
+    def of_perpetual(self, instrument: int) -> list[int]:
+        """Return the accounts that hold a perpetual, each once."""
+        rows = self._rows
+        found = dict.fromkeys(self._of_perpetual.get(instrument, ()))
+        return [number for number in found if rows.account(number).holds_perpetual(instrument)]
+
+    def depending_on(self, instrument: int, market: Market) -> list[int]:
+        """Return the accounts whose value reads the instrument's price, each once."""
+        rows = self._rows
+        found: dict[int, None] = {}
+        for name in sorted(market.profiles):
+            for asset in market.profiles[name].calculator.routed_through(instrument):
+                for number in self._of_asset.get(asset, ()):
+                    if number not in found:
+                        account = rows.account(number)
+                        if account.profile == name and (asset in account.balances or account.subaccounts):
+                            found[number] = None
+        for number in self._of_perpetual.get(instrument, ()):
+            if number not in found and rows.account(number).holds_perpetual(instrument):
+                found[number] = None
+        return list(found)
+
+
+def _add(holders: dict[int, array[int]], what: int, number: int) -> None:
+    held = holders.get(what)
+    if held is None:
+        held = holders[what] = array("I")
+    held.append(number)
