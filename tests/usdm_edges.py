@@ -197,7 +197,7 @@ class EdgeDay:
         rng, now = self.rng, self.oracle._value(holder)
         if not isinstance(now, UsdmValuation):
             return
-        level = rng.choice(list(now.calculator.levels.values()))
+        level = rng.choice(list(now.terms.levels.values()))
         gaps = [gap for gap in now._spread(level)[:2] if abs(gap) < 10**30]
         if not gaps:
             return

@@ -17,6 +17,7 @@ from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.position import SIDES, Position, notional, position_key
 from margin_stream.core.accounts.postings import price_shift
 from margin_stream.core.accounts.subaccount import Subaccount
+from margin_stream.core.margin import models as _models  # noqa: F401  (importing it registers the margin models)
 from margin_stream.core.margin.brackets import bracket_of, faults_of
 from margin_stream.core.margin.model import MODELS, CallPolicy, MarginCalculator
 from margin_stream.core.margin.parameters import BracketParameters, ParameterError

@@ -120,7 +120,7 @@ def test_digests_that_were_recorded_otherwise_are_found(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(StoreReader, "again", wrong)
     found = written_beside(tmp_path / "s", LINES, Random(3))
-    assert "the digests at position" in str(found.first_difference)
+    assert "the digests at sequence number" in str(found.first_difference)
 
 
 @pytest.mark.slow(reason="replays a store in a second process")

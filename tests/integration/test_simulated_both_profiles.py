@@ -132,12 +132,12 @@ def test_the_demo_counts_by_profile_and_explains_a_pocket(tmp_path: Path) -> Non
         "--account",
         said["explained"]["account"],
         "--at",
-        f"#{said['explained']['position']}",
+        f"#{said['explained']['sequence']}",
         "--store",
         str(tmp_path / "s"),
     )
     state = json.loads(run(*words, "--json").stdout)
-    subaccount = next(row for row in state["subaccounts"] if row["subaccount"] == said["explained"]["pocket"])
+    subaccount = next(row for row in state["subaccounts"] if row["subaccount"] == said["explained"]["subaccount"])
     assert (subaccount["level"], subaccount["equity"]) == ("LIQUIDATING", said["explained"]["equity"])
 
 
@@ -156,7 +156,7 @@ def test_the_demo_is_readable() -> None:
     for part in (
         "maintenance margin",
         "leverage bracket",
-        "came back to the cross pocket",
+        "came back to the cross subaccount",
         "synthetic",
         "replayed",
         ": equal,",

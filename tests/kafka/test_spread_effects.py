@@ -462,9 +462,9 @@ def test_more_than_a_message_at_one_position_goes_through_a_real_broker(broker: 
         manifest = topics_admin.init(client, address, 1)
         with patch.object(batch_messages, "SPLIT_BYTES", 1_500_000):
             rows = [(row.sequence, row.data) for row in own]
-            messages = list(shard_base.effect_messages(manifest.generation, 1, 0, expected.sequence, rows))
-        assert messages.decode_effects(messages[2]).upto > 0
-        client.send("spread.effects", messages[:3], partition=1)
+            sent = list(shard_base.effect_messages(manifest.generation, 1, 0, expected.sequence, rows))
+        assert messages.decode_effects(sent[2]).upto > 0
+        client.send("spread.effects", sent[:3], partition=1)
         with workers(store, tmp_path):
             produce(client, address, records_of(lines, LATEST))
             deadline = time.monotonic() + 120

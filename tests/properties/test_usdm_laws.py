@@ -185,7 +185,7 @@ def test_the_liquidation_of_a_pocket_leaves_cross_as_it_is(
     scale, _, first = PERPETUALS[name]
     day.believe(name, text(first * (1 + factor) if sign < 0 else max(1, first // (10 * factor)), scale))
     after = facts(day)
-    subaccount = facts(day, pocket="P")
+    subaccount = facts(day, subaccount="P")
     worst = Fraction(quantity * first, 10 ** (sum(PERPETUALS[name][:2])))
     if worst > 20 * margin * UNIT:
         assert subaccount["level"] == "BANKRUPT"

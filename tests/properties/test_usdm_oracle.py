@@ -202,7 +202,7 @@ def _patched(owner: type, name: str, make: Callable[[Any], Any]) -> Callable[[py
 def _requirement_floored(original: Any) -> Any:
     def requirement(self: UsdmValuation, instrument: Any, quantity: int, price: int) -> int:
         notional = self.worth(instrument, quantity, price)
-        row = self.calculator.bracket(instrument.name, notional / self.minor)
+        row = self.terms.bracket(instrument.name, notional / self.minor)
         return int(max(notional * row.rate - row.amount * self.minor, Fraction(0)))
 
     return requirement
@@ -211,7 +211,7 @@ def _requirement_floored(original: Any) -> Any:
 def _requirement_without_amount(original: Any) -> Any:
     def requirement(self: UsdmValuation, instrument: Any, quantity: int, price: int) -> int:
         notional = self.worth(instrument, quantity, price)
-        return -int(-notional * self.calculator.bracket(instrument.name, notional / self.minor).rate // 1)
+        return -int(-notional * self.terms.bracket(instrument.name, notional / self.minor).rate // 1)
 
     return requirement
 
