@@ -156,7 +156,7 @@ def test_the_demo_is_readable() -> None:
     for part in (
         "maintenance margin",
         "leverage bracket",
-        "came back to the cross subaccount",
+        "were moved to the cross subaccount",
         "synthetic",
         "replayed",
         ": equal,",
