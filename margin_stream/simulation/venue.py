@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from random import Random
 
-from margin_stream.core.accounts.account import Account, Level, Subaccount
+from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.accounts.position import SIDES, Position, notional, split_key
+from margin_stream.core.accounts.subaccount import Level, Subaccount
 from margin_stream.core.margin.brackets import UNIT
 from margin_stream.core.margin.model import Profile
 from margin_stream.core.market.market import Market

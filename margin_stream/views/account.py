@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from margin_stream.core.accounts.account import NEVER, Account, Subaccount
+from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.accounts.position import SIDES, notional, split_key
+from margin_stream.core.accounts.subaccount import NEVER, Subaccount
 from margin_stream.core.market.market import Market
 from margin_stream.schemas.decimals import format_scaled
 from margin_stream.views.call import describe_call

@@ -18,6 +18,7 @@ from typing import Any
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.fold import MARKET
 from margin_stream.core.accounts.position import Position, position_key
+from margin_stream.core.accounts.row import packed
 from margin_stream.core.folds import accounts_of, partition_folds
 from margin_stream.core.margin import models as _models  # noqa: F401  (registers the models)
 from margin_stream.core.market.market import Market
@@ -110,7 +111,7 @@ def rows_of(model: str, accounts: int, rng: Random, *, quiescent: bool) -> list[
         cover = rng.randint(35 if quiescent else 3, 95)
         account.ledger[0] = -(worth * (100 - cover) // 140) if model == "prime" else worth * cover // 300
         account.balances = dict(account.ledger)
-        rows.append((account.id.encode(), account.packed()))
+        rows.append((account.id.encode(), packed(account)))
     return rows
 
 

@@ -33,6 +33,7 @@ CORE = (
     "accounts.evaluator",
     "accounts.fold",
     "accounts.holders",
+    "accounts.row",
     "accounts.rows",
     "accounts.timers",
     "digests",

@@ -10,6 +10,7 @@ import pytest
 
 from margin_stream.core.accounts import rows
 from margin_stream.core.accounts.fold import MARKET, AccountFold, Emitted
+from margin_stream.core.accounts.row import packed
 from margin_stream.core.checks import Fault
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.folds import partition_folds
@@ -57,7 +58,7 @@ def test_one_account_alone_says_and_holds_what_it_does_among_others(lines: list[
         one, other = alone.accounts[0].account(name), whole.accounts[0].account(name)
         assert one is not None
         assert other is not None
-        assert one.packed() == other.packed()
+        assert packed(one) == packed(other)
         assert alone.sets[1].book.head(name) == whole.sets[1].book.head(name)
 
 

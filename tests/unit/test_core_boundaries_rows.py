@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from margin_stream.core.accounts.account import Account, unpacked
+from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.position import Position
+from margin_stream.core.accounts.row import packed, unpacked
 from margin_stream.core.accounts.subaccount import NEVER, Level, Subaccount
 from margin_stream.core.calls.call import Call, Deadline, Outcome
 from margin_stream.core.checks import Fault, Mismatch, check
@@ -84,7 +85,7 @@ def facts(account: Account) -> dict[str, Any]:
 
 @pytest.mark.plain_core
 def test_a_row_is_the_facts_in_their_order() -> None:
-    row = some_account().packed()
+    row = packed(some_account())
     assert msgspec.msgpack.decode(row) == PLAIN
     assert row == msgspec.msgpack.encode(PLAIN)
     again = unpacked(row, DIRECTORY)
@@ -92,7 +93,7 @@ def test_a_row_is_the_facts_in_their_order() -> None:
     expected["ledger"].pop(2)
     expected["open_calls"], expected["unpaid"] = 1, 400
     assert facts(again) == expected
-    assert again.packed() == row
+    assert packed(again) == row
 
 
 @pytest.mark.plain_core
@@ -101,8 +102,8 @@ def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     account.positions[4 << 2 | 1] = position = Position(-8, -800, 1, 2, 20)
     account.hold_perpetual(4 << 2 | 1, position)
     account.liquidation_number = 2
-    assert account.packed() == msgspec.msgpack.encode([3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], []])
-    assert facts(unpacked(account.packed(), DIRECTORY))["perpetuals"] == facts(account)["perpetuals"]
+    assert packed(account) == msgspec.msgpack.encode([3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], []])
+    assert facts(unpacked(packed(account), DIRECTORY))["perpetuals"] == facts(account)["perpetuals"]
     subaccount = account.subaccount("iso")
     subaccount.level, subaccount.liquidating = Level.BANKRUPT, True
     subaccount.liquidation_number, subaccount.liquidation_amount = 1, 55
@@ -112,9 +113,9 @@ def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     subaccount.positions[4 << 2] = Position(0, 0, 8, 9, 7)
     flat = [16, 0, 0, 8, 9, 7, 20, 3, 4, 5, 6, 0]
     row = [3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], [["iso", 4, 1, 1, 55, [0, -9], flat]]]
-    assert account.packed() == msgspec.msgpack.encode(row)
-    again = unpacked(account.packed(), DIRECTORY)
-    assert again.packed() == account.packed()
+    assert packed(account) == msgspec.msgpack.encode(row)
+    again = unpacked(packed(account), DIRECTORY)
+    assert packed(again) == packed(account)
     assert facts(again)["subaccounts"] == facts(account)["subaccounts"]
     assert (again.liquidation_count, again.liquidation_number) == (4, 2)
     # Pockets alone are enough for the longer row.
@@ -122,7 +123,7 @@ def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     bare.subaccount("b")
     bare.subaccount("a")
     assert list(bare.subaccounts) == ["a", "b"]
-    assert msgspec.msgpack.decode(bare.packed())[0] == 3
+    assert msgspec.msgpack.decode(packed(bare))[0] == 3
     assert [part.name for part in bare.parts()] == ["", "a", "b"]
     assert bare.subaccount("") is bare
     assert bare.subaccount("a") is bare.subaccounts["a"]
@@ -138,10 +139,10 @@ def test_an_integer_beyond_64_bits_is_written_as_bytes(amount: int) -> None:
         account.pending_deposits = [(3, amount, 6, "")]
         if subaccounts:
             account.subaccount("iso").move(0, amount)
-        row = account.packed()
+        row = packed(account)
         assert row[3] == 1 + wide + 2 * subaccounts
         again = unpacked(row, DIRECTORY)
-        assert again.packed() == row
+        assert packed(again) == row
         assert again.ledger == {0: amount}
         assert again.positions[1 << 2].open_cost == amount
         assert again.pending_deposits == [(3, amount, 6, "")]
@@ -154,7 +155,7 @@ def test_an_integer_beyond_64_bits_is_written_as_bytes(amount: int) -> None:
 
 
 def test_a_row_of_an_unknown_layout_is_a_fault() -> None:
-    row = bytearray(some_account().packed())
+    row = bytearray(packed(some_account()))
     for layout in (0, 5):
         row[3] = layout
         with pytest.raises(Fault) as caught:

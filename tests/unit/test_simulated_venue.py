@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from margin_stream.core.accounts.account import Account, Level
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.subaccount import Level
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.binary import canonical_bytes
 from margin_stream.schemas.decimals import DecimalPair

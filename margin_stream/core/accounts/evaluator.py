@@ -7,7 +7,7 @@ from typing import Any
 
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.coverage import Coverage
-from margin_stream.core.accounts.position import SIDES, split_key
+from margin_stream.core.accounts.position import SIDES, instrument_of, split_key
 from margin_stream.core.accounts.rows import AccountRows
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.accounts.timers import Timers
@@ -206,6 +206,6 @@ class Evaluator:
 def _reads(subaccount: Subaccount, instrument: int, routed: Sequence[int]) -> bool:
     """Say whether a subaccount's value reads an instrument's price, which the value of some assets reads."""
     for key in subaccount.perpetuals:
-        if key >> 2 == instrument:
+        if instrument_of(key) == instrument:
             return True
     return any(asset in subaccount.balances for asset in routed)

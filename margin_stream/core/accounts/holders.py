@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterable
 
 from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.position import instrument_of
 from margin_stream.core.accounts.rows import AccountRows
 from margin_stream.core.market.market import Market
 
@@ -37,7 +38,7 @@ class Holders:
             assets = dict.fromkeys(asset for part in account.parts() for asset in part.balances)
         for asset in assets:
             _add(self._of_asset, asset, number)
-        for instrument in dict.fromkeys(key >> 2 for part in account.parts() for key in part.perpetuals):
+        for instrument in dict.fromkeys(instrument_of(key) for part in account.parts() for key in part.perpetuals):
             _add(self._of_perpetual, instrument, number)
 
     def of_perpetual(self, instrument: int) -> list[int]:

@@ -9,6 +9,11 @@ from margin_stream.schemas.decimals import POWERS_OF_TEN
 SIDES: tuple[Literal["both", "long", "short"], ...] = ("both", "long", "short")
 
 
+def instrument_of(key: int) -> int:
+    """Return the number of the instrument of a position."""
+    return key >> 2
+
+
 def position_key(instrument: int, side: int) -> int:
     """Return the key of a position: instrument number and side, the index in SIDES."""
     return instrument << 2 | side

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from margin_stream.core.accounts.account import Account
-from margin_stream.core.accounts.position import Position, notional, position_key
+from margin_stream.core.accounts.position import Position, instrument_of, notional, position_key
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.market.directory import Instrument
 from margin_stream.core.sequenced import FUNDING_SCALE, Moved, Traded
@@ -78,7 +78,7 @@ def book_funding(account: Account, instrument: Instrument, rate: int, price: int
     concerned = []
     for subaccount in account.parts():
         moved = 0
-        held = [key for key in sorted(subaccount.perpetuals) if key >> 2 == instrument.number]
+        held = [key for key in sorted(subaccount.perpetuals) if instrument_of(key) == instrument.number]
         for key in held:
             moved += notional(
                 -subaccount.perpetuals[key].quantity * price * rate, price_shift(instrument) - FUNDING_SCALE

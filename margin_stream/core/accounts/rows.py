@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from margin_stream.core.accounts.account import Account, unpacked
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.row import packed, unpacked
 from margin_stream.core.digests import MODULUS, leaf, slot_of
 from margin_stream.core.market.directory import Directory
 
@@ -71,7 +72,7 @@ class AccountRows:
         """Bring the row and the sum of one account up to date."""
         self.dirty.discard(number)
         account = self.unpacked[number]
-        row = account.packed()
+        row = packed(account)
         old_row = self._packed[number]
         if row == old_row:
             return
