@@ -39,7 +39,7 @@ from margin_stream.schemas.binary import decode_payload
 from margin_stream.schemas.effects import recorded_effects
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
-from margin_stream.tables.rocks import Table
+from margin_stream.tables.rocks import Table, open_tables
 
 
 class Recovery(NamedTuple):
@@ -151,8 +151,7 @@ class OpenStore:
         """Fill the folds from their checkpoints; where one is not to be trusted, all start from nothing."""
         try:
             markers: list[Marker] = []
-            for name in self._table_names():
-                self.tables.append(Table(self.layout.table(name)))
+            self.tables = open_tables(map(self.layout.table, self._table_names()))
             for table, folds in zip(self.tables, self.system.sets, strict=True):
                 marker = checkpoints.load(table, folds)
                 if marker is None:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -70,7 +70,9 @@ _PROBE = """
 import sys
 from pathlib import Path
 from margin_stream.tables.rocks import Table
-for _ in Table(Path(sys.argv[1]), read_only=True, probed=True).rows(): pass
+for path in sys.argv[1:]:
+    print(path, flush=True)
+    for _ in Table(Path(path), read_only=True, probed=True).rows(): pass
 """
 
 
@@ -99,34 +101,47 @@ def seal(path: Path) -> None:
     fresh.rename(path / SEAL)
 
 
-def _examine(path: Path) -> None:
-    """Make sure that a database can be opened: RocksDB, given a damaged file, may crash or never return.
+def _examine(paths: Sequence[Path]) -> None:
+    """Make sure that databases can be opened: RocksDB, given a damaged file, may crash or never return.
 
-    A sealed one must have the checksums of its seal. One that was not closed is opened and read by another process
+    A sealed one must have the checksums of its seal. Those that were not closed are opened and read by another process
     first.
     """
-    if (path / SEAL).exists():
-        try:
-            noted = json.loads((path / SEAL).read_bytes())
-        except ValueError:
-            raise TableError(f"{path / SEAL}: offset 0: the seal is damaged", file=path / SEAL, offset=0) from None
-        sums = _sums(path)
-        for name in sorted({*noted, *sums} if isinstance(noted, dict) else {SEAL}):
-            if not isinstance(noted, dict) or noted.get(name) != sums.get(name):
-                raise TableError(
-                    f"{path / name}: offset 0: the file does not match its checksum", file=path / name, offset=0
-                )
+    unsealed = [path for path in paths if not _has_its_sums(path)]
+    if not unsealed:
         return
-    command = [sys.executable, "-c", _PROBE, str(path)]
-    limit = PROBE_S + sum(file.stat().st_size for file in path.iterdir()) / 10e6
+    command = [sys.executable, "-c", _PROBE, *map(str, unsealed)]
+    limit = PROBE_S + sum(file.stat().st_size for path in unsealed for file in path.iterdir()) / 10e6
     try:
         done = subprocess.run(command, capture_output=True, timeout=limit, check=False, cwd=Path(__file__).parents[2])
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as error:
+        path = _last_line(error.stdout) or str(unsealed[0])
         raise TableError(f"{path}: the database cannot be opened: it does not come to an end", file=path) from None
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        said = lines[-1] if lines else f"signal {-done.returncode}"
+        path = _last_line(done.stdout) or str(unsealed[0])
+        said = _last_line(done.stderr) or f"signal {-done.returncode}"
         raise TableError(f"{path}: the database cannot be read: {said}", file=path)
+
+
+def _has_its_sums(path: Path) -> bool:
+    """Return whether a database is sealed; one that is must have the checksums of its seal."""
+    if not (path / SEAL).exists():
+        return False
+    try:
+        noted = json.loads((path / SEAL).read_bytes())
+    except ValueError:
+        raise TableError(f"{path / SEAL}: offset 0: the seal is damaged", file=path / SEAL, offset=0) from None
+    sums = _sums(path)
+    for name in sorted({*noted, *sums} if isinstance(noted, dict) else {SEAL}):
+        if not isinstance(noted, dict) or noted.get(name) != sums.get(name):
+            raise TableError(
+                f"{path / name}: offset 0: the file does not match its checksum", file=path / name, offset=0
+            )
+    return True
+
+
+def _last_line(output: bytes | None) -> str:
+    return ((output or b"").decode(errors="replace").strip().splitlines() or [""])[-1]
 
 
 def _drop_options_files(path: Path) -> None:
@@ -181,6 +196,12 @@ def _ask_for_room(path: Path) -> None:
         raise MemoryShort(f"{path}: {what}", file=path) from None
 
 
+def _went_away(error: FileNotFoundError) -> TableError:
+    return TableError(
+        f"{error.filename}: the file went away while it was read: somebody writes to the database", file=error.filename
+    )
+
+
 class Table:
     """An open database."""
 
@@ -207,12 +228,9 @@ class Table:
             if read_only and path.exists():
                 self._view = _view(path)
             if not probed and path.exists():
-                _examine(path)
+                _examine([path])
         except FileNotFoundError as error:
-            raise TableError(
-                f"{error.filename}: the file went away while it was read: somebody writes to the database",
-                file=error.filename,
-            ) from error
+            raise _went_away(error) from error
         if not read_only:
             (path / SEAL).unlink(missing_ok=True)
         try:
@@ -302,3 +320,28 @@ class Table:
             with contextlib.suppress(OSError):
                 _drop_options_files(self.path)
                 seal(self.path)
+
+
+def open_tables(paths: Iterable[Path], *, read_only: bool = False) -> list[Table]:
+    """Open several databases, all of them or none; those that were not closed are examined by one process.
+
+    Raises:
+        TableError: one cannot be opened.
+        MemoryShort: the process may not have the memory for them.
+    """
+    tables: list[Table] = []
+    places = [path.absolute() for path in paths]
+    try:
+        for path in places[:1]:
+            _ask_for_room(path)
+        _examine([path for path in places if path.exists()])
+        for path in places:
+            tables.append(Table(path, read_only=read_only, probed=True))
+    except BaseException as error:
+        for table in tables:
+            with contextlib.suppress(TableError):
+                table.close()
+        if isinstance(error, FileNotFoundError):
+            raise _went_away(error) from error
+        raise
+    return tables

@@ -19,7 +19,7 @@ from margin_stream.schemas.effects import recorded_effects
 from margin_stream.schemas.inputs import AnyInput, ClockTicked
 from margin_stream.tables import checkpoints
 from margin_stream.tables.checkpoints import Distrusted
-from margin_stream.tables.rocks import Table, TableError
+from margin_stream.tables.rocks import Table, TableError, open_tables
 
 _recorded = msgspec.msgpack.Decoder(RecordedDigest)
 
@@ -193,7 +193,7 @@ class StoreReader:
                 names = [INTAKE_NAME, *(partition_name(n) for n in range(self.manifest.partitions))]
                 if not all(self.layout.table(name).exists() for name in names):
                     return None
-                tables = [Table(self.layout.table(name), read_only=True) for name in names]
+                tables = open_tables(map(self.layout.table, names), read_only=True)
                 system = StoreFold(self.manifest.partitions, rules_version=self.manifest.rules_version)
                 marker, *others = (
                     checkpoints.load(table, folds) for table, folds in zip(tables, system.sets, strict=True)

@@ -29,6 +29,7 @@ def answers(view: views.View) -> list[object]:
     return [states, views.calls(view), views.calls(view, account="A1", open_only=True), views.facts(view, "feeds")]
 
 
+@pytest.mark.slow_after(1, reason="reads the store after each of some ten records")
 @pytest.mark.parametrize("partitions", [1, 5])
 @pytest.mark.parametrize("lines", [random_day(3, accounts=9, steps=120), random_usdm_day(4, accounts=9, steps=120)])
 def test_the_folds_at_hand_and_the_store_that_is_read_give_the_same(
@@ -44,8 +45,9 @@ def test_the_folds_at_hand_and_the_store_that_is_read_give_the_same(
             if rng.random() < 0.3:
                 store.checkpoint()
             live = answers(store._host.folds())
-            assert live == answers(store.path)
+            assert live == answers(views.folds_at(store.path))
             assert live[1:3] == [store.calls(), store.calls("A1", open_only=True)]
+        assert views.calls(store.path) == store.calls()
         digests = store.digests()
     # Looking changed nothing.
     assert digests == fold(lines)[0]

@@ -186,7 +186,7 @@ def _in_manifest(store: Whole, path: Path) -> str:
 def _in_table(path: Path) -> str:
     named: Path | None = None
     try:
-        rocks._examine(path.parent)
+        rocks._examine([path.parent])
     except TableError as found:
         named = Path(found.where["file"])
     # A bit of a seal shows as a file that does not have its sum.
