@@ -77,7 +77,7 @@ def _no_constant(text: str) -> object:
 
 
 def _answer(case: Case) -> dict[str, Any]:
-    figures = _figures(case, case.account)
+    figures = _figures(case, case.account.cross)
     answer = {
         **{
             name: figures[name] for name in ("equity", "initial_margin", "maintenance_margin", "margin_ratio", "excess")
@@ -133,8 +133,8 @@ def _size(case: Case, held: Margined) -> int:
 
 def _call_amount(case: Case) -> str:
     """Return what a call would demand now: 0 where nothing is called."""
-    policy, account = case.policy, case.account
-    figures = case.calculator.evaluate(account, case.prices)
+    policy = case.policy
+    figures = case.calculator.evaluate(case.account.cross, case.prices)
     due = 0
     if policy.call_types[0].callable and policy.call_types[0].trigger.excess(figures.value, figures.debit) < 0:
         shortfall = policy.call_types[0].shortfall(figures)

@@ -104,12 +104,12 @@ def build(scenario: Mapping[str, Any]) -> Case:
     for n, row in enumerate(collateral):
         asset = builder.directory.asset_by_name[row["asset"]]
         where = f"collateral[{n}].amount"
-        account.move(asset.number, units(decimal(row.get("amount"), where), asset.scale, where, asset.name))
+        account.cross.move(asset.number, units(decimal(row.get("amount"), where), asset.scale, where, asset.name))
     for n, row in enumerate(positions):
         case.held.append(
             _position(case, row, f"positions[{n}]", isolated=mode == "isolated" or "isolated_margin" in row)
         )
-    for leg in dict.fromkeys(leg for part in account.parts() for leg in calculator.depends_on(part)):
+    for leg in dict.fromkeys(leg for part in account.subaccounts() for leg in calculator.depends_on(part)):
         instrument = builder.directory.instruments[leg]
         if instrument is not None and not case.prices[leg]:
             raise ScenarioError("price_missing", f"prices.{instrument.name}", "the valuation needs it")
@@ -226,7 +226,7 @@ def _position(case: Case, row: Mapping[str, Any], where: str, *, isolated: bool)
     position = Position(leverage=leverage)
     position.trade(quantity, entry, price_shift(instrument))
     key = position_key(instrument.number, side)
-    subaccount: Subaccount = case.account
+    subaccount = case.account.cross
     if isolated:
         # Each isolated position is a subaccount of its own.
         subaccount = case.account.subaccount(f"{where}/{instrument.name}")
@@ -275,7 +275,8 @@ def _spot(
     position = Position()
     cash = position.trade(quantity, entry, price_shift(instrument))
     base = instrument.base
-    case.account.hold(base.number, quantity * 10 ** (base.scale - instrument.quantity_scale))
+    cross = case.account.cross
+    cross.hold(base.number, quantity * 10 ** (base.scale - instrument.quantity_scale))
     if row.get("entry_price") is not None:
-        case.account.move(instrument.currency.number, cash)
-    return Held(instrument, position_key(instrument.number, 0), position, case.account, isolated=False, quantity=pair)
+        cross.move(instrument.currency.number, cash)
+    return Held(instrument, position_key(instrument.number, 0), position, cross, isolated=False, quantity=pair)

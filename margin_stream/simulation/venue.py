@@ -72,7 +72,7 @@ class Venue:
             account = fold.account(name)
             assert account is not None
             profile = market.profiles.get(account.profile)
-            subaccount = account.subaccounts.get(pocket_name) if pocket_name else account
+            subaccount = account.isolated.get(pocket_name) if pocket_name else account.cross
             if (
                 profile is None
                 or profile.name != USDM
@@ -99,10 +99,10 @@ class Venue:
             draws = Random(rng.getrandbits(64))
             assert account is not None
             profile = fold.market.profiles[account.profile]
-            if any(part.level is not Level.HEALTHY or part.liquidating for part in account.parts()):
+            if any(part.level is not Level.HEALTHY or part.liquidating for part in account.subaccounts()):
                 continue
-            if account.perpetuals and draws.randrange(2):
-                key, position = draws.choice(sorted(account.perpetuals.items()))
+            if account.cross.perpetuals and draws.randrange(2):
+                key, position = draws.choice(sorted(account.cross.perpetuals.items()))
                 part = max(1, abs(position.quantity) * draws.randint(25, 100) // 100)
                 quantity = -part if position.quantity > 0 else part
                 yield self._trade(
@@ -122,16 +122,16 @@ class Venue:
         assert instrument is not None
         price = market.prices[table.number]
         worth, leverage, way = draws.randrange(50, self._largest), draws.choice(LEVERAGES), draws.choice((-1, 1))
-        isolated = draws.randrange(5) == 0 and instrument.name not in account.subaccounts
+        isolated = draws.randrange(5) == 0 and instrument.name not in account.isolated
         size = worth * 10**table.size_scale
         leverage = min(leverage, table.allowed(size, leverage) // UNIT)
-        equity, initial, *_ = calculator.statement(account, market.prices)
+        equity, initial, *_ = calculator.statement(account.cross, market.prices)
         cents = worth * 10**instrument.currency.scale
-        free = min(equity - initial, account.balances.get(calculator.base, 0))
+        free = min(equity - initial, account.cross.balances.get(calculator.base, 0))
         if not price or free < 2 * (cents // leverage):
             return
         quantity = way * max(1, size // price)
-        hedged = any(split_key(key)[1] for key in account.perpetuals)
+        hedged = any(split_key(key)[1] for key in account.cross.perpetuals)
         side = (1 if way > 0 else 2) if hedged and not isolated else 0
         margin = -(-worth // leverage) if isolated else 0
         subaccount = instrument.name if isolated else ""

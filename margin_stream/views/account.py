@@ -35,13 +35,13 @@ def describe_account(fold: AccountFold, account: Account) -> dict[str, Any]:
         "desk": account.desk,
         "contacts": account.contacts,
         "base_currency": market.directory.assets[account.base].name,
-        **_describe_subaccount(fold, account, account),
-        "pending_since": None if account.pending_since_ns == NEVER else moment(account.pending_since_ns),
+        **_describe_subaccount(fold, account, account.cross),
+        "pending_since": None if account.cross.pending_since_ns == NEVER else moment(account.cross.pending_since_ns),
         "marks": _marks(fold, account),
-        "calls": [describe_call(market, account, call) for call in account.calls],
+        "calls": [describe_call(market, account, call) for call in account.cross.calls],
         "subaccounts": [
             {"subaccount": subaccount.name, **_describe_subaccount(fold, account, subaccount)}
-            for subaccount in account.subaccounts.values()
+            for subaccount in account.isolated.values()
         ],
         "effects": account.effect_count,
     }
@@ -120,7 +120,7 @@ def _marks(fold: AccountFold, account: Account) -> list[dict[str, Any]]:
         return []
     rows = []
     # In order of listing: what is held was booked in one order and is restored in another.
-    for number in sorted({number for part in account.parts() for number in profile.calculator.depends_on(part)}):
+    for number in sorted({number for part in account.subaccounts() for number in profile.calculator.depends_on(part)}):
         instrument = market.directory.instruments[number]
         assert instrument is not None
         price = market.prices[number]

@@ -42,7 +42,7 @@ def calls_in(fold: AccountFold, *, account: str | None = None, open_only: bool =
         describe_call(fold.market, holder, call)
         for holder in accounts
         if holder
-        for call in holder.calls
+        for call in holder.cross.calls
         if call.open or not open_only
     ]
 

@@ -102,15 +102,15 @@ def rows_of(model: str, accounts: int, rng: Random, *, quiescent: bool) -> list[
             quantity = rng.randrange(1_000, 400_000)
             if model == "prime":
                 cost = quantity
-                account.positions[position_key(instrument, 0)] = Position(quantity, cost)
+                account.cross.positions[position_key(instrument, 0)] = Position(quantity, cost)
             else:
                 quantity *= rng.choice((-1, 1))
                 cost = quantity * 10
-                account.positions[position_key(instrument, 0)] = Position(quantity, cost, leverage=10)
+                account.cross.positions[position_key(instrument, 0)] = Position(quantity, cost, leverage=10)
             worth += abs(cost)
         cover = rng.randint(35 if quiescent else 3, 95)
-        account.ledger[0] = -(worth * (100 - cover) // 140) if model == "prime" else worth * cover // 300
-        account.balances = dict(account.ledger)
+        account.cross.ledger[0] = -(worth * (100 - cover) // 140) if model == "prime" else worth * cover // 300
+        account.cross.balances = dict(account.cross.ledger)
         rows.append((account.id.encode(), packed(account)))
     return rows
 

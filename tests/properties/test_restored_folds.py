@@ -87,13 +87,13 @@ def test_amounts_beyond_64_bits_are_kept_to_the_last_unit() -> None:
     for these in (system, rows.restored()):
         account = these.accounts[0].account("A")
         assert account is not None
-        assert account.ledger == {0: 3 * 7_000_000_000_000_000_001}
+        assert account.cross.ledger == {0: 3 * 7_000_000_000_000_000_001}
         account = these.accounts[0].account("B")
         assert account is not None
-        assert account.ledger[0] == -3 * 7_000_000_000_000_000_001
+        assert account.cross.ledger[0] == -3 * 7_000_000_000_000_000_001
         account = these.accounts[0].account("C")
         assert account is not None
-        (position,) = account.positions.values()
+        (position,) = account.cross.positions.values()
         assert position.open_cost == 4 * 700_000_000_000 * 40_000 * 100
         assert position.fees == 4 * 1_234_567_890
     with_checkpoints(day.lines, Random(1), 1, often=5)

@@ -24,6 +24,6 @@ def test_money_of_an_account_without_calls_is_not_kept_waiting(asset: str, amoun
     system.fold()
     account = system.accounts[0].account("A")
     assert account is not None
-    assert account.pending_deposits == []
-    assert account.calls == []
+    assert account.cross.pending_deposits == []
+    assert account.cross.calls == []
     assert account.effect_count == (1 if amount == "-5" else 0)

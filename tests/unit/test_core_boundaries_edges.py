@@ -63,7 +63,7 @@ def test_what_was_never_marked_may_be_worth_nothing_at_all(owed: str, truth: Gua
     part = system.accounts[0]
     account = part.account("A")
     assert account is not None
-    valuation = part.valuation(account, account)
+    valuation = part.valuation(account, account.cross)
     assert valuation is not None
     assert valuation.truth(Guard(Ratio(1, 1), 0, inclusive=False)) is truth
 

@@ -110,7 +110,7 @@ def test_a_fold_knows_its_accounts_and_says_how_many_and_how_much() -> None:
     assert part.account("C") is None
     account = part.account("A")
     assert account is not None
-    found = part.valuation(account, account)
+    found = part.valuation(account, account.cross)
     assert isinstance(found, Exact)
     assert found.figures == (35_990 * 90, 2_500_000, False)
     assert part.book.total == len([effect for effect in said if effect.group == "A"]) == account.effect_count
@@ -120,7 +120,7 @@ def test_a_fold_knows_its_accounts_and_says_how_many_and_how_much() -> None:
     part.sums()
     assert [key for key, _ in part.rows()] == [MARKET]
     account.profile = "nothing"
-    assert part.valuation(account, account) is None
+    assert part.valuation(account, account.cross) is None
     assert AccountFold(EffectBook(), rules_version=LATEST, boxes=False).near_trigger_count == 0
 
 
@@ -190,7 +190,7 @@ def test_a_guard_over_open_marks_is_asked_once_and_remembered() -> None:
 
     profile = system.accounts[0].market.profiles["prime"]
     banded = Banded(
-        profile.calculator.evaluate(system.accounts[0].account("A"), system.accounts[0].market.prices), bounds
+        profile.calculator.evaluate(system.accounts[0].account("A").cross, system.accounts[0].market.prices), bounds
     )  # type: ignore[arg-type]
     for _ in range(3):
         assert banded.truth(profile.policy.call_types[0].trigger) is GuardState.UNDECIDED
@@ -229,13 +229,13 @@ def test_guards_one_by_one_and_together_say_the_same(owed: str, stale: bool) -> 
         assert account is not None
         corners = Corners()
         corners.fit(market)
-        valuation = value(market, account, profile, corners)
+        valuation = value(market, account.cross, profile, corners)
         open_marks = stale and name != "C"
         assert isinstance(valuation, Banded if open_marks else Exact)
         one_by_one = [valuation.truth(guard) for guard in guards]
         corners = Corners()
         corners.fit(market)
-        assert guard_states(market, account, profile, guards, valuation.figures, corners) == one_by_one
+        assert guard_states(market, account.cross, profile, guards, valuation.figures, corners) == one_by_one
         if not open_marks:
             assert GuardState.UNDECIDED not in one_by_one
         if open_marks and name == "A":
@@ -276,10 +276,10 @@ def test_a_mark_that_never_came_leaves_a_guard_open_upwards_alone() -> None:
     for name, truth in expected.items():
         account = part.account(name)
         assert account is not None
-        valuation = part.valuation(account, account)
+        valuation = part.valuation(account, account.cross)
         assert valuation is not None
         assert valuation.truth(policy.close_out) is truth
-        assert account.stale is (truth is GuardState.UNDECIDED)
+        assert account.cross.stale is (truth is GuardState.UNDECIDED)
 
 
 def test_room_for_instruments_grows_with_the_market_and_never_shrinks() -> None:
@@ -359,7 +359,7 @@ def test_what_changes_without_an_effect_is_stored_all_the_same() -> None:
     part = system.accounts[0]
     account = part.account("A")
     assert account is not None
-    assert len(account.calls) == 1
+    assert len(account.cross.calls) == 1
     rows = Rows(1)
     rows.write(system)
     for price, waiting in (("37500", True), ("39990", False)):
@@ -368,12 +368,12 @@ def test_what_changes_without_an_effect_is_stored_all_the_same() -> None:
         system.admission.line(day.lines[-1])
         system.fold()
         assert account.effect_count == before
-        assert (account.pending_since_ns >= 0) is waiting
+        assert (account.cross.pending_since_ns >= 0) is waiting
         rows.write(system)
         assert rows.restored().digests() == system.digests()
         again = rows.restored().accounts[0].account("A")
         assert again is not None
-        assert again.pending_since_ns == account.pending_since_ns
+        assert again.cross.pending_since_ns == account.cross.pending_since_ns
 
 
 @pytest.mark.parametrize(("named", "paid"), [("A/call/2", [0, 1]), ("", [1, 0]), ("A/call/9", [1, 0])])
@@ -394,8 +394,8 @@ def test_a_deposit_without_a_mark_pays_at_its_first_mark_the_call_that_it_named(
     account = system.accounts[0].account("A")
     assert account is not None
     # 0.1 * 0.01 * 37,000 * 0.7 = 25.90
-    assert [call.paid for call in account.calls] == [2590 * share for share in paid]
-    assert account.pending_deposits == []
+    assert [call.paid for call in account.cross.calls] == [2590 * share for share in paid]
+    assert account.cross.pending_deposits == []
     kinds = [(effect.sequence > before, readable(effect.data)["type"]) for effect in said if effect.group == "A"]
     assert kinds.count((True, "call_reduced")) == 1
     assert kinds.count((False, "call_reference_unmatched")) == (named == "A/call/9")
@@ -412,14 +412,14 @@ def test_money_that_a_sweep_brings_lowers_the_demand_that_stands() -> None:
     system, _ = folded(day.lines)
     account = system.accounts[0].account("U")
     assert account is not None
-    assert account.liquidating
-    demanded = account.liquidation_amount
+    assert account.cross.liquidating
+    demanded = account.cross.liquidation_amount
     day.perpetual("U", "ETHUSDT-PERP", "-0.01", "3000", pocket="iso")
     system.admission.line(day.lines[-1])
     _, said = system.fold()
-    assert account.subaccounts == {}
-    assert account.liquidating
-    assert 0 < account.liquidation_amount < demanded
+    assert account.isolated == {}
+    assert account.cross.liquidating
+    assert 0 < account.cross.liquidation_amount < demanded
     assert [(row["type"], row.get("supersedes")) for row in map(readable, (effect.data for effect in said))] == [
         ("liquidation_due", 1)
     ]

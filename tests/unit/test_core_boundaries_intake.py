@@ -479,8 +479,8 @@ def test_a_margin_that_leaves_a_pocket_is_as_good_as_one_that_comes() -> None:
     assert said_of(system, "funding_paid", seq=2, instrument="BTCUSDT-PERP", rate="0.01", price="100") is None
     system.fold()
     account = next(found for part in system.accounts if (found := part.account("U")) is not None)
-    assert account.ledger == {0: 500}
-    assert account.subaccounts["p"].ledger == {0: -500 - 100}
+    assert account.cross.ledger == {0: 500}
+    assert account.isolated["p"].ledger == {0: -500 - 100}
 
 
 # ---- identity
@@ -584,4 +584,4 @@ def test_funding_is_taken_at_its_price_or_at_the_mark() -> None:
         assert system.intake.offer(event, b"") is Verdict.ACCEPTED
         system.fold()
         account = next(found for part in system.accounts if (found := part.account("U")) is not None)
-        assert account.ledger == {0: moved}
+        assert account.cross.ledger == {0: moved}

@@ -76,6 +76,7 @@ class Desk:
 
     def __init__(self, policy: CallPolicy = POLICY, sale: list[int] | None = None) -> None:
         self.account = Account("A", 0, "p", "", [])
+        self.cross = self.account.cross
         self.policy = policy
         self.said: list[dict[str, Any]] = []
         self.sale = sale if sale is not None else [700]
@@ -89,15 +90,15 @@ class Desk:
             profile="p", model="prime", version=1, parameters={}, effective_from=0, approved_by="x", **ENVELOPE
         )
         profile = Profile(activation, self.policy, None)  # type: ignore[arg-type]
-        return Case(self.account, self.account, profile, Said(value, **guard_states), now, emit, str, lambda: legs)  # type: ignore[arg-type]
+        return Case(self.account, self.cross, profile, Said(value, **guard_states), now, emit, str, lambda: legs)  # type: ignore[arg-type]
 
     def call(
         self, number: int, amount: int, *, paid: int = 0, issued: int = 9_800, due: int = 10_800, **more: int
     ) -> Call:
         call = Call(number, amount, paid, issued, due, 1, **more)
-        self.account.calls.append(call)
-        self.account.call_count = max(self.account.call_count, number)
-        self.account.recount()
+        self.cross.calls.append(call)
+        self.cross.call_count = max(self.cross.call_count, number)
+        self.cross.recount()
         return call
 
     def kinds(self) -> list[str]:
@@ -132,9 +133,9 @@ def opened(outcome: Outcome, **more: int) -> dict[str, int]:
 def test_each_level_begins_one_below_its_edge(value: int, level: Level) -> None:
     desk = Desk()
     evaluate(desk.case(value))
-    assert desk.account.level is level
-    assert desk.account.liquidating is (value < 11_000)
-    assert desk.account.pending_since_ns == (10_000 if 11_000 <= value < 12_500 else NEVER)
+    assert desk.cross.level is level
+    assert desk.cross.liquidating is (value < 11_000)
+    assert desk.cross.pending_since_ns == (10_000 if 11_000 <= value < 12_500 else NEVER)
     evaluate(desk.case(value))
     assert len(desk.said) == {Level.HEALTHY: 0, Level.WARNING: 1, Level.DEFICIT: 1}.get(level, 2)
 
@@ -142,25 +143,30 @@ def test_each_level_begins_one_below_its_edge(value: int, level: Level) -> None:
 def test_where_nothing_is_called_there_is_no_deficit_and_no_persistence() -> None:
     desk = Desk(LIQUIDATING_VENUE)
     evaluate(desk.case(12_000))
-    assert desk.account.level is Level.WARNING
-    assert desk.account.pending_since_ns == NEVER
-    assert desk.account.suppressed is False
+    assert desk.cross.level is Level.WARNING
+    assert desk.cross.pending_since_ns == NEVER
+    assert desk.cross.suppressed is False
 
 
 def test_every_guard_that_could_matter_is_watched_and_no_other() -> None:
     account = Account("A", 0, "p", "", [])
     always = [POLICY.warn, MAINTENANCE.trigger, POLICY.bankrupt, POLICY.restore]
-    assert guards_of(account, POLICY) == [*always, POLICY.close_out]
-    account.suppressed = True
-    assert guards_of(account, POLICY) == [*always, POLICY.close_out, MAINTENANCE.short_of(100)]
-    account.unpaid = 300
-    assert guards_of(account, POLICY) == [*always, POLICY.close_out, MAINTENANCE.short_of(350)]
-    account.liquidating = True
-    assert guards_of(account, POLICY) == always
+    assert guards_of(account.cross, POLICY) == [*always, POLICY.close_out]
+    account.cross.suppressed = True
+    assert guards_of(account.cross, POLICY) == [*always, POLICY.close_out, MAINTENANCE.short_of(100)]
+    account.cross.unpaid = 300
+    assert guards_of(account.cross, POLICY) == [*always, POLICY.close_out, MAINTENANCE.short_of(350)]
+    account.cross.liquidating = True
+    assert guards_of(account.cross, POLICY) == always
     # A venue that calls nothing has no level of calls; once it liquidates, the close-out is behind it.
-    assert guards_of(account, LIQUIDATING_VENUE) == [POLICY.warn, POLICY.bankrupt, POLICY.restore]
-    account.liquidating = False
-    assert guards_of(account, LIQUIDATING_VENUE) == [POLICY.warn, POLICY.bankrupt, POLICY.restore, POLICY.close_out]
+    assert guards_of(account.cross, LIQUIDATING_VENUE) == [POLICY.warn, POLICY.bankrupt, POLICY.restore]
+    account.cross.liquidating = False
+    assert guards_of(account.cross, LIQUIDATING_VENUE) == [
+        POLICY.warn,
+        POLICY.bankrupt,
+        POLICY.restore,
+        POLICY.close_out,
+    ]
 
 
 def test_an_undecided_guard_leaves_things_as_they_are_and_flags_the_account() -> None:
@@ -168,10 +174,10 @@ def test_an_undecided_guard_leaves_things_as_they_are_and_flags_the_account() ->
     desk = Desk()
     evaluate(desk.case(12_000, 10_000))
     evaluate(desk.case(12_000, 10_030, **undecided))
-    assert desk.account.pending_since_ns == 10_000
-    assert desk.account.stale
+    assert desk.cross.pending_since_ns == 10_000
+    assert desk.cross.stale
     evaluate(desk.case(12_000, 10_031))
-    assert not desk.account.stale
+    assert not desk.cross.stale
 
 
 def test_restoring_ends_a_sale_and_cures_what_is_open() -> None:
@@ -181,19 +187,19 @@ def test_restoring_ends_a_sale_and_cures_what_is_open() -> None:
         desk.call(2, 200, paid=50, outcome=Outcome.PARTIALLY_MET),
         desk.call(3, 80, paid=80, outcome=Outcome.MET),
     ]
-    desk.account.liquidating, desk.account.liquidation_amount = True, 700
+    desk.cross.liquidating, desk.cross.liquidation_amount = True, 700
     evaluate(desk.case(13_999))
-    assert (desk.account.liquidating, desk.account.liquidation_amount) == (True, 700)
+    assert (desk.cross.liquidating, desk.cross.liquidation_amount) == (True, 700)
     evaluate(desk.case(14_000))
-    assert (desk.account.liquidating, desk.account.liquidation_amount) == (False, 0)
+    assert (desk.cross.liquidating, desk.cross.liquidation_amount) == (False, 0)
     assert [call.outcome for call in calls] == [Outcome.CURED, Outcome.CURED, Outcome.MET]
     assert desk.of("CallCured", "call", "unpaid") == [("A/call/1", "300"), ("A/call/2", "150")]
-    assert (desk.account.open_calls, desk.account.unpaid) == (0, 0)
+    assert (desk.cross.open_calls, desk.cross.unpaid) == (0, 0)
 
 
 def test_an_effect_of_an_isolated_pocket_names_it() -> None:
     desk = Desk(LIQUIDATING_VENUE)
-    desk.account.name = "iso"
+    desk.cross.name = "iso"
     evaluate(desk.case(12_000))
     assert desk.of("MarginWarned", "pocket", "value", "debit") == [("iso", "12000", "10000")]
 
@@ -220,23 +226,23 @@ def test_the_next_tranche_waits_for_a_whole_step_beyond_what_is_unpaid() -> None
         desk = Desk()
         desk.call(1, 2_000)
         evaluate(desk.case(value))
-        assert desk.account.pending_since_ns == pending
+        assert desk.cross.pending_since_ns == pending
 
 
 def test_a_call_is_issued_once_the_period_is_over_and_the_account_is_watched_anew() -> None:
     desk = Desk()
     evaluate(desk.case(12_341))
-    assert next_timer(desk.account, POLICY) == 10_060
+    assert next_timer(desk.cross, POLICY) == 10_060
     run_timers(desk.case(12_341, 10_059))
-    assert desk.account.calls == []
+    assert desk.cross.calls == []
     run_timers(desk.case(12_341, 10_060))
     assert desk.of("MarginCallIssued", "call", "amount", "shortfall", "due_at_ns", "tranche") == [
         ("A/call/1", "1660", "1659", 11_060, 1)
     ]
-    call = desk.account.calls[0]
+    call = desk.cross.calls[0]
     assert (call.issued_at_ns, call.due_at_ns, call.paid, call.amount) == (10_060, 11_060, 0, 1_660)
-    assert desk.account.pending_since_ns == NEVER
-    assert next_timer(desk.account, POLICY) == 11_061
+    assert desk.cross.pending_since_ns == NEVER
+    assert next_timer(desk.cross, POLICY) == 11_061
 
 
 def test_a_tranche_covers_what_is_not_covered_and_counts_the_open_calls() -> None:
@@ -247,10 +253,10 @@ def test_a_tranche_covers_what_is_not_covered_and_counts_the_open_calls() -> Non
     ):
         desk = Desk()
         desk.call(7, 2_000)
-        desk.account.pending_since_ns = 9_940
+        desk.cross.pending_since_ns = 9_940
         lifecycle._mature(desk.case(value))
         assert desk.of("MarginCallIssued", "call", "amount", "shortfall", "tranche") == issued
-        assert desk.account.pending_since_ns == NEVER
+        assert desk.cross.pending_since_ns == NEVER
 
 
 def small(**more: Any) -> CallPolicy:
@@ -263,12 +269,12 @@ def test_a_shortfall_below_the_minimum_is_recorded_once_and_called_at_the_item_t
     evaluate(desk.case(13_920))
     run_timers(desk.case(13_920, 10_060))
     assert desk.of("CallSuppressedBelowMinimum", "shortfall", "minimum") == [("80", "100")]
-    assert desk.account.suppressed is True
-    assert desk.account.pending_since_ns == NEVER
+    assert desk.cross.suppressed is True
+    assert desk.cross.pending_since_ns == NEVER
     evaluate(desk.case(13_901, 10_061))
-    assert desk.account.calls == []
+    assert desk.cross.calls == []
     evaluate(desk.case(13_900, 10_062))
-    assert desk.account.suppressed is False
+    assert desk.cross.suppressed is False
     assert desk.of("MarginCallIssued", "amount", "due_at_ns") == [("100", 11_062)]
 
 
@@ -279,21 +285,21 @@ def test_a_shortfall_below_the_minimum_is_recorded_once_and_called_at_the_item_t
 def test_exactly_the_minimum_is_called_as_the_profile_says(value: int, called: bool, exactly: bool) -> None:
     for suppressed in (False, True):
         desk = Desk(small(minimum_is_called=exactly))
-        desk.account.suppressed = suppressed
+        desk.cross.suppressed = suppressed
         if suppressed:
             evaluate(desk.case(value))
         else:
-            desk.account.pending_since_ns = 9_000
+            desk.cross.pending_since_ns = 9_000
             run_timers(desk.case(value))
         assert [row["kind"] for row in desk.said].count("MarginCallIssued") == called
 
 
 def test_a_suppressed_entry_ends_where_the_call_level_is_reached_again() -> None:
     desk = Desk(small())
-    desk.account.suppressed = True
+    desk.cross.suppressed = True
     evaluate(desk.case(13_990))
-    assert desk.account.suppressed is False
-    assert desk.account.pending_since_ns == NEVER
+    assert desk.cross.suppressed is False
+    assert desk.cross.pending_since_ns == NEVER
 
 
 # ---- timers ----------------------------------------------------------------------------------------------------------
@@ -301,18 +307,18 @@ def test_a_suppressed_entry_ends_where_the_call_level_is_reached_again() -> None
 
 def test_the_first_timer_is_the_earliest_of_deadlines_that_run_and_the_persistence() -> None:
     desk = Desk()
-    assert next_timer(desk.account, POLICY) is None
+    assert next_timer(desk.cross, POLICY) is None
     desk.call(1, 100, due=10_800)
     desk.call(2, 100, due=10_700)
     desk.call(3, 100, due=10_100, deadline=Deadline.EXPIRED)
     desk.call(4, 100, due=10_100, deadline=Deadline.ESCALATED)
     desk.call(5, 100, due=10_100, outcome=Outcome.CURED)
     desk.call(6, 100, paid=100, due=10_100, outcome=Outcome.MET)
-    assert next_timer(desk.account, POLICY) == 10_701
-    desk.account.pending_since_ns = 10_640
-    assert next_timer(desk.account, POLICY) == 10_700
-    desk.account.pending_since_ns = 10_642
-    assert next_timer(desk.account, POLICY) == 10_701
+    assert next_timer(desk.cross, POLICY) == 10_701
+    desk.cross.pending_since_ns = 10_640
+    assert next_timer(desk.cross, POLICY) == 10_700
+    desk.cross.pending_since_ns = 10_642
+    assert next_timer(desk.cross, POLICY) == 10_701
 
 
 @pytest.mark.parametrize(("late", "fired"), [(-1, False), (0, False), (1, True)])
@@ -321,7 +327,7 @@ def test_the_due_time_itself_is_in_time(late: int, fired: bool) -> None:
     call = desk.call(1, 2_000, due=10_000)
     run_timers(desk.case(12_000, 10_000 + late))
     assert call.deadline is (Deadline.EXPIRED if fired else Deadline.RUNNING)
-    assert desk.account.liquidating is fired
+    assert desk.cross.liquidating is fired
     assert desk.kinds() == (["CallExpired", "MarginLevelChanged", "LiquidationDue"] if fired else [])
 
 
@@ -329,18 +335,18 @@ def test_deadlines_expire_by_due_time_and_number_and_one_sale_is_demanded() -> N
     desk = Desk()
     for number, due in ((1, 9_990), (2, 9_980), (3, 9_980)):
         desk.call(number, 600, due=due)
-    desk.account.suppressed, desk.account.pending_since_ns = True, 9_999
+    desk.cross.suppressed, desk.cross.pending_since_ns = True, 9_999
     run_timers(desk.case(12_000))
     assert desk.of("CallExpired", "call", "unpaid") == [("A/call/2", "600"), ("A/call/3", "600"), ("A/call/1", "600")]
     assert desk.kinds().count("LiquidationDue") == 1
-    assert (desk.account.suppressed, desk.account.pending_since_ns) == (False, NEVER)
+    assert (desk.cross.suppressed, desk.cross.pending_since_ns) == (False, NEVER)
 
 
 def test_at_one_moment_a_due_call_goes_before_the_persistence() -> None:
     """Both fall due at 9,990. The call expires, the account liquidates, so nothing more is called."""
     desk = Desk()
     desk.call(1, 1_000, due=9_990)
-    desk.account.pending_since_ns = 9_930
+    desk.cross.pending_since_ns = 9_930
     run_timers(desk.case(11_950))
     assert desk.kinds() == ["CallExpired", "MarginLevelChanged", "LiquidationDue"]
 
@@ -348,7 +354,7 @@ def test_at_one_moment_a_due_call_goes_before_the_persistence() -> None:
 def test_what_matured_earlier_goes_first() -> None:
     desk = Desk()
     desk.call(1, 1_000, due=9_990)
-    desk.account.pending_since_ns = 9_929
+    desk.cross.pending_since_ns = 9_929
     run_timers(desk.case(11_950))
     assert desk.kinds() == [
         "MarginCallIssued",
@@ -365,14 +371,14 @@ def test_a_due_time_that_passes_undecided_is_for_a_person_and_sells_nothing() ->
     run_timers(desk.case(12_000, restore=GuardState.UNDECIDED))
     assert call.deadline is Deadline.ESCALATED
     assert desk.of("CallEscalated", "call", "unpaid") == [("A/call/1", "2000")]
-    assert not desk.account.liquidating
-    assert desk.account.review
+    assert not desk.cross.liquidating
+    assert desk.cross.review
 
 
 @pytest.mark.plain_core
 def test_timers_that_never_end_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk()
-    desk.account.pending_since_ns = 9_000
+    desk.cross.pending_since_ns = 9_000
     monkeypatch.setattr(lifecycle, "_mature", lambda case: None)
     with pytest.raises(Fault) as caught:
         run_timers(desk.case(12_000))
@@ -387,7 +393,7 @@ def test_timers_that_never_end_are_a_fault(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_cured_call_reopens_within_its_period_to_the_last_moment(age: int, reopened: bool) -> None:
     desk = Desk()
     call = desk.call(1, 400, issued=10_000 - age, outcome=Outcome.CURED)
-    desk.account.pending_since_ns = 9_000
+    desk.cross.pending_since_ns = 9_000
     lifecycle._mature(desk.case(12_000))
     assert (call.outcome is Outcome.OPEN) is reopened
     assert desk.of("CallReopened", "call", "unpaid", "due_at_ns", "reason") == (
@@ -434,7 +440,7 @@ def test_money_pays_the_named_call_first_and_then_the_oldest_due() -> None:
     assert desk.of("CallMet", "call", "credited") == [("A/call/1", "100"), ("A/call/2", "100")]
     assert desk.of("CallReduced", "call", "credited", "unpaid") == [("A/call/3", "1", "99")]
     assert [call.outcome for call in (first, second, third)] == [Outcome.MET, Outcome.MET, Outcome.PARTIALLY_MET]
-    assert desk.account.unpaid == 99
+    assert desk.cross.unpaid == 99
 
 
 def test_a_named_call_is_paid_though_it_was_cured_unless_it_has_nothing_unpaid() -> None:
@@ -484,7 +490,7 @@ def test_a_withdrawal_takes_from_the_latest_due_first_and_says_nothing_of_open_c
         Outcome.OPEN,
     ]
     assert desk.said == []
-    assert desk.account.unpaid == 400 - 150
+    assert desk.cross.unpaid == 400 - 150
     withdraw(desk.case(12_000), 151)
     assert [call.paid for call in calls] == [0, 0, 0, 0]
     assert all(call.outcome is Outcome.OPEN for call in calls)
@@ -537,7 +543,7 @@ def test_a_withdrawal_passes_over_what_is_cured_and_goes_on_with_the_next() -> N
 def test_a_sale_of_at_least_the_minimum_is_demanded(parts: list[int], demanded: int) -> None:
     desk = Desk(sale=parts)
     demand_sale(desk.case(10_500))
-    assert desk.account.liquidation_amount == demanded
+    assert desk.cross.liquidation_amount == demanded
     assert desk.account.liquidation_count == (1 if demanded else 0)
     expected = [(1, str(demanded), [str(part) for part in parts], 0)] if demanded else []
     found = desk.of("LiquidationDue", "number", "amount", "legs", "supersedes")
@@ -556,15 +562,19 @@ def test_nothing_to_sell_is_no_demand_even_without_a_minimum() -> None:
 )
 def test_a_demand_that_stands_is_lowered_or_withdrawn_but_never_raised(amount: int, now: int, legs: int | None) -> None:
     desk = Desk(sale=[amount])
-    desk.account.liquidation_amount, desk.account.liquidation_number, desk.account.liquidation_count = 700, 3, 4
+    desk.cross.liquidation_amount, desk.cross.liquidation_number, desk.account.liquidation_count = (
+        700,
+        3,
+        4,
+    )
     demand_sale(desk.case(10_500))
-    assert desk.account.liquidation_amount == now
+    assert desk.cross.liquidation_amount == now
     found = desk.of("LiquidationDue", "number", "amount", "supersedes", "legs")
     if legs is None:
         assert found == []
     else:
         assert [(number, text, old, len(rows)) for number, text, old, rows in found] == [(5, str(now), 3, legs)]
-        assert desk.account.liquidation_number == 5
+        assert desk.cross.liquidation_number == 5
 
 
 @pytest.mark.parametrize("value", [13_999, 14_000, 14_001])
@@ -603,7 +613,7 @@ def test_of_two_guards_that_must_hold_one_that_is_false_decides(
     case = desk.case(12_000, call=breached)
     case.valuation._truths[MAINTENANCE.short_of(2_050)] = uncovered  # type: ignore[attr-defined]
     assert lifecycle._condition(case) is expected
-    desk.account.unpaid = 0
+    desk.cross.unpaid = 0
     assert lifecycle._condition(case) is breached
 
 

@@ -131,7 +131,7 @@ def test_the_smallest_deposit_pays_the_smallest_part() -> None:
     system.fold()
     account = system.accounts[0].account("A")
     assert account is not None
-    assert [call.paid for call in account.calls] == [1]
+    assert [call.paid for call in account.cross.calls] == [1]
 
 
 def test_deposits_wait_each_for_its_own_mark() -> None:
@@ -150,13 +150,13 @@ def test_deposits_wait_each_for_its_own_mark() -> None:
     system.fold()
     account = system.accounts[0].account("A")
     assert account is not None
-    assert account.pending_deposits == [(2, 0, 10_000_000, ""), (3, 0, 1, ""), (3, 1, 50_000_000, "")]
+    assert account.cross.pending_deposits == [(2, 0, 10_000_000, ""), (3, 0, 1, ""), (3, 1, 50_000_000, "")]
     for name, price, left, paid in (("ETHUSDT", "3000", 2, 255_00), ("XMRBTC", "0.01", 0, 255_00 + 140_00)):
         day.tick(name, price)
         system.admission.line(day.lines[-1])
         system.fold(compare_markets=True)
-        assert len(account.pending_deposits) == left
-        assert account.calls[0].paid == paid
+        assert len(account.cross.pending_deposits) == left
+        assert account.cross.calls[0].paid == paid
 
 
 def test_an_account_within_a_cell_of_a_level_is_hot() -> None:

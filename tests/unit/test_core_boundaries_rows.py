@@ -42,18 +42,23 @@ CHAIN = bytes(range(32))
 
 def some_account() -> Account:
     account = Account("some-account", 0, "prime", "desk", ["a@b", "c@d"])
-    account.level, account.liquidating, account.stale, account.suppressed = Level.WARNING, False, True, True
-    account.pending_since_ns = 77
-    account.call_count = 3
-    account.calls = [Call(3, 500, 100, 10, 20, 2, Deadline.ESCALATED, Outcome.PARTIALLY_MET)]
-    account.liquidation_count = account.liquidation_number = 4
-    account.liquidation_amount = 900
-    account.move(0, 12_345)
-    account.move(2, -7)
-    account.move(2, 7)
-    account.positions[1 << 2] = Position(25, 1000, -3, 9)
-    account.hold(1, 25 * 10**4)
-    account.pending_deposits = [(3, -5, 6, "some-account/call/3")]
+    account.cross.level, account.cross.liquidating, account.cross.stale, account.cross.suppressed = (
+        Level.WARNING,
+        False,
+        True,
+        True,
+    )
+    account.cross.pending_since_ns = 77
+    account.cross.call_count = 3
+    account.cross.calls = [Call(3, 500, 100, 10, 20, 2, Deadline.ESCALATED, Outcome.PARTIALLY_MET)]
+    account.liquidation_count = account.cross.liquidation_number = 4
+    account.cross.liquidation_amount = 900
+    account.cross.move(0, 12_345)
+    account.cross.move(2, -7)
+    account.cross.move(2, 7)
+    account.cross.positions[1 << 2] = Position(25, 1000, -3, 9)
+    account.cross.hold(1, 25 * 10**4)
+    account.cross.pending_deposits = [(3, -5, 6, "some-account/call/3")]
     account.effect_count = 11
     return account
 
@@ -73,7 +78,7 @@ def facts(account: Account) -> dict[str, Any]:
             return {key: of(value) for key, value in thing.items()}
         if isinstance(thing, list | tuple):
             return [of(value) for value in thing]
-        if isinstance(thing, Subaccount | Position | Call):
+        if isinstance(thing, Account | Subaccount | Position | Call):
             names = [name for kind in type(thing).__mro__ for name in getattr(kind, "__slots__", ())]
             return {
                 name: of(getattr(thing, name)) for name in names if name not in ("guard_states", "figures", "guards")
@@ -90,8 +95,8 @@ def test_a_row_is_the_facts_in_their_order() -> None:
     assert row == msgspec.msgpack.encode(PLAIN)
     again = unpacked(row, DIRECTORY)
     expected = facts(some_account())
-    expected["ledger"].pop(2)
-    expected["open_calls"], expected["unpaid"] = 1, 400
+    expected["cross"]["ledger"].pop(2)
+    expected["cross"] |= {"open_calls": 1, "unpaid": 400}
     assert facts(again) == expected
     assert packed(again) == row
 
@@ -99,11 +104,11 @@ def test_a_row_is_the_facts_in_their_order() -> None:
 @pytest.mark.plain_core
 def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     account = some_account()
-    account.positions[4 << 2 | 1] = position = Position(-8, -800, 1, 2, 20)
-    account.hold_perpetual(4 << 2 | 1, position)
-    account.liquidation_number = 2
+    account.cross.positions[4 << 2 | 1] = position = Position(-8, -800, 1, 2, 20)
+    account.cross.hold_perpetual(4 << 2 | 1, position)
+    account.cross.liquidation_number = 2
     assert packed(account) == msgspec.msgpack.encode([3, *PLAIN[1:], 2, [17, -8, -800, 1, 2, 20], []])
-    assert facts(unpacked(packed(account), DIRECTORY))["perpetuals"] == facts(account)["perpetuals"]
+    assert facts(unpacked(packed(account), DIRECTORY).cross)["perpetuals"] == facts(account.cross)["perpetuals"]
     subaccount = account.subaccount("iso")
     subaccount.level, subaccount.liquidating = Level.BANKRUPT, True
     subaccount.liquidation_number, subaccount.liquidation_amount = 1, 55
@@ -116,17 +121,17 @@ def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     assert packed(account) == msgspec.msgpack.encode(row)
     again = unpacked(packed(account), DIRECTORY)
     assert packed(again) == packed(account)
-    assert facts(again)["subaccounts"] == facts(account)["subaccounts"]
-    assert (again.liquidation_count, again.liquidation_number) == (4, 2)
+    assert facts(again)["isolated"] == facts(account)["isolated"]
+    assert (again.liquidation_count, again.cross.liquidation_number) == (4, 2)
     # Pockets alone are enough for the longer row.
     bare = Account("x", 0, "p", "", [])
     bare.subaccount("b")
     bare.subaccount("a")
-    assert list(bare.subaccounts) == ["a", "b"]
+    assert list(bare.isolated) == ["a", "b"]
     assert msgspec.msgpack.decode(packed(bare))[0] == 3
-    assert [part.name for part in bare.parts()] == ["", "a", "b"]
-    assert bare.subaccount("") is bare
-    assert bare.subaccount("a") is bare.subaccounts["a"]
+    assert [part.name for part in bare.subaccounts()] == ["", "a", "b"]
+    assert bare.subaccount("") is bare.cross
+    assert bare.subaccount("a") is bare.isolated["a"]
 
 
 @pytest.mark.parametrize("amount", [2**63 - 1, 2**64 - 1, -(2**63), 2**64, -(2**63) - 1, 2**70, -(2**95), 2**71 - 1])
@@ -134,20 +139,20 @@ def test_an_integer_beyond_64_bits_is_written_as_bytes(amount: int) -> None:
     wide = not -(2**63) <= amount < 2**64
     for subaccounts in (False, True):
         account = some_account()
-        account.move(0, amount - 12_345)
-        account.positions[1 << 2].open_cost = amount
-        account.pending_deposits = [(3, amount, 6, "")]
+        account.cross.move(0, amount - 12_345)
+        account.cross.positions[1 << 2].open_cost = amount
+        account.cross.pending_deposits = [(3, amount, 6, "")]
         if subaccounts:
             account.subaccount("iso").move(0, amount)
         row = packed(account)
         assert row[3] == 1 + wide + 2 * subaccounts
         again = unpacked(row, DIRECTORY)
         assert packed(again) == row
-        assert again.ledger == {0: amount}
-        assert again.positions[1 << 2].open_cost == amount
-        assert again.pending_deposits == [(3, amount, 6, "")]
+        assert again.cross.ledger == {0: amount}
+        assert again.cross.positions[1 << 2].open_cost == amount
+        assert again.cross.pending_deposits == [(3, amount, 6, "")]
         if subaccounts:
-            assert again.subaccounts["iso"].balances == {0: amount}
+            assert again.isolated["iso"].balances == {0: amount}
         if wide:
             stored = msgspec.msgpack.decode(row)[13][1]
             assert int.from_bytes(stored, "big", signed=True) == amount
@@ -167,34 +172,28 @@ def test_a_row_of_an_unknown_layout_is_a_fault() -> None:
 def test_a_new_account_has_nothing_and_owes_nothing() -> None:
     account = Account("x", 0, "p", "d", ["c"])
     assert facts(account) == {
-        **dict.fromkeys(("liquidating", "stale", "suppressed"), False),
-        **dict.fromkeys(
-            ("call_count", "liquidation_amount", "liquidation_count", "liquidation_number", "open_calls", "unpaid"), 0
-        ),
         "id": "x",
         "base": 0,
         "profile": "p",
         "desk": "d",
         "contacts": ["c"],
         "effect_count": 0,
-        "subaccounts": {},
-        "name": "",
-        "level": 0,
-        "pending_since_ns": NEVER,
-        "ledger": {},
-        "balances": {},
-        "positions": {},
-        "perpetuals": {},
-        "calls": [],
-        "pending_deposits": [],
+        "liquidation_count": 0,
+        "isolated": {},
+        "cross": {
+            **dict.fromkeys(("liquidating", "stale", "suppressed"), False),
+            **dict.fromkeys(("call_count", "liquidation_amount", "liquidation_number", "open_calls", "unpaid"), 0),
+            **{"name": "", "level": 0, "pending_since_ns": NEVER},
+            **{"ledger": {}, "balances": {}, "positions": {}, "perpetuals": {}, "calls": [], "pending_deposits": []},
+        },
     }
-    assert (account.guards, account.guard_states, account.figures) == ([], None, None)
+    assert (account.cross.guards, account.cross.guard_states, account.cross.figures) == ([], None, None)
     assert Subaccount().name == ""
     assert NEVER == -1
     assert list(Level) == [0, 1, 2, 3, 4]
-    assert account.quiescent
-    assert account.empty
-    assert not account.review
+    assert account.cross.quiescent
+    assert account.cross.empty
+    assert not account.cross.review
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,12 @@ def test_a_spot_trade_moves_cash_less_the_fee_and_holds_the_base() -> None:
     held = account()
     book_spot(held, BTC, Traded(1, "A", BTC.number, 3, 4_000_033, 7))
     # 0.0003 at 40,000.33 are 12.000099: 12.01 are paid.
-    assert held.ledger == {0: -1201 - 7}
-    assert held.balances == {0: -1208, 1: 30_000}
+    assert held.cross.ledger == {0: -1201 - 7}
+    assert held.cross.balances == {0: -1208, 1: 30_000}
     book_spot(held, BTC, Traded(2, "A", BTC.number, -1, 5_000_000, 1))
-    (position,) = held.positions.values()
+    (position,) = held.cross.positions.values()
     assert (position.quantity, position.open_cost, position.realised, position.fees) == (2, 1201 - 400, 500 - 400, 8)
-    assert held.balances == {0: -1208 + 500 - 1, 1: 20_000}
+    assert held.cross.balances == {0: -1208 + 500 - 1, 1: 20_000}
     assert position.leverage is None
 
 
@@ -85,21 +85,21 @@ def test_a_trade_closes_its_share_and_opens_the_rest(
 
 def test_a_trade_in_a_perpetual_pays_what_it_realises_less_the_fee() -> None:
     books = account()
-    books.move(0, 100_000)
+    books.cross.move(0, 100_000)
     book_perpetual(books, PERP, Traded(1, "A", PERP.number, 10, 4_000_000, 5, "iso", 1, 30_000, 20))
-    subaccount = books.subaccounts["iso"]
+    subaccount = books.isolated["iso"]
     key = position_key(PERP.number, 1)
     position = subaccount.perpetuals[key]
     assert (position.quantity, position.open_cost, position.leverage, position.fees) == (10, 40_000, 20, 5)
-    assert (books.ledger, subaccount.ledger) == ({0: 70_000}, {0: 30_000 - 5})
+    assert (books.cross.ledger, subaccount.ledger) == ({0: 70_000}, {0: 30_000 - 5})
     book_perpetual(books, PERP, Traded(2, "A", PERP.number, -10, 4_100_000, 6, "iso", 1, -1_000, 0))
     assert (position.quantity, position.open_cost, position.leverage, position.fees) == (0, 0, 20, 11)
     assert position.realised == 1_000
-    assert (books.ledger, subaccount.ledger) == ({0: 71_000}, {0: 30_000 - 5 + 1_000 - 6 - 1_000})
+    assert (books.cross.ledger, subaccount.ledger) == ({0: 71_000}, {0: 30_000 - 5 + 1_000 - 6 - 1_000})
     assert subaccount.perpetuals == {}
     book_perpetual(books, PERP, Traded(3, "A", PERP.number, -10, 4_100_000, 0))
-    assert list(books.perpetuals) == [position_key(PERP.number, 0)]
-    assert books.perpetuals[position_key(PERP.number, 0)].leverage == 0
+    assert list(books.cross.perpetuals) == [position_key(PERP.number, 0)]
+    assert books.cross.perpetuals[position_key(PERP.number, 0)].leverage == 0
 
 
 def test_money_goes_into_a_pocket_or_from_one_to_another() -> None:
@@ -107,8 +107,8 @@ def test_money_goes_into_a_pocket_or_from_one_to_another() -> None:
     book_move(books, Moved(1, "A", 0, 500, "", "iso"))
     book_move(books, Moved(2, "A", 0, 200, "", "", "iso"))
     book_move(books, Moved(3, "A", 0, 50, "", "other", ""))
-    assert books.ledger == {0: 150}
-    assert {name: subaccount.ledger for name, subaccount in books.subaccounts.items()} == {
+    assert books.cross.ledger == {0: 150}
+    assert {name: subaccount.ledger for name, subaccount in books.isolated.items()} == {
         "iso": {0: 300},
         "other": {0: 50},
     }
@@ -126,9 +126,9 @@ def test_funding_is_floored_by_position_and_summed_by_pocket() -> None:
     concerned = book_funding(books, PERP, rate, 4_000_100)
     # 0.015 * 40,001.00 * 0.001 are 0.600015: who is long pays 0.61, who is short receives 0.60.
     assert [subaccount.name for subaccount in concerned] == ["", "iso"]
-    assert books.ledger == {0: -61 + 60}
-    assert books.subaccounts["iso"].ledger == {0: -29}
-    assert books.subaccounts["other"].ledger == {}
+    assert books.cross.ledger == {0: -61 + 60}
+    assert books.isolated["iso"].ledger == {0: -29}
+    assert books.isolated["other"].ledger == {}
     assert book_funding(books, BTC, rate, 1) == []
 
 
@@ -149,9 +149,9 @@ def test_a_pocket_without_positions_is_swept_unless_it_owes() -> None:
         assert not sweep(books, "iso")
         subaccount.move(1, 2)
         assert sweep(books, "iso")
-        assert books.subaccounts == {}
-        assert books.ledger == {0: 40 * turn, 1: turn}
-    kept = books.positions[key]
+        assert books.isolated == {}
+        assert books.cross.ledger == {0: 40 * turn, 1: turn}
+    kept = books.cross.positions[key]
     assert (kept.quantity, kept.realised, kept.fees, kept.leverage) == (0, 130, 9, 0)
     books.subaccount("empty")
     assert sweep(books, "empty")

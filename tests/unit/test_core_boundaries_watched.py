@@ -129,7 +129,7 @@ def test_a_coin_that_came_beside_an_isolated_pocket_is_found_by_its_price(boxes:
     part, quiet = folded(day, boxes=boxes)
     account = part.account("A")
     assert account is not None
-    assert list(account.subaccounts) == ["ETHUSDT-PERP"]
+    assert list(account.isolated) == ["ETHUSDT-PERP"]
     day.believe("BTCUSDT", "20000")
     assert folded(day, boxes=boxes)[1] != quiet
     assert folded(day, boxes=boxes)[1] == folded(day, boxes=not boxes)[1]

@@ -76,7 +76,7 @@ class Floor:
 def test_an_isolated_pocket_is_closed_whole_and_pays_no_more_than_it_has(price: str, fee: str, left: int) -> None:
     floor = Floor(margin="1000")
     assert floor.act() == []
-    cross = dict(floor.account.balances)
+    cross = dict(floor.account.cross.balances)
     floor.fall_to(price)
     (trade,) = floor.act()
     assert (number(trade.quantity_delta), number(trade.price), number(trade.fee)) == (
@@ -87,11 +87,11 @@ def test_an_isolated_pocket_is_closed_whole_and_pays_no_more_than_it_has(price: 
     assert (trade.pocket, trade.reason, trade.position_side) == (BTC, "liquidation", "both")
     (base,) = cross
     if left >= 0:
-        assert floor.account.subaccounts == {}
-        assert floor.account.balances[base] - cross[base] == left
+        assert floor.account.isolated == {}
+        assert floor.account.cross.balances[base] - cross[base] == left
     else:
-        assert floor.account.subaccounts[BTC].balances == {base: left}
-        assert floor.account.balances == cross
+        assert floor.account.isolated[BTC].balances == {base: left}
+        assert floor.account.cross.balances == cross
     assert floor.act() == []
 
 
@@ -103,9 +103,9 @@ def test_cross_is_closed_as_far_as_it_must_and_is_healthy_then() -> None:
     assert -Decimal("0.5") < sum(number(trade.quantity_delta) for trade in trades) < 0
     for _ in range(5):
         trades += floor.act()
-    assert not floor.account.liquidating
-    assert floor.account.level is Level.HEALTHY
-    (position,) = floor.account.perpetuals.values()
+    assert not floor.account.cross.liquidating
+    assert floor.account.cross.level is Level.HEALTHY
+    (position,) = floor.account.cross.perpetuals.values()
     assert 0 < position.quantity < 500
     assert [trade.source_seq for trade in trades] == list(range(1, len(trades) + 1))
 
@@ -115,11 +115,11 @@ def test_clients_in_trouble_do_not_trade_and_others_keep_to_their_margin() -> No
     trades = [trade for _ in range(20_000) for trade in floor.act()]
     assert trades
     assert {trade.reason for trade in trades} == {"trade"}
-    assert floor.account.level is Level.HEALTHY
+    assert floor.account.cross.level is Level.HEALTHY
     profile = floor.system.accounts[0].market.profiles["binance-usdm"]
-    equity, initial, *_ = profile.calculator.statement(floor.account, floor.system.accounts[0].market.prices)
+    equity, initial, *_ = profile.calculator.statement(floor.account.cross, floor.system.accounts[0].market.prices)
     assert initial <= equity
     floor.fall_to("36500.00")
     floor.venue = Venue("another", 1, accounts=["U"], largest_trade=5000)
-    floor.system.accounts[0].account("U").level = Level.WARNING  # type: ignore[union-attr]
+    floor.system.accounts[0].account("U").cross.level = Level.WARNING  # type: ignore[union-attr]
     assert [trade for _ in range(8_000) for trade in floor.venue.act(floor.system.accounts[0], 1)] == []

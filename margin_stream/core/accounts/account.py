@@ -6,13 +6,12 @@ from margin_stream.core.accounts.position import instrument_of
 from margin_stream.core.accounts.subaccount import Subaccount
 
 
-class Account(Subaccount):
-    """One account (and margin group, until regrouping exists). The account itself is its cross subaccount."""
+class Account:
+    """One account (and margin group, until regrouping exists): its cross subaccount, and any isolated ones."""
 
-    __slots__ = ("base", "contacts", "desk", "effect_count", "id", "liquidation_count", "profile", "subaccounts")
+    __slots__ = ("base", "contacts", "cross", "desk", "effect_count", "id", "isolated", "liquidation_count", "profile")
 
     def __init__(self, identifier: str, base: int, profile: str, desk: str, contacts: list[str]) -> None:
-        super().__init__()
         self.id = identifier
         self.base = base
         self.profile = profile
@@ -22,23 +21,26 @@ class Account(Subaccount):
         """Demands of all subaccounts."""
         self.effect_count = 0
         """Effects of the account fold."""
-        self.subaccounts: dict[str, Subaccount] = {}
-        """Isolated subaccounts, always in order of name."""
+        self.cross = Subaccount()
+        self.isolated: dict[str, Subaccount] = {}
+        """Always in order of name."""
 
-    def parts(self) -> tuple[Subaccount, ...]:
+    def subaccounts(self) -> tuple[Subaccount, ...]:
         """Return every subaccount, cross first."""
-        return (self, *self.subaccounts.values()) if self.subaccounts else (self,)
+        return (self.cross, *self.isolated.values()) if self.isolated else (self.cross,)
 
     def subaccount(self, name: str) -> Subaccount:
-        """Return a subaccount, made where the account has none of the name."""
+        """Return a subaccount, made where the account has none of the name; cross has none."""
         if not name:
-            return self
-        found = self.subaccounts.get(name)
+            return self.cross
+        found = self.isolated.get(name)
         if found is None:
             found = Subaccount(name)
-            self.subaccounts = dict(sorted([*self.subaccounts.items(), (name, found)]))
+            self.isolated = dict(sorted([*self.isolated.items(), (name, found)]))
         return found
 
     def holds_perpetual(self, instrument: int) -> bool:
-        """Say whether some subaccount has a position in a perpetual."""
-        return any(instrument_of(key) == instrument for part in self.parts() for key in part.perpetuals)
+        """Return whether some subaccount has a position in a perpetual."""
+        return any(
+            instrument_of(key) == instrument for subaccount in self.subaccounts() for key in subaccount.perpetuals
+        )

@@ -51,7 +51,7 @@ class Coverage:
             return
         calculator = profile.calculator
         tests: list[GuardTests] = []
-        for subaccount in account.parts():
+        for subaccount in account.subaccounts():
             figures = subaccount.figures
             if figures is None:
                 figures = subaccount.figures = calculator.evaluate(subaccount, market.prices)

@@ -112,13 +112,13 @@ class Evaluator:
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return False
-        if account.pending_deposits:
+        if account.cross.pending_deposits:
             self._value_deposits(number, account, profile)
-        if not account.subaccounts:
-            return self._evaluate_subaccount(number, account, account, profile, "" in money)
+        if not account.isolated:
+            return self._evaluate_subaccount(number, account, account.cross, profile, "" in money)
         changed = False
         routed = profile.calculator.routed_through(moved) if moved else ()
-        for subaccount in account.parts():
+        for subaccount in account.subaccounts():
             if moved and subaccount.guard_states is not None and not _reads(subaccount, moved, routed):
                 continue
             if self._evaluate_subaccount(number, account, subaccount, profile, subaccount.name in money):
@@ -153,7 +153,7 @@ class Evaluator:
         lifecycle.evaluate(case)
         if money and subaccount.liquidating:
             lifecycle.demand_sale(case)
-        if subaccount is account:
+        if subaccount is account.cross:
             self.arm(number, account, profile)
         if facts_before != (
             subaccount.pending_since_ns,
@@ -166,16 +166,17 @@ class Evaluator:
         return subaccount.guard_states != truths_before or subaccount.guards != guards_before
 
     def _value_deposits(self, number: int, account: Account, profile: Profile) -> None:
+        cross = account.cross
         waiting: list[tuple[int, int, int, str]] = []
-        for asset, before, amount, call in account.pending_deposits:
+        for asset, before, amount, call in cross.pending_deposits:
             worth = profile.calculator.credit(asset, before, amount, self.market.prices)
             if worth is None:
                 waiting.append((asset, before, amount, call))
             else:
-                account.guard_states = None
-                payments.credit(self.case(account, account, profile), worth, call)
-        if len(waiting) != len(account.pending_deposits):
-            account.pending_deposits = waiting
+                cross.guard_states = None
+                payments.credit(self.case(account, cross, profile), worth, call)
+        if len(waiting) != len(cross.pending_deposits):
+            cross.pending_deposits = waiting
             self._rows.dirty.add(number)
 
     def run_timers(self, number: int) -> None:
@@ -184,7 +185,7 @@ class Evaluator:
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return
-        lifecycle.run_timers(self.case(account, account, profile))
+        lifecycle.run_timers(self.case(account, account.cross, profile))
         self._rows.dirty.add(number)
         if self._coverage is not None:
             self._coverage.renew(number)
@@ -192,7 +193,13 @@ class Evaluator:
 
     def arm(self, number: int, account: Account, profile: Profile) -> None:
         """Set the account's timer to the next due time of its calls and conditions."""
-        self._timers.arm(number, lifecycle.next_timer(account, profile.policy), self.market.clock_ns)
+        self._timers.arm(number, lifecycle.next_timer(account.cross, profile.policy), self.market.clock_ns)
+
+    def touch(self, number: int) -> None:
+        """Note that an account's facts, or what it holds, have changed."""
+        self._rows.dirty.add(number)
+        if self._coverage is not None:
+            self._coverage.forget(number)
 
     def _emit(self, account: Account, kind: type[AccountEffect], **fields: Any) -> None:
         account.effect_count += 1

@@ -15,11 +15,10 @@ from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.coverage import Coverage
 from margin_stream.core.accounts.evaluator import Evaluator
 from margin_stream.core.accounts.holders import Holders
-from margin_stream.core.accounts.postings import book_funding, book_move, book_perpetual, book_spot, integer, sweep
 from margin_stream.core.accounts.rows import AccountRows
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.accounts.timers import Timers
-from margin_stream.core.calls import payments
+from margin_stream.core.accounts.transactions import Transactions
 from margin_stream.core.checks import check
 from margin_stream.core.digests import pack_sums
 from margin_stream.core.effect_book import EffectBook, Emitted
@@ -80,6 +79,7 @@ class AccountFold(FoldBase):
         found = price_filter or (PriceBoxFilter() if boxes else None)
         self._coverage = None if found is None else Coverage(found, self._rows, self._corners)
         self._evaluator = Evaluator(book, self._rows, self._timers, self._corners, self._coverage, self.market)
+        self._transactions = Transactions(self._rows, self._holders, self._evaluator)
 
     # ---- the fold -------------------------------------------------------------------------------------------------
 
@@ -91,10 +91,10 @@ class AccountFold(FoldBase):
                 self._mark(item.instrument, item.price)
             case Traded():
                 if self._only is None or item.account == self._only:
-                    self._trade(item)
+                    self._transactions.trade(item)
             case Moved():
                 if self._only is None or item.account == self._only:
-                    self._move(item)
+                    self._transactions.move(item)
             case Clocked():
                 self._clock(item.now_ns)
             case Opened():
@@ -108,7 +108,7 @@ class AccountFold(FoldBase):
             case Activated():
                 self.market.waiting.append(item.activation)
             case Funded():
-                self._fund(item)
+                self._transactions.fund(item)
             case RulesMoved():
                 self.market.rules_version = item.version
             case _:
@@ -148,7 +148,7 @@ class AccountFold(FoldBase):
             for account in range(len(self._rows.ids)):
                 touched = self._rows.account(account)
                 if touched.profile in names:
-                    for part in touched.parts():
+                    for part in touched.subaccounts():
                         part.guard_states = None
                     self._evaluator.evaluate_to_rest(account)
         if gone_stale:
@@ -163,18 +163,12 @@ class AccountFold(FoldBase):
     def _open(self, item: Opened) -> None:
         number = self._admitted(self._rows.admit(item.account, b""))
         self._rows.keep(number, Account(item.account, item.base, item.profile, item.desk, list(item.contacts)))
-        self._touch(number)
+        self._evaluator.touch(number)
 
     def _admitted(self, number: int) -> int:
         if self._coverage is not None:
             self._coverage.filter.add_account()
         return number
-
-    def _touch(self, number: int) -> None:
-        """Note that an account's facts, or what it holds, have changed."""
-        self._rows.dirty.add(number)
-        if self._coverage is not None:
-            self._coverage.forget(number)
 
     def _change(self, item: Changed) -> None:
         number = self._rows.numbers[item.account]
@@ -185,78 +179,10 @@ class AccountFold(FoldBase):
             account.contacts = list(item.contacts)
         if item.profile is not None:
             account.profile = item.profile
-            for part in account.parts():
+            for part in account.subaccounts():
                 part.guard_states = None
         self._evaluator.evaluate_to_rest(number)
-        self._touch(number)
-
-    def _trade(self, item: Traded) -> None:
-        number = self._rows.numbers[item.account]
-        account = self._rows.account(number)
-        instrument = self.market.directory.instruments[item.instrument]
-        assert instrument is not None
-        self._holders.hold(number, account, instrument.currency.number)
-        ends = False
-        if instrument.perpetual:
-            self._holders.hold_perpetual(number, account, instrument.number)
-            book_perpetual(account, instrument, item)
-            ends = bool(item.subaccount) and not account.subaccounts[item.subaccount].perpetuals
-        else:
-            self._holders.hold(number, account, instrument.base.number)
-            book_spot(account, instrument, item)
-        self._evaluator.evaluate_to_rest(number, money=(item.subaccount, "") if item.margin else (item.subaccount,))
-        if ends:
-            self._sweep(number, account, item.subaccount)
-        self._touch(number)
-
-    def _move(self, item: Moved) -> None:
-        number = self._rows.numbers[item.account]
-        account = self._rows.account(number)
-        self._holders.hold(number, account, item.asset)
-        if item.subaccount or item.from_pocket is not None:
-            book_move(account, item)
-            names = (item.subaccount,) if item.from_pocket is None else (item.subaccount, item.from_pocket)
-            self._evaluator.evaluate_to_rest(number, money=names)
-            for name in names:
-                if name:
-                    subaccount = account.subaccounts[name]
-                    if subaccount.empty or (subaccount.positions and not subaccount.perpetuals):
-                        self._sweep(number, account, name)
-            self._touch(number)
-            return
-        amount = integer(item.amount)
-        before = account.balances.get(item.asset, 0)
-        account.move(item.asset, amount)
-        profile = self.market.profiles.get(account.profile)
-        if profile is not None and (account.calls or item.call):
-            worth = profile.calculator.credit(item.asset, before, amount, self.market.prices)
-            case = self._evaluator.case(account, account, profile)
-            if worth is None:
-                if amount > 0:
-                    named = payments.named_call(case, item.call)
-                    account.pending_deposits.append((item.asset, before, amount, case.call_id(named) if named else ""))
-            elif amount > 0:
-                payments.credit(case, worth, item.call)
-            else:
-                payments.withdraw(case, worth)
-        self._evaluator.evaluate_to_rest(number, money=("",))
-        self._touch(number)
-
-    def _fund(self, item: Funded) -> None:
-        instrument = self.market.directory.instruments[item.instrument]
-        assert instrument is not None
-        for number in self._holders.of_perpetual(item.instrument):
-            account = self._rows.account(number)
-            self._holders.hold(number, account, instrument.currency.number)
-            concerned = book_funding(account, instrument, item.rate, item.price)
-            self._evaluator.evaluate_to_rest(number, money=[subaccount.name for subaccount in concerned])
-            self._touch(number)
-
-    def _sweep(self, number: int, account: Account, name: str) -> None:
-        subaccount = account.subaccounts.get(name)
-        moves = subaccount is not None and bool(subaccount.balances)
-        if sweep(account, name) and moves:
-            self._evaluator.evaluate_to_rest(number, money=("",))
+        self._evaluator.touch(number)
 
     def rest_all(self) -> list[Emitted]:
         """Evaluate every account once more. At rest nothing is emitted; that is a law, and this is how it is tested."""
@@ -312,7 +238,7 @@ class AccountFold(FoldBase):
             number, account = self._rows.restored(row)
             self._admitted(number)
             self._holders.restore(number, account)
-            if account.pending_since_ns >= 0 or account.calls:
+            if account.cross.pending_since_ns >= 0 or account.cross.calls:
                 profile = market.profiles.get(account.profile)
                 if profile is not None:
                     self._evaluator.arm(number, account, profile)

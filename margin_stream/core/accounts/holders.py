@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
 
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.position import instrument_of
@@ -21,10 +20,10 @@ class Holders:
 
     def hold(self, number: int, account: Account, asset: int) -> None:
         """Note an account that is about to hold an asset."""
-        if asset not in account.balances and not any(
-            asset in subaccount.balances for subaccount in account.subaccounts.values()
-        ):
-            _add(self._of_asset, asset, number)
+        for subaccount in account.subaccounts():
+            if asset in subaccount.balances:
+                return
+        _add(self._of_asset, asset, number)
 
     def hold_perpetual(self, number: int, account: Account, instrument: int) -> None:
         """Note an account that is about to hold a perpetual."""
@@ -33,12 +32,10 @@ class Holders:
 
     def restore(self, number: int, account: Account) -> None:
         """Note all that an account holds."""
-        assets: Iterable[int] = account.balances
-        if account.subaccounts:
-            assets = dict.fromkeys(asset for part in account.parts() for asset in part.balances)
-        for asset in assets:
+        parts = account.subaccounts()
+        for asset in dict.fromkeys(asset for part in parts for asset in part.balances):
             _add(self._of_asset, asset, number)
-        for instrument in dict.fromkeys(instrument_of(key) for part in account.parts() for key in part.perpetuals):
+        for instrument in dict.fromkeys(instrument_of(key) for part in parts for key in part.perpetuals):
             _add(self._of_perpetual, instrument, number)
 
     def of_perpetual(self, instrument: int) -> list[int]:
@@ -56,7 +53,7 @@ class Holders:
                 for number in self._of_asset.get(asset, ()):
                     if number not in found:
                         account = rows.account(number)
-                        if account.profile == name and (asset in account.balances or account.subaccounts):
+                        if account.profile == name and (asset in account.cross.balances or account.isolated):
                             found[number] = None
         for number in self._of_perpetual.get(instrument, ()):
             if number not in found and rows.account(number).holds_perpetual(instrument):

@@ -22,15 +22,16 @@ def price_shift(instrument: Instrument) -> int:
 def book_spot(account: Account, instrument: Instrument, item: Traded) -> None:
     """Book a trade in a spot pair or a share: cash moves in the settlement currency, the base asset is held."""
     key = position_key(instrument.number, 0)
-    position = account.positions.get(key)
+    cross = account.cross
+    position = cross.positions.get(key)
     if position is None:
-        position = account.positions[key] = Position()
+        position = cross.positions[key] = Position()
     quantity, fee = integer(item.quantity), integer(item.fee)
     cash = position.trade(quantity, item.price, price_shift(instrument))
     position.fees += fee
     base = instrument.base
-    account.move(instrument.currency.number, cash - fee)
-    account.hold(base.number, quantity * 10 ** (base.scale - instrument.quantity_scale))
+    cross.move(instrument.currency.number, cash - fee)
+    cross.hold(base.number, quantity * 10 ** (base.scale - instrument.quantity_scale))
 
 
 def book_perpetual(account: Account, instrument: Instrument, item: Traded) -> None:
@@ -51,7 +52,7 @@ def book_perpetual(account: Account, instrument: Instrument, item: Traded) -> No
     subaccount.hold_perpetual(key, position)
     subaccount.move(currency, position.realised - realised - fee)
     if margin:
-        account.move(currency, -margin)
+        account.cross.move(currency, -margin)
         subaccount.move(currency, margin)
 
 
@@ -76,7 +77,7 @@ def book_funding(account: Account, instrument: Instrument, rate: int, price: int
         price: in units of the price scale.
     """
     concerned = []
-    for subaccount in account.parts():
+    for subaccount in account.subaccounts():
         moved = 0
         held = [key for key in sorted(subaccount.perpetuals) if instrument_of(key) == instrument.number]
         for key in held:
@@ -96,17 +97,17 @@ def sweep(account: Account, name: str) -> bool:
     What is owed stays where it is: an isolated subaccount never draws on cross by itself. A position's realised profit
     and fees are kept, in cross.
     """
-    subaccount = account.subaccounts.get(name)
+    subaccount, cross = account.isolated.get(name), account.cross
     if subaccount is None or subaccount.perpetuals or any(amount < 0 for amount in subaccount.balances.values()):
         return False
     for asset in sorted(subaccount.balances):
-        account.move(asset, subaccount.balances[asset])
+        cross.move(asset, subaccount.balances[asset])
     for key in sorted(subaccount.positions):
         closed = subaccount.positions[key]
-        kept = account.positions.get(key)
+        kept = cross.positions.get(key)
         if kept is None:
-            kept = account.positions[key] = Position(leverage=0)
+            kept = cross.positions[key] = Position(leverage=0)
         kept.realised += closed.realised
         kept.fees += closed.fees
-    del account.subaccounts[name]
+    del account.isolated[name]
     return True

@@ -32,15 +32,16 @@ LONG_SUBACCOUNT_LAYOUT = 4
 
 def packed(account: Account) -> bytes:
     """Return the facts as one row; equal facts give equal bytes."""
+    cross = account.cross
     spot: list[int] = []
     perpetual: list[int] = []
-    for key in sorted(account.positions):
-        position = account.positions[key]
+    for key in sorted(cross.positions):
+        position = cross.positions[key]
         if position.leverage is None:
             spot += (instrument_of(key), position.quantity, position.open_cost, position.realised, position.fees)
         else:
             perpetual += _flat(key, position)
-    wide = bool(perpetual or account.subaccounts)
+    wide = bool(perpetual or account.isolated)
     row: list[Any] = [
         SUBACCOUNT_LAYOUT if wide else ROW_LAYOUT,
         account.id,
@@ -48,23 +49,23 @@ def packed(account: Account) -> bytes:
         account.profile,
         account.desk,
         account.contacts,
-        int(account.level),
-        account.flags,
-        account.pending_since_ns,
-        account.call_count,
-        [call.row() for call in account.calls],
+        int(cross.level),
+        cross.flags,
+        cross.pending_since_ns,
+        cross.call_count,
+        [call.row() for call in cross.calls],
         account.liquidation_count,
-        account.liquidation_amount,
-        _flat_ledger(account),
+        cross.liquidation_amount,
+        _flat_ledger(cross),
         spot,
-        account.pending_deposits,
+        cross.pending_deposits,
         account.effect_count,
     ]
     if wide:
         row += (
-            account.liquidation_number,
+            cross.liquidation_number,
             perpetual,
-            [_subaccount_row(subaccount) for subaccount in account.subaccounts.values()],
+            [_subaccount_row(subaccount) for subaccount in account.isolated.values()],
         )
     try:
         return _encode(row)
@@ -147,32 +148,34 @@ def unpacked(row: bytes, directory: Directory) -> Account:
     (_, identifier, base, profile, desk, contacts, level, flags, pending_since_ns, call_count, calls) = fields[:11]
     (liquidation_count, liquidation_amount, ledger, spot, pending_deposits, effect_count) = fields[11:17]
     account = Account(identifier, base, profile, desk, contacts)
-    account.level = Level(level)
-    account.set_flags(flags)
-    account.pending_since_ns = pending_since_ns
-    account.call_count = call_count
+    account.liquidation_count = liquidation_count
+    account.effect_count = effect_count
+    cross = account.cross
+    cross.level = Level(level)
+    cross.set_flags(flags)
+    cross.pending_since_ns = pending_since_ns
+    cross.call_count = call_count
     if calls:
-        account.calls = [Call(*values) for values in calls]
-        account.recount()
-    account.liquidation_count = account.liquidation_number = liquidation_count
-    account.liquidation_amount = liquidation_amount
-    _fill_ledger(account, ledger)
+        cross.calls = [Call(*values) for values in calls]
+        cross.recount()
+    cross.liquidation_number = liquidation_count
+    cross.liquidation_amount = liquidation_amount
+    _fill_ledger(cross, ledger)
     flat = iter(spot)
     instruments = directory.instruments
     for number, quantity, cost, realised, fees in zip(flat, flat, flat, flat, flat, strict=True):
-        account.positions[position_key(number, 0)] = Position(quantity, cost, realised, fees)
+        cross.positions[position_key(number, 0)] = Position(quantity, cost, realised, fees)
         if quantity:
             instrument = instruments[number]
             assert instrument is not None
             traded = instrument.base
-            account.hold(traded.number, quantity * 10 ** (traded.scale - instrument.quantity_scale))
-    account.pending_deposits = [(asset, before, amount, call) for asset, before, amount, call in pending_deposits]
-    account.effect_count = effect_count
+            cross.hold(traded.number, quantity * 10 ** (traded.scale - instrument.quantity_scale))
+    cross.pending_deposits = [(asset, before, amount, call) for asset, before, amount, call in pending_deposits]
     if wide:
-        account.liquidation_number, perpetuals, isolated = fields[17:]
-        _fill_perpetuals(account, perpetuals)
+        cross.liquidation_number, perpetuals, isolated = fields[17:]
+        _fill_perpetuals(cross, perpetuals)
         for name, own_level, own_flags, demand_number, demand, own_ledger, positions in isolated:
-            subaccount = account.subaccounts[name] = Subaccount(name)
+            subaccount = account.isolated[name] = Subaccount(name)
             subaccount.level = Level(own_level)
             subaccount.set_flags(own_flags)
             subaccount.liquidation_number, subaccount.liquidation_amount = demand_number, demand
