@@ -7,7 +7,7 @@ currency.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,8 @@ INTAKE_GROUP = "@intake"
 class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", gc=False):
     """The envelope of every effect."""
 
+    alert: ClassVar[bool] = False
+    """A risk desk is alerted to effects of this type."""
     id: str
     """``<group>/<number>``, derived from the group and its own counter: a replay gives the same."""
     sequence: int = msgspec.field(name="position")
@@ -48,9 +50,13 @@ class Valued(AccountEffect, frozen=True, kw_only=True):
 class MarginWarned(Valued, frozen=True, tag="margin_warned.v1"):
     """A healthy account fell below the warning level."""
 
+    alert: ClassVar[bool] = True
+
 
 class MarginLevelChanged(Valued, frozen=True, tag="margin_level_changed.v1"):
     """An account's level changed in another way. One effect a change, with the deepest level."""
+
+    alert: ClassVar[bool] = True
 
     level: str
     previous: str
@@ -58,6 +64,8 @@ class MarginLevelChanged(Valued, frozen=True, tag="margin_level_changed.v1"):
 
 class MarginCallIssued(Valued, frozen=True, tag="margin_call_issued.v1"):
     """A call for collateral was issued; the amount is fixed."""
+
+    alert: ClassVar[bool] = True
 
     call: str
     """``<group>/call/<n>``."""
@@ -80,6 +88,8 @@ class CallSuppressedBelowMinimum(Valued, frozen=True, tag="call_suppressed_below
 class CallReduced(AccountEffect, frozen=True, tag="call_reduced.v1"):
     """Money that arrived paid part of a call."""
 
+    alert: ClassVar[bool] = True
+
     call: str
     credited: str
     unpaid: str
@@ -88,6 +98,8 @@ class CallReduced(AccountEffect, frozen=True, tag="call_reduced.v1"):
 class CallMet(AccountEffect, frozen=True, tag="call_met.v1"):
     """Money that arrived paid the rest of a call."""
 
+    alert: ClassVar[bool] = True
+
     call: str
     credited: str
 
@@ -95,12 +107,16 @@ class CallMet(AccountEffect, frozen=True, tag="call_met.v1"):
 class CallCured(Valued, frozen=True, tag="call_cured.v1"):
     """Resolved by price move: the account is back at its restore level, though the call is not paid in full."""
 
+    alert: ClassVar[bool] = True
+
     call: str
     unpaid: str
 
 
 class CallReopened(Valued, frozen=True, tag="call_reopened.v1"):
     """A closed call is open again, with its old due time."""
+
+    alert: ClassVar[bool] = True
 
     call: str
     unpaid: str
@@ -112,12 +128,16 @@ class CallReopened(Valued, frozen=True, tag="call_reopened.v1"):
 class CallExpired(Valued, frozen=True, tag="call_expired.v1"):
     """A due time passed and the call is not paid in full: it is overdue."""
 
+    alert: ClassVar[bool] = True
+
     call: str
     unpaid: str
 
 
 class CallEscalated(Valued, frozen=True, tag="call_escalated.v1"):
     """A due time passed while the valuation was undecided: an operator decides, nothing is sold automatically."""
+
+    alert: ClassVar[bool] = True
 
     call: str
     unpaid: str
@@ -145,6 +165,8 @@ class LiquidationLeg(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 class LiquidationDue(Valued, frozen=True, tag="liquidation_due.v1"):
     """A liquidation request: what is to be sold to bring the account back to its restore level. No order is placed."""
 
+    alert: ClassVar[bool] = True
+
     number: int
     """Counts the group's liquidation requests."""
     amount: str
@@ -166,6 +188,8 @@ class MarkRefused(Effect, frozen=True, tag="mark_refused.v1"):
 class MarkReanchored(Effect, frozen=True, tag="mark_reanchored.v1"):
     """Quotes outside the band agreed, and the mark follows them."""
 
+    alert: ClassVar[bool] = True
+
     instrument: str
     price: str
     mark: str
@@ -176,6 +200,8 @@ class MarkReanchored(Effect, frozen=True, tag="mark_reanchored.v1"):
 
 class FeedWentStale(Effect, frozen=True, tag="feed_went_stale.v1"):
     """An instrument had no accepted quote for too long; it is valued over its band until the next one."""
+
+    alert: ClassVar[bool] = True
 
     instrument: str
     mark: str

@@ -165,25 +165,6 @@ class AccountsShard(Shard):
         return sends
 
 
-ALERTS = frozenset(
-    {
-        "margin_warned",
-        "margin_level_changed",
-        "margin_call_issued",
-        "call_reduced",
-        "call_met",
-        "call_cured",
-        "call_reopened",
-        "call_expired",
-        "call_escalated",
-        "liquidation_due",
-        "feed_went_stale",
-        "mark_reanchored",
-    }
-)
-"""Types of effects that a desk is alerted to."""
-
-
 class EffectsShard(Shard):
     """The effects of one shard as they are recorded: repeated ones are trimmed, numbers must follow each other, alerts
     go out."""
@@ -229,7 +210,7 @@ class EffectsShard(Shard):
             got=effect.id,
         )
         row = describe_effect(effect)
-        if row["type"] in ALERTS:
+        if effect.alert:
             message = orjson.dumps({"id": effect.id, "type": row["type"], "timestamp": row.get("at"), "data": row})
             self._alerts.append(Send(self.topics.alerts, 0, group.encode(), message))
 

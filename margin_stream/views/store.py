@@ -65,7 +65,7 @@ def account_state(view: View, account: str, until: Until = EVERYTHING) -> dict[s
         AccountUnknown: the account was not open then.
     """
     folds = folds_at(view, until, account=account)
-    partition = folds.sets[1 + partition_of(slot_of(account), folds.intake.partitions)]
+    partition = folds.sets[1 + partition_of(slot_of(account), folds.intake.routes.partitions)]
     found = account_in(accounts_of(partition), account, partition.sequence)
     if found is None:
         what = f"account {account!r} is not open at sequence number {partition.sequence}"

@@ -37,6 +37,11 @@ from tests.kafka.running import workers
 from tests.kafka.simulated import GENERATION, Log, Topical, run
 from tests.kafka.test_shards import check, recorded
 
+ALERTS = {
+    *("margin_warned", "margin_level_changed", "margin_call_issued", "liquidation_due"),
+    *("call_reduced", "call_met", "call_cured", "call_reopened", "call_expired", "call_escalated"),
+    *("feed_went_stale", "mark_reanchored"),
+}
 LIMITS = (1, 300, 700, 1500, 8000)
 """Bytes of a message: from one effect to all of a position."""
 
@@ -105,7 +110,7 @@ def check_alerts(log: Log, lines: list[bytes]) -> None:
     for value in log.values["s.alerts", 0]:
         assert value is not None
         assert alerts.setdefault(json.loads(value)["id"], value) == value
-    assert set(alerts) == {effect["id"] for effect in fold(lines)[1] if effect["type"] in shards.ALERTS}
+    assert set(alerts) == {effect["id"] for effect in fold(lines)[1] if effect["type"] in ALERTS}
 
 
 @pytest.mark.slow(reason="many random runs of all shards")

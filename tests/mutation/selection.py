@@ -36,6 +36,8 @@ CORE = (
     "accounts.row",
     "accounts.rows",
     "accounts.timers",
+    "accounts.transactions",
+    "intake.routes",
     "digests",
     "effect_book",
     "feed_monitor",

@@ -12,7 +12,7 @@ import pytest
 
 from margin_stream.core import digests
 from margin_stream.core.accounts import position, rows
-from margin_stream.core.accounts.fold import AccountFold
+from margin_stream.core.accounts.transactions import Transactions
 from margin_stream.core.accounts.position import Position
 from margin_stream.core.intake.sources import Sources
 from margin_stream.host.embedded import Host
@@ -58,8 +58,8 @@ def test_mutant_two_items_swapped_are_caught() -> None:
 
 @pytest.mark.plain_core
 def test_mutant_an_item_applied_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    move = AccountFold._move
-    monkeypatch.setattr(AccountFold, "_move", lambda self, item: (move(self, item), move(self, item))[0])
+    move = Transactions.move
+    monkeypatch.setattr(Transactions, "move", lambda self, item: (move(self, item), move(self, item))[0])
     assert changed()
 
 

@@ -29,7 +29,7 @@ def test_what_is_handed_on_carries_its_position_and_effects_their_number(lines: 
     for n, line in enumerate(lines):
         admission.line(line)
         if n % 10 == 9:
-            before = intake._previous
+            before = intake.routes.previous
             whole, *batches = intake.take(market_digest=True)
             assert (whole.previous, whole.last, whole.market_digest) == (before, intake.sequence, b"")
             for batch in batches:

@@ -183,8 +183,15 @@ def test_a_new_account_has_nothing_and_owes_nothing() -> None:
         "cross": {
             **dict.fromkeys(("liquidating", "stale", "suppressed"), False),
             **dict.fromkeys(("call_count", "liquidation_amount", "liquidation_number", "open_calls", "unpaid"), 0),
-            **{"name": "", "level": 0, "pending_since_ns": NEVER},
-            **{"ledger": {}, "balances": {}, "positions": {}, "perpetuals": {}, "calls": [], "pending_deposits": []},
+            "name": "",
+            "level": 0,
+            "pending_since_ns": NEVER,
+            "ledger": {},
+            "balances": {},
+            "positions": {},
+            "perpetuals": {},
+            "calls": [],
+            "pending_deposits": [],
         },
     }
     assert (account.cross.guards, account.cross.guard_states, account.cross.figures) == ([], None, None)

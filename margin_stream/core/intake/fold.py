@@ -17,8 +17,9 @@ import msgspec
 from margin_stream.core.checks import check
 from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.intake import validation
-from margin_stream.core.intake.account_index import AccountIndex, Entry
+from margin_stream.core.intake.account_index import AccountIndex
 from margin_stream.core.intake.identity import IDENTITY_WINDOW, FeedSource, Seen
+from margin_stream.core.intake.routes import Routes
 from margin_stream.core.intake.sources import MIXED, Sources
 from margin_stream.core.intake.validation import PRICE_LIMIT, Reason, column_pair
 from margin_stream.core.market.directory import Instrument
@@ -26,14 +27,12 @@ from margin_stream.core.market.market import Market
 from margin_stream.core.market.quote_guard import Quote, QuoteGuard
 from margin_stream.core.sequenced import (
     Activated,
-    AnySequenced,
     Batch,
     Changed,
     Clocked,
     Listed,
     Marked,
     Opened,
-    Received,
     RulesMoved,
 )
 from margin_stream.schemas import effects
@@ -74,7 +73,7 @@ class IntakeFold:
     name = "intake"
 
     def __init__(self, partitions: int, *, rules_version: int, window: int = IDENTITY_WINDOW) -> None:
-        self.partitions = partitions
+        self.routes = Routes(partitions)
         self.sources = Sources(window)
         self.market = Market(rules_version)
         self.book = EffectBook()
@@ -88,12 +87,6 @@ class IntakeFold:
         """Position, place and reason of what the last ``offer_columns`` refused, for the caller; not a fact."""
         self.guard = QuoteGuard()
         self.accounts = AccountIndex(partitions, rules_version)
-        self._previous = 0
-        self._routed: list[list[AnySequenced]] = [[] for _ in range(partitions)]
-        self._whole: list[AnySequenced] = []
-        """For the folds of the whole store."""
-        self._received: dict[str, tuple[int, str, int, int, int]] = {}
-        """Source -> the fields of its ``Received`` since the last ``take``."""
 
     # ---- offering items -------------------------------------------------------------------------------------------
 
@@ -110,7 +103,8 @@ class IntakeFold:
             feed = self.sources.feed(source, sequence, self.market.rules_version)
             if feed is None:
                 return DUPLICATE
-            self._number(event)
+            self.sequence += 1
+            self._receive(source, sequence, event.event_time)
             if feed is MIXED:
                 reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a book")
             elif isinstance(event, PriceTicked):
@@ -122,12 +116,13 @@ class IntakeFold:
                 return DUPLICATE
             self.sequence += 1
             entry = self.accounts.entries.get(effects.group_of(event.effect))
-            reason = self._to_account(entry, validation.answer(event, self.sequence, self.market, entry))
+            reason = self.routes.to_account(entry, validation.answer(event, self.sequence, self.market, entry))
         else:
             seen = self.sources.book(source, sequence, content)
             if seen is Seen.DUPLICATE:
                 return DUPLICATE
-            self._number(event)
+            self.sequence += 1
+            self._receive(source, sequence, event.event_time)
             if seen is Seen.REUSED:
                 reason = (Refusal.IDENTITY_REUSED, f"source_seq: {source}#{sequence} came before with another content")
             elif seen is Seen.MIXED:
@@ -210,6 +205,9 @@ class IntakeFold:
             self._receive(source, highest, newest_ns)
         return accepted, duplicates, refused
 
+    def _receive(self, source: str, number: int, event_time_ns: int) -> None:
+        self.routes.receive(self.sequence, source, number, event_time_ns, self.market.clock_ns)
+
     def moves_clock(self, event: ClockTicked) -> bool:
         """Return whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
         return self.sources.is_new_of_feed(event.source, event.source_seq) and isinstance(
@@ -223,27 +221,9 @@ class IntakeFold:
         Args:
             market_digest: let the partitions compare their copy of the market.
         """
-        digest = self.market.digest() if market_digest else b""
-        self._whole += [Received(*run) for run in self._received.values()]
-        self._received.clear()
-        batches = [Batch(self._previous, self.sequence, sorted(self._whole, key=lambda item: item.sequence))]
-        batches += [Batch(self._previous, self.sequence, items, digest) for items in self._routed]
-        self._previous, self._whole = self.sequence, []
-        self._routed = [[] for _ in range(self.partitions)]
-        return batches
+        return self.routes.take(self.sequence, self.market.digest() if market_digest else b"")
 
-    def _number(self, event: AnyInput) -> None:
-        self.sequence += 1
-        self._receive(event.source, event.source_seq, event.event_time)
-
-    def _receive(self, source: str, number: int, event_time_ns: int) -> None:
-        """Note for the folds of the whole store that an input of a source has this sequence number."""
-        before = self._received.get(source)
-        if before is not None:
-            number, event_time_ns = max(number, before[2]), max(event_time_ns, before[3])
-        self._received[source] = (self.sequence, source, number, event_time_ns, self.market.clock_ns)
-
-    # ---- routing --------------------------------------------------------------------------------------------------
+    # ---- books ----------------------------------------------------------------------------------------------------
 
     def _refuse(self, reason: Reason, **identity: Any) -> Verdict:
         self.refused += 1
@@ -256,27 +236,27 @@ class IntakeFold:
         match event:
             case PositionChanged():
                 entry = accounts.entries.get(event.account)
-                return self._to_account(entry, validation.trade(event, sequence, market, entry))
+                return self.routes.to_account(entry, validation.trade(event, sequence, market, entry))
             case CollateralMoved():
                 entry = accounts.entries.get(event.account)
-                return self._to_account(entry, validation.move(event, sequence, market, entry))
+                return self.routes.to_account(entry, validation.move(event, sequence, market, entry))
             case FundingPaid():
-                return self._to_all(validation.funding(event, sequence, market))
+                return self.routes.to_all(validation.funding(event, sequence, market))
             case AccountOpened():
                 opened = validation.opening(event, sequence, market, accounts)
                 if isinstance(opened, Opened):
                     accounts.admit(event.account, opened.base, event.profile)
-                return self._to_account(accounts.entries.get(event.account), opened)
+                return self.routes.to_account(accounts.entries.get(event.account), opened)
             case AccountChanged():
                 changed = validation.change(event, sequence, accounts)
                 if isinstance(changed, Changed) and event.profile is not None:
                     accounts.admit(event.account, accounts.entries[event.account].base, event.profile)
-                return self._to_account(accounts.entries.get(event.account), changed)
+                return self.routes.to_account(accounts.entries.get(event.account), changed)
             case InstrumentListed():
                 reason = market.directory.refusal(event)
                 if reason is None:
                     market.enlist(event)
-                return self._to_all(reason or Listed(sequence, event))
+                return self.routes.to_all(reason or Listed(sequence, event))
             case ProfileActivated():
                 return self._activate(event)
             case EngineActivated():
@@ -286,35 +266,18 @@ class IntakeFold:
                         return None
                     market.rules_version = moved.version
                     accounts.adopt(moved.version)
-                return self._to_all(moved)
+                return self.routes.to_all(moved)
             case PriceTicked() | ClockTicked() | EffectAnswered():
                 raise AssertionError("not of a book")
             case _:
                 assert_never(event)
-
-    def _to_account(self, entry: Entry | None, item: AnySequenced | Reason) -> Reason | None:
-        """Route an item to the partition of its account; of no account, it is for the folds of the whole store. A
-        reason is given back."""
-        if isinstance(item, tuple):
-            return item
-        (self._whole if entry is None else self._routed[entry.partition]).append(item)
-        return None
-
-    def _to_all(self, item: AnySequenced | Reason) -> Reason | None:
-        """Route an item to every partition and to the folds of the whole store. A reason is given back."""
-        if isinstance(item, tuple):
-            return item
-        self._whole.append(item)
-        for routed in self._routed:
-            routed.append(item)
-        return None
 
     def _activate(self, event: ProfileActivated) -> Reason | None:
         if isinstance(profile := validation.activation(event, self.market, self.accounts), tuple):
             return profile
         self.accounts.profiles[event.profile] = (profile.calculator.base, event.version)
         self.market.waiting.append(event)
-        return self._to_all(Activated(self.sequence, event))
+        return self.routes.to_all(Activated(self.sequence, event))
 
     # ---- quotes and the clock -------------------------------------------------------------------------------------
 
@@ -343,9 +306,7 @@ class IntakeFold:
             if not judged.marks:
                 return
         market.mark(number, price)
-        item = Marked(self.sequence, number, price)
-        for routed in self._routed:
-            routed.append(item)
+        self.routes.to_partitions(Marked(self.sequence, number, price))
 
     def _clock(self, event: ClockTicked) -> Reason | None:
         market = self.market
@@ -364,7 +325,7 @@ class IntakeFold:
                 mark=format_scaled(market.prices[number], instrument.price_scale),
                 marked_at_ns=market.marked_at_ns[number],
             )
-        return self._to_all(clocked)
+        return self.routes.to_all(clocked)
 
     # ---- effects, digest, checkpoint ------------------------------------------------------------------------------
 
@@ -413,12 +374,12 @@ class IntakeFold:
         rows = list(rows)
         facts, market, profiles = msgspec.msgpack.decode(next((value for key, value in rows if key == b"meta"), b""))
         self.market = Market.unpacked(market)
-        self.accounts = AccountIndex(self.partitions, self.market.rules_version)
+        self.accounts = AccountIndex(self.routes.partitions, self.market.rules_version)
         self.accounts.restore(rows, profiles)
         self.sequence, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
         check(
             self.sequence == sequence, "the intake stands where its marker says", expected=sequence, got=self.sequence
         )
-        self._previous = sequence
+        self.routes.previous = sequence
         self.sources.restore([feeds, books, undecodable, *answers], rows)
         self.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}
