@@ -19,7 +19,7 @@ from margin_stream.core.margin.model import SaleLeg
 from margin_stream.core.margin.models.binance_usdm import UsdmCalculator
 from margin_stream.core.margin.models.prime import PrimeCalculator
 from tests.days import INSTRUMENTS, PARAMETERS
-from tests.unit.test_core_boundaries_profiles import DIRECTORY, bracket, compiled
+from tests.unit.test_core_profiles import DIRECTORY, bracket, compiled
 from tests.usdm_days import PERPETUALS, TABLES, USDM_PARAMETERS
 
 SEEDS = st.integers(0, 10**9)

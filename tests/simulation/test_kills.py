@@ -12,8 +12,8 @@ import pytest
 
 from margin_stream.core import digests
 from margin_stream.core.accounts import position, rows
-from margin_stream.core.accounts.transactions import Transactions
 from margin_stream.core.accounts.position import Position
+from margin_stream.core.accounts.transactions import Transactions
 from margin_stream.core.intake.sources import Sources
 from margin_stream.host.embedded import Host
 from margin_stream.journal import log as logs

@@ -17,7 +17,7 @@ from margin_stream.schemas.inputs import CollateralMoved, PositionChanged
 from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day, random_day
 from tests.folding import readable
-from tests.unit.test_core_boundaries_intake import prepared, said_of
+from tests.unit.test_core_intake import prepared, said_of
 from tests.usdm_days import random_usdm_day
 
 

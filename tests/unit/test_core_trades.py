@@ -18,7 +18,7 @@ from margin_stream.core.accounts.postings import (
 from margin_stream.core.market.market import Market
 from margin_stream.core.market.quote_guard import Quote, QuoteGuard
 from margin_stream.core.sequenced import FUNDING_SCALE, Moved, Traded
-from tests.unit.test_core_boundaries_profiles import DIRECTORY, listed
+from tests.unit.test_core_profiles import DIRECTORY, listed
 
 BTC = DIRECTORY.instrument_by_name["BTCUSDT"]
 PERP = DIRECTORY.instrument_by_name["BTCUSDT-PERP"]

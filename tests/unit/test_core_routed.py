@@ -24,8 +24,8 @@ from margin_stream.core.sequenced import (
     RulesMoved,
     Traded,
 )
-from tests.unit.test_core_boundaries_profiles import listed
-from tests.unit.test_core_boundaries_rows import activation
+from tests.unit.test_core_profiles import listed
+from tests.unit.test_core_rows import activation
 
 LISTED, ACTIVATION = listed("USDT", "currency", 2), activation("p", 1, 5)
 ITEMS: list[tuple[Any, list[Any]]] = [

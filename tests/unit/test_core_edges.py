@@ -13,7 +13,7 @@ from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.rules_versions import LATEST
 from tests.days import PARAMETERS, Day
 from tests.properties.test_model_twins import ASSET, DIRECTORY, NUMBER, PRIME, Book
-from tests.unit.test_core_boundaries_profiles import compiled, listed
+from tests.unit.test_core_profiles import compiled, listed
 
 
 def test_assets_of_one_haircut_are_sold_in_order_of_their_listing_not_of_their_instruments() -> None:

@@ -14,7 +14,7 @@ from margin_stream.core.margin.parameters import (
 )
 from margin_stream.core.sequenced import Batch
 from margin_stream.journal.layout import Manifest, RecordedDigest
-from tests.unit.test_core_boundaries_routed import ITEMS
+from tests.unit.test_core_routed import ITEMS
 
 KINDS: set[type[Any]] = {type(item) for item, _ in ITEMS}
 

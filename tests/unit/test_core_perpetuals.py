@@ -10,7 +10,7 @@ from margin_stream.core.margin.guards import NO_BOUND, Guard, Ratio
 from margin_stream.core.margin.model import SaleLeg
 from tests.days import PARAMETERS
 from tests.properties.test_model_twins import ASSET, DIRECTORY, NUMBER, USDM, Book
-from tests.unit.test_core_boundaries_profiles import compiled
+from tests.unit.test_core_profiles import compiled
 
 DOGE, BTC = NUMBER["DOGEUSDT-PERP"], NUMBER["BTCUSDT-PERP"]
 INSTRUMENTS = len(DIRECTORY.instruments)

@@ -35,7 +35,7 @@ from margin_stream.core.market.directory import Directory, parts_per_million
 from margin_stream.core.market.market import Market
 from margin_stream.schemas.inputs import InstrumentListed, ProfileActivated
 from tests.days import PARAMETERS
-from tests.unit.test_core_boundaries_profiles import DIRECTORY, listed
+from tests.unit.test_core_profiles import DIRECTORY, listed
 
 CHAIN = bytes(range(32))
 
