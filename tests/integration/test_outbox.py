@@ -257,7 +257,7 @@ def test_killed_at_every_step_on_topics() -> None:
         checked(consumer, places_of(list(effects(reader))), list(events(reader)))
         if not kill.struck:
             break
-        at += 1 if at < 20 else 7
+        at += 1 if at < 12 else 13
     assert at > 60
 
 

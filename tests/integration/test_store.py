@@ -193,7 +193,7 @@ def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None
 
 @pytest.mark.slow(reason="opens, damages or replays a store many times over")
 def test_a_crash_at_every_call_to_the_disk_loses_nothing(tmp_path: Path) -> None:
-    lines = LINES[:120]
+    lines = LINES[:75]
     reference = fold(lines)[0]
     counting = StoppingDisk()
     host = Host(

@@ -53,7 +53,7 @@ def market_lines(
 def test_the_crash_day_is_what_the_oracle_says() -> None:
     folder = recorded_data("binance_2021-05-19_1m")
     paths = sorted(folder.glob("*_1m.csv.gz"))
-    lines = market_lines(paths, Accounts(200, 7, ("prime",)))
+    lines = market_lines(paths, Accounts(100, 7, ("prime",)))
     ours, theirs = compare(lines)
     kinds = {effect["type"] for effect in ours}
     assert {"margin_call_issued", "call_cured", "call_expired", "liquidation_due", "call_reopened"} <= kinds

@@ -19,7 +19,7 @@ from tests.usdm_edges import changing_day, edge_day
 
 # A seed says nothing about how large its day is, so smaller seeds are not sought.
 DAYS = settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=(Phase.explicit, Phase.generate),
