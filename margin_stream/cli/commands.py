@@ -1,10 +1,12 @@
-"""The commands by name. A module is loaded when its command runs, or is listed: none of what they need slows the others
-down."""
+"""The commands by name. A module is loaded when its command runs: none of what they need slows the others, or the list
+of all, down."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 from importlib import import_module
+from pathlib import Path
 
 from cyclopts import App
 
@@ -45,6 +47,16 @@ GROUPS = {
     "config": "Settings: what is in force, and where it came from.",
 }
 NAMES = tuple(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))
+
+
+def summary(name: str) -> str:
+    """Return what a command is for: the first paragraph of its docstring, read without loading its module."""
+    if name in GROUPS:
+        return GROUPS[name]
+    module, _, function = COMMANDS[name].partition(":")
+    tree = ast.parse(Path(__file__).with_name(f"{module}.py").read_bytes())
+    found = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    return (ast.get_docstring(found) or "").partition("\n\n")[0]
 
 
 def __getattr__(name: str) -> App:

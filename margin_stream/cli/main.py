@@ -10,21 +10,24 @@ from collections.abc import Sequence
 from cyclopts import App
 
 from margin_stream.cli.arguments import fill, in_order
-from margin_stream.cli.commands import NAMES
+from margin_stream.cli.commands import NAMES, summary
 from margin_stream.cli.error_output import report_exception
 from margin_stream.cli.errors import DONE, INTERRUPTED
 from margin_stream.cli.version import version_line
 
-app = App(
-    name="margin-stream",
-    help="An event-sourced margin-call engine: exact replay, nothing lost, cheap ticks for safe accounts.",
-    help_prologue="""\
+
+def application(*, listed: bool = False) -> App:
+    """Return the application; ``listed`` where its help will list the commands, each with what it is for."""
+    found = App(
+        name="margin-stream",
+        help="An event-sourced margin-call engine: exact replay, nothing lost, cheap ticks for safe accounts.",
+        help_prologue="""\
 Examples:
   margin-stream demo
   margin-stream ingest day.ndjson
   margin-stream calls --open
   margin-stream doctor""",
-    help_epilogue="""\
+        help_epilogue="""\
 Before a command's name or behind it:
   --json         Print NDJSON: one object a line, stable keys; errors too.
   --quiet        Print nothing on stderr but errors.
@@ -32,12 +35,16 @@ Before a command's name or behind it:
   --config FILE  A settings file, instead of ./margin-stream.toml.
 
 Where a command reads a file, - is standard input.""",
-    version=version_line,
-    help_format="plaintext",
-    config=(fill,),
-)
-for _name in NAMES:
-    app.command(f"margin_stream.cli.commands:{_name}", name=_name)
+        version=version_line,
+        help_format="plaintext",
+        config=(fill,),
+    )
+    for name in NAMES:
+        found.command(f"margin_stream.cli.commands:{name}", name=name, help=summary(name) if listed else None)
+    return found
+
+
+app = application()
 
 
 def run(words: Sequence[str] | None = None) -> int:
@@ -47,10 +54,8 @@ def run(words: Sequence[str] | None = None) -> int:
     gc.set_threshold(100_000, 50, 50)
     given = sys.argv[1:] if words is None else words
     try:
-        if not set(NAMES) & set(given):
-            # The commands are listed: each with its first sentence.
-            app.resolved_commands()
-        result = app(in_order(app, given), exit_on_error=False, print_error=False, result_action="return_value")
+        chosen = app if set(NAMES) & set(given) else application(listed=True)
+        result = chosen(in_order(chosen, given), exit_on_error=False, print_error=False, result_action="return_value")
         return result if isinstance(result, int) else DONE
     except BrokenPipeError:
         # The reader of our output has gone (as `| head` does): nothing is wrong.

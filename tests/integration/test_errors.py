@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ import pytest
 import margin_stream
 import margin_stream.replay
 import margin_stream.schemas
+from margin_stream.cli import main
 from margin_stream.cli.background_replay import Beside
 from margin_stream.cli.error_output import FOREIGN, Failure, code_of, diagnose, report, report_exception
 from margin_stream.cli.errors import BY_CODE, ENTRIES
@@ -387,10 +389,11 @@ def _(_folder: Path) -> Said:
         raise ZeroDivisionError("a bug")
 
     app.command(broken, name="broken-for-a-test")
-    try:
-        return said("broken-for-a-test")
-    finally:
-        del app["broken-for-a-test"]
+    with patch.object(main, "NAMES", (*main.NAMES, "broken-for-a-test")):
+        try:
+            return said("broken-for-a-test")
+        finally:
+            del app["broken-for-a-test"]
 
 
 WITH_A_BROKER = {"topics_missing", "topics_incomplete", "store_differs", "workers_run", "broker_refused"}
