@@ -34,6 +34,8 @@ class AccountEffect(Effect, frozen=True, kw_only=True):
     account: str
     currency: str
     """The account's base currency, in which its amounts are."""
+    stale: bool = False
+    """A mark is missing, old or in doubt, and could decide the level otherwise; the level before it stands."""
 
 
 class Valued(AccountEffect, frozen=True, kw_only=True):
@@ -186,7 +188,7 @@ class MarkRefused(Effect, frozen=True, tag="mark_refused.v1"):
 
 
 class MarkReanchored(Effect, frozen=True, tag="mark_reanchored.v1"):
-    """Quotes outside the band agreed, and the mark follows them."""
+    """The mark follows quotes outside the band: they agreed, or stayed on one side for long, or a person confirmed."""
 
     alert: ClassVar[bool] = True
 
@@ -196,6 +198,18 @@ class MarkReanchored(Effect, frozen=True, tag="mark_reanchored.v1"):
     """The mark before."""
     reason: str
     """``consecutive`` or ``second_source``."""
+
+
+class TradeFarFromMark(AccountEffect, frozen=True, tag="trade_far_from_mark.v1"):
+    """A trade was booked at a price outside the band around the mark."""
+
+    alert: ClassVar[bool] = True
+
+    instrument: str
+    price: str
+    mark: str
+    pocket: str = ""
+    """The isolated subaccount that it was booked in; empty for cross."""
 
 
 class FeedWentStale(Effect, frozen=True, tag="feed_went_stale.v1"):
@@ -258,6 +272,7 @@ AnyEffect = (
     | LiquidationDue
     | MarkRefused
     | MarkReanchored
+    | TradeFarFromMark
     | FeedWentStale
     | InputRefused
     | ProfileTookEffect

@@ -103,6 +103,15 @@ class PriceTicked(Input, frozen=True, tag="price_ticked.v1"):
     ask: DecimalPair | None = None
 
 
+class MarkConfirmed(Input, frozen=True, tag="mark_confirmed.v1"):
+    """A person confirmed a price: it becomes the mark, however far from the one before."""
+
+    instrument: Annotated[str, msgspec.Meta(max_length=64)]
+    price: DecimalPair
+    actor: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    """Who confirmed it."""
+
+
 class ClockTicked(Input, frozen=True, tag="clock_ticked.v1"):
     """Time moved. Only this moves it."""
 
@@ -198,6 +207,7 @@ AnyInput = (
     | ProfileActivated
     | EngineActivated
     | PriceTicked
+    | MarkConfirmed
     | ClockTicked
     | AccountOpened
     | AccountChanged

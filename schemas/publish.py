@@ -72,6 +72,7 @@ def samples() -> list[Input]:
         "effective_from": ENVELOPE["event_time"],
         "confirmed_by": "operator-1",
         "approved_by": "risk-1",
+        "actor": "risk-1",
         "parameters": {"base_currency": "USDT"},
         "instrument": "BTCUSDT",
         "base": "BTC",

@@ -29,6 +29,8 @@ PARAMETERS: dict[str, Any] = {
     "at_minimum": "called",
     "rounding": "100",
     "tranche_step": "1000",
+    "tranche_share": "0.20",
+    "tranche_interval_s": 120,
     "liquidation_minimum": "10",
     "assets": {
         "USDT": {"haircut": "0", "route": []},
@@ -175,6 +177,9 @@ def random_day(seed: int, accounts: int = 8, steps: int = 150, *, noisy: bool = 
                 move = rng.choice((-300, -150, 120, 300))
             prices[instrument] = max(50, prices[instrument] * (1000 + move) // 1000)
             day.tick(instrument, text(prices[instrument], INSTRUMENTS[instrument][2]))
+        elif what < 56:
+            confirmed = text(prices[instrument] * rng.choice((1, 1, 2)), INSTRUMENTS[instrument][2])
+            day.book("mark_confirmed", instrument=instrument, price=confirmed, actor="risk")
         elif what < 80:
             day.clock(
                 rng.choice((1, 20, 60, 61, 200, 290, 400, 3600, 30_000, 86_400))

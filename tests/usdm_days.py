@@ -138,6 +138,10 @@ def random_usdm_day(seed: int, accounts: int = 8, steps: int = 150) -> list[byte
             day.tick(instrument, text(prices[instrument], PERPETUALS[instrument][0]))
             if instrument == "BTCUSDT-PERP" and rng.randrange(2):
                 day.tick("BTCUSDT", text(prices[instrument], 2))
+        elif what < 51:
+            instrument = rng.choice(sorted(PERPETUALS))
+            confirmed = text(prices[instrument], PERPETUALS[instrument][0])
+            day.book("mark_confirmed", instrument=instrument, price=confirmed, actor="risk")
         elif what < 70:
             day.clock(
                 rng.choice((1, 20, 60, 290, 400, 3600, 30_000)) if rng.randrange(3) == 0 else rng.choice((10, 30, 60))

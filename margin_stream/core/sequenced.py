@@ -31,7 +31,7 @@ class Clocked(RoutedItem, frozen=True, tag=2):
 
 
 class Traded(RoutedItem, frozen=True, tag=3):
-    """A sequence number changed."""
+    """A position changed."""
 
     account: str
     instrument: int
@@ -131,9 +131,18 @@ class Answered(RoutedItem, frozen=True, tag=12):
     detail: str
 
 
+class Doubted(RoutedItem, frozen=True, tag=13):
+    """A quote was refused for its distance from the mark: until the next mark, holders are valued over everything
+    between the mark and the quotes refused."""
+
+    instrument: int
+    lowest: int
+    highest: int
+
+
 FUNDING_SCALE = 12
 
-AccountItem = Marked | Clocked | Traded | Moved | Opened | Changed | Listed | Activated | Funded | RulesMoved
+AccountItem = Marked | Doubted | Clocked | Traded | Moved | Opened | Changed | Listed | Activated | Funded | RulesMoved
 """What the accounts read."""
 PARTITION_ITEMS: tuple[type, ...] = (*AccountItem.__args__, Answered)
 """What the folds of a partition are given."""

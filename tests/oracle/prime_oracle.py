@@ -19,7 +19,8 @@ Bound = int | None
 """An amount in minor units; None has no bound."""
 RATIOS = {"warn": "1.40", "call": "1.25", "close_out": "1.10", "restore": "1.40"}
 AMOUNTS = {"minimum_transfer": "1000", "rounding": "100", "tranche_step": "1000", "liquidation_minimum": "10"}
-SPANS = {"call_persistence_s": 60, "due_after_s": 86_400, "reopen_within_s": 86_400}
+SPANS = {"call_persistence_s": 60, "due_after_s": 86_400, "reopen_within_s": 86_400, "tranche_interval_s": 3600}
+LEVELS = ("HEALTHY", "WARNING", "DEFICIT", "LIQUIDATING", "BANKRUPT")
 
 
 # ---------------------------------------------------------------------------------------------------------------- texts and numbers
@@ -74,18 +75,34 @@ class Instrument:
     marked_at: int = 0
     stale: bool = False
     row: list[tuple[int, str]] = field(default_factory=list)  # refused quotes: price, source
+    doubt: tuple[int, int] | None = None  # least and greatest quote refused for its distance since the last mark
+    side: list[tuple[int, int]] = field(default_factory=list)  # the last refused quotes that lie on one side: price, clock
     readers: dict[str, Account] = field(default_factory=dict)
     feeds: list[AssetMark] = field(default_factory=list)
+
+    @property
+    def sure(self) -> bool:
+        return self.mark is not None and not self.stale and self.doubt is None
 
     def low(self) -> int:
         if self.mark is None:
             return 0
-        return floor(self.mark * (1 - Fraction(self.band_maximum, 10**6))) if self.stale else self.mark
+        low = floor(self.mark * (1 - Fraction(self.band_maximum, 10**6))) if self.stale else self.mark
+        return low if self.doubt is None else min(low, self.doubt[0])
 
     def high(self) -> Bound:
         if self.mark is None:
             return None
-        return ceil(self.mark * (1 + Fraction(self.band_maximum, 10**6))) if self.stale else self.mark
+        high = ceil(self.mark * (1 + Fraction(self.band_maximum, 10**6))) if self.stale else self.mark
+        return high if self.doubt is None else max(high, self.doubt[1])
+
+    def outside(self, price: int, clock: int) -> bool:
+        """Return whether a price lies outside the band around the mark."""
+        assert self.mark is not None
+        band = min(self.band_maximum, self.band + self.band_per_second * (clock - self.marked_at) // SECOND)
+        if self.stale:
+            band = self.band_maximum
+        return abs(price - self.mark) * 10**6 > band * self.mark
 
 
 class AssetMark:
@@ -101,7 +118,7 @@ class AssetMark:
 
     def refresh(self) -> None:
         self.marked = all(i.mark is not None for i in self.route)
-        self.fresh = self.marked and not any(i.stale for i in self.route)
+        self.fresh = all(i.sure for i in self.route)
         self.mark, self.low, self.high = 1, 1, 1
         for i in self.route:
             self.mark *= i.mark or 0
@@ -125,6 +142,7 @@ class Profile:
         self.short_at_restore = parameters.get("at_restore", "restored") == "short"
         self.suppressed_at_minimum = parameters.get("at_minimum", "called") == "suppressed"
         self.amounts = {name: number(parameters.get(name, default)) for name, default in AMOUNTS.items()}
+        self.share = number(parameters.get("tranche_share", "0"))
         self.spans = {name: int(str(parameters.get(name, default))) * SECOND for name, default in SPANS.items()}
         self.assets: dict[str, AssetMark] = {}
         assets = parameters["assets"]
@@ -308,6 +326,8 @@ class Oracle:
         kind = event["type"]
         if kind == "price_ticked":
             self._price(event)
+        elif kind == "mark_confirmed":
+            self._confirm(event)
         elif kind == "clock_ticked":
             self._tick(moment(event["time"]))
         elif kind == "position_changed":
@@ -344,6 +364,8 @@ class Oracle:
             amount = fields.get(name)
             if isinstance(amount, int):
                 fields[name] = show(amount, account.scale)
+        if account.profile is not None and self._is_stale(account, value if value is not None else self._value(account)):
+            fields["stale"] = True
         if value is not None:
             fields = {"value": show(value.v, account.scale), "debit": show(value.d, account.scale)} | fields
         self._say(account.name, kind, account=account.name, currency=account.currency, **fields)
@@ -424,25 +446,44 @@ class Oracle:
             return self._refuse(instrument, price, "crossed")
         if price <= 0:
             return self._refuse(instrument, price, "not_positive")
-        mark = instrument.mark
-        first = mark is None
-        if mark is not None:
-            age = self.clock - instrument.marked_at
-            band = min(instrument.band_maximum, instrument.band + instrument.band_per_second * age // SECOND)
-            if instrument.stale:
-                band = instrument.band_maximum
-            if abs(price - mark) * 10**6 > band * mark:
-                reason = self._agreement(instrument, price, source)
-                if not reason:
-                    return self._refuse(instrument, price, "deviation")
-                texts = {"price": show(price, instrument.price_scale), "mark": show(mark, instrument.price_scale)}
-                self._say("@market", "mark_reanchored", instrument=instrument.name, **texts, reason=reason)
+        if instrument.mark is not None and instrument.outside(price, self.clock):
+            reason, accepted = self._agreement(instrument, price, source)
+            if not reason:
+                self._refuse(instrument, price, "deviation")
+                return self._doubt(instrument, price)
+            self._reanchor(instrument, accepted, reason)
+            price = accepted
+        return self._accept(instrument, price)
+
+    def _reanchor(self, instrument: Instrument, price: int, reason: str) -> None:
+        texts = {"price": show(price, instrument.price_scale), "mark": show(instrument.mark or 0, instrument.price_scale)}
+        self._say("@market", "mark_reanchored", instrument=instrument.name, **texts, reason=reason)
+
+    def _accept(self, instrument: Instrument, price: int) -> None:
+        first = instrument.mark is None
         instrument.row.clear()
+        instrument.side.clear()
+        instrument.doubt = None
         instrument.mark, instrument.marked_at, instrument.stale = price, self.clock, False
         for asset in instrument.feeds:
             asset.refresh()
         self._marked(instrument, first)
-        return None
+
+    def _doubt(self, instrument: Instrument, price: int) -> None:
+        """A quote was refused for its distance: holders are valued over everything from the mark to it."""
+        before = instrument.doubt
+        least, greatest = before or (price, price)
+        instrument.doubt = (min(least, price), max(greatest, price))
+        if instrument.doubt != before:
+            for asset in instrument.feeds:
+                asset.refresh()
+            self._marked(instrument, False)
+
+    def _confirm(self, event: dict[str, object]) -> None:
+        instrument = self._instruments[str(event["instrument"])]
+        price = units(str(event["price"]), instrument.price_scale)
+        self._reanchor(instrument, price, "confirmed")
+        self._accept(instrument, price)
 
     def _marked(self, instrument: Instrument, first: bool) -> None:
         """A quote was accepted: whoever reads the instrument is evaluated."""
@@ -454,15 +495,25 @@ class Oracle:
                 if not self._undisturbed(account):
                     self._evaluate(account)
 
-    def _agreement(self, instrument: Instrument, price: int, source: str) -> str:
+    def _agreement(self, instrument: Instrument, price: int, source: str) -> tuple[str, int]:
+        """Return why the mark moves, and to which price; nothing where it stands."""
+        assert instrument.mark is not None
+        if instrument.side and (instrument.side[-1][0] > instrument.mark) != (price > instrument.mark):
+            instrument.side.clear()
+        instrument.side.append((price, self.clock))
         def agree(prices: list[int]) -> bool:
             return max(prices) - min(prices) <= instrument.reanchor_within * min(prices)
 
         if instrument.row and instrument.row[-1][1] != source and agree([instrument.row[-1][0], price]):
-            return "second_source"
+            return "second_source", price
         instrument.row.append((price, source))
         last = [quote for quote, _ in instrument.row[-instrument.reanchor_quotes :]]
-        return "consecutive" if len(last) == instrument.reanchor_quotes and agree(last) else ""
+        if len(last) == instrument.reanchor_quotes and agree(last):
+            return "consecutive", price
+        if len(instrument.side) >= instrument.reanchor_quotes and self.clock - instrument.side[0][1] >= instrument.stale_after:
+            mark = instrument.mark
+            return "one_side", min((quote for quote, _ in instrument.side), key=lambda quote: abs(quote - mark))
+        return "", 0
 
     def _refuse(self, instrument: Instrument, price: int, reason: str) -> None:
         mark = show(instrument.mark or 0, instrument.price_scale)
@@ -536,6 +587,13 @@ class Oracle:
         self._reread(account)
         self._evaluate(account)
         self._revise(account)
+        self._report(account, instrument, units(str(event["price"]), instrument.price_scale))
+
+    def _report(self, account: Account, instrument: Instrument, price: int) -> None:
+        """Say that a trade's price lies outside the band around the mark."""
+        if instrument.mark is not None and instrument.outside(price, self.clock):
+            texts = {"price": show(price, instrument.price_scale), "mark": show(instrument.mark, instrument.price_scale)}
+            self._tell(account, "trade_far_from_mark", None, instrument=instrument.name, **texts)
 
     def _settle(self, account: Account) -> None:
         """Count the money whose asset has a mark, in order of arrival; then evaluate."""
@@ -631,9 +689,25 @@ class Oracle:
         assert account.profile is not None
         condition, unpaid = now.ratio("call"), account.unpaid()
         if unpaid > 0:
-            step = account.profile.amounts["tranche_step"] * 10**account.scale
-            condition = both(condition, now.short_of(unpaid + step))
+            condition = both(condition, now.short_of(unpaid + self._step(account)))
         return condition
+
+    def _step(self, account: Account) -> Fraction:
+        """Return the least amount of an add-on call, in minor units."""
+        assert account.profile is not None
+        return max(account.profile.amounts["tranche_step"] * 10**account.scale, account.profile.share * account.unpaid())
+
+    def _add_on_from(self, account: Account) -> int:
+        assert account.profile is not None
+        return account.calls[-1].issued + account.profile.spans["tranche_interval_s"]
+
+    def _keeps(self, account: Account, level: str, guard: Guard) -> bool:
+        """A level is entered where its guard is true, and left only where it is false."""
+        return guard is True or (guard is None and LEVELS.index(account.level) >= LEVELS.index(level))
+
+    def _is_stale(self, account: Account, now: Valuation) -> bool:
+        names = ["warn", "call", "bankrupt", "restore"] + ([] if account.liquidating else ["close_out"])
+        return any(now.ratio(name) is None for name in names)
 
     def _pass(self, account: Account, now: Valuation) -> None:
         profile = account.profile
@@ -662,14 +736,14 @@ class Oracle:
                 account.persistence = None
             elif condition is True and account.persistence is None:
                 account.persistence = self.clock
-        if now.ratio("bankrupt") is True:
+        if self._keeps(account, "BANKRUPT", now.ratio("bankrupt")):
             level = "BANKRUPT"
         elif account.liquidating:
             level = "LIQUIDATING"
-        elif breach is True:
+        elif self._keeps(account, "DEFICIT", breach):
             level = "DEFICIT"
         else:
-            level = "WARNING" if now.ratio("warn") is True else "HEALTHY"
+            level = "WARNING" if self._keeps(account, "WARNING", now.ratio("warn")) else "HEALTHY"
         if level != account.level:
             previous, account.level = account.level, level
             if (previous, level) == ("HEALTHY", "WARNING"):
@@ -702,6 +776,8 @@ class Oracle:
             now = self._value(account)
             if account.persistence is not None:
                 matures = account.persistence + account.profile.spans["call_persistence_s"]
+                if account.unpaid() > 0:
+                    matures = max(matures, self._add_on_from(account))
                 if self.clock >= matures and self._condition(account, now) is True:
                     due.append((matures, "persistence", 0))
             if not due:
@@ -732,7 +808,7 @@ class Oracle:
         account.persistence = None
         unpaid = account.unpaid()
         if unpaid > 0:
-            if shortfall - unpaid >= profile.amounts["tranche_step"] * 10**account.scale:
+            if shortfall - unpaid >= self._step(account) and self.clock >= self._add_on_from(account):
                 self._issue(account, now, shortfall - unpaid)
             return
         minimum = profile.amounts["minimum_transfer"] * 10**account.scale
@@ -852,36 +928,43 @@ def check_call_to_expiry() -> None:
     s.said(f"margin_call_issued call=a/call/1 amount=3700.00 shortfall=3700.00 due_at_ns={due(261)} tranche=1")
     s.price(25_800)  # V 23,220, S 4,780 = 3,700 + 1,080
     s.at(321)
-    s.said("margin_call_issued call=a/call/2 amount=1100.00 shortfall=4780.00 tranche=2")
+    s.said()  # an hour must have passed since the call before
+    s.at(3861)  # undecided: nothing matures, and the level stands
+    s.said(f"feed_went_stale instrument=BTCUSDT mark=25800.0 marked_at_ns={(s.start + 261) * SECOND}")
+    s.price(25_800)
+    s.said()
+    s.at(3862)
+    s.said(f"margin_call_issued call=a/call/2 amount=1100.00 shortfall=4780.00 tranche=2 due_at_ns={due(3862)}")
     s.move("USDT", "3700", "a/call/1")  # D 16,300: 1.4 D = 22,820 <= 23,220, so the second call is cured
     s.said(
         "call_met call=a/call/1 credited=3700.00",
         "call_cured call=a/call/2 unpaid=1100.00 value=23220.00 debit=16300.00",
         "margin_level_changed level=HEALTHY previous=DEFICIT",
     )
-    s.at(400)
+    s.at(4000)
     s.price(22_600)  # V 20,340 < 20,375 = 1.25 D; S = 22,820 - 20,340 = 2,480
     s.said("margin_level_changed level=DEFICIT previous=HEALTHY")
-    s.at(460)  # reopened 1,100; 2,480 - 1,100 = 1,380 more
-    s.said(
-        f"call_reopened call=a/call/2 unpaid=1100.00 due_at_ns={due(321)} reason=breach",
-        "margin_call_issued call=a/call/3 amount=1400.00 shortfall=2480.00 tranche=2",
-    )
-    s.at(86_721)
+    s.at(4060)  # reopened 1,100; 2,480 - 1,100 = 1,380 more, not within the hour
+    s.said(f"call_reopened call=a/call/2 unpaid=1100.00 due_at_ns={due(3862)} reason=breach")
+    s.at(7461)
     s.price(22_600)
-    s.said(
-        f"feed_went_stale instrument=BTCUSDT mark=22600.0 marked_at_ns={(s.start + 400) * SECOND}",
-        "margin_level_changed level=HEALTHY previous=DEFICIT",  # undecided is not true
-        "margin_level_changed level=DEFICIT previous=HEALTHY",
-    )
-    s.at(86_721, 1)  # G = 2,480; 2,480 / (1.4 - 0.9) = 4,960
+    s.said("feed_went_stale")
+    s.at(7462)
+    s.said(f"margin_call_issued call=a/call/3 amount=1400.00 shortfall=2480.00 tranche=2 due_at_ns={due(7462)}")
+    s.at(90_262)
+    s.price(22_600)
+    s.said(f"feed_went_stale instrument=BTCUSDT mark=22600.0 marked_at_ns={(s.start + 7461) * SECOND}")
+    s.at(90_262, 1)  # G = 2,480; 2,480 / (1.4 - 0.9) = 4,960
     s.said(
         "call_expired call=a/call/2 unpaid=1100.00",
         "margin_level_changed level=LIQUIDATING previous=DEFICIT",
         "liquidation_due number=1 amount=4960.00 supersedes=0",
     )
     assert s.oracle.effects[-1]["legs"] == [{"asset": "BTC", "amount": "4960.00"}]
-    s.at(86_861)
+    s.at(93_800)
+    s.price(22_600)
+    s.said("feed_went_stale")
+    s.at(93_863)
     s.said("call_expired call=a/call/3 unpaid=1400.00")  # liquidating already
     s.price(22_600)
     s.move("USDT", "500")  # pays call 2 in part; G = 22,120 - 20,340 = 1,780: 3,560
@@ -902,13 +985,13 @@ def check_escalation() -> None:
     s.at(60)
     s.said("profile_took_effect", "margin_level_changed level=DEFICIT previous=HEALTHY", "margin_call_issued amount=3700.00")
     s.at(301)  # V between 12,150 and 36,450: every guard undecided, so no level is true
-    s.said("feed_went_stale mark=27000.0", "margin_level_changed level=HEALTHY previous=DEFICIT")
+    s.said("feed_went_stale mark=27000.0")  # and the level stands
     s.at(86_460)
     s.said()
     s.at(86_460, 1)
-    s.said("call_escalated call=a/call/1 unpaid=3700.00 value=24300.00")
+    s.said("call_escalated call=a/call/1 unpaid=3700.00 value=24300.00 stale=True")
     s.price(27_000)
-    s.said("margin_level_changed level=DEFICIT previous=HEALTHY")
+    s.said()
     s.at(86_461)
     s.said()  # a deadline escalates once
 

@@ -168,8 +168,9 @@ class UsdmValuation(Valuation):
                 least, most, required = least - SPANLESS, most + SPANLESS, True
         for name, positions in by_instrument.items():
             instrument = self.oracle.instrument(name)
-            if instrument.mark is not None and not instrument.stale:
+            if instrument.sure:
                 mark = instrument.mark
+                assert mark is not None
                 profit = sum(self.profit(instrument, p, mark) for p in positions)
                 margins = [Fraction(sum(self.requirement(instrument, abs(p.quantity), mark) for p in positions))]
                 gaps = [profit - level * margins[0]]
@@ -217,7 +218,8 @@ class UsdmValuation(Valuation):
             low = high = 1
             for instrument in asset.route:
                 end = instrument.high()
-                if instrument.mark is not None and not instrument.stale:
+                if instrument.sure:
+                    assert instrument.mark is not None
                     low, high = low * instrument.mark, high * instrument.mark
                 else:
                     low *= max(1, instrument.low())
@@ -285,7 +287,7 @@ class Oracle(PrimeOracle):
             if self.clock and time < self.clock:
                 return "clock_backwards"
             return "clock_jump_unconfirmed" if self.clock and time > self.clock + 8 * DAY and not event.get("confirmed_by") else ""
-        if not self.clock and kind in ("price_ticked", "position_changed", "collateral_moved", "funding_paid"):
+        if not self.clock and kind in ("price_ticked", "mark_confirmed", "position_changed", "collateral_moved", "funding_paid"):
             return "clock_required"
         if kind == "instrument_listed":
             return "instrument_listed_already" if event["instrument"] in self._instruments else ""
@@ -299,7 +301,7 @@ class Oracle(PrimeOracle):
             if event["account"] not in self._accounts:
                 return "account_unknown"
             return "" if event.get("profile") is None or event["profile"] in self._versions else "profile_unknown"
-        if kind in ("price_ticked", "position_changed", "funding_paid"):
+        if kind in ("price_ticked", "mark_confirmed", "position_changed", "funding_paid"):
             instrument = self._instruments.get(event["instrument"])
             if instrument is None:
                 return "instrument_unknown"
@@ -307,6 +309,10 @@ class Oracle(PrimeOracle):
                 return "not_tradable"
             if kind == "price_ticked":
                 return "" if fits(event, instrument.price_scale, "price", "bid", "ask") else "wrong_scale"
+            if kind == "mark_confirmed":
+                if not fits(event, instrument.price_scale, "price"):
+                    return "wrong_scale"
+                return "" if 0 < number(event["price"]) * 10**instrument.price_scale < 2**62 else "out_of_range"
             if kind == "funding_paid":
                 return self._refused_funding(event, instrument)
             return self._refused_trade(event, instrument)
@@ -550,7 +556,9 @@ class Oracle(PrimeOracle):
             position.delivers = True
             self._book(holder, instrument.base if instrument.kind == "spot" else instrument.name, number(event["quantity_delta"]))
             self._book(holder, instrument.currency, Fraction(cash - fee, 10**money))
-        self._follow(account, touched)
+        self._settle(account, touched)
+        self._report(holder, instrument, price)
+        self._end_empty(account, touched)
 
     def _fund(self, event: dict[str, Any]) -> None:
         instrument = self._instruments[event["instrument"]]
@@ -574,6 +582,9 @@ class Oracle(PrimeOracle):
     def _follow(self, account: Holder, touched: list[Holder]) -> None:
         """After a booking: everything is evaluated, with the demands of the touched pockets; empty pockets end."""
         self._settle(account, touched)
+        self._end_empty(account, touched)
+
+    def _end_empty(self, account: Holder, touched: list[Holder]) -> None:
         for holder in [h for h in account.holders() if h in touched and h.pocket]:
             if holder.open_positions():
                 continue
@@ -620,12 +631,12 @@ class Oracle(PrimeOracle):
                     self._tell(account, "call_cured", now, call=self._name(account, call), unpaid=call.unpaid)
         if now.ratio("close_out") is True and not account.liquidating:
             account.liquidating = account.sale_asked = True
-        if now.ratio("bankrupt") is True:
+        if self._keeps(account, "BANKRUPT", now.ratio("bankrupt")):
             level = "BANKRUPT"
         elif account.liquidating:
             level = "LIQUIDATING"
         else:
-            level = "WARNING" if now.ratio("warn") is True else "HEALTHY"
+            level = "WARNING" if self._keeps(account, "WARNING", now.ratio("warn")) else "HEALTHY"
         if level != account.level:
             previous, account.level = account.level, level
             if (previous, level) == ("HEALTHY", "WARNING"):

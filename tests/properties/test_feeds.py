@@ -125,6 +125,7 @@ def test_a_few_days_hold_all_that_can_happen_to_a_feed() -> None:
         "not_positive",
         "consecutive",
         "second_source",
+        "one_side",
     }
     assert {
         "feed_went_stale",

@@ -385,7 +385,7 @@ def test_a_deposit_without_a_mark_pays_at_its_first_mark_the_call_that_it_named(
     day.money("A", "-29000")
     day.clock(60)
     day.tick("BTCUSDT", "37000")
-    day.clock(60)
+    day.clock(120)
     day.money("A", "0.1", "XMR", **({"call": named} if named else {}))
     day.tick("ETHUSDT", "3000")
     before = len(day.lines)

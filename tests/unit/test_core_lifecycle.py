@@ -64,6 +64,7 @@ class Said:
 
     def __init__(self, value: int, **guard_states: GuardState) -> None:
         self.figures = MarginFigures(value, DEBIT)
+        self.decided = GuardState.UNDECIDED not in guard_states.values()
         guards = {**POLICY._asdict(), "call": POLICY.call_types[0].trigger}
         self._truths = {guards[name]: truth for name, truth in guard_states.items()}
 
@@ -180,6 +181,38 @@ def test_an_undecided_guard_leaves_things_as_they_are_and_flags_the_account() ->
     assert not desk.cross.stale
 
 
+@pytest.mark.parametrize(
+    ("value", "level"), [(12_000, Level.DEFICIT), (13_000, Level.WARNING), (9_000, Level.BANKRUPT)]
+)
+def test_a_level_stands_while_it_is_undecided_and_every_effect_says_so(value: int, level: Level) -> None:
+    undecided = dict.fromkeys(("warn", "call", "close_out", "restore", "bankrupt"), GuardState.UNDECIDED)
+    desk = Desk()
+    evaluate(desk.case(value))
+    assert [row["stale"] for row in desk.said] == [False] * len(desk.said)
+    desk.said.clear()
+    evaluate(desk.case(value, 10_030, **undecided))
+    assert desk.cross.level is level
+    assert desk.said == []
+    # Of what is known for certain the level takes note: it is left for the deepest that still holds or is undecided.
+    if level is Level.BANKRUPT:
+        evaluate(desk.case(value, 10_031, **(undecided | {"bankrupt": GuardState.FALSE})))
+        assert desk.of("MarginLevelChanged", "level", "previous", "stale") == [("LIQUIDATING", "BANKRUPT", True)]
+        return
+    evaluate(desk.case(value, 10_031, **(undecided | {"call": GuardState.FALSE})))
+    assert desk.cross.level is Level.WARNING
+    assert desk.of("MarginLevelChanged", "stale") == ([(True,)] if level is Level.DEFICIT else [])
+    evaluate(desk.case(value, 10_032, **(undecided | {name: GuardState.FALSE for name in ("call", "warn", "restore")})))
+    assert desk.cross.level is Level.HEALTHY
+
+
+def test_an_undecided_guard_enters_no_level() -> None:
+    desk = Desk()
+    for name in ("warn", "call", "bankrupt"):
+        evaluate(desk.case(14_000, **{name: GuardState.UNDECIDED}))
+        assert desk.cross.level is Level.HEALTHY
+    assert desk.said == []
+
+
 def test_restoring_ends_a_sale_and_cures_what_is_open() -> None:
     desk = Desk()
     calls = [
@@ -243,6 +276,38 @@ def test_a_call_is_issued_once_the_period_is_over_and_the_account_is_watched_ane
     assert (call.issued_at_ns, call.due_at_ns, call.paid, call.amount) == (10_060, 11_060, 0, 1_660)
     assert desk.cross.pending_since_ns == NEVER
     assert next_timer(desk.cross, POLICY) == 11_061
+
+
+@pytest.mark.parametrize(
+    ("step", "share", "least"), [(50, Ratio(0, 1), 50), (50, Ratio(1, 3), 667), (700, Ratio(1, 3), 700)]
+)
+def test_an_add_on_call_is_of_the_step_and_of_the_share_of_what_is_unpaid(step: int, share: Ratio, least: int) -> None:
+    policy = with_type(tranche_step=step, tranche_share=share)
+    assert policy.call_types[0].step(2000) == least
+    for short, issued in ((least - 1, 0), (least, 1)):
+        desk = Desk(policy)
+        desk.call(1, 2000)
+        desk.cross.pending_since_ns = 9_000
+        run_timers(desk.case(14_000 - 2000 - short))
+        assert len(desk.of("MarginCallIssued", "call")) == issued
+
+
+def test_an_add_on_call_waits_for_the_interval_and_merges_what_came_meanwhile() -> None:
+    desk = Desk(with_type(tranche_interval_ns=500))
+    desk.call(1, 1000, issued=10_000, due=20_000)
+    evaluate(desk.case(12_400, 10_001))
+    assert desk.cross.pending_since_ns == 10_001
+    assert next_timer(desk.cross, desk.policy) == 10_500
+    run_timers(desk.case(12_400, 10_499))
+    assert desk.of("MarginCallIssued", "call") == []
+    run_timers(desk.case(12_200, 10_500))
+    # 14,000 - 12,200 - 1,000, once.
+    assert desk.of("MarginCallIssued", "amount", "due_at_ns", "tranche") == [("800", 11_500, 2)]
+    # With nothing unpaid a call does not wait.
+    desk = Desk(with_type(tranche_interval_ns=500))
+    desk.call(1, 1000, paid=1000, issued=10_000, due=20_000, outcome=Outcome.MET)
+    evaluate(desk.case(12_400, 10_001))
+    assert next_timer(desk.cross, desk.policy) == 10_061
 
 
 def test_a_tranche_covers_what_is_not_covered_and_counts_the_open_calls() -> None:

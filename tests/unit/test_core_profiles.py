@@ -290,7 +290,7 @@ def test_the_policy_of_the_perpetuals_calls_nothing() -> None:
         assert policy.warn == Guard(Ratio(15, 10), 0, at)
         assert policy.restore == Guard(Ratio(125, 100), 0, at)
         assert policy.quiescent == Guard(Ratio(15, 10), 0, at)
-        assert policy.call_types[0][4:] == (0, 0, 0, 0, False, 1, 1)
+        assert policy.call_types[0][4:] == (0, 0, 0, 0, False, 1, 1, Ratio(0, 1), 0)
         assert policy.liquidation_minimum == 1000
         assert calculator.subaccounts is True
     policy, _ = compiled("binance-usdm", warn="1", restore="1.1", default_leverage=1)

@@ -455,8 +455,33 @@ def test_profiles_take_effect_by_time_name_and_version_and_never_go_back() -> No
 def test_a_stale_price_lies_within_its_widest_band_rounded_outwards(price: int, low: int, high: int) -> None:
     market = a_market()
     market.prices[1] = price
-    assert market.stale_band(1) == (low, high)
-    assert all(type(edge) is int for edge in market.stale_band(1))
+    market.stale[1] = True
+    assert market.open_range(1) == (low, high)
+    assert all(type(edge) is int for edge in market.open_range(1))
+    # Quotes that were refused widen it, and are facts.
+    market.doubt(1, low, high + 3)
+    again = Market.unpacked(market.packed())
+    assert again.open_range(1) == (low, high + 3)
+    assert again.packed() == market.packed()
+    market.stale[1] = False
+    market.doubt(1, price + 7, price + 9)
+    assert market.open_range(1) == (price, price + 9)
+    assert 1 in market.unfresh
+    market.mark(1, price)
+    assert (market.in_doubt, 1 in market.unfresh) == ({}, False)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_mark_in_doubt_goes_stale_when_its_time_has_come(restored: bool) -> None:
+    market = a_market()
+    market.tick_clock(10**9)
+    market.mark(3, 50)
+    market.doubt(3, 5, 6)
+    if restored:
+        market = Market.unpacked(market.packed())
+    assert market.tick_clock(301 * 10**9) == ([], [])
+    assert market.tick_clock(301 * 10**9 + 1) == ([], [3])
+    assert market.open_range(3) == (5, 75)
 
 
 # ---- the directory

@@ -173,7 +173,7 @@ def a_market(**more: object) -> Market:
 def judge(guard: QuoteGuard, market: Market, price: int, source: str = "a") -> Quote:
     instrument = market.directory.instruments[1]
     assert instrument is not None
-    return guard.judge(instrument, price, source, market)
+    return guard.judge(instrument, price, source, market)[0]
 
 
 @pytest.mark.parametrize(
@@ -242,6 +242,48 @@ def test_a_second_source_that_agrees_is_believed_at_once(second: int, quote: Quo
 
 def test_what_becomes_of_a_quote_is_said_in_these_words() -> None:
     assert [quote.value for quote in Quote if quote is not Quote.ACCEPTED] == [
-        *("consecutive", "second_source", "not_positive", "crossed", "deviation")
+        *("consecutive", "second_source", "one_side", "not_positive", "crossed", "deviation")
     ]
-    assert [quote for quote in Quote if quote.marks] == [Quote.ACCEPTED, Quote.CONSECUTIVE, Quote.SECOND_SOURCE]
+    marks = [Quote.ACCEPTED, Quote.CONSECUTIVE, Quote.SECOND_SOURCE, Quote.ONE_SIDE]
+    assert [quote for quote in Quote if quote.marks] == marks
+
+
+@pytest.mark.parametrize(("seconds", "follows"), [(299, False), (300, True)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_quotes_that_stay_on_one_side_for_the_staleness_limit_move_the_mark_to_the_nearest(
+    seconds: int, follows: bool, sign: int
+) -> None:
+    market = a_market()
+    market.mark(1, 1_000_000)
+    instrument = market.directory.instruments[1]
+    assert instrument is not None
+    guard = QuoteGuard()
+    for n, far in enumerate((700_000, 600_000, 650_000)):
+        market.clock_ns = 10**9 + n * 10**9
+        assert guard.judge(instrument, 1_000_000 + sign * far, "a", market) == (Quote.DEVIATION, 0)
+    market.clock_ns = 10**9 + seconds * 10**9
+    expected = (Quote.ONE_SIDE, 1_000_000 + sign * 600_000) if follows else (Quote.DEVIATION, 0)
+    assert guard.judge(instrument, 1_000_000 + sign * 800_000, "a", market) == expected
+    assert (guard.refused == {}) is follows
+
+
+def test_a_quote_on_the_other_side_or_too_few_quotes_do_not_move_the_mark() -> None:
+    market = a_market()
+    market.mark(1, 1_000_000)
+    guard = QuoteGuard()
+    assert judge(guard, market, 300_000) is Quote.DEVIATION
+    assert judge(guard, market, 200_000) is Quote.DEVIATION
+    market.clock_ns += 200 * 10**9
+    # The row begins anew with it.
+    assert judge(guard, market, 1_800_000) is Quote.DEVIATION
+    market.clock_ns += 200 * 10**9
+    assert judge(guard, market, 300_000) is Quote.DEVIATION
+    market.clock_ns += 299 * 10**9
+    assert judge(guard, market, 200_000) is Quote.DEVIATION
+    assert judge(guard, market, 100_000) is Quote.DEVIATION
+    market.clock_ns += 10**9
+    assert judge(guard, market, 250_000) is Quote.ONE_SIDE
+    # A single print, however old, is none.
+    assert judge(guard, market, 200_000) is Quote.DEVIATION
+    market.clock_ns += 1000 * 10**9
+    assert judge(guard, market, 300_000) is Quote.DEVIATION

@@ -17,7 +17,9 @@ from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.margin.guards import GuardState
 from margin_stream.core.margin.model import Profile, SaleLeg
 from margin_stream.core.margin.valuation import Banded, Corners, Exact, value
+from margin_stream.core.market.directory import Instrument
 from margin_stream.core.market.market import Market
+from margin_stream.core.market.quote_guard import within_band
 from margin_stream.schemas import effects
 from margin_stream.schemas.decimals import format_scaled
 from margin_stream.schemas.effects import AccountEffect
@@ -194,6 +196,20 @@ class Evaluator:
     def arm(self, number: int, account: Account, profile: Profile) -> None:
         """Set the account's timer to the next due time of its calls and conditions."""
         self._timers.arm(number, lifecycle.next_timer(account.cross, profile.policy), self.market.clock_ns)
+
+    def report_trade(self, account: Account, instrument: Instrument, price: int, subaccount: str) -> None:
+        """Emit an effect where a trade's price lies outside the band around the mark."""
+        mark = self.market.prices[instrument.number]
+        if mark and not within_band(instrument, price, self.market):
+            self._emit(
+                account,
+                effects.TradeFarFromMark,
+                instrument=instrument.name,
+                price=format_scaled(price, instrument.price_scale),
+                mark=format_scaled(mark, instrument.price_scale),
+                pocket=subaccount,
+                stale=account.subaccount(subaccount).stale,
+            )
 
     def touch(self, number: int) -> None:
         """Note that an account's facts, or what it holds, have changed."""

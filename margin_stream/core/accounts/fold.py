@@ -31,6 +31,7 @@ from margin_stream.core.sequenced import (
     Activated,
     Changed,
     Clocked,
+    Doubted,
     Funded,
     Listed,
     Marked,
@@ -89,6 +90,10 @@ class AccountFold(FoldBase):
         match item:
             case Marked():
                 self._mark(item.instrument, item.price)
+            case Doubted():
+                self.market.doubt(item.instrument, item.lowest, item.highest)
+                for account in self._holders.depending_on(item.instrument, self.market):
+                    self._evaluator.evaluate_to_rest(account)
             case Traded():
                 if self._only is None or item.account == self._only:
                     self._transactions.trade(item)

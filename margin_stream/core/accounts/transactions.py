@@ -35,6 +35,7 @@ class Transactions:
             self._holders.hold(number, account, instrument.base.number)
             book_spot(account, instrument, item)
         self._evaluator.evaluate_to_rest(number, money=(item.subaccount, "") if item.margin else (item.subaccount,))
+        self._evaluator.report_trade(account, instrument, item.price, item.subaccount)
         if ends:
             self._sweep(number, account, item.subaccount)
         self._evaluator.touch(number)

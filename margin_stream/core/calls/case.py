@@ -21,9 +21,21 @@ class Valuation(Protocol):
 
     figures: MarginFigures
     """At the last accepted marks; what was never marked counts 0."""
+    decided: bool
+    """Every mark that it reads is fresh: no guard is undecided."""
 
     def truth(self, guard: Guard) -> GuardState:
         """Say whether a guard holds over all that the marks leave open."""
+
+
+def level_guards(subaccount: Subaccount, policy: CallPolicy) -> list[Guard]:
+    """Return the guards that the level follows from. The valuation is *stale* where one of them is undecided."""
+    guards = [policy.warn, policy.bankrupt, policy.restore]
+    if policy.call_types[0].callable:
+        guards.insert(1, policy.call_types[0].trigger)
+    if not subaccount.liquidating:
+        guards.append(policy.close_out)
+    return guards
 
 
 class Case:
@@ -56,13 +68,25 @@ class Case:
     def emit(self, kind: type[effects.Valued], **fields: object) -> None:
         """Emit an effect that carries the valuation."""
         figures = self.valuation.figures
-        self.emit_effect(
-            self.account,
+        self.emit_plain(
             kind,
             value=self.money(figures.value),
             debit=self.money(figures.debit),
             pocket=self.subaccount.name,
             **fields,
+        )
+
+    def emit_plain(self, kind: type[effects.AccountEffect], **fields: object) -> None:
+        """Emit an effect that carries no valuation."""
+        self.emit_effect(self.account, kind, stale=self.stale, **fields)
+
+    @property
+    def stale(self) -> bool:
+        """A guard that the level follows from is undecided."""
+        if self.valuation.decided:
+            return False
+        return any(
+            self.valuation.truth(guard) is GuardState.UNDECIDED for guard in level_guards(self.subaccount, self.policy)
         )
 
     def call_id(self, call: Call) -> str:

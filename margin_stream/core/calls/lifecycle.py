@@ -2,17 +2,17 @@
 no I/O, no clock.
 
 After every item an account is *at rest*: evaluating it again changes nothing and emits nothing. Guards are true, false or
-undecided; undecided neither starts, resets nor matures anything.
+undecided; undecided neither starts, resets nor matures anything, and leaves the level as it is.
 """
 
 from __future__ import annotations
 
 from margin_stream.core.accounts.subaccount import NEVER, Level, Subaccount
 from margin_stream.core.calls.call import Call, CallEvent, Deadline, Outcome
-from margin_stream.core.calls.case import Case
+from margin_stream.core.calls.case import Case, level_guards
 from margin_stream.core.checks import check
 from margin_stream.core.margin.guards import Guard, GuardState
-from margin_stream.core.margin.model import CallPolicy
+from margin_stream.core.margin.model import CallPolicy, CallType
 from margin_stream.schemas import effects
 
 
@@ -20,17 +20,10 @@ def guards_of(subaccount: Subaccount, policy: CallPolicy) -> list[Guard]:
     """Return every guard whose flip could matter to the subaccount as it stands: within a box where none flips, nothing
     happens."""
     call_type = policy.call_types[0]
-    if not call_type.callable:
-        guards = [policy.warn, policy.bankrupt, policy.restore]
-        if not subaccount.liquidating:
-            guards.append(policy.close_out)
-        return guards
-    guards = [policy.warn, call_type.trigger, policy.bankrupt, policy.restore]
-    if not subaccount.liquidating:
-        guards.append(policy.close_out)
-        unpaid = subaccount.unpaid
-        if unpaid:
-            guards.append(call_type.short_of(unpaid + call_type.tranche_step))
+    guards = level_guards(subaccount, policy)
+    if call_type.callable and not subaccount.liquidating:
+        if subaccount.unpaid:
+            guards.append(call_type.next_call_at(subaccount.unpaid))
         elif subaccount.suppressed:
             guards.append(call_type.reaches_minimum())
     return guards
@@ -72,7 +65,7 @@ def evaluate(case: Case) -> None:
     _set_level(case)
     subaccount.guards = guards_of(subaccount, policy)
     subaccount.guard_states = [truth(guard) for guard in subaccount.guards]
-    subaccount.stale = GuardState.UNDECIDED in subaccount.guard_states
+    subaccount.stale = case.stale
     if subaccount.liquidating and not was_liquidating:
         demand_sale(case)
 
@@ -114,20 +107,26 @@ def _condition(case: Case) -> GuardState:
     unpaid = case.subaccount.unpaid
     if breached is GuardState.FALSE or not unpaid:
         return breached
-    uncovered = truth(case.call_type.short_of(unpaid + case.call_type.tranche_step))
+    uncovered = truth(case.call_type.next_call_at(unpaid))
     # Both must hold: one that is false decides, whatever the other.
     return breached if uncovered is GuardState.TRUE else uncovered
 
 
+def _holds(case: Case, level: Level, guard: Guard) -> bool:
+    """Return whether a level is entered or kept: entered where its guard is true, left where it is false for certain."""
+    found = case.valuation.truth(guard)
+    return found is GuardState.TRUE or (found is GuardState.UNDECIDED and case.subaccount.level >= level)
+
+
 def _set_level(case: Case) -> None:
-    subaccount, policy, truth = case.subaccount, case.policy, case.valuation.truth
-    if truth(policy.bankrupt) is GuardState.TRUE:
+    subaccount, policy = case.subaccount, case.policy
+    if _holds(case, Level.BANKRUPT, policy.bankrupt):
         level = Level.BANKRUPT
     elif subaccount.liquidating:
         level = Level.LIQUIDATING
-    elif case.call_type.callable and truth(case.call_type.trigger) is GuardState.TRUE:
+    elif case.call_type.callable and _holds(case, Level.DEFICIT, case.call_type.trigger):
         level = Level.DEFICIT
-    elif truth(policy.warn) is GuardState.TRUE:
+    elif _holds(case, Level.WARNING, policy.warn):
         level = Level.WARNING
     else:
         level = Level.HEALTHY
@@ -169,8 +168,19 @@ def next_timer(subaccount: Subaccount, policy: CallPolicy) -> int | None:
     call_type = policy.call_types[0]
     times = [call.due_at_ns + 1 for call in subaccount.calls if call.open and call.deadline is Deadline.RUNNING]
     if subaccount.pending_since_ns != NEVER:
-        times.append(subaccount.pending_since_ns + call_type.persistence_ns)
+        times.append(_matures_at(subaccount, call_type))
     return min(times) if times else None
+
+
+def _matures_at(subaccount: Subaccount, call_type: CallType) -> int:
+    """Return the first clock at which the next call can be issued."""
+    matured = subaccount.pending_since_ns + call_type.persistence_ns
+    return max(matured, _add_on_from(subaccount, call_type)) if subaccount.unpaid else matured
+
+
+def _add_on_from(subaccount: Subaccount, call_type: CallType) -> int:
+    """Return the first clock of an add-on call: the interval after the call that was issued last."""
+    return subaccount.calls[-1].issued_at_ns + call_type.tranche_interval_ns
 
 
 def run_timers(case: Case) -> None:
@@ -182,7 +192,7 @@ def run_timers(case: Case) -> None:
             for call in subaccount.calls
             if call.open and call.deadline is Deadline.RUNNING and call.due_at_ns < case.now_ns
         ]
-        matured = subaccount.pending_since_ns + case.call_type.persistence_ns
+        matured = _matures_at(subaccount, case.call_type)
         if subaccount.pending_since_ns != NEVER and matured <= case.now_ns and _condition(case) is GuardState.TRUE:
             due.append((matured, "persistence", 0))
         if not due:
@@ -229,7 +239,9 @@ def _mature(case: Case) -> None:
     subaccount.pending_since_ns = NEVER
     unpaid = subaccount.unpaid
     if unpaid:
-        if shortfall - unpaid >= case.call_type.tranche_step:
+        if shortfall - unpaid >= case.call_type.step(unpaid) and case.now_ns >= _add_on_from(
+            subaccount, case.call_type
+        ):
             _issue(case, shortfall - unpaid)
     elif case.call_type.is_called(shortfall):
         _issue(case, shortfall)

@@ -15,7 +15,7 @@ def named_call(case: Case, named: str) -> Call | None:
         return None
     found = next((call for call in case.subaccount.calls if case.call_id(call) == named), None)
     if found is None:
-        case.emit_effect(case.account, effects.CallReferenceUnmatched, call=named)
+        case.emit_plain(effects.CallReferenceUnmatched, call=named)
     return found
 
 
@@ -39,8 +39,7 @@ def credit(case: Case, value: int, named: str) -> None:
         call.paid += part
         if call.unpaid:
             call.happen(CallEvent.SETTLED_PART)
-            case.emit_effect(
-                case.account,
+            case.emit_plain(
                 effects.CallReduced,
                 call=case.call_id(call),
                 credited=case.money(part),
@@ -48,7 +47,7 @@ def credit(case: Case, value: int, named: str) -> None:
             )
         else:
             call.happen(CallEvent.SETTLED_WHOLE)
-            case.emit_effect(case.account, effects.CallMet, call=case.call_id(call), credited=case.money(part))
+            case.emit_plain(effects.CallMet, call=case.call_id(call), credited=case.money(part))
     subaccount.recount()
 
 

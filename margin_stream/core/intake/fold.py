@@ -24,12 +24,13 @@ from margin_stream.core.intake.sources import MIXED, Sources
 from margin_stream.core.intake.validation import PRICE_LIMIT, Reason, column_pair
 from margin_stream.core.market.directory import Instrument
 from margin_stream.core.market.market import Market
-from margin_stream.core.market.quote_guard import Quote, QuoteGuard
+from margin_stream.core.market.quote_guard import Quote, QuoteGuard, Refused
 from margin_stream.core.sequenced import (
     Activated,
     Batch,
     Changed,
     Clocked,
+    Doubted,
     Listed,
     Marked,
     Opened,
@@ -49,6 +50,7 @@ from margin_stream.schemas.inputs import (
     EngineActivated,
     FundingPaid,
     InstrumentListed,
+    MarkConfirmed,
     PositionChanged,
     PriceTicked,
     ProfileActivated,
@@ -267,6 +269,8 @@ class IntakeFold:
                     market.rules_version = moved.version
                     accounts.adopt(moved.version)
                 return self.routes.to_all(moved)
+            case MarkConfirmed():
+                return self._confirm(event)
             case PriceTicked() | ClockTicked() | EffectAnswered():
                 raise AssertionError("not of a book")
             case _:
@@ -291,22 +295,46 @@ class IntakeFold:
 
     def _quote(self, instrument: Instrument, price: int, source: str, *, crossed: bool) -> None:
         market = self.market
-        judged = Quote.CROSSED if crossed else self.guard.judge(instrument, price, source, market)
-        number = instrument.number
+        judged, accepted = (Quote.CROSSED, 0) if crossed else self.guard.judge(instrument, price, source, market)
         if judged is not Quote.ACCEPTED:
-            kind = effects.MarkReanchored if judged.marks else effects.MarkRefused
-            self._emit(
-                effects.MARKET_GROUP,
-                kind,
-                instrument=instrument.name,
-                price=format_scaled(price, instrument.price_scale),
-                mark=format_scaled(market.prices[number], instrument.price_scale),
-                reason=judged.value,
-            )
-            if not judged.marks:
-                return
-        market.mark(number, price)
+            self._moved(instrument, accepted or price, judged.value, marked=judged.marks)
+            if judged is Quote.DEVIATION:
+                self._doubt(instrument.number, price)
+        if judged.marks:
+            self._mark(instrument.number, accepted)
+
+    def _mark(self, number: int, price: int) -> None:
+        self.market.mark(number, price)
         self.routes.to_partitions(Marked(self.sequence, number, price))
+
+    def _moved(self, instrument: Instrument, price: int, reason: str, *, marked: bool) -> None:
+        self._emit(
+            effects.MARKET_GROUP,
+            effects.MarkReanchored if marked else effects.MarkRefused,
+            instrument=instrument.name,
+            price=format_scaled(price, instrument.price_scale),
+            mark=format_scaled(self.market.prices[instrument.number], instrument.price_scale),
+            reason=reason,
+        )
+
+    def _doubt(self, number: int, price: int) -> None:
+        """Note a quote that was refused for its distance, where it widens what holders are valued over."""
+        before = self.market.in_doubt.get(number)
+        lowest, highest = before or (price, price)
+        lowest, highest = min(lowest, price), max(highest, price)
+        if before != (lowest, highest):
+            self.market.doubt(number, lowest, highest)
+            self.routes.to_partitions(Doubted(self.sequence, number, lowest, highest))
+
+    def _confirm(self, event: MarkConfirmed) -> Reason | None:
+        if isinstance(quoted := validation.tick(event.instrument, event.price, None, None, self.market), tuple):
+            return quoted
+        if quoted.price <= 0:
+            return Refusal.OUT_OF_RANGE, "price: above 0"
+        self.guard.refused.pop(quoted.instrument.number, None)
+        self._moved(quoted.instrument, quoted.price, "confirmed", marked=True)
+        self._mark(quoted.instrument.number, quoted.price)
+        return None
 
     def _clock(self, event: ClockTicked) -> Reason | None:
         market = self.market
@@ -344,7 +372,7 @@ class IntakeFold:
             books,
             self.accounts.facts(),
             undecodable,
-            [[number, quotes] for number, quotes in sorted(self.guard.refused.items())],
+            [[number, *self.guard.refused[number].row()] for number in sorted(self.guard.refused)],
             self.book.head(effects.MARKET_GROUP)[0],
             self.book.head(effects.INTAKE_GROUP)[0],
             *answers,
@@ -382,4 +410,4 @@ class IntakeFold:
         )
         self.routes.previous = sequence
         self.sources.restore([feeds, books, undecodable, *answers], rows)
-        self.guard.refused = {number: [(price, source) for price, source in row] for number, row in quotes}
+        self.guard.refused = {number: Refused.of_row(*row) for number, *row in quotes}

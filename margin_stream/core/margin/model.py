@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from margin_stream.core.accounts.position import Position
 from margin_stream.core.margin.brackets import BracketTable
 from margin_stream.core.margin.formula import Formula
-from margin_stream.core.margin.guards import Guard, GuardState, Span
+from margin_stream.core.margin.guards import Guard, GuardState, Ratio, Span
 from margin_stream.core.margin.parameters import ParameterError
 from margin_stream.core.market.directory import Directory, Instrument
 from margin_stream.schemas.inputs import ProfileActivated
@@ -152,6 +152,20 @@ class CallType(NamedTuple):
     minimum_is_called: bool
     rounding: int
     tranche_step: int
+    """An add-on call is of at least this, beyond what open calls leave unpaid,"""
+    tranche_share: Ratio = Ratio(0, 1)
+    """and of at least this share of that,"""
+    tranche_interval_ns: int = 0
+    """and not before so long after the call before it."""
+
+    def next_call_at(self, unpaid: int) -> Guard:
+        """Return the guard that holds where the shortfall is enough for an add-on call, beyond what is unpaid."""
+        return self.short_of(unpaid + self.step(unpaid))
+
+    def step(self, unpaid: int) -> int:
+        """Return the least amount of an add-on call."""
+        numerator, denominator = self.tranche_share
+        return max(self.tranche_step, -(-unpaid * numerator // denominator))
 
     def shortfall(self, figures: MarginFigures) -> int:
         """Return what is missing to the restore level, rounded up to minor units; negative or 0 where nothing is."""

@@ -65,9 +65,13 @@ class PrimeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rounding: str
     """A call is rounded up to a multiple of this."""
     tranche_step: str
-    """Uncovered shortfall of at least this is a tranche of its own."""
+    """Uncovered shortfall of at least this is an add-on call of its own."""
     liquidation_minimum: str
     assets: dict[str, AssetParameters]
+    tranche_share: str = "0"
+    """An add-on call is also of at least this share of what open calls leave unpaid."""
+    tranche_interval_s: PeriodSeconds = 3600
+    """An add-on call is issued no sooner after the call before it."""
 
 
 class UsdmParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,10 +14,11 @@ from margin_stream.core.market.market import Market
 class Exact:
     """A valuation at fresh marks."""
 
-    __slots__ = ("figures",)
+    __slots__ = ("decided", "figures")
 
     def __init__(self, figures: MarginFigures) -> None:
         self.figures = figures
+        self.decided = True
 
     def truth(self, guard: Guard) -> GuardState:
         """See ``lifecycle.Valuation``."""
@@ -27,10 +28,11 @@ class Exact:
 class Banded:
     """A valuation where some mark is missing or stale: each guard is tested over all that the marks leave open."""
 
-    __slots__ = ("_bounds", "_known", "figures")
+    __slots__ = ("_bounds", "_known", "decided", "figures")
 
     def __init__(self, figures: MarginFigures, bounds: Callable[[Guard], GuardState]) -> None:
         self.figures = figures
+        self.decided = False
         self._bounds = bounds
         self._known: dict[Guard, GuardState] = {}
 
@@ -59,12 +61,12 @@ class Corners:
             self.highest += [0] * more
 
     def write(self, market: Market, subaccount: Subaccount, profile: Profile) -> None:
-        """Write what the subaccount reads: the mark, the stale band, or no bound."""
+        """Write what the subaccount reads: the mark, the range that is open, or no bound."""
         lowest, highest, unfresh = self.lowest, self.highest, market.unfresh
         for number in profile.calculator.depends_on(subaccount):
             if number in unfresh:
-                if market.stale[number]:
-                    lowest[number], highest[number] = market.stale_band(number)
+                if market.prices[number]:
+                    lowest[number], highest[number] = market.open_range(number)
                 else:
                     lowest[number], highest[number] = 0, NO_BOUND
             else:

@@ -30,9 +30,11 @@ class Market:
         self.marked_at_ns: list[int] = [0]
         self.stale: list[bool] = [False]
         self.unfresh: set[int] = set()
-        """Instruments without a fresh mark: stale, or never marked. Only membership is asked, never order."""
+        """Instruments whose mark is open: stale, in doubt, or never made. Only membership is asked, never order."""
+        self.in_doubt: dict[int, tuple[int, int]] = {}
+        """Instrument -> least and greatest quote that was refused for its distance since the last mark."""
         self._by_age: dict[int, None] = {}
-        """Fresh instruments, oldest mark first."""
+        """Instruments whose mark is not stale, oldest first."""
         self.profiles: dict[str, Profile] = {}
         self.waiting: list[ProfileActivated] = []
         """Accepted activations whose time has not come, in order of acceptance."""
@@ -54,14 +56,19 @@ class Market:
         self.prices[number] = price
         self.marked_at_ns[number] = self.clock_ns
         by_age = self._by_age
+        by_age.pop(number, None)
+        by_age[number] = None
         if number in self.unfresh:
             self.unfresh.discard(number)
             self.stale[number] = False
-            by_age[number] = None
+            self.in_doubt.pop(number, None)
             return True
-        del by_age[number]
-        by_age[number] = None
         return False
+
+    def doubt(self, number: int, lowest: int, highest: int) -> None:
+        """Note the least and greatest quote that was refused for its distance since the last mark."""
+        self.in_doubt[number] = lowest, highest
+        self.unfresh.add(number)
 
     def tick_clock(self, now_ns: int) -> tuple[list[Profile], list[int]]:
         """Move the clock; return the profiles that took effect and the instruments that went stale, in order of
@@ -96,14 +103,17 @@ class Market:
                     self.unfresh.add(number)
         return activated, gone
 
-    def stale_band(self, number: int) -> tuple[int, int]:
-        """Return the least and greatest price over which a stale instrument is valued, in units of its price scale."""
+    def open_range(self, number: int) -> tuple[int, int]:
+        """Return the least and greatest price over which an instrument is valued whose mark is stale or in doubt, in
+        units of its price scale."""
         instrument = self.directory.instruments[number]
         assert instrument is not None
-        price = self.prices[number]
-        low = price * (PPM - instrument.band_maximum_ppm) // PPM
-        high = -(-price * (PPM + instrument.band_maximum_ppm) // PPM)
-        return low, high
+        low = high = price = self.prices[number]
+        if self.stale[number]:
+            low = price * (PPM - instrument.band_maximum_ppm) // PPM
+            high = -(-price * (PPM + instrument.band_maximum_ppm) // PPM)
+        refused = self.in_doubt.get(number)
+        return (low, high) if refused is None else (min(low, refused[0]), max(high, refused[1]))
 
     def facts(self) -> list[Any]:
         """Return everything that is digested, in one canonical shape (also the stored form)."""
@@ -111,7 +121,10 @@ class Market:
             self.rules_version,
             self.clock_ns,
             self.directory.listings,
-            [[self.prices[n], self.marked_at_ns[n], int(self.stale[n])] for n in range(1, len(self.prices))],
+            [
+                [self.prices[n], self.marked_at_ns[n], int(self.stale[n]), *self.in_doubt.get(n, ())]
+                for n in range(1, len(self.prices))
+            ],
             [self.profiles[name].activation for name in sorted(self.profiles)],
             self.waiting,
         ]
@@ -132,17 +145,19 @@ class Market:
         market.clock_ns, market.waiting = clock, waiting
         for listed in listings:
             market.enlist(listed)
-        for number, (price, at_ns, stale) in enumerate(marks, start=1):
+        for number, (price, at_ns, stale, *refused) in enumerate(marks, start=1):
             market.prices[number], market.marked_at_ns[number], market.stale[number] = price, at_ns, bool(stale)
-            if price and not stale:
+            if refused:
+                market.in_doubt[number] = refused[0], refused[1]
+            elif price and not stale:
                 market.unfresh.discard(number)
-        fresh = [n for n in range(1, len(market.prices)) if n not in market.unfresh]
-        market._by_age = dict.fromkeys(sorted(fresh, key=lambda n: market.marked_at_ns[n]))
+        timed = [n for n in range(1, len(market.prices)) if market.prices[n] and not market.stale[n]]
+        market._by_age = dict.fromkeys(sorted(timed, key=lambda n: market.marked_at_ns[n]))
         for event in active:
             market.profiles[event.profile] = profile_of(event, market.directory, rules_version)
         return market
 
 
 _facts = msgspec.msgpack.Decoder(
-    tuple[int, int, list[InstrumentListed], list[tuple[int, int, int]], list[ProfileActivated], list[ProfileActivated]]
+    tuple[int, int, list[InstrumentListed], list[list[int]], list[ProfileActivated], list[ProfileActivated]]
 )

@@ -292,6 +292,8 @@ class Prime:
                     minimum_is_called=given.at_minimum == "called",
                     rounding=amount(given.rounding, "rounding", base.scale, least=1),
                     tranche_step=amount(given.tranche_step, "tranche_step", base.scale, least=1),
+                    tranche_share=ratio(given.tranche_share, "tranche_share"),
+                    tranche_interval_ns=given.tranche_interval_s * SECOND_NS,
                 ),
             ),
         )
