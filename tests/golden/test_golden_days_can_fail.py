@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from margin_stream.core.accounts.fold import AccountFold
+from margin_stream.core.accounts.transactions import Transactions
 from margin_stream.core.calls import lifecycle
 from margin_stream.core.checks import Fault
 from margin_stream.core.intake import validation
@@ -19,6 +20,7 @@ from margin_stream.core.intake.identity import BookSource
 from margin_stream.core.intake.sources import Sources
 from margin_stream.core.margin import valuation
 from margin_stream.core.margin.valuation import Banded
+from margin_stream.core.market import quote_guard
 from margin_stream.core.market.market import Market
 from margin_stream.core.market.quote_guard import QuoteGuard
 from margin_stream.core.store_fold import StoreFold
@@ -48,7 +50,12 @@ class Edit(NamedTuple):
 
 
 CLOCK, BOOK, FEED = (validation, "clock"), (BookSource, "look"), (Sources, "feed")
-JUDGE, STALE, TIMERS = (QuoteGuard, "judge"), (Market, "tick_clock"), (lifecycle, "run_timers")
+JUDGE, BAND, STALE, TIMERS = (
+    (QuoteGuard, "judge"),
+    (quote_guard, "within_band"),
+    (Market, "tick_clock"),
+    (lifecycle, "run_timers"),
+)
 
 MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
     "a feed takes lower numbers": (
@@ -125,8 +132,7 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
     ),
     "persistence is a nanosecond short": (
         [
-            Edit(*TIMERS, "+ case.call_type.persistence_ns", "+ case.call_type.persistence_ns - 1"),
-            Edit(lifecycle, "next_timer", "+ call_type.persistence_ns", "+ call_type.persistence_ns - 1"),
+            Edit(lifecycle, "_matures_at", "+ call_type.persistence_ns", "+ call_type.persistence_ns - 1"),
         ],
         {"leap_second"},
     ),
@@ -153,20 +159,32 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
     ),
     "a stale mark counts as fresh": (
         [Edit(valuation, "reads_open_marks", "return figures.unbounded or", "return figures.unbounded and")],
+        {"clock_jumps", "outage", "dust_coin"},
+    ),
+    "an undecided level is left": (
+        [Edit(lifecycle, "_holds", "found is GuardState.UNDECIDED", "False")],
+        {"clock_jumps", "daylight_saving", "outage", "crash_after_gap", "dust_coin"},
+    ),
+    "an undecided level is entered": (
+        [Edit(lifecycle, "_holds", "case.subaccount.level >= level", "True")],
         {"clock_jumps", "outage", "crash_after_gap", "dust_coin"},
+    ),
+    "add-on calls do not wait": (
+        [Edit(lifecycle, "_add_on_from", "+ call_type.tranche_interval_ns", "")],
+        {"two_clocks"},
     ),
     "dust shields its holder": ([Edit(Banded, "truth", "self._bounds(guard)", "GuardState.UNDECIDED")], {"dust_coin"}),
     "a coin without a mark counts nothing": ([Edit(valuation.Corners, "write", "0, NO_BOUND", "0, 0")], {"dust_coin"}),
     "a deposit without a mark is forgotten": (
-        [Edit(AccountFold, "_move", "account.pending_deposits.append", "id")],
+        [Edit(Transactions, "move", "cross.pending_deposits.append", "id")],
         {"dust_coin"},
     ),
     "a single print is believed": (
-        [Edit(*JUDGE, "return Quote.DEVIATION", "return Quote.ACCEPTED")],
+        [Edit(*JUDGE, "found, accepted = Quote.DEVIATION, 0", "found, accepted = Quote.ACCEPTED, price")],
         {"wrong_print", "sources_disagree", "crash_after_gap"},
     ),
     "two prints are enough": (
-        [Edit(*JUDGE, "len(row) == instrument.reanchor_quotes", "len(row) >= 2")],
+        [Edit(*JUDGE, "len(refused.quotes) == instrument.reanchor_quotes", "len(refused.quotes) >= 2")],
         {"wrong_print", "sources_disagree"},
     ),
     "an accepted quote leaves the row": (
@@ -174,16 +192,16 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         {"wrong_print", "sources_disagree"},
     ),
     "a source agrees with itself": (
-        [Edit(*JUDGE, "row[-1][1] != source", "True")],
+        [Edit(*JUDGE, "last[0][1] != source", "True")],
         {"wrong_print", "sources_disagree"},
     ),
     "a second source is not asked": (
-        [Edit(*JUDGE, "row[-1][1] != source", "False")],
+        [Edit(*JUDGE, "last[0][1] != source", "False")],
         {"crash_after_gap", "sources_disagree"},
     ),
-    "the edge of the band is outside": ([Edit(*JUDGE, "<= band_ppm * mark", "< band_ppm * mark")], {"crash_after_gap"}),
-    "the band does not widen": ([Edit(*JUDGE, "* age_ns //", "* 0 //")], {"crash_after_gap"}),
-    "a stale band is like any other": ([Edit(*JUDGE, "if market.stale[number]", "if False")], {"outage"}),
+    "the edge of the band is outside": ([Edit(*BAND, "<= band_ppm * mark", "< band_ppm * mark")], {"crash_after_gap"}),
+    "the band does not widen": ([Edit(*BAND, "* age_ns //", "* 0 //")], {"crash_after_gap"}),
+    "a stale band is like any other": ([Edit(*BAND, "if market.stale[number]", "if False")], {"outage"}),
 }
 
 
