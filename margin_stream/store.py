@@ -150,6 +150,21 @@ class Store:
         """Return margin calls by deadline."""
         return views.calls(self._view(at), account=account, open_only=open_only, until=_until(at))
 
+    def accounts(
+        self,
+        *,
+        short: bool = False,
+        stale: bool = False,
+        level: str | None = None,
+        desk: str | None = None,
+        near: str | None = None,
+        at: str | int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return accounts, the deepest level first, then the largest shortfall; see ``views.accounts``."""
+        return views.accounts(
+            self._view(at), short=short, stale=stale, level=level, desk=desk, near=near, until=_until(at)
+        )
+
     def facts(self, fold: str, at: str | int | None = None) -> list[dict[str, Any]]:
         """Return what a fold of the whole store knows, row by row; ``feeds`` has what came of each source, and when.
 

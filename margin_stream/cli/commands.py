@@ -23,6 +23,7 @@ COMMANDS = {
     "repair": "repair:repair",
     "digest": "queries:digest",
     "state": "queries:state",
+    "accounts": "queries:accounts",
     "calls": "queries:calls",
     "call": "queries:call",
     "events": "queries:events",

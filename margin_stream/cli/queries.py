@@ -1,11 +1,12 @@
-"""Commands that read a store and write nothing: replay, verify, digest, state, calls, call, events, quarantine,
+"""Commands that read a store and write nothing: replay, verify, digest, state, accounts, calls, call, events, quarantine,
 profiles."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -13,7 +14,7 @@ from margin_stream.cli.completions import event_types, profile_names
 from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.errors import CORRUPT, DONE, MISMATCH
 from margin_stream.cli.output import Common, OnStore, Progress, parse_until, print_json, print_note, show, show_rows
-from margin_stream.cli.usage import OptionsConflict
+from margin_stream.cli.usage import OptionsConflict, UsageError
 from margin_stream.revaluation import DEFAULT, RevaluationName
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ REVALUATION_HELP = (
     "How ticks are revalued: boxes, vectors (every holder, compiled), plain (every holder, the reference). "
     "All give the same results."
 )
+LevelName = Literal["HEALTHY", "WARNING", "DEFICIT", "LIQUIDATING", "BANKRUPT"]
 At = Annotated[str | None, Parameter(help="As of TIME: RFC 3339, a day, or a sequence number #N.")]
 
 
@@ -179,6 +181,56 @@ def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  
         if tables[title]:
             print(f"\n{title}")
             show_rows(common, tables[title], columns, empty="")
+    return DONE
+
+
+def accounts(
+    *,
+    short: Annotated[bool, Parameter(negative="", help="Only those in DEFICIT or deeper.")] = False,
+    stale: Annotated[
+        bool, Parameter(negative="", help="Only those that a mark concerns which is missing, old or in doubt.")
+    ] = False,
+    level: Annotated[LevelName | None, Parameter(help="Only those at this level.")] = None,
+    desk: Annotated[str | None, Parameter(help="Only those of this desk.")] = None,
+    near: Annotated[
+        str | None,
+        Parameter(help="Not short, and less than so many percent above the level of calls or close-out: 5, 2.5%."),
+    ] = None,
+    at: At = None,
+    common: OnStore = OnStore(),  # noqa: B008 (frozen)
+) -> int:
+    """List accounts: who is short, and who is near; the deepest level first, then the largest shortfall.
+
+    Try:
+      margin-stream accounts --short
+      margin-stream accounts --near 5% --desk crypto
+      margin-stream accounts --stale --at 2021-05-19T13:00:00Z --json
+    """
+    from margin_stream import views
+
+    limit = None
+    if near is not None:
+        limit = near.removesuffix("%")
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", limit):
+            raise UsageError(f"--near {near}: a percentage, 0 or more, such as 5 or 2.5%", option="--near")
+    with place_of(common) as place:
+        rows = views.accounts(
+            place, short=short, stale=stale, level=level, desk=desk, near=limit, until=parse_until(at)
+        )
+    if not common.json:
+        rows = [row | {"flags": " ".join(row["flags"])} for row in rows]
+    columns = (
+        "account",
+        "subaccount",
+        "level",
+        "flags",
+        "equity",
+        "requirement",
+        "shortfall",
+        "above_trigger",
+        "stale",
+    )
+    show_rows(common, rows, columns, empty="no accounts")
     return DONE
 
 

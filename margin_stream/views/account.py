@@ -54,15 +54,6 @@ def _describe_subaccount(fold: AccountFold, account: Account, subaccount: Subacc
     base = directory.assets[account.base]
     profile = market.profiles.get(account.profile)
     valuation = fold.valuation(account, subaccount)
-    flags = [
-        name
-        for name, holds in (
-            ("STALE", subaccount.stale),
-            ("REVIEW", subaccount.review),
-            ("LIQUIDATING", subaccount.liquidating),
-        )
-        if holds
-    ]
     shown: dict[str, str] = {}
     if profile is not None and valuation is not None:
         equity, initial, maintenance, terms = profile.calculator.statement(subaccount, market.prices)
@@ -77,7 +68,7 @@ def _describe_subaccount(fold: AccountFold, account: Account, subaccount: Subacc
         shown = {name: format_scaled(amount, base.scale) for name, amount in (terms | amounts).items()}
     return {
         "level": subaccount.level.name,
-        "flags": flags,
+        "flags": subaccount.flag_names,
         **shown,
         "balances": [
             {"asset": directory.assets[asset].name, "amount": format_scaled(amount, directory.assets[asset].scale)}
@@ -128,9 +119,17 @@ def _marks(fold: AccountFold, account: Account) -> list[dict[str, Any]]:
             {
                 "instrument": instrument.name,
                 "mark": format_scaled(price, instrument.price_scale) if price else None,
+                "valued_over": _open_range(market, number, instrument.price_scale),
                 "marked_at": moment(market.marked_at_ns[number]) if price else None,
                 "age_s": (market.clock_ns - market.marked_at_ns[number]) // 1_000_000_000 if price else None,
                 "fresh": number not in market.unfresh,
             }
         )
     return rows
+
+
+def _open_range(market: Market, number: int, scale: int) -> list[str] | None:
+    """Return least and greatest price that an open mark leaves; None where it is fresh, or was never made."""
+    if number not in market.unfresh or not market.prices[number]:
+        return None
+    return [format_scaled(price, scale) for price in market.open_range(number)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
@@ -11,6 +12,7 @@ from margin_stream.core.store_fold import StoreFold
 from margin_stream.errors import Error
 from margin_stream.schemas.effects import AnyEffect, decode_effect, group_of, split_id
 from margin_stream.views.account import account_in
+from margin_stream.views.accounts import accounts_in, shortest_first
 from margin_stream.views.call import by_deadline, calls_in
 from margin_stream.views.effect import describe_effect
 from margin_stream.views.moments import with_moments
@@ -81,6 +83,49 @@ def calls(
     return by_deadline(
         [row for accounts in folds.accounts for row in calls_in(accounts, account=account, open_only=open_only)]
     )
+
+
+def accounts(
+    view: View,
+    *,
+    short: bool = False,
+    stale: bool = False,
+    level: str | None = None,
+    desk: str | None = None,
+    near: str | None = None,
+    until: Until = EVERYTHING,
+) -> list[dict[str, Any]]:
+    """Return accounts, one row a subaccount: the deepest level first, then the largest shortfall.
+
+    Args:
+        view: folds at hand, or a store.
+        short: only those in DEFICIT or deeper.
+        stale: only those that a mark concerns which is missing, old or in doubt.
+        level: only those at this level.
+        desk: only those of this desk.
+        near: only those that are not short, and less than so many percent above the level of calls (or of close-out,
+            where nothing is called); a decimal.
+        until: the prefix.
+    """
+    folds = folds_at(view, until)
+    rows = [row for part in folds.accounts for row in accounts_in(part)]
+    limit = None if near is None else Fraction(near)
+    return shortest_first(
+        [
+            row
+            for row in rows
+            if (row["short"] or not short)
+            and (row["stale"] or not stale)
+            and level in (None, row["level"])
+            and desk in (None, row["desk"])
+            and (limit is None or _is_near(row, limit))
+        ]
+    )
+
+
+def _is_near(row: dict[str, Any], limit: Fraction) -> bool:
+    above = row["above_trigger"]
+    return above is not None and not row["short"] and Fraction(above) < limit
 
 
 def facts(view: View, name: str, until: Until = EVERYTHING) -> list[dict[str, Any]]:

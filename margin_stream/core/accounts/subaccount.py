@@ -87,8 +87,8 @@ class Subaccount:
         self.guards: list[Guard] = []
         """Derived: the guards that matter to the subaccount as it stands."""
         self.guard_states: list[GuardState] | None = None
-        """Derived: what they said when the subaccount last came to rest; None where that is not known. While they say
-        the same, and the subaccount is not touched, it stays at rest."""
+        """Derived: their states when the subaccount was last at rest; None where that is not known. While they are the
+        same, and the subaccount is not touched, it stays at rest."""
         self.figures: MarginFigures | None = None
         """Derived: the last valuation."""
 
@@ -138,6 +138,12 @@ class Subaccount:
     def flags(self) -> int:
         """The flags as one integer, for a row."""
         return self.liquidating | self.stale << 1 | self.suppressed << 2
+
+    @property
+    def flag_names(self) -> list[str]:
+        """The flags that people are shown."""
+        flags = (("STALE", self.stale), ("REVIEW", self.review), ("LIQUIDATING", self.liquidating))
+        return [name for name, holds in flags if holds]
 
     def set_flags(self, flags: int) -> None:
         """Take the flags of a row."""
