@@ -95,7 +95,10 @@ def columns_of(ticks: Sequence[PriceTicked]) -> TickColumns | None:
 
 
 def _mantissa(pair: DecimalPair, exponent: int) -> int:
-    return pair[0] * POWERS_OF_TEN[pair[1] - exponent]
+    mantissa, places = pair
+    if isinstance(mantissa, bytes):
+        raise OverflowError
+    return mantissa * POWERS_OF_TEN[places - exponent]
 
 
 def _optional(pairs: Sequence[DecimalPair | None], index: Sequence[int], exponents: Sequence[int]) -> bytes:

@@ -184,7 +184,7 @@ class FundingPaid(Input, frozen=True, tag="funding_paid.v1"):
 
     instrument: Annotated[str, msgspec.Meta(max_length=64)]
     rate: DecimalPair
-    """A fraction, between -1 and 1, with at most 12 decimal places."""
+    """A fraction, between -1 and 1, with at most 18 decimal places."""
     price: DecimalPair | None = None
     """The price of the computation; left out, the last accepted mark."""
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 import orjson
 
-from margin_stream.schemas.decimals import format_decimal, parse_decimal
+from margin_stream.schemas.decimals import format_decimal, parse_pair
 from margin_stream.schemas.inputs import INPUT_TYPES, AnyInput, Input, name_of
 from margin_stream.schemas.objects import SHAPES, OversizedNumber, event_of
 from margin_stream.schemas.refusals import Refusal, RefusedInput
@@ -74,7 +74,7 @@ def _decode_quickly(line: bytes, rules_version: int) -> AnyInput | None:
                 value = fields[name]
                 if type(value) is not str:
                     raise ValueError(name)
-                fields[name] = parse_decimal(value)
+                fields[name] = parse_pair(value)
         fields["type"] = shape.tag
         return _convert(fields, shape.kind)  # type: ignore[return-value]
     return None

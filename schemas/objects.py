@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from margin_stream.schemas.decimals import DecimalError, DecimalPair, canonical, parse_decimal
+from margin_stream.schemas.decimals import DecimalError, DecimalPair, canonical, packed, parse_pair, whole
 from margin_stream.schemas.inputs import (
     INPUT_TYPES,
     AccountChanged,
@@ -99,17 +99,22 @@ for _kind in INPUT_TYPES:
 KNOWN_NAMES = sorted(name_of(kind) for kind in INPUT_TYPES)
 
 
+def _pair(mantissa: int, exponent: int) -> DecimalPair:
+    mantissa, exponent = canonical(mantissa, exponent)
+    return packed(mantissa), exponent
+
+
 def decimal_field(value: object, field: str) -> DecimalPair:
     """Return the canonical pair of a decimal in loose form: text, integer, or (from msgpack) a pair of integers."""
     try:
         if type(value) is str:
-            return parse_decimal(value)
+            return parse_pair(value)
         if type(value) is int:
-            return canonical(value, 0)
-        if isinstance(value, (list, tuple)) and len(value) == 2 and type(value[0]) is int and type(value[1]) is int:
+            return _pair(value, 0)
+        if isinstance(value, (list, tuple)) and [type(part) for part in value] in ([int, int], [bytes, int]):
             if abs(value[1]) > 100:
                 raise DecimalError("the exponent is out of range")
-            return canonical(value[0], value[1])
+            return _pair(whole(value[0]), value[1])
     except DecimalError as error:
         raise RefusedInput(Refusal.BAD_VALUE, f"{field}: {error}", field) from None
     if isinstance(value, (float, OversizedNumber)):

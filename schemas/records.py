@@ -15,7 +15,7 @@ import msgspec
 
 from margin_stream.schemas.binary import ITEM_LIMIT, canonical_bytes, decode_foreign_item
 from margin_stream.schemas.columns import TickColumns, unpack
-from margin_stream.schemas.decimals import EXPONENT_LIMIT, DecimalError, canonical
+from margin_stream.schemas.decimals import EXPONENT_LIMIT, DecimalError, DecimalPair, canonical, packed, whole
 from margin_stream.schemas.inputs import INPUT_TYPES, AnyInput, Input, tag_of
 from margin_stream.schemas.ndjson import clipped, decode_line, encode_line, read_lines
 from margin_stream.schemas.objects import SHAPES
@@ -152,11 +152,12 @@ def compact(line: bytes, rules_version: int) -> AnyInput | None:
     return event if encode_line(event)[:-1] == line else None
 
 
-def _canonical(pair: tuple[int, int] | None) -> bool:
+def _canonical(pair: DecimalPair | None) -> bool:
     if pair is None:
         return True
     try:
-        return canonical(*pair) == pair
+        mantissa, exponent = canonical(whole(pair[0]), pair[1])
+        return (packed(mantissa), exponent) == pair
     except DecimalError:
         return False
 

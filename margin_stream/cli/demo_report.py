@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from margin_stream import views
-from margin_stream.schemas.decimals import format_scaled
+from margin_stream.schemas.decimals import format_decimal
 from margin_stream.schemas.inputs import AccountOpened, AnyInput, PositionChanged, ProfileActivated
 from margin_stream.schemas.times import format_time
 from margin_stream.views.source import Until
@@ -186,9 +186,9 @@ def _closed(
         "trades": [
             {
                 "instrument": one.instrument,
-                "quantity": _text(one.quantity_delta),
-                "price": _text(one.price),
-                "fee": _text(one.fee),
+                "quantity": format_decimal(one.quantity_delta),
+                "price": format_decimal(one.price),
+                "fee": format_decimal(one.fee),
             }
             for _, one in trades
         ],
@@ -200,11 +200,6 @@ def _closed(
 
 def _money(portfolio: Mapping[str, Any], currency: str) -> Decimal:
     return next((Decimal(row["amount"]) for row in portfolio["balances"] if row["asset"] == currency), Decimal(0))
-
-
-def _text(pair: tuple[int, int]) -> str:
-    mantissa, exponent = pair
-    return format_scaled(mantissa * 10 ** max(exponent, 0), max(-exponent, 0))
 
 
 def explanation_lines(facts: Mapping[str, Any]) -> Iterator[str]:

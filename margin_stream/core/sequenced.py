@@ -140,7 +140,7 @@ class Doubted(RoutedItem, frozen=True, tag=13):
     highest: int
 
 
-FUNDING_SCALE = 12
+FUNDING_SCALE = 18
 
 AccountItem = Marked | Doubted | Clocked | Traded | Moved | Opened | Changed | Listed | Activated | Funded | RulesMoved
 """What the accounts read."""

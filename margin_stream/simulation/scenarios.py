@@ -20,7 +20,7 @@ import msgspec
 
 from margin_stream import profiles
 from margin_stream.importers.market import CURRENCY_SCALES, Pair
-from margin_stream.schemas.decimals import canonical, format_scaled
+from margin_stream.schemas.decimals import canonical, format_scaled, whole
 from margin_stream.schemas.inputs import (
     AnyInput,
     ClockTicked,
@@ -317,7 +317,7 @@ def _perpetuals(tables: Tables | None) -> list[tuple[Coin, Perpetual]]:
 def _deposited(event: CollateralMoved) -> CollateralMoved:
     """Return a movement of money as a deposit: a withdrawal would need free margin, which nobody looks at here."""
     mantissa, exponent = event.amount_delta
-    return msgspec.structs.replace(event, amount_delta=(abs(mantissa), exponent), reason="deposit")
+    return msgspec.structs.replace(event, amount_delta=(abs(whole(mantissa)), exponent), reason="deposit")
 
 
 def _activity(

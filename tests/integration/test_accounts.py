@@ -57,9 +57,20 @@ def test_a_row_has_the_figures(store: Path, capsys: pytest.CaptureFixture[str]) 
     (row,) = listed(capsys, store, "--level", "DEFICIT")
     # 36,000 - 29,000; 0.25 x 29,000; 1.40 x 29,000 - 36,000; 36,000 / 36,250 - 1.
     assert row == {
-        **{"account": "short", "subaccount": "", "desk": "", "profile": "prime", "level": "DEFICIT", "short": True},
-        **{"flags": [], "stale": False, "currency": "USDT", "equity": "7000.00", "requirement": "7250.00"},
-        **{"shortfall": "4600.00", "above_trigger": "-0.69", "open_calls": 0},
+        "account": "short",
+        "subaccount": "",
+        "desk": "",
+        "profile": "prime",
+        "level": "DEFICIT",
+        "short": True,
+        "flags": [],
+        "stale": False,
+        "currency": "USDT",
+        "equity": "7000.00",
+        "requirement": "7250.00",
+        "shortfall": "4600.00",
+        "above_trigger": "-0.69",
+        "open_calls": 0,
     }
 
 

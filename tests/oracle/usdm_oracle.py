@@ -338,7 +338,7 @@ class Oracle(PrimeOracle):
             return "pocket_invalid"
         money = self._instruments[instrument.currency].scale
         if number(event["price"]) < 0 or not all(
-            abs(number(event.get(name, "0"))) * 10**scale < 2 ** (62 if name == "price" else 96)
+            abs(number(event.get(name, "0"))) * 10**scale < 2 ** (62 if name == "price" else 127)
             for name, scale in (
                 ("quantity_delta", instrument.scale),
                 ("price", instrument.price_scale),
@@ -374,7 +374,7 @@ class Oracle(PrimeOracle):
 
     @staticmethod
     def _refused_funding(event: dict[str, Any], instrument: Instrument) -> str:
-        if not fits(event, instrument.price_scale, "price") or not fits(event, 12, "rate"):
+        if not fits(event, instrument.price_scale, "price") or not fits(event, 18, "rate"):
             return "wrong_scale"
         if abs(number(event["rate"])) >= 1 or number(event.get("price") or "0") < 0:
             return "out_of_range"
@@ -769,9 +769,9 @@ class Oracle(PrimeOracle):
 
 
 def in_form(text: object) -> bool:
-    """Say whether a decimal has a form that the catalogue of events allows: without trailing zeros, less than 2**63 of its last place."""
+    """Say whether a decimal has a form that the catalogue of events allows: without trailing zeros, less than 2**127 of its last place."""
     digits = str(text).replace(".", "").rstrip("0") if text is not None and "." in str(text) else str(text or "0").rstrip("0")
-    return abs(int(digits if digits.strip("-") else "0")) < 2**63
+    return abs(int(digits if digits.strip("-") else "0")) < 2**127
 
 
 def fits(event: dict[str, Any], scale: int, *names: str) -> bool:

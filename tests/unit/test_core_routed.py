@@ -57,7 +57,7 @@ def test_a_batch_is_two_positions_the_items_and_perhaps_a_digest() -> None:
 
 
 def test_the_seam_has_these_constants() -> None:
-    assert (FUNDING_SCALE, NO_BOUND, NO_LIMIT) == (12, -1, 1 << 40)
+    assert (FUNDING_SCALE, NO_BOUND, NO_LIMIT) == (18, -1, 1 << 40)
     assert [truth.value for truth in GuardState] == [0, 1, 2]
     assert SaleLeg(1, 2) == (1, 2, 0, 0)
     assert MarginFigures(1, 2).unbounded is False

@@ -11,13 +11,13 @@ from margin_stream.core.accounts.postings import (
     book_move,
     book_perpetual,
     book_spot,
-    integer,
     price_shift,
     sweep,
 )
 from margin_stream.core.market.market import Market
 from margin_stream.core.market.quote_guard import Quote, QuoteGuard
 from margin_stream.core.sequenced import FUNDING_SCALE, Moved, Traded
+from margin_stream.schemas.decimals import whole
 from tests.unit.test_core_profiles import DIRECTORY, listed
 
 BTC = DIRECTORY.instrument_by_name["BTCUSDT"]
@@ -31,8 +31,8 @@ def account() -> Account:
 
 @pytest.mark.parametrize("value", [0, 5, -5, 2**63, -(2**63) - 1, 2**95 + 1, -(2**95)])
 def test_an_integer_of_any_size_is_routed_as_itself_or_as_bytes(value: int) -> None:
-    assert integer(value) == value
-    assert integer(value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)) == value
+    assert whole(value) == value
+    assert whole(value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)) == value
 
 
 def test_keys_hold_an_instrument_and_a_side() -> None:

@@ -6,6 +6,7 @@ import json
 from random import Random
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 from margin_stream.schemas import publish
 from margin_stream.schemas.binary import canonical_bytes, decode_foreign_item, decode_payload, encode, encode_payload
 from margin_stream.schemas.columns import columns_of, ticks_of
-from margin_stream.schemas.decimals import DecimalError, canonical, format_decimal, parse_decimal, scaled
+from margin_stream.schemas.decimals import (
+    DecimalError,
+    canonical,
+    format_decimal,
+    packed,
+    parse_decimal,
+    parse_pair,
+    scaled,
+    whole,
+)
 from margin_stream.schemas.inputs import AccountOpened, PriceTicked
 from margin_stream.schemas.ndjson import decode_line, encode_line
 from margin_stream.schemas.refusals import Refusal, RefusedInput
@@ -80,6 +90,40 @@ def test_a_decimal_has_one_pair_however_it_is_spelled(mantissa: int, exponent: i
     text = format_decimal(pair)
     assert parse_decimal(text + "0" if "." in text else text + ".0") == pair
     assert scaled(pair, 18) == mantissa * 10 ** (exponent + 18)
+
+
+@pytest.mark.parametrize(
+    "mantissa", [2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 12345678901234567891, 2**127 - 1, 1 - 2**127]
+)
+@pytest.mark.parametrize("exponent", [-18, -2, 18])
+def test_a_decimal_beyond_64_bits_is_the_same_everywhere(mantissa: int, exponent: int) -> None:
+    mantissa += mantissa % 10 == 0
+    text = format_decimal((packed(mantissa), exponent))
+    pair = parse_pair(text)
+    assert (whole(pair[0]), pair[1]) == parse_decimal(text) == (mantissa, exponent)
+    assert isinstance(pair[0], int) is (-(2**63) <= mantissa < 2**63)
+    assert scaled(pair, 18) == mantissa * 10 ** (exponent + 18)
+    line = b'{"type":"collateral_moved","source":"b","source_seq":1,"event_time":"2021-05-19T00:00:00Z",' + (
+        f'"account":"A","asset":"ETH","amount_delta":"{text}"}}'.encode()
+    )
+    event = decode_line(line, LATEST)
+    assert encode_line(event)[:-1] == line
+    assert decode_payload(encode_payload([encode(event)])) == [event]
+    # Another program may write the bytes longer than they need be: the content is the same.
+    foreign = msgspec.msgpack.decode(encode(event))
+    foreign["amount_delta"] = [mantissa.to_bytes(20, "big", signed=True), exponent]
+    assert decode_foreign_item(msgspec.msgpack.encode(foreign), LATEST) == event
+
+
+@pytest.mark.parametrize("text", [str(2**127), str(-(2**127)), "0." + "0" * 18 + "1"])
+def test_a_decimal_out_of_range_is_refused(text: str) -> None:
+    with pytest.raises(DecimalError, match="does not fit"):
+        parse_pair(text)
+
+
+def test_a_price_beyond_64_bits_goes_into_no_column() -> None:
+    tick = PriceTicked(source="f", source_seq=1, event_time=0, instrument="X", price=parse_pair(str(2**63 + 1)))
+    assert columns_of([tick]) is None
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,7 @@ from margin_stream.core.accounts.position import Position, instrument_of, notion
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.market.directory import Instrument
 from margin_stream.core.sequenced import FUNDING_SCALE, Moved, Traded
-
-
-def integer(value: int | bytes) -> int:
-    """Return an integer as it was routed: itself, or big-endian bytes where msgpack has no room for it."""
-    return value if isinstance(value, int) else int.from_bytes(value, "big", signed=True)
+from margin_stream.schemas.decimals import whole
 
 
 def price_shift(instrument: Instrument) -> int:
@@ -26,7 +22,7 @@ def book_spot(account: Account, instrument: Instrument, item: Traded) -> None:
     position = cross.positions.get(key)
     if position is None:
         position = cross.positions[key] = Position()
-    quantity, fee = integer(item.quantity), integer(item.fee)
+    quantity, fee = whole(item.quantity), whole(item.fee)
     cash = position.trade(quantity, item.price, price_shift(instrument))
     position.fees += fee
     base = instrument.base
@@ -43,7 +39,7 @@ def book_perpetual(account: Account, instrument: Instrument, item: Traded) -> No
     position = subaccount.positions.get(key)
     if position is None:
         position = subaccount.positions[key] = Position(leverage=0)
-    quantity, fee, margin = integer(item.quantity), integer(item.fee), integer(item.margin)
+    quantity, fee, margin = whole(item.quantity), whole(item.fee), whole(item.margin)
     realised = position.realised
     position.trade(quantity, item.price, price_shift(instrument))
     position.fees += fee
@@ -58,7 +54,7 @@ def book_perpetual(account: Account, instrument: Instrument, item: Traded) -> No
 
 def book_move(account: Account, item: Moved) -> None:
     """Book money that arrived, left, or went from one subaccount to another."""
-    amount = integer(item.amount)
+    amount = whole(item.amount)
     if item.from_pocket is not None:
         account.subaccount(item.from_pocket).move(item.asset, -amount)
     account.subaccount(item.subaccount).move(item.asset, amount)

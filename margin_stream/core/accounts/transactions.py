@@ -5,10 +5,11 @@ from __future__ import annotations
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.evaluator import Evaluator
 from margin_stream.core.accounts.holders import Holders
-from margin_stream.core.accounts.postings import book_funding, book_move, book_perpetual, book_spot, integer, sweep
+from margin_stream.core.accounts.postings import book_funding, book_move, book_perpetual, book_spot, sweep
 from margin_stream.core.accounts.rows import AccountRows
 from margin_stream.core.calls import payments
 from margin_stream.core.sequenced import Funded, Moved, Traded
+from margin_stream.schemas.decimals import whole
 
 
 class Transactions:
@@ -56,7 +57,7 @@ class Transactions:
                         self._sweep(number, account, name)
             self._evaluator.touch(number)
             return
-        amount = integer(item.amount)
+        amount = whole(item.amount)
         cross = account.cross
         before = cross.balances.get(item.asset, 0)
         cross.move(item.asset, amount)

@@ -27,7 +27,7 @@ from margin_stream.core.sequenced import (
     RulesMoved,
     Traded,
 )
-from margin_stream.schemas.decimals import POWERS_OF_TEN, DecimalPair, scaled
+from margin_stream.schemas.decimals import POWERS_OF_TEN, DecimalPair, packed, scaled
 from margin_stream.schemas.effects import group_of
 from margin_stream.schemas.inputs import (
     AccountChanged,
@@ -45,7 +45,7 @@ from margin_stream.schemas.rules_versions import LATEST
 
 CLOCK_JUMP_LIMIT_NS = 8 * 86_400_000_000_000
 PRICE_LIMIT = 2**62
-AMOUNT_LIMIT = 2**96
+AMOUNT_LIMIT = 2**127
 ACCOUNT_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 
 Reason = tuple[Refusal, str]
@@ -150,19 +150,19 @@ def trade(event: PositionChanged, sequence: int, market: Market, entry: Entry | 
     if not 0 <= price < PRICE_LIMIT:
         return Refusal.OUT_OF_RANGE, "price: from 0 up to 2**62 units of the price scale"
     if not (-AMOUNT_LIMIT < quantity < AMOUNT_LIMIT and -AMOUNT_LIMIT < fee < AMOUNT_LIMIT):
-        return Refusal.OUT_OF_RANGE, "quantity_delta, fee: within 2**96 units of their scale"
+        return Refusal.OUT_OF_RANGE, "quantity_delta, fee: within 2**127 units of their scale"
     if not -AMOUNT_LIMIT < margin < AMOUNT_LIMIT:
-        return Refusal.OUT_OF_RANGE, "pocket_margin_delta: within 2**96 units of its scale"
+        return Refusal.OUT_OF_RANGE, "pocket_margin_delta: within 2**127 units of its scale"
     return Traded(
         sequence,
         event.account,
         instrument.number,
-        _wire(quantity),
+        packed(quantity),
         price,
-        _wire(fee),
+        packed(fee),
         event.pocket,
         SIDES.index(event.position_side),
-        _wire(margin),
+        packed(margin),
         event.leverage,
     )
 
@@ -209,10 +209,10 @@ def move(event: CollateralMoved, sequence: int, market: Market, entry: Entry | N
     if (amount := scaled(event.amount_delta, asset.scale)) is None:
         return Refusal.WRONG_SCALE, f"amount_delta: {asset.name} has {asset.scale} decimal places"
     if not -AMOUNT_LIMIT < amount < AMOUNT_LIMIT:
-        return Refusal.OUT_OF_RANGE, "amount_delta: within 2**96 units of the asset's scale"
+        return Refusal.OUT_OF_RANGE, "amount_delta: within 2**127 units of the asset's scale"
     if event.from_pocket is not None and amount <= 0:
         return Refusal.OUT_OF_RANGE, "amount_delta: a transfer between subaccounts is positive"
-    return Moved(sequence, event.account, asset.number, _wire(amount), event.call, event.pocket, event.from_pocket)
+    return Moved(sequence, event.account, asset.number, packed(amount), event.call, event.pocket, event.from_pocket)
 
 
 def opening(event: AccountOpened, sequence: int, market: Market, accounts: AccountIndex) -> Opened | Reason:
@@ -318,10 +318,3 @@ def _instrument(name: str, market: Market) -> Instrument | Reason:
     if name in market.directory.asset_by_name:
         return Refusal.NOT_TRADABLE, f"instrument: {name} is a currency"
     return Refusal.INSTRUMENT_UNKNOWN, f"instrument: {name!r} is not listed"
-
-
-def _wire(value: int) -> int | bytes:
-    """Return an integer that msgpack can carry, or its bytes."""
-    if -(2**63) <= value < 2**63:
-        return value
-    return value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)

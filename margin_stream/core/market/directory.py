@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from margin_stream.schemas.decimals import DecimalPair
+from margin_stream.schemas.decimals import DecimalPair, whole
 from margin_stream.schemas.inputs import InstrumentListed
 from margin_stream.schemas.refusals import Refusal
 
@@ -64,7 +64,7 @@ class Instrument:
 def parts_per_million(pair: DecimalPair) -> int | None:
     """Return a fraction in millionths; None where it is no whole number of them."""
     shift = pair[1] + 6
-    return None if shift < 0 else pair[0] * 10**shift
+    return None if shift < 0 else whole(pair[0]) * 10**shift
 
 
 class Directory:
