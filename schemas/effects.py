@@ -222,6 +222,19 @@ class FeedWentStale(Effect, frozen=True, tag="feed_went_stale.v1"):
     marked_at_ns: int
 
 
+class FeedNumbersRestarted(Effect, frozen=True, tag="feed_numbers_restarted.v1"):
+    """A feed sends old numbers with newer times: it numbers anew. What it sends is refused and kept until a person
+    sends ``feed_restarted``, or the feed another source name. One effect a restart."""
+
+    alert: ClassVar[bool] = True
+
+    source: str
+    number: int
+    """The first such number."""
+    highest: int
+    """The highest number before."""
+
+
 class InputRefused(Effect, frozen=True, tag="input_refused.v1"):
     """An input was refused; its bytes are in the journal at this sequence number."""
 
@@ -274,6 +287,7 @@ AnyEffect = (
     | MarkReanchored
     | TradeFarFromMark
     | FeedWentStale
+    | FeedNumbersRestarted
     | InputRefused
     | ProfileTookEffect
     | AnswerRequested

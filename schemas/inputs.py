@@ -112,6 +112,16 @@ class MarkConfirmed(Input, frozen=True, tag="mark_confirmed.v1"):
     """Who confirmed it."""
 
 
+class FeedRestarted(Input, frozen=True, tag="feed_restarted.v1"):
+    """A person confirmed that a feed numbers anew: from here on its numbers rise from the beginning. What came before
+    stays a duplicate."""
+
+    feed: SourceName
+    """The source of quotes or clocks."""
+    actor: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    """Who confirmed it."""
+
+
 class ClockTicked(Input, frozen=True, tag="clock_ticked.v1"):
     """Time moved. Only this moves it."""
 
@@ -208,6 +218,7 @@ AnyInput = (
     | EngineActivated
     | PriceTicked
     | MarkConfirmed
+    | FeedRestarted
     | ClockTicked
     | AccountOpened
     | AccountChanged

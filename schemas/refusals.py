@@ -23,6 +23,8 @@ class Refusal(StrEnum):
     BAD_VALUE = "bad_value"
     SOURCE_KIND_MIXED = "source_kind_mixed"
     IDENTITY_REUSED = "identity_reused"
+    FEED_NUMBERS_RESTARTED = "feed_numbers_restarted"
+    FEED_UNKNOWN = "feed_unknown"
     CLOCK_REQUIRED = "clock_required"
     CLOCK_BACKWARDS = "clock_backwards"
     CLOCK_JUMP_UNCONFIRMED = "clock_jump_unconfirmed"
@@ -63,6 +65,9 @@ ADVICE: dict[Refusal, str] = {
     Refusal.SOURCE_KIND_MIXED: "Send quotes and clocks from one source, and everything else from another.",
     Refusal.IDENTITY_REUSED: "Give a new fact a source_seq of its own; a correction names what it corrects in "
     '"corrects".',
+    Refusal.FEED_NUMBERS_RESTARTED: "Send feed_restarted (feed, actor), or have the feed send under another source, "
+    "such as source@session; what was refused is kept, see `margin-stream quarantine list`.",
+    Refusal.FEED_UNKNOWN: "Name a source that sent quotes or clocks.",
     Refusal.CLOCK_REQUIRED: "Send a clock_ticked before the first event that is not of the directory.",
     Refusal.CLOCK_BACKWARDS: "The clock never goes back; send a time at or after the last one.",
     Refusal.CLOCK_JUMP_UNCONFIRMED: "A jump of more than 8 days needs a clock_ticked with confirmed_by set by an "

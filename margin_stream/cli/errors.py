@@ -371,6 +371,14 @@ ENTRIES = (
         "`margin-stream quarantine list --store {store}` shows them all, each with its reason.",
     ),
     Entry(
+        "duplicates_of_refused",
+        CORRUPT,
+        "Inputs came again that were refused when they came first: they stay refused. The run goes on, and exits 4 only "
+        "with --strict.",
+        "Send a correction as a new input: its own source_seq, and the refused one's identity in `corrects`; "
+        "`margin-stream quarantine list --store {store}` shows them.",
+    ),
+    Entry(
         "items_not_printable",
         FAILED,
         "Refused msgpack items cannot be printed as lines.",

@@ -81,11 +81,19 @@ class Stopper:
         return INTERRUPTED if self.signal == signal.SIGINT else TERMINATED
 
 
-def summary(counts: Any, effects: int, digests: Digests) -> dict[str, Any]:
-    """Return what ``ingest`` prints."""
+def summary(counts: Any, effects: int, digests: Digests, of_refused: int | None = None) -> dict[str, Any]:
+    """Return what ``ingest`` prints.
+
+    Args:
+        counts: accepted, duplicate, refused.
+        effects: how many were recorded.
+        digests: at the end.
+        of_refused: how many of the duplicates were refused when they came first; None where that is not known.
+    """
     return {
         "accepted": counts.accepted,
         "duplicate": counts.duplicate,
+        **({} if of_refused is None else {"duplicate_of_refused": of_refused}),
         "refused": counts.refused,
         "effects": effects,
         "last": digests.sequence,
@@ -164,6 +172,7 @@ def ingest(
         if beside is not None:
             stack.callback(beside.abandon)
         progress = Progress(common, "inputs")
+        before = host.system.intake.sources.duplicates_of_refused
         counts = host.ingest(
             inputs,
             progress=lambda done: progress.update(done, inputs.bytes / inputs.total if inputs.total else None),
@@ -173,18 +182,22 @@ def ingest(
         digests = host.checkpoint()
         progress.end()
         effects = host.effects_total
+        of_refused = host.system.intake.sources.duplicates_of_refused - before
         found = beside.finish() if beside is not None else None
     if shown > SHOWN_LIMIT and not strict:
         report(failure("inputs_refused", f"{shown} inputs were refused", store=common.store), as_json=common.json)
+    if of_refused:
+        text = f"{of_refused} of the duplicates were refused when they came first"
+        report(failure("duplicates_of_refused", text, store=common.store), as_json=common.json)
     verified: dict[str, Any] = {}
     if found is not None:
         same = f"equal: {found.effects:,} effects and the digests, replayed from the start"
         verified["verified"] = msgspec.to_builtins(found) if common.json else same if found.equal else "NOT equal"
-    show(common, summary(counts, effects, digests) | verified)
+    show(common, summary(counts, effects, digests, of_refused) | verified)
     if found is not None and not found.equal:
         report(failure("replay_differs", str(found.first_difference), store=common.store), as_json=common.json)
         return MISMATCH
-    return stopper.exit_code(common, strict and shown > 0)
+    return stopper.exit_code(common, strict and bool(shown or of_refused))
 
 
 def _ingest_on_kafka(

@@ -16,8 +16,7 @@ from margin_stream.core.calls import lifecycle
 from margin_stream.core.checks import Fault
 from margin_stream.core.intake import validation
 from margin_stream.core.intake.fold import IntakeFold
-from margin_stream.core.intake.identity import BookSource
-from margin_stream.core.intake.sources import Sources
+from margin_stream.core.intake.identity import BookSource, FeedSource
 from margin_stream.core.margin import valuation
 from margin_stream.core.margin.valuation import Banded
 from margin_stream.core.market import quote_guard
@@ -49,7 +48,7 @@ class Edit(NamedTuple):
         monkeypatch.setattr(self.owner, self.name, made[self.name])
 
 
-CLOCK, BOOK, FEED = (validation, "clock"), (BookSource, "look"), (Sources, "feed")
+CLOCK, BOOK, FEED = (validation, "clock"), (BookSource, "look"), (FeedSource, "look")
 JUDGE, BAND, STALE, TIMERS = (
     (QuoteGuard, "judge"),
     (quote_guard, "within_band"),
@@ -59,10 +58,13 @@ JUDGE, BAND, STALE, TIMERS = (
 
 MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
     "a feed takes lower numbers": (
-        [Edit(*FEED, "elif sequence <= feed.highest", "elif sequence == feed.highest")],
+        [Edit(*FEED, "if number > self.highest", "if number != self.highest")],
         {"duplicates", "reordered"},
     ),
-    "a book counts again what came before": ([Edit(*BOOK, "return Seen.DUPLICATE", "return Seen.NEW")], {"duplicates"}),
+    "a book counts again what came before": (
+        [Edit(*BOOK, "return Seen.DUPLICATE\n", "return Seen.NEW\n")],
+        {"duplicates"},
+    ),
     "another content under a number is dropped": (
         [Edit(*BOOK, "return Seen.REUSED", "return Seen.DUPLICATE")],
         {"duplicates", "reordered"},

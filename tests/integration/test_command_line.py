@@ -46,7 +46,18 @@ def test_ingest_prints_the_summary_and_a_rerun_changes_nothing(tmp_path: Path) -
     day = tmp_path / "day.ndjson"
     day.write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(LINES))
     first = rows(run("ingest", str(day), "--store", str(tmp_path / "s"), "--partitions", "3", "--json"))[0]
-    assert list(first) == ["accepted", "duplicate", "refused", "effects", "last", "state_digest", "effects_digest"]
+    assert list(first) == [
+        *(
+            "accepted",
+            "duplicate",
+            "duplicate_of_refused",
+            "refused",
+            "effects",
+            "last",
+            "state_digest",
+            "effects_digest",
+        )
+    ]
     assert (first["last"], first["state_digest"], first["effects_digest"]) == fold(LINES)[0]
     again = rows(run("ingest", "-", "--store", str(tmp_path / "s"), "--json", data=day.read_bytes()))[0]
     assert (again["accepted"], again["duplicate"], again["effects"]) == (0, len(LINES), 0)
@@ -275,6 +286,7 @@ def semantic() -> dict[Refusal, bytes]:
             {"account": "A0", "asset": "USDT", "amount_delta": "1", "pocket": "P"},
         ),
         (Refusal.MARK_REQUIRED, "funding_paid", {"instrument": "BTCUSDT-PERP", "rate": "0.0001"}),
+        (Refusal.FEED_UNKNOWN, "feed_restarted", {"feed": "nobody", "actor": "ops"}),
         (Refusal.ANSWER_INVALID, "effect_answered", {"effect": "A0/1", "outcome": "sent"}),
     ):
         day = fresh()
@@ -288,6 +300,10 @@ def semantic() -> dict[Refusal, bytes]:
     mixed._book = 20_000
     mixed._add("price_ticked", "book", 20_001, instrument="BTCUSDT", price="1")
     add(Refusal.SOURCE_KIND_MIXED, mixed)
+    anew = Day()
+    anew.now_ns += 10**9
+    anew.tick("BTCUSDT", "40000.00")
+    add(Refusal.FEED_NUMBERS_RESTARTED, anew)
     return made
 
 

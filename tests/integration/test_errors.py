@@ -376,6 +376,12 @@ def _(folder: Path) -> Said:
     return said("ingest", "--store", str(folder / "s"), data=b"".join(b"no %d\n" % n for n in range(20)))
 
 
+@reproduces("duplicates_of_refused")
+def _(folder: Path) -> Said:
+    said("ingest", "--store", str(folder / "s"), data=b"no json\n")
+    return said("ingest", "--store", str(folder / "s"), data=b"no json\n")
+
+
 @reproduces("items_not_printable")
 def _(folder: Path) -> Said:
     path = store(folder)
@@ -414,6 +420,7 @@ FIELDS = {
     "import_failed": {"file", "line"},
     "input_file_missing": {"file"},
     "inputs_refused": {"store"},
+    "duplicates_of_refused": {"store"},
     "io_failed": {"file"},
     "journal_damaged": {"file", "offset"},
     "manifest_damaged": {"file", "offset", "store"},
@@ -450,7 +457,7 @@ FIELDS = {
     "verification_ended": {"store"},
 }
 """What is known of where each lies; of the others, nothing."""
-GOES_ON = {"inputs_refused", "items_not_printable"}
+GOES_ON = {"inputs_refused", "duplicates_of_refused", "items_not_printable"}
 """What is said, and the command goes on: it exits 0."""
 
 

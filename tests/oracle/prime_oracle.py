@@ -304,6 +304,7 @@ class Oracle:
         self._position = 0
         self._versions: dict[str, int] = {}  # in force
         self._counts: dict[str, int] = {}
+        self._feeds: dict[str, tuple[int, bool]] = {}  # highest number; whether it numbers anew
         self._said: list[tuple[str, dict[str, object]]] = []
         self._instruments: dict[str, Instrument] = {}
         self._activations: list[tuple[int, str, int, dict[str, object]]] = []
@@ -316,16 +317,35 @@ class Oracle:
     def levels(self) -> dict[str, str]:
         return {account.name: account.level for account in self._accounts.values()}
 
-    def pass_over(self) -> None:
-        """Count a refused input: it has a position, and nothing follows from it."""
+    def pass_over(self, event: dict[str, object] | None = None) -> None:
+        """Count a refused input: it has a position, and nothing follows from it but that a feed may number anew."""
         self._position += 1
+        if event is not None and event.get("type") in ("price_ticked", "clock_ticked"):
+            self._number(event)
+            self.effects.extend(effect for _, effect in self._said)
+            self._said.clear()
+
+    def _number(self, event: dict[str, object]) -> None:
+        """Follow the numbers of a feed; an item that comes here is no duplicate."""
+        source, number_, time = str(event.get("source", "")), int(str(event.get("source_seq", 0))), event.get("event_time")
+        highest, anew = self._feeds.get(source, (-1, False))
+        if time is None or number_ > highest:
+            self._feeds[source] = (max(highest, number_), False)
+            return
+        if not anew:
+            self._say("@market", "feed_numbers_restarted", source=source, number=number_, highest=highest)
+        self._feeds[source] = (highest, True)
 
     def feed(self, event: dict[str, object]) -> None:
         """Take one valid input; its effects are appended in order of group and number."""
         self._position += 1
         kind = event["type"]
+        if kind in ("price_ticked", "clock_ticked"):
+            self._number(event)
         if kind == "price_ticked":
             self._price(event)
+        elif kind == "feed_restarted":
+            self._feeds[str(event["feed"])] = (-1, False)
         elif kind == "mark_confirmed":
             self._confirm(event)
         elif kind == "clock_ticked":

@@ -139,5 +139,5 @@ def test_mutant_accepting_a_record_without_its_checksum_is_caught(
 def test_mutant_forgetting_identities_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     from margin_stream.core.intake.identity import Seen
 
-    monkeypatch.setattr(Sources, "book", lambda self, source, sequence, canonical: Seen.NEW)
+    monkeypatch.setattr(Sources, "book", lambda self, source, sequence, event_time_ns, canonical: Seen.NEW)
     assert fold([*LINES, *LINES[50:60]])[0] != REFERENCE[0]

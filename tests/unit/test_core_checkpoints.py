@@ -9,7 +9,7 @@ import pytest
 from margin_stream.core.checks import Fault
 from margin_stream.core.intake.admission import Admission
 from margin_stream.core.intake.fold import IntakeFold, Verdict
-from margin_stream.core.intake.identity import IDENTITY_WINDOW, content_hash
+from margin_stream.core.intake.identity import IDENTITY_WINDOW, content_hash, flagged
 from margin_stream.core.sequenced import Batch, Changed, Marked, Moved, Traded
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.columns import TickColumns, pack
@@ -235,7 +235,7 @@ def test_rows_are_kept_by_account_book_and_hash() -> None:
         assert intake.offer(event, b"nine") is Verdict.REFUSED
         assert intake.offer(event, b"nine") is Verdict.DUPLICATE
     assert again.facts()[:-1] == system.intake.facts()[:-1]
-    assert again.sources.books["more"].others[3000][-1] == content_hash(b"nine")
+    assert again.sources.books["more"].others[3000][-1] == flagged(content_hash(b"nine"))
 
 
 def restored(rows: dict[bytes, bytes], position: int = 0, window: int = IDENTITY_WINDOW) -> IntakeFold:

@@ -16,6 +16,7 @@ from margin_stream.core.intake.identity import (
     FeedSource,
     Seen,
     content_hash,
+    flagged,
 )
 
 Run = list[int]
@@ -130,16 +131,16 @@ def test_other_contents_of_a_number_are_kept_and_summed() -> None:
     for number, other in ((3, 1), (9, 1), (3, 2)):
         assert book.look(number, content(number, other)) is Seen.REUSED
         book.take(number, content(number, other))
-        assert book.look(number, content(number, other)) is Seen.DUPLICATE
-    assert book.others == {3: [content(3, 1), content(3, 2)], 9: [content(9, 1)]}
+        assert book.look(number, content(number, other)) is Seen.DUPLICATE_OF_REFUSED
+    assert book.others == {3: [flagged(content(3, 1)), flagged(content(3, 2))], 9: [flagged(content(9, 1))]}
     assert book.intervals() == [(3, 2, 2), (9, 1, 1)]
-    pairs = [(3, 0), (4, 0), (9, 0), (3, 1), (9, 1), (3, 2)]
-    assert book.total == book.recomputed_total() == sum(leaf(number, content(number, other)) for number, other in pairs)
+    leaves = [leaf(number, content(number)) for number in (3, 4, 9)]
+    leaves += [leaf(number, flagged(content(number, other))) for number, other in ((3, 1), (9, 1), (3, 2))]
+    assert book.total == book.recomputed_total() == sum(leaves)
 
 
 def test_a_fresh_source_has_seen_nothing() -> None:
     assert FeedSource("f").highest == -1
-    assert FeedSource("f", 7).highest == 7
     assert FeedSource("f").name == BookSource("f").name == "f"
     book = BookSource("f")
     assert (book.intervals(), book.others, book.total, book.changed) == ([], {}, 0, set())

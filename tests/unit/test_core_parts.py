@@ -71,15 +71,21 @@ def test_identities_are_what_a_plain_dictionary_says(seed: int) -> None:
     rng = Random(seed)
     book = BookSource("b", window=10**6)
     plain: dict[int, set[bytes]] = {}
+    refused: set[tuple[int, bytes]] = set()
     for _ in range(400):
         sequence = rng.randrange(60)
         content = content_hash(bytes([rng.randrange(3)]))
         known = plain.get(sequence)
-        expected = Seen.NEW if known is None else Seen.DUPLICATE if content in known else Seen.REUSED
+        expected = Seen.NEW if known is None else Seen.REUSED
+        if known is not None and content in known:
+            expected = Seen.DUPLICATE_OF_REFUSED if (sequence, content) in refused else Seen.DUPLICATE
         assert book.look(sequence, content) is expected
-        if expected is not Seen.DUPLICATE:
+        if expected in (Seen.NEW, Seen.REUSED):
             book.take(sequence, content)
             plain.setdefault(sequence, set()).add(content)
+            if expected is Seen.REUSED or rng.randrange(3) == 0:
+                book.refuse(sequence, content)
+                refused.add((sequence, content))
     assert book.recomputed_total() == book.total
     intervals = book.intervals()
     assert sorted(n for start, count, _ in intervals for n in range(start, start + count)) == sorted(plain)

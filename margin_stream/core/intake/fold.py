@@ -20,7 +20,7 @@ from margin_stream.core.intake import validation
 from margin_stream.core.intake.account_index import AccountIndex
 from margin_stream.core.intake.identity import IDENTITY_WINDOW, FeedSource, Seen
 from margin_stream.core.intake.routes import Routes
-from margin_stream.core.intake.sources import MIXED, Sources
+from margin_stream.core.intake.sources import MIXED, RESTARTED, Sources
 from margin_stream.core.intake.validation import PRICE_LIMIT, Reason, column_pair
 from margin_stream.core.market.directory import Instrument
 from margin_stream.core.market.market import Market
@@ -48,6 +48,7 @@ from margin_stream.schemas.inputs import (
     CollateralMoved,
     EffectAnswered,
     EngineActivated,
+    FeedRestarted,
     FundingPaid,
     InstrumentListed,
     MarkConfirmed,
@@ -102,13 +103,16 @@ class IntakeFold:
         source, sequence = event.source, event.source_seq
         reason: Reason | None
         if type(event) is PriceTicked or type(event) is ClockTicked:
-            feed = self.sources.feed(source, sequence, self.market.rules_version)
+            content = b""
+            feed = self.sources.feed(source, sequence, event.event_time)
             if feed is None:
                 return DUPLICATE
             self.sequence += 1
             self._receive(source, sequence, event.event_time)
             if feed is MIXED:
                 reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a book")
+            elif feed is RESTARTED:
+                reason = self._restarted(source, sequence)
             elif isinstance(event, PriceTicked):
                 reason = self._tick(source, event.instrument, event.price, event.bid, event.ask)
             else:
@@ -120,7 +124,7 @@ class IntakeFold:
             entry = self.accounts.entries.get(effects.group_of(event.effect))
             reason = self.routes.to_account(entry, validation.answer(event, self.sequence, self.market, entry))
         else:
-            seen = self.sources.book(source, sequence, content)
+            seen = self.sources.book(source, sequence, event.event_time, content)
             if seen is Seen.DUPLICATE:
                 return DUPLICATE
             self.sequence += 1
@@ -132,6 +136,8 @@ class IntakeFold:
             else:
                 reason = self._book_event(event)
         if reason is not None:
+            if type(event) is not EffectAnswered:
+                self.sources.refuse(source, sequence, content)
             return self._refuse(reason, source=source, source_seq=sequence)
         self.accepted += 1
         return ACCEPTED
@@ -158,27 +164,33 @@ class IntakeFold:
         newest_ns, highest = 0, -1
         feed: FeedSource | None = None
         for n, (place, sequence, mantissa) in enumerate(rows):
-            if feed is not None and feed is not MIXED:
-                if sequence <= feed.highest:
-                    duplicates += 1
-                    continue
-                feed.highest = sequence
+            event_time_ns = times[n]
+            if (
+                feed is not None
+                and feed is not MIXED
+                and feed is not RESTARTED
+                and sequence > feed.highest
+                and event_time_ns > feed.newest[0]
+            ):
+                feed.highest, feed.newest = sequence, (event_time_ns, sequence)
             else:
-                feed = self.sources.feed(source, sequence, version)
+                feed = self.sources.feed(source, sequence, event_time_ns)
                 if feed is None:
                     duplicates += 1
                     continue
             self.sequence += 1
             if sequence > highest:
                 highest = sequence
-            if times[n] > newest_ns:
-                newest_ns = times[n]
+            if event_time_ns > newest_ns:
+                newest_ns = event_time_ns
             bid = None if bids is None or bids[n] == ABSENT else bids[n]
             ask = None if asks is None or asks[n] == ABSENT else asks[n]
             known = found[place]
             reason: Reason | None
             if feed is MIXED:
                 reason = (Refusal.SOURCE_KIND_MIXED, f"source: {source} is a book")
+            elif feed is RESTARTED:
+                reason = self._restarted(source, sequence)
             elif (
                 known is None
                 or bid is not None
@@ -201,6 +213,7 @@ class IntakeFold:
             else:
                 refused += 1
                 self.refused_ticks.append((self.sequence, n, reason))
+                self.sources.refuse(source, sequence, b"")
                 self._refuse(reason, source=source, source_seq=sequence)
         self.accepted += accepted
         if accepted + refused:
@@ -212,7 +225,7 @@ class IntakeFold:
 
     def moves_clock(self, event: ClockTicked) -> bool:
         """Return whether a clock would be accepted now: new, of a feed, not backwards, no unconfirmed jump."""
-        return self.sources.is_new_of_feed(event.source, event.source_seq) and isinstance(
+        return self.sources.is_new_of_feed(event.source, event.source_seq, event.event_time) and isinstance(
             validation.clock(event, 0, self.market), Clocked
         )
 
@@ -271,6 +284,12 @@ class IntakeFold:
                 return self.routes.to_all(moved)
             case MarkConfirmed():
                 return self._confirm(event)
+            case FeedRestarted():
+                feed = self.sources.feeds.get(event.feed)
+                if feed is None:
+                    return Refusal.FEED_UNKNOWN, f"feed: {event.feed!r} sent nothing yet"
+                feed.restart()
+                return None
             case PriceTicked() | ClockTicked() | EffectAnswered():
                 raise AssertionError("not of a book")
             case _:
@@ -335,6 +354,23 @@ class IntakeFold:
         self._moved(quoted.instrument, quoted.price, "confirmed", marked=True)
         self._mark(quoted.instrument.number, quoted.price)
         return None
+
+    def _restarted(self, source: str, sequence: int) -> Reason:
+        """Return why an item of a feed is refused that numbers anew; the first of them is an effect."""
+        feed = self.sources.feeds[source]
+        if not feed.restarted:
+            feed.restarted = True
+            self._emit(
+                effects.MARKET_GROUP,
+                effects.FeedNumbersRestarted,
+                source=source,
+                number=sequence,
+                highest=feed.highest,
+            )
+        return (
+            Refusal.FEED_NUMBERS_RESTARTED,
+            f"source_seq: {sequence} is not above {feed.highest}, though event_time is newer: {source!r} numbers anew",
+        )
 
     def _clock(self, event: ClockTicked) -> Reason | None:
         market = self.market

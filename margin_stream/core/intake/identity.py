@@ -1,6 +1,7 @@
 """Identity: which inputs were seen before. Decided once, by the intake fold.
 
-A feed rises: at or below its highest number an item is a duplicate. A book may have gaps and late arrivals: the numbers
+A feed rises: at or below its highest number an item is a duplicate, unless it is newer by its own time: then its source
+numbers anew, and it is refused until a person confirms that. A book may have gaps and late arrivals: the numbers
 that were seen are kept as intervals, each with a 16-byte hash of the content seen under it; a number outside the window
 of hashes is a duplicate that is not compared.
 """
@@ -8,8 +9,10 @@ of hashes is a duplicate that is not compared.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from enum import Enum
 from hashlib import sha256
+from typing import Any
 
 HASH_BYTES = 16
 IDENTITY_WINDOW = 1_000_000
@@ -19,8 +22,12 @@ BLOCK = 1024
 """Numbers a row of the intake's table: rows are written a block at a time."""
 
 
+REFUSED_HELD = 10_000
+"""So many of the latest refused numbers of a feed are held."""
+
+
 class Seen(Enum):
-    """What the books say of an identity."""
+    """What is known of an identity."""
 
     NEW = 1
     DUPLICATE = 2
@@ -28,16 +35,84 @@ class Seen(Enum):
     REUSED = 4
     MIXED = 5
     """Its source is no book."""
+    RESTARTED = 6
+    """Its number is old and its time is new: the feed numbers anew."""
+    DUPLICATE_OF_REFUSED = 7
 
 
 class FeedSource:
-    """A source of quotes and clocks: its numbers only rise."""
+    """A source of quotes and clocks: its numbers only rise.
 
-    __slots__ = ("highest", "name")
+    What a feed sent is also ordered by (time, number), the time being the source's own: whatever lies at or below the
+    newest such pair came before, or came too late.
+    """
 
-    def __init__(self, name: str, highest: int = -1) -> None:
+    __slots__ = ("fence", "highest", "name", "newest", "refused", "restarted")
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self.highest = highest
+        self.highest = -1
+        self.newest = (-1, -1)
+        """The highest (event time, number) of anything that took a number, accepted or refused."""
+        self.fence = (-1, -1)
+        """Whatever lies at or below it is a duplicate, by any number: what came before numbers were last confirmed to
+        begin anew."""
+        self.restarted = False
+        """Its numbers begin anew, and nobody confirmed it yet."""
+        self.refused: dict[int, None] = {}
+        """The latest numbers that were refused, oldest first."""
+
+    def look(self, number: int, event_time_ns: int) -> Seen:
+        """Return what is known of an item: NEW, DUPLICATE, DUPLICATE_OF_REFUSED or RESTARTED."""
+        pair = (event_time_ns, number)
+        if pair > self.fence:
+            if number > self.highest:
+                return Seen.NEW
+            if pair > self.newest:
+                return Seen.RESTARTED
+        return Seen.DUPLICATE_OF_REFUSED if number in self.refused else Seen.DUPLICATE
+
+    def take(self, number: int, event_time_ns: int) -> None:
+        """Note an item that is no duplicate."""
+        if number > self.highest:
+            self.highest = number
+            self.restarted = False
+        self.newest = max(self.newest, (event_time_ns, number))
+
+    def refuse(self, number: int) -> None:
+        """Note that the item of a number was refused."""
+        self.refused.pop(number, None)
+        self.refused[number] = None
+        if len(self.refused) > REFUSED_HELD:
+            del self.refused[next(iter(self.refused))]
+
+    def restart(self) -> None:
+        """Let the numbers begin anew; what came before stays a duplicate."""
+        self.fence, self.highest, self.restarted = self.newest, -1, False
+
+    def row(self) -> list[Any]:
+        """Return the facts; what is as in the beginning is left out."""
+        row: list[Any] = [self.name, self.highest, *self.newest]
+        if self.fence != (-1, -1) or self.restarted or self.refused:
+            row += [*self.fence, int(self.restarted), list(self.refused)]
+        return row
+
+    @staticmethod
+    def of_row(
+        name: str,
+        highest: int,
+        newest_ns: int,
+        newest: int,
+        fence_ns: int = -1,
+        fence: int = -1,
+        restarted: int = 0,
+        refused: Sequence[int] = (),
+    ) -> FeedSource:
+        """Return the feed of a row."""
+        found = FeedSource(name)
+        found.highest, found.newest, found.fence = highest, (newest_ns, newest), (fence_ns, fence)
+        found.restarted, found.refused = bool(restarted), dict.fromkeys(refused)
+        return found
 
 
 class Run:
@@ -63,7 +138,7 @@ class BookSource:
         self._runs: list[Run] = []
         self._starts: list[int] = []
         self.others: dict[int, list[bytes]] = {}
-        """Further contents that came under a number already taken (each was refused once): their hashes."""
+        """Further contents that came under a number already taken (each was refused once): their hashes, flagged."""
         self.total = 0
         """The sum modulo 2**256 of what every identity and content adds to the digest."""
         self._held = 0
@@ -78,9 +153,23 @@ class BookSource:
         place = self._hash_place(run, sequence)
         if place < 0:
             return Seen.NOT_COMPARED
-        if run.hashes[place : place + HASH_BYTES] == content or content in self.others.get(sequence, ()):
+        known = bytes(run.hashes[place : place + HASH_BYTES])
+        if known == content:
             return Seen.DUPLICATE
+        if known == flagged(content) or flagged(content) in self.others.get(sequence, ()):
+            return Seen.DUPLICATE_OF_REFUSED
         return Seen.REUSED
+
+    def refuse(self, sequence: int, content: bytes) -> None:
+        """Note that what was taken last, under this number and with this content, was refused."""
+        if sequence in self.others:
+            return
+        run = self._run_of(sequence)
+        place = -1 if run is None else self._hash_place(run, sequence)
+        if run is not None and place >= 0:
+            run.hashes[place : place + HASH_BYTES] = flagged(content)
+        self.total += _leaf(sequence, flagged(content)) - _leaf(sequence, content)
+        self.changed.add(sequence // BLOCK)
 
     def take(self, sequence: int, content: bytes) -> None:
         """Record a new number, or another content under a number that is taken."""
@@ -97,7 +186,9 @@ class BookSource:
                     self._prune()
                 return
         if self._run_of(sequence) is not None:
-            self.others.setdefault(sequence, []).append(content)
+            # It is refused, always.
+            self.others.setdefault(sequence, []).append(flagged(content))
+            self.total += _leaf(sequence, flagged(content)) - _leaf(sequence, content)
             return
         self._insert(sequence, content)
         self._held += 1
@@ -223,5 +314,11 @@ def _leaf(sequence: int, content: bytes) -> int:
 
 
 def content_hash(canonical: bytes) -> bytes:
-    """Return the 16 bytes by which an input's content is compared."""
-    return sha256(canonical).digest()[:HASH_BYTES]
+    """Return the 16 bytes by which an input's content is compared; the last bit is 0."""
+    found = sha256(canonical).digest()
+    return found[: HASH_BYTES - 1] + bytes((found[HASH_BYTES - 1] & 0xFE,))
+
+
+def flagged(content: bytes) -> bytes:
+    """Return a content hash with the last bit 1: that of an input that was refused."""
+    return content[:-1] + bytes((content[-1] | 1,))

@@ -14,8 +14,8 @@ from margin_stream.core.digests import MODULUS
 from margin_stream.core.intake.answers import AnswerKeys
 from margin_stream.core.intake.identity import HASH_BYTES, IDENTITY_WINDOW, BookSource, FeedSource, Seen, content_hash
 
-MIXED = FeedSource("")
-"""Stands for the feed of a quote whose source is a book."""
+MIXED, RESTARTED = FeedSource(""), FeedSource("")
+"""Stand for the feed of a quote whose source is a book, and of one that numbers anew."""
 _IDENTITY, _UNDECODABLE, _ANSWER = b"identity/", b"undecodable/", b"answer/"
 
 
@@ -32,59 +32,78 @@ class Sources:
         """SHA-256 of every input that could not be decoded."""
         self.not_compared = 0
         """Duplicates too old to be compared; not a fact."""
+        self.duplicates_of_refused = 0
+        """Duplicates of inputs that were refused; not a fact."""
         self.new_undecodable: list[bytes] = []
         self._undecodable_sum = 0
 
     # ---- what is new ----------------------------------------------------------------------------------------------
 
-    def feed(self, source: str, sequence: int, rules_version: int) -> FeedSource | None:
-        """Take a quote or clock: return the feed of a new one, None for a duplicate, MIXED where the source is a
-        book."""
+    def feed(self, source: str, sequence: int, event_time_ns: int) -> FeedSource | None:
+        """Take a quote or clock: return the feed of a new one, None for a duplicate, MIXED where the source is a book,
+        RESTARTED where the feed numbers anew."""
         feed = self.feeds.get(source)
         if feed is None:
-            book = self.books.get(source)
-            if book is not None:
-                content = content_hash(f"quote {sequence}".encode())
-                seen = book.look(sequence, content)
-                if seen is Seen.NOT_COMPARED and rules_version >= 2:
-                    # Version 1 refused it anew each time that it came.
-                    self.not_compared += 1
-                    return None
-                if seen is Seen.DUPLICATE:
-                    return None
-                book.take(sequence, content)
-                return MIXED
+            if source in self.books:
+                seen = self._of_book(self.books[source], sequence, _quote(sequence))
+                return None if seen is Seen.DUPLICATE else MIXED
             feed = self.feeds[source] = FeedSource(source)
-        elif sequence <= feed.highest:
+        seen = self._of_feed(feed, sequence, event_time_ns)
+        if seen is Seen.DUPLICATE:
             return None
-        feed.highest = sequence
-        return feed
+        return RESTARTED if seen is Seen.RESTARTED else feed
 
-    def is_new_of_feed(self, source: str, sequence: int) -> bool:
-        """Say whether ``feed`` would return a feed; nothing is taken."""
+    def is_new_of_feed(self, source: str, sequence: int, event_time_ns: int) -> bool:
+        """Return whether ``feed`` would return a feed; nothing is taken."""
         feed = self.feeds.get(source)
-        return source not in self.books and (feed is None or sequence > feed.highest)
+        return source not in self.books and (feed is None or feed.look(sequence, event_time_ns) is Seen.NEW)
 
-    def book(self, source: str, sequence: int, spelled: bytes) -> Seen:
+    def book(self, source: str, sequence: int, event_time_ns: int, spelled: bytes) -> Seen:
         """Take an item of a book with its canonical bytes: NEW, DUPLICATE, REUSED, or MIXED where the source is a
         feed."""
         book = self.books.get(source)
         if book is None:
             feed = self.feeds.get(source)
             if feed is not None:
-                if sequence <= feed.highest:
-                    return Seen.DUPLICATE
-                feed.highest = sequence
-                return Seen.MIXED
+                seen = self._of_feed(feed, sequence, event_time_ns)
+                return seen if seen is Seen.DUPLICATE else Seen.MIXED
             book = self.books[source] = BookSource(source, self.window)
-        content = content_hash(spelled)
+        return self._of_book(book, sequence, content_hash(spelled))
+
+    def _of_feed(self, feed: FeedSource, sequence: int, event_time_ns: int) -> Seen:
+        seen = feed.look(sequence, event_time_ns)
+        if seen is Seen.DUPLICATE_OF_REFUSED:
+            self.duplicates_of_refused += 1
+            return Seen.DUPLICATE
+        if seen is not Seen.DUPLICATE:
+            feed.take(sequence, event_time_ns)
+        return seen
+
+    def _of_book(self, book: BookSource, sequence: int, content: bytes) -> Seen:
         seen = book.look(sequence, content)
         if seen is Seen.NOT_COMPARED:
             self.not_compared += 1
             return Seen.DUPLICATE
+        if seen is Seen.DUPLICATE_OF_REFUSED:
+            self.duplicates_of_refused += 1
+            return Seen.DUPLICATE
         if seen is not Seen.DUPLICATE:
             book.take(sequence, content)
         return seen
+
+    def refuse(self, source: str, sequence: int, spelled: bytes) -> None:
+        """Note that what was just taken was refused.
+
+        Args:
+            source: of the input.
+            sequence: its number.
+            spelled: its canonical bytes; empty for a quote or clock.
+        """
+        feed = self.feeds.get(source)
+        if feed is not None:
+            feed.refuse(sequence)
+        else:
+            self.books[source].refuse(sequence, content_hash(spelled) if spelled else _quote(sequence))
 
     def answer(self, outbox: str, effect: str, number: int) -> bool:
         """Take an answer to an effect; return whether it is new."""
@@ -98,15 +117,18 @@ class Sources:
         None for a duplicate."""
         digest = sha256(raw).digest()
         if digest in self.undecodable:
+            self.duplicates_of_refused += 1
             return None
         self._add_undecodable(digest)
         self.new_undecodable.append(digest)
         return digest
 
     def is_known_undecodable(self, raw: bytes) -> bool:
-        """Say whether these bytes were refused as undecodable before (and so stay refused, whatever a later version
+        """Return whether these bytes were refused as undecodable before (and so stay refused, whatever a later version
         could read)."""
-        return bool(self.undecodable) and sha256(raw).digest() in self.undecodable
+        known = bool(self.undecodable) and sha256(raw).digest() in self.undecodable
+        self.duplicates_of_refused += known
+        return known
 
     def _add_undecodable(self, digest: bytes) -> None:
         self.undecodable[digest] = None
@@ -117,7 +139,7 @@ class Sources:
     def facts(self) -> list[Any]:
         """Return what is digested: feeds, books, undecodable inputs, then the facts of the answers."""
         return [
-            [[name, self.feeds[name].highest] for name in sorted(self.feeds)],
+            [self.feeds[name].row() for name in sorted(self.feeds)],
             [
                 [
                     name,
@@ -166,8 +188,8 @@ class Sources:
                 answers.append((key[len(_ANSWER) :], value))
         feeds, books, _, *answered = facts
         self.answers.restore(answered, answers)
-        for name, highest in feeds:
-            self.feeds[name] = FeedSource(name, highest)
+        for row in feeds:
+            self.feeds[row[0]] = FeedSource.of_row(*row)
         for name, intervals, total, others in books:
             book = self.books[name] = BookSource(name, self.window)
             whole = b"".join(hashes.pop(name, ()))
@@ -182,3 +204,8 @@ class Sources:
             )
         if hashes:
             raise ValueError(f"identities of {', '.join(sorted(hashes))}, which are no books")
+
+
+def _quote(sequence: int) -> bytes:
+    """Return what stands for the content of a quote or clock that a book sent."""
+    return content_hash(f"quote {sequence}".encode())
