@@ -29,6 +29,7 @@ class Plain:
 
     def __init__(self) -> None:
         self.contents: dict[int, set[bytes]] = {}
+        self.first: dict[int, bytes] = {}
 
     def look(self, number: int, content: bytes) -> Seen:
         if number not in self.contents:
@@ -72,12 +73,16 @@ def test_any_order_of_numbers_is_told_apart_and_survives_any_checkpoint(
         for number, text, checkpoint in offered:
             content = content_hash(text)
             seen, expected = book.look(number, content), plain.look(number, content)
+            if expected is Seen.DUPLICATE and content != plain.first[number]:
+                # A further content under a number is always refused.
+                expected = Seen.DUPLICATE_OF_REFUSED
             # What lies outside the window is known and not compared; nothing that is new is ever taken for known, or
             # the other way.
             assert seen is expected or (seen is Seen.NOT_COMPARED and expected is not Seen.NEW)
             if seen in (Seen.NEW, Seen.REUSED):
                 book.take(number, content)
                 plain.contents.setdefault(number, set()).add(content)
+                plain.first.setdefault(number, content)
             held = sum(held for _, _, held in book.intervals())
             assert held <= window
             if checkpoint:
