@@ -25,6 +25,7 @@ class Refusal(StrEnum):
     IDENTITY_REUSED = "identity_reused"
     FEED_NUMBERS_RESTARTED = "feed_numbers_restarted"
     FEED_UNKNOWN = "feed_unknown"
+    PROFILE_DOES_NOT_FIT = "profile_does_not_fit"
     CLOCK_REQUIRED = "clock_required"
     CLOCK_BACKWARDS = "clock_backwards"
     CLOCK_JUMP_UNCONFIRMED = "clock_jump_unconfirmed"
@@ -67,6 +68,7 @@ ADVICE: dict[Refusal, str] = {
     '"corrects".',
     Refusal.FEED_NUMBERS_RESTARTED: "Send feed_restarted (feed, actor), or have the feed send under another source, "
     "such as source@session; what was refused is kept, see `margin-stream quarantine list`.",
+    Refusal.PROFILE_DOES_NOT_FIT: "Close the position first, or name a profile in force that margins it.",
     Refusal.FEED_UNKNOWN: "Name a source that sent quotes or clocks.",
     Refusal.CLOCK_REQUIRED: "Send a clock_ticked before the first event that is not of the directory.",
     Refusal.CLOCK_BACKWARDS: "The clock never goes back; send a time at or after the last one.",

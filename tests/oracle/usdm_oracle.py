@@ -300,7 +300,9 @@ class Oracle(PrimeOracle):
         if kind == "account_changed":
             if event["account"] not in self._accounts:
                 return "account_unknown"
-            return "" if event.get("profile") is None or event["profile"] in self._versions else "profile_unknown"
+            if event.get("profile") is not None and event["profile"] not in self._versions:
+                return "profile_unknown"
+            return self._refused_change(event)
         if kind in ("price_ticked", "mark_confirmed", "position_changed", "funding_paid"):
             instrument = self._instruments.get(event["instrument"])
             if instrument is None:
@@ -318,6 +320,17 @@ class Oracle(PrimeOracle):
             return self._refused_trade(event, instrument)
         if kind == "collateral_moved":
             return self._refused_money(event)
+        return ""
+
+    def _refused_change(self, event: dict[str, Any]) -> str:
+        """A profile must be able to margin the perpetuals that the account holds."""
+        account = self.holder(event["account"])
+        if event.get("profile") in (None, account.profile_name):
+            return ""
+        profile = self._profiles.get(event["profile"])
+        held = {name for holder in account.holders() for name, _, _ in holder.open_positions()}
+        if held and (not isinstance(profile, UsdmProfile) or not held <= set(profile.tables)):
+            return "profile_does_not_fit"
         return ""
 
     def _refused_trade(self, event: dict[str, Any], instrument: Instrument) -> str:
@@ -597,19 +610,28 @@ class Oracle(PrimeOracle):
             self._sweep(account, holder)
 
     def _sweep(self, account: Holder, holder: Holder) -> None:
+        came = any(holder.balances.values())
+        self._join(account, holder)
+        if came:
+            self._settle(account, [account])
+
+    def _join(self, account: Holder, holder: Holder) -> None:
+        """End a pocket; all that it has goes to cross."""
         del account.isolated[holder.pocket]
         for key, position in holder.positions_by_side.items():
             kept = account.positions_by_side.setdefault(key, Position())
             kept.realised += position.realised
             kept.fees += position.fees
-        if any(holder.balances.values()):
-            for asset, balance in holder.balances.items():
-                self._book(account, asset, balance)
-            self._settle(account, [account])
+        for asset, balance in holder.balances.items():
+            self._book(account, asset, balance)
 
     def _settle(self, account: Account, touched: Iterable[Holder] = ()) -> None:
         """Evaluate cross, then pockets by name; where there was money, a trade or funding, a demand is the last part of it."""
         assert isinstance(account, Holder)
+        if account.profile is not None and not isinstance(account.profile, UsdmProfile):
+            # Without isolated pockets: what has no position joins cross.
+            for holder in [h for h in account.holders() if h.pocket and not h.open_positions()]:
+                self._join(account, holder)
         super()._settle(account)  # cross
         for holder in account.holders():
             if holder.pocket:

@@ -8,6 +8,7 @@ from typing import Any
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.coverage import Coverage
 from margin_stream.core.accounts.position import SIDES, instrument_of, split_key
+from margin_stream.core.accounts.postings import join_cross
 from margin_stream.core.accounts.rows import AccountRows
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.accounts.timers import Timers
@@ -114,6 +115,8 @@ class Evaluator:
         profile = self.market.profiles.get(account.profile)
         if profile is None:
             return False
+        if account.isolated and not profile.calculator.subaccounts and join_cross(account):
+            self._rows.dirty.add(number)
         if account.cross.pending_deposits:
             self._value_deposits(number, account, profile)
         if not account.isolated:

@@ -93,9 +93,24 @@ def sweep(account: Account, name: str) -> bool:
     What is owed stays where it is: an isolated subaccount never draws on cross by itself. A position's realised profit
     and fees are kept, in cross.
     """
-    subaccount, cross = account.isolated.get(name), account.cross
+    subaccount = account.isolated.get(name)
     if subaccount is None or subaccount.perpetuals or any(amount < 0 for amount in subaccount.balances.values()):
         return False
+    _close(account, name)
+    return True
+
+
+def join_cross(account: Account) -> bool:
+    """Close every isolated subaccount without a position, debts included: for a profile that has none. Return whether
+    one was closed."""
+    ended = [name for name, subaccount in account.isolated.items() if not subaccount.perpetuals]
+    for name in ended:
+        _close(account, name)
+    return bool(ended)
+
+
+def _close(account: Account, name: str) -> None:
+    subaccount, cross = account.isolated[name], account.cross
     for asset in sorted(subaccount.balances):
         cross.move(asset, subaccount.balances[asset])
     for key in sorted(subaccount.positions):
@@ -106,4 +121,3 @@ def sweep(account: Account, name: str) -> bool:
         kept.realised += closed.realised
         kept.fees += closed.fees
     del account.isolated[name]
-    return True

@@ -35,11 +35,12 @@ from margin_stream.core.sequenced import (
     Marked,
     Opened,
     RulesMoved,
+    Traded,
 )
 from margin_stream.schemas import effects
 from margin_stream.schemas.binary import encode
 from margin_stream.schemas.columns import ABSENT, TickColumns, unpack
-from margin_stream.schemas.decimals import DecimalPair, format_scaled
+from margin_stream.schemas.decimals import DecimalPair, format_scaled, whole
 from margin_stream.schemas.inputs import (
     AccountChanged,
     AccountOpened,
@@ -251,7 +252,13 @@ class IntakeFold:
         match event:
             case PositionChanged():
                 entry = accounts.entries.get(event.account)
-                return self.routes.to_account(entry, validation.trade(event, sequence, market, entry))
+                traded = validation.trade(event, sequence, market, entry)
+                if isinstance(traded, Traded):
+                    instrument = market.directory.instruments[traded.instrument]
+                    if instrument is not None and instrument.perpetual:
+                        held = (traded.subaccount, traded.instrument, traded.side)
+                        accounts.trade(traded.account, held, whole(traded.quantity))
+                return self.routes.to_account(entry, traded)
             case CollateralMoved():
                 entry = accounts.entries.get(event.account)
                 return self.routes.to_account(entry, validation.move(event, sequence, market, entry))
@@ -263,7 +270,7 @@ class IntakeFold:
                     accounts.admit(event.account, opened.base, event.profile)
                 return self.routes.to_account(accounts.entries.get(event.account), opened)
             case AccountChanged():
-                changed = validation.change(event, sequence, accounts)
+                changed = validation.change(event, sequence, market, accounts)
                 if isinstance(changed, Changed) and event.profile is not None:
                     accounts.admit(event.account, accounts.entries[event.account].base, event.profile)
                 return self.routes.to_account(accounts.entries.get(event.account), changed)

@@ -231,14 +231,34 @@ def opening(event: AccountOpened, sequence: int, market: Market, accounts: Accou
     return Opened(sequence, name, base.number, event.profile, event.desk, event.contacts)
 
 
-def change(event: AccountChanged, sequence: int, accounts: AccountIndex) -> Changed | Reason:
-    """Return the change of an account."""
+def change(event: AccountChanged, sequence: int, market: Market, accounts: AccountIndex) -> Changed | Reason:
+    """Return the change of an account; another profile must be able to margin the perpetuals that it holds."""
     if (entry := accounts.entries.get(event.account)) is None:
         return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
     reason = None if event.profile is None else _profile_refusal(event.profile, entry.base, accounts)
+    if reason is None and event.profile not in (None, entry.profile):
+        reason = _fit_refusal(event.account, str(event.profile), market, accounts)
     if reason is not None:
         return reason
     return Changed(sequence, event.account, event.profile, event.desk, event.contacts)
+
+
+def _fit_refusal(account: str, name: str, market: Market, accounts: AccountIndex) -> Reason | None:
+    """Return why a profile cannot margin what an account holds, or None."""
+    profile = market.profiles.get(name)
+    for subaccount, number, _ in sorted(accounts.perpetuals.get(account, ())):
+        instrument = market.directory.instruments[number]
+        assert instrument is not None
+        if profile is None:
+            why = f"{name} is not in force yet"
+        elif subaccount and not profile.calculator.subaccounts:
+            why = f"{name} has no isolated subaccounts"
+        else:
+            why = profile.calculator.refuses(instrument)
+        if why:
+            where = f" in {subaccount}" if subaccount else ""
+            return Refusal.PROFILE_DOES_NOT_FIT, f"profile: {account} holds {instrument.name}{where}: {why}"
+    return None
 
 
 def _profile_refusal(name: str, base: int, accounts: AccountIndex) -> Reason | None:
