@@ -16,7 +16,7 @@ from margin_stream.schemas.columns import TickColumns
 from margin_stream.schemas.inputs import AnyInput, Input
 from margin_stream.schemas.objects import event_of
 from margin_stream.schemas.refusals import Refusal, RefusedInput
-from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.schemas.rules_versions import latest
 
 ITEM_LIMIT = 1 << 20
 
@@ -70,7 +70,7 @@ def _decode_item(raw: msgspec.Raw) -> JournalItem:
             fields = _loose.decode(view)
             if not isinstance(fields, dict):
                 raise msgspec.ValidationError(f"Expected an item, got `{type(fields).__name__}`")
-            return event_of(fields, text_times=False, rules_version=LATEST)
+            return event_of(fields, text_times=False, rules_version=latest())
         except RefusedInput as refused:
             raise msgspec.DecodeError(refused.detail) from None
 

@@ -18,7 +18,7 @@ from margin_stream.schemas.decimals import format_decimal, parse_pair
 from margin_stream.schemas.inputs import INPUT_TYPES, AnyInput, Input, name_of
 from margin_stream.schemas.objects import SHAPES, OversizedNumber, event_of
 from margin_stream.schemas.refusals import Refusal, RefusedInput
-from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.schemas.rules_versions import latest
 from margin_stream.schemas.times import format_time, parse_time
 
 LINE_LIMIT = 1 << 20
@@ -64,7 +64,7 @@ def _decode_quickly(line: bytes, rules_version: int) -> AnyInput | None:
         and len(line) <= LINE_LIMIT
         and type(fields["source_seq"]) is int
         and type(fields.get("leverage", 0)) is int
-        and (rules_version >= LATEST or shape.known(fields, rules_version))
+        and (rules_version >= latest() or shape.known(fields, rules_version))
     ):
         for name in shape.times:
             if name in fields:

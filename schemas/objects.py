@@ -26,7 +26,7 @@ from margin_stream.schemas.inputs import (
     tag_of,
 )
 from margin_stream.schemas.refusals import Refusal, RefusedInput
-from margin_stream.schemas.rules_versions import FIELDS_SINCE, LATEST, TYPES_SINCE, WORDS_SINCE
+from margin_stream.schemas.rules_versions import FIELDS_SINCE, TYPES_SINCE, WORDS_SINCE, latest
 from margin_stream.schemas.times import TimeError, parse_time
 from margin_stream.schemas.upcast import UPCASTERS, upcast
 
@@ -65,7 +65,7 @@ class Shape(NamedTuple):
 
     def knows(self, event: Input, rules_version: int) -> bool:
         """Return whether a rules version knows everything in an event, fields at their default left out."""
-        if rules_version >= LATEST:
+        if rules_version >= latest():
             return True
         defaults = {field.name: field.default for field in msgspec.structs.fields(self.kind)}
         given = [name for name in self.since if getattr(event, name) != defaults[name]]

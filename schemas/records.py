@@ -14,13 +14,13 @@ from io import BytesIO
 import msgspec
 
 from margin_stream.schemas.binary import ITEM_LIMIT, canonical_bytes, decode_foreign_item
-from margin_stream.schemas.columns import TickColumns, unpack
+from margin_stream.schemas.columns import TickColumns, ticks_of, unpack
 from margin_stream.schemas.decimals import EXPONENT_LIMIT, DecimalError, DecimalPair, canonical, packed, whole
 from margin_stream.schemas.inputs import INPUT_TYPES, AnyInput, Input, tag_of
 from margin_stream.schemas.ndjson import clipped, decode_line, encode_line, read_lines
 from margin_stream.schemas.objects import SHAPES
 from margin_stream.schemas.refusals import RefusedInput
-from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.schemas.rules_versions import latest
 
 LINE = b"L"
 """Mark of an NDJSON line."""
@@ -105,7 +105,7 @@ def decode_raw(raw: bytes, rules_version: int) -> AnyInput | TickColumns:
                 decimals is not None
                 and canonical_bytes(event) == data
                 and all(_canonical(getattr(event, name)) for name in decimals)
-                and (rules_version >= LATEST or SHAPES[tag_of(type(event))].knows(event, rules_version))
+                and (rules_version >= latest() or SHAPES[tag_of(type(event))].knows(event, rules_version))
             ):
                 return event
     except (msgspec.DecodeError, RecursionError, ValueError):
@@ -119,7 +119,7 @@ def line_form(raw: bytes) -> bytes | None:
     if raw[:1] == LINE:
         return raw[1:]
     try:
-        event = decode_raw(raw, LATEST)
+        event = decode_raw(raw, latest())
     except RefusedInput:
         return None
     return encode_line(event)[:-1] if isinstance(event, Input) and canonical_bytes(event) == raw[1:] else None
@@ -174,4 +174,10 @@ def _sound(columns: TickColumns) -> bool:
         return False
     if any(not 0 < len(name) <= 64 for name in names) or max(unpack("H", columns.index)) >= len(names):
         return False
+    if max(exponents) > 0:
+        try:
+            # Trailing zeros of a mantissa raise its exponent.
+            list(ticks_of(columns))
+        except DecimalError:
+            return False
     return min(unpack("q", columns.sequence)) >= 0 and min(unpack("q", columns.time)) >= 0

@@ -167,6 +167,13 @@ ENTRIES = (
         "Upgrade margin-stream on this machine.",
     ),
     Entry(
+        "store_older",
+        FAILED,
+        "The store was made by an earlier margin-stream, whose rules are others.",
+        "Print its inputs with release 0.1 (`margin-stream import segments STORE > inputs.ndjson`) and ingest them into a "
+        "new store; docs/versioning.md.",
+    ),
+    Entry(
         "folder_taken",
         FAILED,
         "The folder is not empty, and holds no store.",

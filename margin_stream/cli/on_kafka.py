@@ -72,11 +72,11 @@ def init(
       margin-stream kafka init --store kafka://localhost:9092/demo --partitions 4
     """
     from margin_stream.kafka import topics_admin
-    from margin_stream.schemas.rules_versions import LATEST
+    from margin_stream.schemas.rules_versions import latest
 
     with connected(common) as (client, address):
-        if rules_version is not None and not 1 <= rules_version <= LATEST:
-            raise UsageError(f"--rules-version {rules_version}: from 1 to {LATEST}", option="--rules-version")
+        if rules_version is not None and not 1 <= rules_version <= latest():
+            raise UsageError(f"--rules-version {rules_version}: from 1 to {latest()}", option="--rules-version")
         manifest = topics_admin.init(client, address, partitions, replicas, rules_version=rules_version)
     show(
         common,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from margin_stream.journal import FORMAT
-from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.schemas.rules_versions import latest
 
 
 def version_line() -> str:
@@ -11,6 +11,6 @@ def version_line() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return f"margin-stream {version('margin-stream')} (rules {LATEST}, store format {FORMAT})"
+        return f"margin-stream {version('margin-stream')} (rules {latest()}, store format {FORMAT})"
     except PackageNotFoundError:
-        return f"margin-stream (not installed; rules {LATEST}, store format {FORMAT})"
+        return f"margin-stream (not installed; rules {latest()}, store format {FORMAT})"

@@ -29,7 +29,7 @@ from margin_stream.revaluation.choice import revaluation_of
 from margin_stream.schemas.binary import JournalItem, encode
 from margin_stream.schemas.inputs import AnyInput
 from margin_stream.schemas.refusals import Refusal
-from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.schemas.rules_versions import latest
 from margin_stream.tables import checkpoints
 
 GROUP_ITEMS = 2000
@@ -82,7 +82,7 @@ class Host:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="journal-sync")
         self._lock = lock or Lock(self.layout.lock)
         try:
-            self._store.open(partitions or 1, rules_version or LATEST)
+            self._store.open(partitions or 1, rules_version or latest())
             self._begin()
             self._start_syncing()
         except (MemoryError, MemoryShort) as error:

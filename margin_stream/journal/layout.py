@@ -13,7 +13,7 @@ from margin_stream.core.digests import SLOTS
 from margin_stream.errors import Error
 from margin_stream.journal import FORMAT
 from margin_stream.journal.disk import Disk
-from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.schemas.rules_versions import latest
 
 INTAKE_NAME = "intake"
 PARTITIONS_LIMIT = 256
@@ -34,6 +34,10 @@ class StoreMissing(StoreError, code="store_missing"):
 
 class StoreNewer(StoreError, code="store_newer"):
     """The store was made by a later version."""
+
+
+class StoreOlder(StoreError, code="store_older"):
+    """The store was made by an earlier version, whose rules are others."""
 
 
 class PartitionsOutOfRange(StoreError, code="partitions_out_of_range"):
@@ -139,7 +143,7 @@ def read_manifest(layout: Layout) -> Manifest:
     Raises:
         StoreMissing: there is none.
         CorruptManifest: it does not match its checksum, or is missing beside a journal.
-        StoreError: the store is of a newer format or engine.
+        StoreError: the store is of another format, or of a newer rules version.
     """
     try:
         data = layout.manifest.read_bytes()
@@ -159,11 +163,17 @@ def read_manifest(layout: Layout) -> Manifest:
             fields
         ):
             raise ValueError("it does not match its checksum")
-        if fields["format"] > FORMAT or fields["engine_version"] > LATEST:
+        if fields["format"] < FORMAT:
+            raise StoreOlder(
+                f"{layout.root}: made by an earlier margin-stream (format {fields['format']}; this one knows {FORMAT}), "
+                "whose rules are others",
+                store=layout.root,
+            )
+        if fields["format"] > FORMAT or fields["engine_version"] > latest():
             raise StoreNewer(
                 f"{layout.root}: made by a newer margin-stream (format {fields['format']}, rules version "
                 f"{fields['engine_version']}); "
-                f"this one knows format {FORMAT}, rules version {LATEST}",
+                f"this one knows format {FORMAT}, rules version {latest()}",
                 store=layout.root,
             )
         return msgspec.convert(fields, Manifest)

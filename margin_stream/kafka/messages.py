@@ -13,9 +13,9 @@ import msgspec
 
 from margin_stream.core.checks import check
 from margin_stream.core.sequenced import AnySequenced
-from margin_stream.journal.layout import CorruptManifest, StoreNewer
+from margin_stream.journal.layout import CorruptManifest, StoreNewer, StoreOlder
 
-MANIFEST_FORMAT = 1
+MANIFEST_FORMAT = 2
 
 
 class StoreManifest(msgspec.Struct, frozen=True, kw_only=True, rename={"rules_version": "engine_version"}):
@@ -218,6 +218,11 @@ def decode_manifest(data: bytes) -> StoreManifest:
         manifest = msgspec.json.decode(data, type=StoreManifest)
     except msgspec.DecodeError as error:
         raise CorruptManifest(f"the manifest topic holds no manifest: {error}") from None
+    if manifest.format < MANIFEST_FORMAT:
+        raise StoreOlder(
+            f"the store was made by an earlier margin-stream (format {manifest.format}; this one knows "
+            f"{MANIFEST_FORMAT}), whose rules are others"
+        )
     if manifest.format > MANIFEST_FORMAT:
         raise StoreNewer(
             f"the store was made by a newer margin-stream (format {manifest.format}; this one knows {MANIFEST_FORMAT})"

@@ -12,7 +12,7 @@ from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange,
 from margin_stream.kafka.address import MESSAGE_LIMIT, KafkaAddress, Topics
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.messages import StoreManifest, decode_manifest
-from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.schemas.rules_versions import latest
 
 
 class TopicsMissing(StoreMissing, code="topics_missing"):
@@ -71,7 +71,7 @@ def init(
             generation=secrets.token_hex(8),
             partitions=partitions,
             slots=SLOTS,
-            rules_version=rules_version or LATEST,
+            rules_version=rules_version or latest(),
         )
     wanted = {topics.manifest: 1, topics.inputs: 1, **topics.partitions(partitions)}
     client.create_topics(wanted, _settings(topics, wanted), replicas)

@@ -16,7 +16,7 @@ from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.decimals import canonical, parse_decimal
 from margin_stream.schemas.effects import MarginCallIssued, decode_effect
 from margin_stream.schemas.inputs import AnyInput, ClockTicked, CollateralMoved
-from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.schemas.rules_versions import latest
 from margin_stream.simulation.venue import Venue
 
 MINUTE_NS = 60_000_000_000
@@ -59,7 +59,7 @@ def with_answers(events: Iterable[AnyInput], seed: int, source: str, venue: Venu
         source: of the answers, numbered from 1 in their own order.
         venue: trades and liquidates perpetuals at each clock, before the answers.
     """
-    system = StoreFold(1, rules_version=LATEST)
+    system = StoreFold(1, rules_version=latest())
     market = system.intake.market
     waiting: list[tuple[int, str, int, str, str, bool]] = []
     numbers = count(1)

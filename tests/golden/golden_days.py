@@ -76,7 +76,7 @@ def accounts_of(system: StoreFold) -> dict[str, Any]:
 
 
 def digests(rules_version: int = LATEST) -> dict[str, list[Any]]:
-    """Return position and digests of every day, as ``days/digests.v<engine>.json`` records them for an engine
+    """Return position and digests of every day, as ``days/digests.v<version>.json`` records them for a rules
     version."""
     found = {}
     for name in NAMES:

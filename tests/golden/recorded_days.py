@@ -1,7 +1,7 @@
 """Random days as a store of today would have journalled them, and the digests that they must have in every later build.
 
 Nobody worked these out by hand: they say nothing about right and wrong, only that a journal replays to what it said
-when it was written. A change here needs a decision record (an engine version, or a new layout of rows). ``python -m
+when it was written. A change here needs a decision record (before 1.0 a new store format, then a new rules version). ``python -m
 tests.golden.recorded_days`` prints ``recorded_days.json``.
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 from margin_stream.core.store_fold import Digests, StoreFold
+from margin_stream.schemas.rules_versions import LATEST
 from tests.days import random_day
 from tests.usdm_days import random_usdm_day
 
@@ -21,9 +22,9 @@ USDM_SEEDS = range(100, 112)
 
 
 def days() -> dict[str, tuple[int, list[bytes]]]:
-    """Return engine version and lines of each day, by name."""
-    found = {f"prime {seed} engine {version}": (version, prime_day(seed)) for seed in PRIME_SEEDS for version in (1, 2)}
-    return found | {f"usdm {seed}": (2, random_usdm_day(seed)) for seed in USDM_SEEDS}
+    """Return rules version and lines of each day, by name."""
+    found = {f"prime {seed}": (LATEST, prime_day(seed)) for seed in PRIME_SEEDS}
+    return found | {f"usdm {seed}": (LATEST, random_usdm_day(seed)) for seed in USDM_SEEDS}
 
 
 def prime_day(seed: int) -> list[bytes]:

@@ -72,7 +72,7 @@ def test_a_sound_store_has_no_problem_and_is_not_touched(tmp_path: Path) -> None
         (*wanted, "store.tables"), "ok"
     )
     assert found["store.lock"]["found"] == "no process writes to it"
-    assert "format 1" in found["store.manifest"]["found"]
+    assert "format 2" in found["store.manifest"]["found"]
     assert f"{len(LINES)} items" in found["store.verify"]["found"]
 
 

@@ -189,6 +189,12 @@ def _(folder: Path) -> Said:
     return said("digest", "--store", str(folder))
 
 
+@reproduces("store_older")
+def _(folder: Path) -> Said:
+    write_manifest(Layout(folder), msgspec.structs.replace(new_manifest(1, LATEST), format=FORMAT - 1), Disk())
+    return said("digest", "--store", str(folder))
+
+
 @reproduces("folder_taken")
 def _(folder: Path) -> Said:
     (folder / "letters").write_text("x")
@@ -447,6 +453,7 @@ FIELDS = {
     "store_locked": {"store"},
     "store_missing": {"store"},
     "store_newer": {"store"},
+    "store_older": {"store"},
     "store_unusable": {"store"},
     "table_unreadable": {"file", "offset"},
     "target_taken": {"store"},
@@ -656,7 +663,7 @@ def test_every_exception_of_ours_has_a_code_or_never_gets_out() -> None:
 
 WITH_NO_PLACE = {
     "margin_stream/cli/market_import.py": 2,  # no file is named, or too many
-    "margin_stream/kafka/messages.py": 2,  # a manifest's bytes
+    "margin_stream/kafka/messages.py": 3,  # a manifest's bytes
     "margin_stream/simulation/broker.py": 2,  # no Java; what Java says
     "margin_stream/host/embedded.py": 1,  # no memory for a thread: said anew with the store
 }

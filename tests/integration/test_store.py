@@ -282,7 +282,7 @@ def test_a_newer_store_is_refused_by_name(tmp_path: Path) -> None:
     manifest = tmp_path / "s" / "manifest.json"
     fields = json.loads(manifest.read_text())
     fields.pop("sha256")
-    fields["format"] = 2
+    fields["format"] = 3
     checksum = sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     manifest.write_text(json.dumps({**fields, "sha256": checksum}, indent=1) + "\n")
     with pytest.raises(StoreError, match="newer margin-stream"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,16 @@ from margin_stream.views.journal import numbered_items, quarantine
 from margin_stream.views.source import StoreReader, Until
 from tests.days import Day
 from tests.kafka.simulated import GENERATION, Log, Topical
+from tests.versions import registered
 
 ADDRESS = parse_address("kafka://h:1/s")
+
+
+@pytest.fixture(autouse=True)
+def two_versions() -> Iterator[None]:
+    """There is one rules version until 1.0: here is another."""
+    with registered():
+        yield
 
 
 def a_day() -> list[bytes]:

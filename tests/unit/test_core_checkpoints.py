@@ -56,7 +56,7 @@ def test_what_is_handed_on_carries_its_position_and_effects_their_number(lines: 
 def test_activating_the_engine_in_force_moves_nothing() -> None:
     _, system = prepared()
     system.intake.take()
-    assert said_of(system, "engine_activated", version=2, approved_by="x") is None
+    assert said_of(system, "engine_activated", version=LATEST, approved_by="x") is None
     assert [batch.items for batch in system.intake.take()[1:]] == [[], []]
 
 

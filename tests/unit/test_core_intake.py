@@ -22,23 +22,23 @@ from margin_stream.schemas.inputs import (
 from margin_stream.schemas.rules_versions import LATEST
 from tests.days import Day
 from tests.usdm_days import UsdmDay
+from tests.versions import registered
 
 
-def prepared(clock: bool = True, rules_version: int = 2) -> tuple[UsdmDay, StoreFold]:
+def prepared(clock: bool = True, rules_version: int = LATEST) -> tuple[UsdmDay, StoreFold]:
     """Return a day with a directory, an account of each profile, and (with a clock) first prices; and the system that
     took it."""
-    day = UsdmDay() if rules_version > 1 else Day()
+    day = UsdmDay()
     if clock:
         day.opened()
     else:
         day.directory()
     day.account("A")
-    if rules_version > 1:
-        day.usdm_account("U")  # type: ignore[attr-defined]
+    day.usdm_account("U")
     system = StoreFold(2, rules_version=rules_version)
     for line in day.lines:
         assert system.admission.line(line) is Verdict.ACCEPTED, system.intake.last_refusal
-    return day, system  # type: ignore[return-value]
+    return day, system
 
 
 def said_of(
@@ -216,15 +216,9 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("account_changed", {"account": "A", "profile": "no"}, "profile_unknown", "profile: 'no' was never activated"),
     (
         "engine_activated",
-        {"version": 1, "approved_by": "x"},
-        "engine_unknown",
-        "version: 1; in force is 2, the latest is 2",
-    ),
-    (
-        "engine_activated",
         {"version": 3, "approved_by": "x"},
         "engine_unknown",
-        "version: 3; in force is 2, the latest is 2",
+        "version: 3; in force is 1, the latest is 1",
     ),
     (
         "instrument_listed",
@@ -298,7 +292,7 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("account_opened", {**OPENING, "account": "ABCDEFGHIJKLMNOPQRSTUVWXYZ_-0123456789"}),
     ("account_opened", {**OPENING, "account": "abcdefghijklmnopqrstuvwxyz"}),
     ("account_changed", {"account": "A", "profile": "binance-usdm"}),
-    ("engine_activated", {"version": 2, "approved_by": "x"}),
+    ("engine_activated", {"version": 1, "approved_by": "x"}),
     ("instrument_listed", {**LISTING, "quantity_scale": 8}),
     (
         "instrument_listed",
@@ -378,7 +372,7 @@ def test_profiles_come_in_rising_versions_of_one_base_currency() -> None:
     assert activate(1, 1) == ("profile_version_not_newer", "version: prime has version 1 already")
     assert activate(2, 2, model="no") == (
         "profile_invalid",
-        "model: 'no' is unknown to engine version 2; known are binance-usdm, prime",
+        "model: 'no' is unknown to rules version 1; known are binance-usdm, prime",
     )
     in_btc = {**day.parameters, "base_currency": "BTC", "assets": {"BTC": {"haircut": "0", "route": []}}}
     assert activate(2, 3, parameters=in_btc) == ("profile_invalid", "parameters.base_currency: never changes")
@@ -387,34 +381,39 @@ def test_profiles_come_in_rising_versions_of_one_base_currency() -> None:
     assert activate(7, 6) is None
 
 
-def test_the_first_rules_version_knows_no_pockets_and_no_perpetual_model() -> None:
-    day, system = prepared(rules_version=1)
-    parameters = {"base_currency": "USDT"}
-    fields = {
-        "profile": "u",
-        "model": "binance-usdm",
-        "version": 1,
-        "effective_from": "2020-01-01T00:00:00Z",
-        "approved_by": "r",
-    }
-    assert said_of(system, "profile_activated", seq=1, **fields, parameters=parameters) == (
-        "profile_invalid",
-        "model: 'binance-usdm' is unknown to engine version 1; known are prime",
-    )
-    refused = said_of(system, "position_changed", seq=2, **TRADE, leverage=2)
-    assert refused is not None
-    assert refused[0] == "unknown_field"
-    before = system.intake.facts()[6]
-    assert said_of(system, "engine_activated", seq=3, version=2, approved_by="r") is None
-    assert system.intake.market.rules_version == 2
-    # From version 2 on an account's profile is part of what it adds to the digest.
-    assert system.intake.facts()[6] != before
-    system.fold(compare_markets=True)
-    assert all(part.market.rules_version == 2 for part in system.accounts)
-    again = StoreFold(2, rules_version=2)
-    for line in day.lines:
-        again.admission.line(line)
-    assert again.intake.accounts.facts() == system.intake.accounts.facts()
+def test_a_later_rules_version_is_in_force_from_its_activation_on() -> None:
+    with registered() as later:
+        system = StoreFold(2, rules_version=LATEST)
+        day = Day().opened()
+        day.account("A")
+        for line in day.lines:
+            assert system.admission.line(line) is Verdict.ACCEPTED
+        trade = TRADE | {"leverage": 0}
+        refused = said_of(system, "position_changed", seq=2, **trade)
+        assert refused is not None
+        assert refused[0] == "unknown_field"
+        assert said_of(system, "engine_activated", seq=3, version=later, approved_by="r") is None
+        assert system.intake.market.rules_version == later
+        assert said_of(system, "engine_activated", seq=4, version=LATEST, approved_by="r") == (
+            "engine_unknown",
+            f"version: {LATEST}; in force is {later}, the latest is {later}",
+        )
+        # What was refused stays refused by its bytes; under another number it counts.
+        row = {
+            "type": "position_changed",
+            "source": "more",
+            "source_seq": 2,
+            "event_time": "2021-05-19T00:00:00Z",
+            **trade,
+        }
+        assert system.admission.line(json.dumps(row).encode()) is Verdict.DUPLICATE
+        assert said_of(system, "position_changed", seq=5, **trade) is None
+        system.fold(compare_markets=True)
+        assert all(part.market.rules_version == later for part in system.accounts)
+        again = StoreFold(2, rules_version=later)
+        for line in day.lines:
+            again.admission.line(line)
+        assert again.intake.accounts.facts() == system.intake.accounts.facts()
 
 
 # ---- at the edge of what the binary form can carry

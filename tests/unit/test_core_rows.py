@@ -318,7 +318,7 @@ def activation(name: str, version: int, effective: int) -> ProfileActivated:
 
 
 def a_market() -> Market:
-    market = Market(2)
+    market = Market(1)
     for name in ("USDT", "BTC", "ETH", "XMR"):
         market.enlist(listed(name, "currency", 2 if name == "USDT" else 8))
     for name, base, currency, limit in (
@@ -340,7 +340,7 @@ def test_the_facts_of_a_market_are_all_that_is_digested() -> None:
     market.tick_clock(2000)
     market.mark(3, 7)
     expected = [
-        2,
+        1,
         2000,
         market.directory.listings,
         [[40_000, 1000, 0], [0, 0, 0], [7, 2000, 0]],

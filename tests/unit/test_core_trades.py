@@ -162,7 +162,7 @@ def test_a_pocket_without_positions_is_swept_unless_it_owes() -> None:
 
 
 def a_market(**more: object) -> Market:
-    market = Market(2)
+    market = Market(1)
     market.enlist(listed("USDT", "currency", 2))
     market.enlist(listed("BTC", "currency", 8))
     market.enlist(listed("BTCUSDT", "spot", 4, base="BTC", currency="USDT", price_scale=2, **more))

@@ -63,7 +63,7 @@ def watching(
 ) -> PriceBoxFilter:
     """Watch an account whose pockets have a way, the price at which their guard's excess is 0, and what the guard says
     at PRICE."""
-    market = Market(2)
+    market = Market(1)
     market.prices.append(PRICE)
     market.stale.append(False)
     market.marked_at_ns.append(0)

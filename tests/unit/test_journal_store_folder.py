@@ -22,6 +22,7 @@ from margin_stream.journal.layout import (
     StoreError,
     StoreMissing,
     StoreNewer,
+    StoreOlder,
     new_manifest,
     read_manifest,
     write_manifest,
@@ -31,11 +32,11 @@ from tests.journals import Journal, MemoryJournal, SegmentJournal
 
 STORE = bytes(range(16))
 FIELDS: dict[str, Any] = {
-    "format": 1,
+    "format": 2,
     "store_id": STORE.hex(),
     "partitions": 3,
     "slots": 4096,
-    "engine_version": 2,
+    "engine_version": 1,
     "clock_source": "input",
 }
 MANIFEST = msgspec.convert(FIELDS, Manifest)
@@ -98,7 +99,7 @@ def test_a_folder_without_a_manifest_is_no_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("format", 2), ("engine_version", 3), ("format", 9), ("engine_version", 9)]
+    ("field", "value"), [("format", 3), ("engine_version", 2), ("format", 9), ("engine_version", 9)]
 )
 def test_a_store_of_a_newer_build_is_left_alone(tmp_path: Path, field: str, value: int) -> None:
     layout = Layout(tmp_path)
@@ -107,13 +108,17 @@ def test_a_store_of_a_newer_build_is_left_alone(tmp_path: Path, field: str, valu
     with pytest.raises(StoreNewer) as caught:
         read_manifest(layout)
     made = f"made by a newer margin-stream (format {fields['format']}, rules version {fields['engine_version']})"
-    assert str(caught.value) == f"{tmp_path}: {made}; this one knows format 1, rules version 2"
+    assert str(caught.value) == f"{tmp_path}: {made}; this one knows format 2, rules version 1"
 
 
-def test_an_older_store_is_read(tmp_path: Path) -> None:
+def test_a_store_of_an_earlier_build_is_refused_by_its_format(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    layout.manifest.write_bytes(text_of({**FIELDS, "engine_version": 1}))
-    assert read_manifest(layout).rules_version == 1
+    layout.manifest.write_bytes(text_of({**FIELDS, "format": 1, "engine_version": 2}))
+    with pytest.raises(StoreOlder) as caught:
+        read_manifest(layout)
+    assert str(caught.value) == (
+        f"{tmp_path}: made by an earlier margin-stream (format 1; this one knows 2), whose rules are others"
+    )
 
 
 @pytest.mark.parametrize(

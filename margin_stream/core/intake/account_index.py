@@ -34,9 +34,8 @@ class Entry(NamedTuple):
 class AccountIndex:
     """Every account that is open."""
 
-    def __init__(self, partitions: int, rules_version: int) -> None:
+    def __init__(self, partitions: int) -> None:
         self._partitions = partitions
-        self._rules_version = rules_version
         self.entries: dict[str, Entry] = {}
         """Equal entries are one object."""
         self.profiles: dict[str, tuple[int, int]] = {}
@@ -82,17 +81,10 @@ class AccountIndex:
             self._total -= self._leaf(name)
             self._apart[name] = None
 
-    def adopt(self, rules_version: int) -> None:
-        """Take a later rules version into use."""
-        self._rules_version = rules_version
-        self._apart.clear()
-        self._total = sum(self._leaf(name) for name in self.entries) % MODULUS
-
     def _leaf(self, name: str) -> int:
-        """Return what an account adds to the digest of the intake; rules version 1 did not look at its profile."""
+        """Return what an account adds to the digest of the intake."""
         entry = self.entries[name]
-        profile = "" if self._rules_version < 2 else f"\0{entry.profile}"
-        return leaf(f"{name}\0{entry.base}{profile}".encode() + self._held(name))
+        return leaf(f"{name}\0{entry.base}\0{entry.profile}".encode() + self._held(name))
 
     def _held(self, name: str) -> bytes:
         """Return an account's holdings as bytes; empty where it has none."""

@@ -90,7 +90,7 @@ class IntakeFold:
         self.refused_ticks: list[tuple[int, int, Reason]] = []
         """Position, place and reason of what the last ``offer_columns`` refused, for the caller; not a fact."""
         self.guard = QuoteGuard()
-        self.accounts = AccountIndex(partitions, rules_version)
+        self.accounts = AccountIndex(partitions)
 
     # ---- offering items -------------------------------------------------------------------------------------------
 
@@ -156,7 +156,6 @@ class IntakeFold:
         self.refused_ticks.clear()
         source = columns.source
         names, exponents = columns.instruments, columns.exponents
-        version = self.market.rules_version
         found = validation.column_scales(names, exponents, self.market)
         bids = unpack("q", columns.bid) if columns.bid else None
         asks = unpack("q", columns.ask) if columns.ask else None
@@ -202,9 +201,9 @@ class IntakeFold:
                 reason = self._tick(
                     source,
                     names[place],
-                    column_pair(mantissa, exponent, version),
-                    None if bid is None else column_pair(bid, exponent, version),
-                    None if ask is None else column_pair(ask, exponent, version),
+                    column_pair(mantissa, exponent),
+                    None if bid is None else column_pair(bid, exponent),
+                    None if ask is None else column_pair(ask, exponent),
                 )
             else:
                 reason = None
@@ -287,7 +286,6 @@ class IntakeFold:
                     if moved.version == market.rules_version:
                         return None
                     market.rules_version = moved.version
-                    accounts.adopt(moved.version)
                 return self.routes.to_all(moved)
             case MarkConfirmed():
                 return self._confirm(event)
@@ -445,7 +443,7 @@ class IntakeFold:
         rows = list(rows)
         facts, market, profiles = msgspec.msgpack.decode(next((value for key, value in rows if key == b"meta"), b""))
         self.market = Market.unpacked(market)
-        self.accounts = AccountIndex(self.routes.partitions, self.market.rules_version)
+        self.accounts = AccountIndex(self.routes.partitions)
         self.accounts.restore(rows, profiles)
         self.sequence, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
         check(

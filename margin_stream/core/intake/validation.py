@@ -41,7 +41,7 @@ from margin_stream.schemas.inputs import (
     ProfileActivated,
 )
 from margin_stream.schemas.refusals import Refusal
-from margin_stream.schemas.rules_versions import LATEST
+from margin_stream.schemas.rules_versions import latest
 
 CLOCK_JUMP_LIMIT_NS = 8 * 86_400_000_000_000
 PRICE_LIMIT = 2**62
@@ -101,15 +101,11 @@ def column_scales(
     return found
 
 
-def column_pair(mantissa: int, exponent: int, rules_version: int) -> DecimalPair:
-    """Return a quote of a column, whose exponent is that of the finest quote in it.
-
-    Rules version 1 took it as it stands, and so refused a quote for the decimal places of its neighbour.
-    """
-    if rules_version >= 2:
-        while exponent < 0 and mantissa and mantissa % 10 == 0:
-            mantissa //= 10
-            exponent += 1
+def column_pair(mantissa: int, exponent: int) -> DecimalPair:
+    """Return a quote of a column, whose exponent is that of the finest quote in it."""
+    while exponent < 0 and mantissa and mantissa % 10 == 0:
+        mantissa //= 10
+        exponent += 1
     return mantissa, exponent
 
 
@@ -169,8 +165,6 @@ def trade(event: PositionChanged, sequence: int, market: Market, entry: Entry | 
 
 def _margin_refusal(event: PositionChanged, market: Market, instrument: Instrument, entry: Entry) -> Reason | None:
     """Return why a trade does not fit the account's profile as it is in force, or None."""
-    if market.rules_version < 2:
-        return None
     profile = market.profiles.get(entry.profile)
     why = "" if profile is None else profile.calculator.refuses(instrument)
     if profile is not None and why:
@@ -325,8 +319,8 @@ def activation(event: ProfileActivated, market: Market, accounts: AccountIndex) 
 def rules(event: EngineActivated, sequence: int, market: Market) -> RulesMoved | Reason:
     """Return the rules version that is to be in force: this one or a later one."""
     now = market.rules_version
-    if not now <= event.version <= LATEST:
-        return Refusal.ENGINE_UNKNOWN, f"version: {event.version}; in force is {now}, the latest is {LATEST}"
+    if not now <= event.version <= latest():
+        return Refusal.ENGINE_UNKNOWN, f"version: {event.version}; in force is {now}, the latest is {latest()}"
     return RulesMoved(sequence, event.version)
 
 

@@ -223,7 +223,7 @@ class MarginModel(Protocol):
 
     name: str
     since: int
-    """The first engine version that knows it."""
+    """The first rules version that knows it."""
 
     def compile(
         self, parameters: Mapping[str, object], directory: Directory, *, sound: bool = True
@@ -245,7 +245,7 @@ MODELS: dict[str, MarginModel] = {}
 
 
 def profile_of(event: ProfileActivated, directory: Directory, rules_version: int) -> Profile:
-    """Return the profile that an activation describes, for an engine version.
+    """Return the profile that an activation describes, for a rules version.
 
     Raises:
         ParameterError: the model is unknown or does not take the parameters.
@@ -254,7 +254,7 @@ def profile_of(event: ProfileActivated, directory: Directory, rules_version: int
     if model is None or model.since > rules_version:
         known = sorted(name for name in MODELS if MODELS[name].since <= rules_version)
         raise ParameterError(
-            f"model: {event.model!r} is unknown to engine version {rules_version}; known are {', '.join(known)}"
+            f"model: {event.model!r} is unknown to rules version {rules_version}; known are {', '.join(known)}"
         )
     policy, calculator = model.compile(event.parameters, directory)
     return Profile(event, policy, calculator)

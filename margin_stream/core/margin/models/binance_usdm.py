@@ -292,7 +292,7 @@ class BinanceUsdm:
     """The model; see ``margin_stream.core.margin.model.MarginModel``."""
 
     name = "binance-usdm"
-    since = 2
+    since = 1
 
     def compile(
         self, parameters: Mapping[str, object], directory: Directory, *, sound: bool = True
