@@ -22,7 +22,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_
     """A risk desk is alerted to effects of this type."""
     id: str
     """``<group>/<number>``, derived from the group and its own counter: a replay gives the same."""
-    sequence: int = msgspec.field(name="position")
+    sequence: int
     """The sequence number of the item of the journal that caused it."""
     at_ns: int
     """The clock in force; 0 before the first clock."""
@@ -39,13 +39,16 @@ class AccountEffect(Effect, frozen=True, kw_only=True):
 
 
 class Valued(AccountEffect, frozen=True, kw_only=True):
-    """An effect that carries the valuation under which it was decided."""
+    """An effect that carries the valuation under which it was decided, at the last accepted marks."""
 
-    value: str
-    """The collateral value after haircuts (``prime``: V), or the equity (``binance-usdm``: E, the margin balance)."""
-    debit: str
-    """The loan (``prime``: D), or the requirement (``binance-usdm``: M, the maintenance margin)."""
-    pocket: str = ""
+    equity: str
+    initial_requirement: str
+    maintenance_requirement: str
+    collateral_value: str = ""
+    """After haircuts; where the profile lends."""
+    loan: str = ""
+    """What is owed, where the profile lends."""
+    isolated: str = ""
     """The isolated subaccount that it concerns; empty for cross."""
 
 
@@ -76,6 +79,8 @@ class MarginCallIssued(Valued, frozen=True, tag="margin_call_issued.v1"):
     """What is missing to the restore level. The amount is this, less the unpaid part of open calls, rounded up."""
     due_at_ns: int
     """The last instant at which the call can still be met."""
+    call_type: str
+    """Of the profile's types of call, such as ``maintenance``."""
     tranche: int
     """1 for a call while none was unpaid; one more than the unpaid calls otherwise."""
 
@@ -208,7 +213,7 @@ class TradeFarFromMark(AccountEffect, frozen=True, tag="trade_far_from_mark.v1")
     instrument: str
     price: str
     mark: str
-    pocket: str = ""
+    isolated: str = ""
     """The isolated subaccount that it was booked in; empty for cross."""
 
 

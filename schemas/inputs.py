@@ -162,11 +162,11 @@ class PositionChanged(Input, frozen=True, tag="position_changed.v1"):
     fee: DecimalPair = (0, 0)
     """In the settlement currency; positive is paid by the account."""
     reason: Text = ""
-    pocket: Subaccount = ""
+    isolated: Subaccount = ""
     """The isolated subaccount that holds the position; empty for cross."""
     position_side: Literal["both", "long", "short"] = "both"
     """``long`` and ``short`` are kept apart (hedge mode); ``both`` nets."""
-    pocket_margin_delta: DecimalPair = (0, 0)
+    isolated_margin_delta: DecimalPair = (0, 0)
     """Moved from cross to the subaccount with the trade, in the settlement currency; negative moves back."""
     leverage: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     """The leverage chosen for the position from here on; 0 leaves it as it is."""
@@ -181,9 +181,9 @@ class CollateralMoved(Input, frozen=True, tag="collateral_moved.v1"):
     reason: Text = ""
     call: Annotated[str, msgspec.Meta(max_length=128)] = ""
     """The margin call that it answers, if the sender named one."""
-    pocket: Subaccount = ""
+    isolated: Subaccount = ""
     """Where it arrives: an isolated subaccount; empty for cross."""
-    from_pocket: Subaccount | None = None
+    from_isolated: Subaccount | None = None
     """Left out: it comes from outside. Given: it is moved from that subaccount (empty for cross), at once; the amount
     is positive then."""
 

@@ -42,7 +42,7 @@ class Refusal(StrEnum):
     PROFILE_VERSION_NOT_NEWER = "profile_version_not_newer"
     ENGINE_UNKNOWN = "engine_unknown"
     INSTRUMENT_NOT_MARGINED = "instrument_not_margined"
-    POCKET_INVALID = "pocket_invalid"
+    ISOLATED_INVALID = "isolated_invalid"
     WRONG_SCALE = "wrong_scale"
     OUT_OF_RANGE = "out_of_range"
     MARK_REQUIRED = "mark_required"
@@ -90,7 +90,7 @@ ADVICE: dict[Refusal, str] = {
     "back.",
     Refusal.INSTRUMENT_NOT_MARGINED: "The account's profile does not margin the instrument: activate a version that "
     "does, or change the profile.",
-    Refusal.POCKET_INVALID: "Isolated subaccounts, position sides and leverage are for perpetuals, under a profile "
+    Refusal.ISOLATED_INVALID: "Isolated subaccounts, position sides and leverage are for perpetuals, under a profile "
     "with subaccounts; a transfer joins two subaccounts.",
     Refusal.WRONG_SCALE: "Use no more decimal places than the instrument or asset was listed with.",
     Refusal.OUT_OF_RANGE: "Keep the value within the range in docs/events.md.",

@@ -14,7 +14,7 @@ from margin_stream.views.account import describe_account
 from tests.oracle.usdm_oracle import Oracle, run_beside, said_by
 
 Said = tuple[list[dict[str, Any]], list[tuple[int, str]], dict[str, dict[str, Any]]]
-"""Effects, refusals as (position, reason), facts by account and pocket."""
+"""Effects, refusals as (position, reason), facts by account and subaccount."""
 
 
 def engine_says(lines: list[bytes]) -> Said:

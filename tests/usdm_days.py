@@ -1,4 +1,4 @@
-"""Small seeded days in perpetuals, for tests: cross and isolated pockets, hedge mode, funding, transfers, accounts of
+"""Small seeded days in perpetuals, for tests: cross and isolated subaccounts, hedge mode, funding, transfers, accounts of
 ``prime`` beside them."""
 
 from __future__ import annotations
@@ -152,11 +152,11 @@ def random_usdm_day(seed: int, accounts: int = 8, steps: int = 150) -> list[byte
             amount = rng.randrange(-200_000, 500_000)
             subaccount = rng.choice(("", "", *PERPETUALS))
             if subaccount and rng.randrange(2):
-                day.money(name, text(abs(amount) + 1, 2), pocket=subaccount, from_pocket="")
+                day.money(name, text(abs(amount) + 1, 2), isolated=subaccount, from_isolated="")
             elif subaccount and rng.randrange(2):
-                day.money(name, text(abs(amount) // 8 + 1, 2), pocket="", from_pocket=subaccount)
+                day.money(name, text(abs(amount) // 8 + 1, 2), isolated="", from_isolated=subaccount)
             else:
-                day.money(name, text(amount, 2), pocket=subaccount)
+                day.money(name, text(amount, 2), isolated=subaccount)
         elif what < 97:
             fields = {"price": "39000.5"} if rng.randrange(3) == 0 else {}
             day.book(
@@ -185,9 +185,9 @@ def _trade(rng: Random, day: UsdmDay, name: str, prices: dict[str, int]) -> None
     quantity = max(1, worth * 10 ** (price_scale + quantity_scale) // prices[instrument]) * rng.choice((1, 1, -1))
     more: dict[str, Any] = {}
     if rng.randrange(3) == 0:
-        more["pocket"] = instrument
+        more["isolated"] = instrument
         if rng.randrange(2):
-            more["pocket_margin_delta"] = text(rng.randrange(-20_000, 900_000), 2)
+            more["isolated_margin_delta"] = text(rng.randrange(-20_000, 900_000), 2)
         if rng.randrange(4) == 0:
             quantity = 0
     if rng.randrange(4) == 0:
@@ -200,11 +200,11 @@ def _trade(rng: Random, day: UsdmDay, name: str, prices: dict[str, int]) -> None
 
 
 def with_large_numbers(lines: list[bytes]) -> list[bytes]:
-    """Return a day in which, a third through, an account and a pocket get money beyond 64 bits."""
+    """Return a day in which, a third through, an account and a subaccount get money beyond 64 bits."""
     day = UsdmDay()
     day._book = 1_000_000
     for _ in range(3):
         day.money("U0", "9" + "0" * 18)
-        day.money("U1", "9" + "0" * 18, pocket="BTCUSDT-PERP")
+        day.money("U1", "9" + "0" * 18, isolated="BTCUSDT-PERP")
     third = len(lines) // 3
     return [*lines[:third], *day.lines, *lines[third:]]

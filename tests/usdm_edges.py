@@ -187,7 +187,7 @@ class EdgeDay:
     # ---------------------------------------------------------------------------------------------------------- aiming
     def move(self, holder: Holder, minor: int, asset: str = "C", **more: Any) -> None:
         scale = self.oracle.instrument(asset).scale
-        fields = {"pocket": holder.pocket} if holder.pocket else {}
+        fields = {"isolated": holder.pocket} if holder.pocket else {}
         self.say(
             "collateral_moved", account=holder.name, asset=asset, amount_delta=text(minor, scale), **fields, **more
         )
@@ -209,7 +209,7 @@ class EdgeDay:
     def trade(self, name: str, subaccount: str, account: str, quantity: int, **more: Any) -> None:
         instrument = self.oracle.instrument(name)
         price = max(0, (instrument.mark or 100) + self.rng.choice((0, 0, 0, 0, 1, -1, 50)))
-        fields = {"pocket": subaccount} if subaccount else {}
+        fields = {"isolated": subaccount} if subaccount else {}
         self.say(
             "position_changed",
             account=account,
@@ -250,7 +250,7 @@ class EdgeDay:
         if rng.randrange(3) == 0:
             extras["leverage"] = rng.choice((1, 3, 10, 125, 1000))
         if subaccount and rng.randrange(3) == 0:
-            extras["pocket_margin_delta"] = text(rng.randrange(-100, 3000), self.scale)
+            extras["isolated_margin_delta"] = text(rng.randrange(-100, 3000), self.scale)
         if rng.randrange(4) == 0:
             extras["fee"] = text(rng.randrange(-3, 30), self.scale)
         return extras
@@ -335,13 +335,13 @@ def step(rng: Random, day: EdgeDay, name: str) -> None:
         whole = int(holder.balances.get("C", Fraction(0)) * 10**day.scale)
         if rng.randrange(2) and whole > 0:
             origin, amount = holder.pocket, whole
-        fields: dict[str, Any] = {"pocket": subaccount} if subaccount else {}
+        fields: dict[str, Any] = {"isolated": subaccount} if subaccount else {}
         day.say(
             "collateral_moved",
             account=name,
             asset="C",
             amount_delta=text(amount, day.scale),
-            from_pocket=origin,
+            from_isolated=origin,
             **fields,
         )
     elif what < 88:
@@ -371,16 +371,18 @@ def refused(rng: Random, day: EdgeDay, name: str, perpetual: str) -> None:
     if which == 0:
         day.say("position_changed", **trade)
     elif which == 1:
-        fields = rng.choice(({"pocket": "P"}, {"leverage": 3}, {"position_side": "long"}, {"pocket_margin_delta": "1"}))
+        fields = rng.choice(
+            ({"isolated": "P"}, {"leverage": 3}, {"position_side": "long"}, {"isolated_margin_delta": "1"})
+        )
         day.say("position_changed", **trade | {"account": "Z"}, **fields)
     elif which == 2:
-        day.say("position_changed", **trade | {"instrument": perpetual, "pocket_margin_delta": "1"})
+        day.say("position_changed", **trade | {"instrument": perpetual, "isolated_margin_delta": "1"})
     elif which == 3:
         day.say("position_changed", **trade | {"instrument": perpetual, "account": "Z"})
     elif which == 4:
         day.say("position_changed", **trade | {"instrument": perpetual, "price": "1.0123456789"})
     elif which == 5:
-        day.say("collateral_moved", account="Z", asset="C", amount_delta="1", pocket="P")
+        day.say("collateral_moved", account="Z", asset="C", amount_delta="1", isolated="P")
     elif which == 6:
         day.say("funding_paid", instrument="XC", rate="0.1")
     else:
@@ -410,12 +412,12 @@ def changing_day(seed: int, steps: int = 50) -> list[bytes]:
         elif what < 92:
             fields: dict[str, Any] = {"call": f"A/call/{rng.randint(1, 3)}"} if rng.randrange(2) else {}
             if rng.randrange(4) == 0:
-                fields = {"from_pocket": rng.choice(("P", "")), "pocket": rng.choice(("P", ""))}
+                fields = {"from_isolated": rng.choice(("P", "")), "isolated": rng.choice(("P", ""))}
             elif rng.randrange(5) == 0:
-                fields["pocket"] = rng.choice(("P", "BTCUSDT-PERP"))
+                fields["isolated"] = rng.choice(("P", "BTCUSDT-PERP"))
             day.money("A", text(rng.randrange(-300_000, 700_000), 2), **fields)
         elif what < 97:
-            fields = {"pocket": "P", "pocket_margin_delta": "100"} if rng.randrange(2) else {}
+            fields = {"isolated": "P", "isolated_margin_delta": "100"} if rng.randrange(2) else {}
             day.perpetual("A", "BTCUSDT-PERP", text(rng.randrange(-400, 400), 3), text(price, 2), **fields)
         else:
             day.trade("A", "BTCUSDT", text(rng.randrange(-400, 400), 4), text(price, 2))

@@ -22,10 +22,10 @@ def registered() -> Iterator[int]:
             if name == "funding_paid":
                 SHAPES[tag] = shape._replace(type_since=NEXT)
             elif name == "position_changed":
-                fields = ("pocket", "position_side", "pocket_margin_delta", "leverage")
+                fields = ("isolated", "position_side", "isolated_margin_delta", "leverage")
                 SHAPES[tag] = shape._replace(since=dict.fromkeys(fields, NEXT))
             elif name == "collateral_moved":
-                SHAPES[tag] = shape._replace(since=dict.fromkeys(("pocket", "from_pocket"), NEXT))
+                SHAPES[tag] = shape._replace(since=dict.fromkeys(("isolated", "from_isolated"), NEXT))
             elif name == "instrument_listed":
                 SHAPES[tag] = shape._replace(words={"kind": {"perpetual": NEXT}})
         yield NEXT

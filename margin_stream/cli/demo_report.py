@@ -54,7 +54,7 @@ class Inputs:
         elif isinstance(event, ProfileActivated):
             self.brackets |= event.parameters.get("brackets", {})
         elif isinstance(event, PositionChanged) and event.reason == "liquidation":
-            self.closings.setdefault((event.account, event.pocket), []).append((self.count, event))
+            self.closings.setdefault((event.account, event.isolated), []).append((self.count, event))
 
     def members(self) -> Counter[str]:
         """Return how many accounts each profile has."""
@@ -71,7 +71,7 @@ def by_profile(inputs: Inputs, effects: Iterable[Mapping[str, Any]]) -> dict[str
             continue
         kinds = [effect["type"]]
         if effect["type"] == "liquidation_due":
-            kinds += [LOWERED] * bool(effect.get("supersedes")) + [ISOLATED] * bool(effect.get("pocket"))
+            kinds += [LOWERED] * bool(effect.get("supersedes")) + [ISOLATED] * bool(effect.get("isolated"))
         for kind in kinds:
             key = inputs.profile_of[account], kind
             times[key] += 1
@@ -114,7 +114,7 @@ def largest_isolated(effects: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] 
     found = [
         effect
         for effect in effects
-        if effect["type"] == "liquidation_due" and effect.get("pocket") and not effect.get("supersedes")
+        if effect["type"] == "liquidation_due" and effect.get("isolated") and not effect.get("supersedes")
     ]
     return max(found, key=lambda effect: (Decimal(effect["amount"]), -effect["sequence"]), default=None)
 
@@ -127,7 +127,7 @@ def explain(store: Path, due: Mapping[str, Any], inputs: Inputs) -> dict[str, An
         due: its ``liquidation_due``, as a mapping.
         inputs: of the store.
     """
-    account, subaccount = due["account"], due["pocket"]
+    account, subaccount = due["account"], due["isolated"]
     state = views.account_state(store, account, Until(sequence=due["sequence"]))
     found = next(row for row in state["subaccounts"] if row["subaccount"] == subaccount)
     positions = [

@@ -53,7 +53,7 @@ class Moved(RoutedItem, frozen=True, tag=4):
     amount: int | bytes
     call: str
     subaccount: str = ""
-    from_pocket: str | None = None
+    from_isolated: str | None = None
 
 
 class Opened(RoutedItem, frozen=True, tag=5):

@@ -199,8 +199,8 @@ def _trade(
         quantity_delta=canonical(quantity, -QUANTITY_SCALE),
         price=parse_decimal(perpetual.price),
         reason="opening",
-        pocket=subaccount,
+        isolated=subaccount,
         position_side=side,  # type: ignore[arg-type]
-        pocket_margin_delta=canonical(margin, 0),
+        isolated_margin_delta=canonical(margin, 0),
         leverage=leverage,
     )

@@ -51,7 +51,7 @@ class Venue:
     def note(self, effect: AnyEffect) -> None:
         """Take note of an effect: what is due for liquidation."""
         if isinstance(effect, LiquidationDue):
-            self._due[effect.account, effect.pocket] = None
+            self._due[effect.account, effect.isolated] = None
 
     def act(self, fold: AccountFold, now_ns: int) -> Iterator[PositionChanged]:
         """Yield the trades at a clock: liquidations first, then those of clients.
@@ -68,11 +68,11 @@ class Venue:
         """Close what is due: an isolated subaccount whole, of cross what brings it back to the restore level and pays
         the fee."""
         market = fold.market
-        for name, pocket_name in sorted(self._due):
+        for name, isolated in sorted(self._due):
             account = fold.account(name)
             assert account is not None
             profile = market.profiles.get(account.profile)
-            subaccount = account.isolated.get(pocket_name) if pocket_name else account.cross
+            subaccount = account.isolated.get(isolated) if isolated else account.cross
             if (
                 profile is None
                 or profile.name != USDM
@@ -80,14 +80,14 @@ class Venue:
                 or not subaccount.liquidating
                 or not subaccount.perpetuals
             ):
-                del self._due[name, pocket_name]
+                del self._due[name, isolated]
                 continue
             left = max(profile.calculator.evaluate(subaccount, market.prices).value, 0)
             for key, quantity in _closing(profile, market, subaccount):
                 # The fee takes no more than the equity that is left.
                 fee = min(_fee(market, key, quantity, LIQUIDATION_FEE), left)
                 left -= fee
-                yield self._trade(market, account, pocket_name, key, quantity, now_ns, fee, reason="liquidation")
+                yield self._trade(market, account, isolated, key, quantity, now_ns, fee, reason="liquidation")
 
     def _trades(self, fold: AccountFold, now_ns: int) -> Iterator[PositionChanged]:
         """Yield the trades of clients; one whose margin the venue would refuse is not sent."""
@@ -166,9 +166,9 @@ class Venue:
             price=canonical(market.prices[number], -instrument.price_scale),
             fee=canonical(fee, -instrument.currency.scale),
             reason=reason,
-            pocket=subaccount,
+            isolated=subaccount,
             position_side=SIDES[side],
-            pocket_margin_delta=canonical(margin, 0),
+            isolated_margin_delta=canonical(margin, 0),
             leverage=leverage,
         )
 

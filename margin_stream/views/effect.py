@@ -14,4 +14,4 @@ def describe_effect(effect: Effect) -> dict[str, Any]:
     """Return an effect as a mapping, moments as text."""
     fields: dict[str, Any] = msgspec.to_builtins(effect)
     fields["type"] = str(fields["type"]).rpartition(".v")[0]
-    return with_moments({"sequence" if name == "position" else name: value for name, value in fields.items()})
+    return with_moments(fields)

@@ -32,7 +32,7 @@ class GoldenDay(NamedTuple):
     def verdicts(self) -> list[str]:
         """Return what becomes of each line. A position is a count of lines that are no duplicates; refused is what an
         effect says is."""
-        refused = {effect["position"] for effect in self.effects if effect["type"] == "input_refused"}
+        refused = {effect["sequence"] for effect in self.effects if effect["type"] == "input_refused"}
         found, position = [], 0
         for n in range(len(self.lines)):
             if n in self.duplicates:

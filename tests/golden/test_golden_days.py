@@ -87,7 +87,7 @@ def test_the_oracle_says_the_same(name: str) -> None:
     """It is fed what the paper says was accepted; a refused item only takes a position."""
     day = load(name)
     # What could not be decoded has no source.
-    decoded = {effect["position"] for effect in day.effects if effect["type"] == "input_refused" and "source" in effect}
+    decoded = {effect["sequence"] for effect in day.effects if effect["type"] == "input_refused" and "source" in effect}
     oracle = Oracle()
     for line, verdict in zip(day.lines, day.verdicts(), strict=True):
         if verdict == "accepted":

@@ -66,7 +66,7 @@ def test_the_shards_of_the_kafka_host_say_the_same(name: str, tmp_path: Path) ->
 def in_order(said: list[bytes]) -> list[dict[str, Any]]:
     def place(effect: dict[str, Any]) -> tuple[int, str, int]:
         group, _, number = effect["id"].rpartition("/")
-        return effect["position"], group, int(number)
+        return effect["sequence"], group, int(number)
 
     return sorted(map(readable, said), key=place)
 

@@ -22,8 +22,8 @@ def test_every_effect_is_the_one_on_paper() -> None:
     assert of_groups(effects) == [effect for effect in expected if not effect["id"].startswith("@intake")]
     refused = [effect for effect in effects if effect["type"] == "input_refused"]
     wanted = [effect for effect in expected if effect["type"] == "input_refused"]
-    assert [{k: row[k] for k in ("id", "position", "at_ns", "reason")} for row in refused] == [
-        {k: row[k] for k in ("id", "position", "at_ns", "reason")} for row in wanted
+    assert [{k: row[k] for k in ("id", "sequence", "at_ns", "reason")} for row in refused] == [
+        {k: row[k] for k in ("id", "sequence", "at_ns", "reason")} for row in wanted
     ]
 
 

@@ -48,7 +48,7 @@ def test_the_crash_with_both_profiles_is_the_same_for_partitions_and_engines() -
     said = Counter(effect["type"] for effect in reference[1])
     assert said["margin_call_issued"] > 5
     assert said["liquidation_due"] > 20
-    assert any(effect.get("pocket") for effect in reference[1])
+    assert any(effect.get("isolated") for effect in reference[1])
     assert fold(lines, 7, cuts=Random(1)) == reference
     assert fold(lines, 2, price_filter=VectorFilter) == reference
 

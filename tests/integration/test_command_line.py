@@ -281,9 +281,9 @@ def semantic() -> dict[Refusal, bytes]:
         ),
         (Refusal.INSTRUMENT_NOT_MARGINED, "position_changed", {**PERPETUAL_TRADE, "account": "A0"}),
         (
-            Refusal.POCKET_INVALID,
+            Refusal.ISOLATED_INVALID,
             "collateral_moved",
-            {"account": "A0", "asset": "USDT", "amount_delta": "1", "pocket": "P"},
+            {"account": "A0", "asset": "USDT", "amount_delta": "1", "isolated": "P"},
         ),
         (Refusal.MARK_REQUIRED, "funding_paid", {"instrument": "BTCUSDT-PERP", "rate": "0.0001"}),
         (Refusal.FEED_UNKNOWN, "feed_restarted", {"feed": "nobody", "actor": "ops"}),

@@ -54,7 +54,7 @@ def test_a_crash_beyond_the_band_is_followed_within_the_staleness_limit() -> Non
     assert [(effect["reason"], effect["price"]) for effect in moved] == [("one_side", "24000.00")]
     # Until then it is undecided: healthy as before, and flagged.
     assert [
-        (effect["level"], effect["position"]) for effect in effects if effect["type"] == "margin_level_changed"
+        (effect["level"], effect["sequence"]) for effect in effects if effect["type"] == "margin_level_changed"
     ] == [("BANKRUPT", len(day.lines))]
 
 

@@ -56,7 +56,7 @@ def mixed(good: list[bytes], bad: list[Made], seed: int = 1) -> list[tuple[bytes
 
 
 def said_of_accounts(effects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in effect.items() if key != "position"} for effect in of_groups(effects)]
+    return [{key: value for key, value in effect.items() if key != "sequence"} for effect in of_groups(effects)]
 
 
 @pytest.mark.slow(reason="very large inputs")

@@ -36,16 +36,16 @@ def state_of(tmp_path: Path, day: UsdmDay, account: str = "U") -> dict[str, Any]
         return store.state(account)
 
 
-@pytest.mark.parametrize("pocket", ["", BTC])
-def test_a_profile_that_margins_no_perpetuals_is_refused_while_one_is_held(pocket: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("subaccount", ["", BTC])
+def test_a_profile_that_margins_no_perpetuals_is_refused_while_one_is_held(subaccount: str, tmp_path: Path) -> None:
     day = opened()
-    margin = {"pocket": pocket, "pocket_margin_delta": "5000.00"} if pocket else {}
+    margin = {"isolated": subaccount, "isolated_margin_delta": "5000.00"} if subaccount else {}
     day.perpetual("U", BTC, "0.5", "40000.00", **margin)
     day.book("account_changed", account="U", profile="prime")
     assert refusals(day) == ["profile_does_not_fit"]
     assert state_of(tmp_path, day)["profile"] == "binance-usdm"
     # Once it is closed, the profile fits.
-    day.perpetual("U", BTC, "-0.5", "40000.00", pocket=pocket)
+    day.perpetual("U", BTC, "-0.5", "40000.00", isolated=subaccount)
     day.book("account_changed", account="U", profile="prime")
     assert refusals(day) == ["profile_does_not_fit"]
     with Store.open(tmp_path / "s") as store:
@@ -80,7 +80,7 @@ def test_an_isolated_debt_goes_to_cross_and_is_called(tmp_path: Path) -> None:
     day = opened()
     day.money("U", "-19900")
     day.money("U", "1", asset="BTC")
-    day.money("U", "-30000", pocket="old")
+    day.money("U", "-30000", isolated="old")
     day.book("account_changed", account="U", profile="prime")
     day.clock(1)
     day.clock(60)

@@ -33,7 +33,7 @@ def test_the_simulated_day_folds_equal_however_it_is_folded() -> None:
     said = Counter(effect["type"] for effect in reference[1])
     assert said["input_refused"] == 0
     assert said["margin_call_issued"] > 20
-    assert any(effect["type"] == "liquidation_due" and effect.get("pocket") for effect in reference[1])
+    assert any(effect["type"] == "liquidation_due" and effect.get("isolated") for effect in reference[1])
     assert any(effect["type"] == "liquidation_due" and effect["legs"][0].get("quantity") for effect in reference[1])
     assert fold(lines, 2, cuts=Random(1)) == reference
     assert fold(lines, 7) == reference
@@ -111,7 +111,7 @@ def explained_adds_up(facts: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_the_demo_counts_by_profile_and_explains_a_pocket(tmp_path: Path) -> None:
+def test_the_demo_counts_by_profile_and_explains_a_subaccount(tmp_path: Path) -> None:
     done = run("demo", "--accounts", "100", "--json", "--keep", str(tmp_path / "s"))
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

@@ -50,7 +50,7 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
             for position, data in effects:
                 effect = msgpack.unpackb(data)
                 identifier = effect["id"]
-                if effect["position"] != position:
+                if effect["sequence"] != position:
                     raise Broken(
                         f"effect {identifier} is at position {effect['position']}, its message says {position}"
                     )

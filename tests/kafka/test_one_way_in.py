@@ -52,7 +52,7 @@ def a_day() -> list[bytes]:
     day.account("A")
     day.money("A", "100000")
     day.trade("A", "BTCUSDT", "0.5", "40000")
-    day.book("position_changed", account="A", instrument="BTCUSDT", quantity_delta="0.5", price="40000", pocket="p")
+    day.book("position_changed", account="A", instrument="BTCUSDT", quantity_delta="0.5", price="40000", isolated="p")
     day.tick("BTCUSDT", "40000.10")
     day.tick("BTCUSDT", "40000.1")
     day.tick("NOPE", "1.50")
@@ -111,7 +111,7 @@ def _inputs(path: Path, rules_version: int) -> Log:
 
 def refused_lines(rules_version: int) -> list[bytes]:
     """What is refused of the day, by hand: the bytes that came, each once, in order."""
-    subaccount = [line for line in LINES if b'"pocket"' in line]
+    subaccount = [line for line in LINES if b'"isolated"' in line]
     others = [
         line
         for line in LINES
@@ -150,7 +150,7 @@ def test_a_refused_line_is_kept_as_the_bytes_that_came(
 ) -> None:
     rows = rows_of(rules_version, tmp_path)
     assert [raw_of(row) for row in rows] == [clipped(line) for line in refused_lines(rules_version)]
-    assert rows[0]["reason"] == ("unknown_field" if rules_version == 1 else "pocket_invalid")
+    assert rows[0]["reason"] == ("unknown_field" if rules_version == 1 else "isolated_invalid")
 
 
 def test_what_is_sent_compact_can_be_given_back_byte_for_byte() -> None:
@@ -176,7 +176,7 @@ def test_what_is_sent_compact_can_be_given_back_byte_for_byte() -> None:
 def test_typed_events_have_the_fate_of_their_lines(tmp_path: Path) -> None:
     """What the rules version does not know is refused, decimals are compared by value, and a bad field is a refusal,
     not a failure of the writer."""
-    subaccount = decode_line(next(line for line in LINES if b'"pocket"' in line), 2)
+    subaccount = decode_line(next(line for line in LINES if b'"isolated"' in line), 2)
     with Host(tmp_path / "s", rules_version=1) as host:
         host.ingest(LINES[:20])
         assert host.offer(subaccount).value == "refused"
@@ -209,7 +209,7 @@ def test_what_was_undecodable_stays_refused_in_every_reading_of_a_topic_though_a
     day.money("A", "100000")
     late = b'{"type":"position_changed","source":"book","source_seq":500,'
     late += b'"event_time":"2021-05-19T00:00:00Z","account":"A","instrument":"BTCUSDT"'
-    late += b',"quantity_delta":"0.5","price":"40000","leverage":0,"pocket":""}'
+    late += b',"quantity_delta":"0.5","price":"40000","leverage":0,"isolated":""}'
     day.lines.append(late)
     day.book("engine_activated", version=2, approved_by="x")
     day.lines += [late, late]

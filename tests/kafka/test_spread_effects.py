@@ -245,8 +245,10 @@ def test_who_knows_positions_alone_is_found_out(name: str, tmp_path: Path, monke
 
 
 def effect(group: str, number: int, position: int) -> tuple[int, bytes]:
-    row = {"type": "margin_warned.v1", "id": f"{group}/{number}", "position": position, "at_ns": 1, "account": group}
-    return position, msgspec.msgpack.encode({**row, "currency": "USDT", "value": "1.00", "debit": "1.00"})
+    row = {"type": "margin_warned.v1", "id": f"{group}/{number}", "sequence": position, "at_ns": 1, "account": group}
+    return position, msgspec.msgpack.encode(
+        {**row, "currency": "USDT", "equity": "1.00", "initial_requirement": "1.00", "maintenance_requirement": "1.00"}
+    )
 
 
 def five() -> list[tuple[int, bytes]]:

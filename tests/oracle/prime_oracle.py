@@ -142,6 +142,8 @@ class Profile:
         self.short_at_restore = parameters.get("at_restore", "restored") == "short"
         self.suppressed_at_minimum = parameters.get("at_minimum", "called") == "suppressed"
         self.amounts = {name: number(parameters.get(name, default)) for name, default in AMOUNTS.items()}
+        self.initial = number(parameters.get("initial", "0.40"))
+        self.maintenance = number(parameters.get("maintenance", "0.25"))
         self.share = number(parameters.get("tranche_share", "0"))
         self.spans = {name: int(str(parameters.get(name, default))) * SECOND for name, default in SPANS.items()}
         self.assets: dict[str, AssetMark] = {}
@@ -375,7 +377,7 @@ class Oracle:
     # ------------------------------------------------------------------------------------------------------------- saying effects
     def _say(self, group: str, kind: str, **fields: object) -> None:
         self._counts[group] = self._counts.get(group, 0) + 1
-        envelope = {"type": kind, "id": f"{group}/{self._counts[group]}", "position": self._position, "at_ns": self.clock}
+        envelope = {"type": kind, "id": f"{group}/{self._counts[group]}", "sequence": self._position, "at_ns": self.clock}
         self._said.append((group, envelope | fields))
 
     def _tell(self, account: Account, kind: str, value: Valuation | None, **fields: object) -> None:
@@ -387,8 +389,19 @@ class Oracle:
         if account.profile is not None and self._is_stale(account, value if value is not None else self._value(account)):
             fields["stale"] = True
         if value is not None:
-            fields = {"value": show(value.v, account.scale), "debit": show(value.d, account.scale)} | fields
+            fields = {name: show(amount, account.scale) for name, amount in self._figures(account, value).items()} | fields
         self._say(account.name, kind, account=account.name, currency=account.currency, **fields)
+
+    def _figures(self, account: Account, now: Valuation) -> dict[str, int]:
+        """Return the figures that an effect carries, in minor units."""
+        assert account.profile is not None
+        return {
+            "equity": now.v - now.d,
+            "initial_requirement": ceil(account.profile.initial * now.d),
+            "maintenance_requirement": ceil(account.profile.maintenance * now.d),
+            "collateral_value": now.v,
+            "loan": now.d,
+        }
 
     def _value(self, account: Account) -> Valuation:
         return Valuation(account)
@@ -784,7 +797,7 @@ class Oracle:
         call = Call(len(account.calls) + 1, rounded, self.clock, self.clock + account.profile.spans["due_after_s"])
         tranche = 1 + len(account.open_calls())
         account.calls.append(call)
-        fields: dict[str, object] = {"amount": rounded, "shortfall": now.shortfall, "due_at_ns": call.due, "tranche": tranche}
+        fields: dict[str, object] = {"amount": rounded, "shortfall": now.shortfall, "due_at_ns": call.due, "call_type": "maintenance", "tranche": tranche}
         self._tell(account, "margin_call_issued", now, call=self._name(account, call), **fields)
 
     # --------------------------------------------------------------------------------------------------------------------- timers
@@ -938,7 +951,7 @@ def check_call_to_expiry() -> None:
     s.said("profile_took_effect profile=p version=1 id=@market/1")
     s.at(200)  # the band is 10 % + 20 %
     s.price(30_000)  # V 27,000
-    s.said("margin_warned id=a/1 value=27000.00 debit=20000.00 account=a currency=USDT")
+    s.said("margin_warned id=a/1 collateral_value=27000.00 loan=20000.00 equity=7000.00 initial_requirement=8000.00 maintenance_requirement=5000.00 account=a currency=USDT")
     s.at(201)
     s.price(27_000)  # exactly 10 % less, inside 10.1 %; V 24,300
     s.said("margin_level_changed level=DEFICIT previous=WARNING")
@@ -958,7 +971,7 @@ def check_call_to_expiry() -> None:
     s.move("USDT", "3700", "a/call/1")  # D 16,300: 1.4 D = 22,820 <= 23,220, so the second call is cured
     s.said(
         "call_met call=a/call/1 credited=3700.00",
-        "call_cured call=a/call/2 unpaid=1100.00 value=23220.00 debit=16300.00",
+        "call_cured call=a/call/2 unpaid=1100.00 collateral_value=23220.00 loan=16300.00",
         "margin_level_changed level=HEALTHY previous=DEFICIT",
     )
     s.at(4000)
@@ -1009,7 +1022,7 @@ def check_escalation() -> None:
     s.at(86_460)
     s.said()
     s.at(86_460, 1)
-    s.said("call_escalated call=a/call/1 unpaid=3700.00 value=24300.00 stale=True")
+    s.said("call_escalated call=a/call/1 unpaid=3700.00 collateral_value=24300.00 stale=True")
     s.price(27_000)
     s.said()
     s.at(86_461)
@@ -1022,7 +1035,7 @@ def check_deep() -> None:
     s.price(24_400)  # V 21,960 < 22,000; G 6,040: 12,080
     s.said("margin_level_changed level=LIQUIDATING previous=DEFICIT", "liquidation_due amount=12080.00 number=1")
     s.price(22_200)  # V 19,980 < 20,000
-    s.said("margin_level_changed level=BANKRUPT previous=LIQUIDATING value=19980.00")
+    s.said("margin_level_changed level=BANKRUPT previous=LIQUIDATING collateral_value=19980.00")
     s.move("USDT", "13000")  # D 7,000: 9,800 <= 19,980
     s.said("margin_level_changed level=HEALTHY previous=BANKRUPT")
 

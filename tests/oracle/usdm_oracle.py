@@ -44,7 +44,7 @@ class Position:
 
 @dataclass(eq=False)
 class Holder(Account):
-    """One pocket of an account: cross if ``pocket`` is empty."""
+    """One pocket of an account: cross if ``isolated`` is empty."""
 
     pocket: str = ""
     whole: Any = None
@@ -280,7 +280,7 @@ class Oracle(PrimeOracle):
     def _refusal(self, event: dict[str, Any]) -> str:
         """Return why an input of a valid form is refused, or nothing."""
         kind = event["type"]
-        if any(not in_form(event.get(name)) for name in ("price", "quantity_delta", "fee", "amount_delta", "pocket_margin_delta", "rate")):
+        if any(not in_form(event.get(name)) for name in ("price", "quantity_delta", "fee", "amount_delta", "isolated_margin_delta", "rate")):
             return "bad_value"
         if kind == "clock_ticked":
             time = moment(event["time"])
@@ -343,12 +343,12 @@ class Oracle(PrimeOracle):
                 return "instrument_not_margined"
         elif profile is not None and perpetual:
             return "instrument_not_margined"
-        margin = number(event.get("pocket_margin_delta", "0"))
-        pocket = event.get("pocket", "")
+        margin = number(event.get("isolated_margin_delta", "0"))
+        pocket = event.get("isolated", "")
         if not perpetual and (pocket or margin or event.get("leverage", 0) or event.get("position_side", "both") != "both"):
-            return "pocket_invalid"
+            return "isolated_invalid"
         if margin and not pocket:
-            return "pocket_invalid"
+            return "isolated_invalid"
         money = self._instruments[instrument.currency].scale
         if number(event["price"]) < 0 or not all(
             abs(number(event.get(name, "0"))) * 10**scale < 2 ** (62 if name == "price" else 127)
@@ -356,7 +356,7 @@ class Oracle(PrimeOracle):
                 ("quantity_delta", instrument.scale),
                 ("price", instrument.price_scale),
                 ("fee", money),
-                ("pocket_margin_delta", money),
+                ("isolated_margin_delta", money),
             )
         ):
             out = "out_of_range"
@@ -365,7 +365,7 @@ class Oracle(PrimeOracle):
         if not (
             fits(event, instrument.scale, "quantity_delta")
             and fits(event, instrument.price_scale, "price")
-            and fits(event, money, "fee", "pocket_margin_delta")
+            and fits(event, money, "fee", "isolated_margin_delta")
         ):
             return "wrong_scale"
         return out
@@ -377,10 +377,10 @@ class Oracle(PrimeOracle):
         if event["account"] not in self._accounts:
             return "account_unknown"
         profile = self.holder(event["account"]).profile
-        pocket, origin = event.get("pocket", ""), event.get("from_pocket")
+        pocket, origin = event.get("isolated", ""), event.get("from_isolated")
         prime = profile is not None and not isinstance(profile, UsdmProfile)
         if origin == pocket or (prime and (pocket or origin)):
-            return "pocket_invalid"
+            return "isolated_invalid"
         if not fits(event, asset.scale, "amount_delta"):
             return "wrong_scale"
         return "out_of_range" if origin is not None and number(event["amount_delta"]) <= 0 else ""
@@ -504,7 +504,7 @@ class Oracle(PrimeOracle):
 
     def _money(self, event: dict[str, object]) -> None:
         account = self.holder(event["account"])
-        if not event.get("pocket") and event.get("from_pocket") is None:
+        if not event.get("isolated") and event.get("from_isolated") is None:
             asset, named = str(event["asset"]), str(event.get("call", ""))
             before, delta = account.balances.get(asset, Fraction(0)), number(event["amount_delta"])
             self._book(account, asset, delta)
@@ -512,11 +512,11 @@ class Oracle(PrimeOracle):
                 self._count(account, asset, before, delta, named)
             self._follow(account, [account])
             return
-        target = self._pocket(account, event.get("pocket", ""))
+        target = self._pocket(account, event.get("isolated", ""))
         delta = number(event["amount_delta"])
         touched = [target]
-        if event.get("from_pocket") is not None:
-            origin = self._pocket(account, event["from_pocket"])
+        if event.get("from_isolated") is not None:
+            origin = self._pocket(account, event["from_isolated"])
             self._book(origin, str(event["asset"]), -delta)
             touched.append(origin)
         self._book(target, str(event["asset"]), delta)
@@ -535,7 +535,7 @@ class Oracle(PrimeOracle):
 
     def _trade(self, event: dict[str, object]) -> None:
         account, instrument = self.holder(event["account"]), self._instruments[str(event["instrument"])]
-        holder = self._pocket(account, event.get("pocket", ""))
+        holder = self._pocket(account, event.get("isolated", ""))
         quantity, price = units(str(event["quantity_delta"]), instrument.scale), units(str(event["price"]), instrument.price_scale)
         money = self._instruments[instrument.currency].scale
         fee = units(str(event.get("fee", "0")), money)
@@ -560,7 +560,7 @@ class Oracle(PrimeOracle):
         if instrument.kind == "perpetual":
             holder.traded = True
             self._book(holder, instrument.currency, Fraction(realised - fee, 10**money))
-            margin = number(event.get("pocket_margin_delta", "0"))
+            margin = number(event.get("isolated_margin_delta", "0"))
             if margin:
                 self._book(account, instrument.currency, -margin)
                 self._book(holder, instrument.currency, margin)
@@ -674,8 +674,13 @@ class Oracle(PrimeOracle):
     def _tell(self, account: Account, kind: str, value: Valuation | None, **fields: object) -> None:
         assert isinstance(account, Holder)
         if account.pocket:
-            fields["pocket"] = account.pocket
+            fields["isolated"] = account.pocket
         super()._tell(account, kind, value, **fields)
+
+    def _figures(self, account: Account, now: Valuation) -> dict[str, int]:
+        if not isinstance(now, UsdmValuation):
+            return super()._figures(account, now)
+        return {"equity": now.v, "initial_requirement": now.initial(), "maintenance_requirement": now.d}
 
     # ----------------------------------------------------------------------------------------------------------------------- sale
     @staticmethod
@@ -823,7 +828,7 @@ def run_beside(
     oracle, lost = Oracle(), False
     by_position: dict[int, list[dict[str, Any]]] = {}
     for effect in said:
-        by_position.setdefault(effect["position"], []).append(effect)
+        by_position.setdefault(effect["sequence"], []).append(effect)
     for count, line in enumerate(lines, 1):
         before = len(oracle.effects)
         oracle.feed(json.loads(line))

@@ -51,7 +51,7 @@ def without_positions(effects: list[dict[str, Any]]) -> dict[str, list[dict[str,
     found: dict[str, list[dict[str, Any]]] = {}
     for effect in of_groups(effects):
         found.setdefault(effect["id"].rpartition("/")[0], []).append(
-            {k: v for k, v in effect.items() if k != "position"}
+            {k: v for k, v in effect.items() if k != "sequence"}
         )
     return found
 

@@ -84,7 +84,7 @@ def test_a_longer_day_is_equal_for_partitions(partitions: int) -> None:
 @pytest.mark.slow(reason="many random days, each folded several times")
 @LAW
 @given(SEEDS)
-def test_perpetuals_and_pockets_are_the_same_for_partitions_cuts_and_extra_evaluations(seed: int) -> None:
+def test_perpetuals_and_subaccounts_are_the_same_for_partitions_cuts_and_extra_evaluations(seed: int) -> None:
     lines = random_usdm_day(seed)
     reference = fold(lines, 1)
     for partitions in (2, 7, 16):

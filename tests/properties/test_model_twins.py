@@ -282,7 +282,7 @@ def test_a_bracket_without_a_highest_leverage_allows_what_was_chosen() -> None:
     assert table.initial(100_000 * 100, 3) == math.ceil(Fraction(10_000, 3))
 
 
-def twin_pocket(book: Book, prices: list[int]) -> tuple[int, int, bool]:
+def twin_subaccount(book: Book, prices: list[int]) -> tuple[int, int, bool]:
     """Return equity, maintenance and whether something cannot be priced."""
     value, debit, unbounded = twin_assets(book, prices, USDM_PARAMETERS)
     equity, maintenance = value - debit, 0
@@ -299,10 +299,10 @@ def twin_pocket(book: Book, prices: list[int]) -> tuple[int, int, bool]:
 
 @LAW
 @given(SEEDS)
-def test_equity_and_maintenance_of_a_pocket_are_those_of_the_rules(seed: int) -> None:
+def test_equity_and_maintenance_of_a_subaccount_are_those_of_the_rules(seed: int) -> None:
     rng = Random(seed)
     prices, book = price_list(rng), Book(balances(rng, *ASSET), positions(rng))
-    expected = twin_pocket(book, prices)
+    expected = twin_subaccount(book, prices)
     assert USDM.evaluate(book, prices) == expected
     initial = 0
     for name, (price_scale, quantity_scale, _) in PERPETUALS.items():
@@ -332,7 +332,7 @@ def test_a_perpetual_without_a_table_cannot_be_priced() -> None:
 def twin_close(book: Book, prices: list[int], restore: Guard) -> list[SaleLeg]:
     """Return the sale of docs/rules.md in perpetuals: of each position the least that is enough, found one unit at a
     time from a near guess."""
-    equity, maintenance, _ = twin_pocket(book, prices)
+    equity, maintenance, _ = twin_subaccount(book, prices)
     rows = []
     for key, position in book.perpetuals.items():
         name = DIRECTORY.instruments[key >> 2].name  # type: ignore[union-attr]
@@ -380,7 +380,7 @@ def test_of_each_position_the_least_is_closed_that_is_enough(seed: int) -> None:
 @pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=250, deadline=None)
 @given(SEEDS)
-def test_every_evaluation_of_a_pocket_inside_lies_within_the_bounds(seed: int) -> None:
+def test_every_evaluation_of_a_subaccount_inside_lies_within_the_bounds(seed: int) -> None:
     """Also next to every edge between brackets, where the excess may be greatest; and the bounds are no wider than
     rounding explains."""
     rng = Random(seed)

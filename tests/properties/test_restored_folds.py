@@ -100,7 +100,7 @@ def test_amounts_beyond_64_bits_are_kept_to_the_last_unit() -> None:
 
 
 @pytest.mark.parametrize("beyond", [False, True])
-def test_pockets_with_amounts_beyond_64_bits_are_kept(beyond: bool) -> None:
+def test_subaccounts_with_amounts_beyond_64_bits_are_kept(beyond: bool) -> None:
     day = UsdmDay().opened()
     day.usdm_account("U")
     amount = "90000000000000000" if beyond else "90000"
@@ -112,12 +112,12 @@ def test_pockets_with_amounts_beyond_64_bits_are_kept(beyond: bool) -> None:
             "BTCUSDT-PERP",
             "-9000000" if beyond else "-1",
             "40000",
-            pocket="x",
-            pocket_margin_delta=amount,
+            isolated="x",
+            isolated_margin_delta=amount,
             fee="-1",
         )
-    day.perpetual("U", "ETHUSDT-PERP", "3", "3000", position_side="short", leverage=7, pocket="b")
-    day.money("U", "17", pocket="a", from_pocket="")
+    day.perpetual("U", "ETHUSDT-PERP", "3", "3000", position_side="short", leverage=7, isolated="b")
+    day.money("U", "17", isolated="a", from_isolated="")
     day.clock(60)
     with_checkpoints(day.lines, Random(3), 2, often=3)
     _, effects = fold(day.lines)

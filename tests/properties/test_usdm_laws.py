@@ -1,4 +1,4 @@
-"""What must hold of perpetuals and pockets whatever the numbers are. The engine is a black box here; days are small."""
+"""What must hold of perpetuals and subaccounts whatever the numbers are. The engine is a black box here; days are small."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def test_two_halves_on_two_accounts_do_not_need_more_than_the_whole(name: str, h
 @pytest.mark.slow(reason="many random days, each folded several times")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**9))
-def test_money_is_conserved_over_pockets(seed: int) -> None:
-    """Over all pockets: balances = what came from outside + realised - fees, to the unit; transfers, margins and sweeps
+def test_money_is_conserved_over_subaccounts(seed: int) -> None:
+    """Over all subaccounts: balances = what came from outside + realised - fees, to the unit; transfers, margins and sweeps
     move nothing away."""
     rng = Random(seed)
     rows = [json.loads(line) for line in random_usdm_day(rng.randrange(10**9))]
@@ -139,7 +139,7 @@ def test_money_is_conserved_over_pockets(seed: int) -> None:
         if (
             row["type"] == "collateral_moved"
             and position not in refused
-            and "from_pocket" not in row
+            and "from_isolated" not in row
             and row["asset"] == "USDT"
         ):
             came[row["account"]] = came.get(row["account"], Fraction(0)) + Fraction(row["amount_delta"])
@@ -173,14 +173,14 @@ def test_funding_of_a_long_and_an_equal_short_comes_to_nothing_or_costs_one_unit
 @pytest.mark.slow(reason="many random days, each folded several times")
 @SMALL
 @given(NAMES, QUANTITIES, st.sampled_from((-1, 1)), st.integers(1, 200_000), st.integers(1, 3))
-def test_the_liquidation_of_a_pocket_leaves_cross_as_it_is(
+def test_the_liquidation_of_a_subaccount_leaves_cross_as_it_is(
     name: str, quantity: int, sign: int, margin: int, factor: int
 ) -> None:
-    """Nothing that happens to the pocket's price is felt in cross: not in its level, its balances, or its effects."""
+    """Nothing that happens to the subaccount's price is felt in cross: not in its level, its balances, or its effects."""
     day = opened(10**6)
     other = next(instrument for instrument in sorted(PERPETUALS) if instrument != name)
     trade(day, other, 100)
-    trade(day, name, quantity * sign, pocket="P", pocket_margin_delta=text(margin, 2))
+    trade(day, name, quantity * sign, isolated="P", isolated_margin_delta=text(margin, 2))
     before = facts(day)
     scale, _, first = PERPETUALS[name]
     day.believe(name, text(first * (1 + factor) if sign < 0 else max(1, first // (10 * factor)), scale))
@@ -191,8 +191,8 @@ def test_the_liquidation_of_a_pocket_leaves_cross_as_it_is(
         assert subaccount["level"] == "BANKRUPT"
     assert after == before
     said = engine_says(day.lines)[0]
-    turned = [effect for effect in said if effect["position"] > len(day.lines) - 3 and effect.get("account") == "A"]
-    assert all(effect["pocket"] == "P" for effect in turned)
+    turned = [effect for effect in said if effect["sequence"] > len(day.lines) - 3 and effect.get("account") == "A"]
+    assert all(effect["isolated"] == "P" for effect in turned)
 
 
 @pytest.mark.slow(reason="many random days, each folded several times")
@@ -201,8 +201,8 @@ def test_the_liquidation_of_a_pocket_leaves_cross_as_it_is(
 def test_a_transfer_and_its_return_leave_no_trace(there: int, cash: int) -> None:
     day = opened(cash)
     before = engine_says(day.lines)
-    day.money("A", text(there, 2), pocket="P", from_pocket="")
-    day.money("A", text(there, 2), pocket="", from_pocket="P")
+    day.money("A", text(there, 2), isolated="P", from_isolated="")
+    day.money("A", text(there, 2), isolated="", from_isolated="P")
     after = engine_says(day.lines)
     assert after[2] == before[2]
     assert ([] if there <= cash else ["BANKRUPT", "HEALTHY"]) == [

@@ -1,4 +1,4 @@
-"""Perpetuals and pockets against an oracle written from docs/rules.md without sight of the core: effects, refusals and
+"""Perpetuals and subaccounts against an oracle written from docs/rules.md without sight of the core: effects, refusals and
 facts, to the unit."""
 
 from __future__ import annotations
@@ -134,14 +134,14 @@ def test_money_pays_the_call_that_it_names_whatever_the_profile_is() -> None:
     assert kinds[-1] == "call_reduced"
 
 
-def test_the_end_of_a_pocket_that_held_nothing_leaves_the_demand_of_cross() -> None:
-    """Prices alone never change a demand, and nothing came to cross: the pocket had no position, and ended when its
+def test_the_end_of_a_subaccount_that_held_nothing_leaves_the_demand_of_cross() -> None:
+    """Prices alone never change a demand, and nothing came to cross: the subaccount had no position, and ended when its
     money left it."""
     day = usdm("1000")
-    day.money("A", "5", pocket="P")
+    day.money("A", "5", isolated="P")
     day.perpetual("A", "DOGEUSDT-PERP", "100000", "0.30000")
     day.tick("DOGEUSDT-PERP", "0.30500")
-    day.money("A", "-5", pocket="P")
+    day.money("A", "-5", isolated="P")
     oracle = compare(day.lines)
     assert [effect["number"] for effect in oracle.effects if effect["type"] == "liquidation_due"] == [1]
 
@@ -161,13 +161,13 @@ def test_what_holds_at_every_price_holds_though_there_was_never_one(rate: str) -
 @pytest.mark.parametrize(
     "fields",
     [
-        {"instrument": "BTCUSDT", "account": "A", "pocket": "x"},
+        {"instrument": "BTCUSDT", "account": "A", "isolated": "x"},
         {"instrument": "BTCUSDT", "account": "A", "leverage": 3},
-        {"instrument": "DOGEUSDT-PERP", "account": "P", "pocket_margin_delta": "1"},
+        {"instrument": "DOGEUSDT-PERP", "account": "P", "isolated_margin_delta": "1"},
     ],
 )
 def test_of_two_refusals_the_first_of_the_catalogue_is_given(fields: dict[str, Any]) -> None:
-    """``instrument_not_margined`` stands before ``pocket_invalid``."""
+    """``instrument_not_margined`` stands before ``isolated_invalid``."""
     day = usdm()
     day.account("P")
     day.book("position_changed", quantity_delta="1", price="1", **fields)
@@ -228,11 +228,11 @@ def _never_swept(original: Any) -> Any:
     return lambda self, account, holder: None
 
 
-def _pockets_by_age(original: Any) -> Any:
+def _subaccounts_by_age(original: Any) -> Any:
     return lambda self: [self, *self.isolated.values()]
 
 
-def _pockets_first(original: Any) -> Any:
+def _subaccounts_first(original: Any) -> Any:
     return lambda self: [*(self.isolated[name] for name in sorted(self.isolated)), self]
 
 
@@ -252,7 +252,7 @@ def _any_mark_is_fresh(original: Any) -> Any:
     return spread
 
 
-def _pockets_fund_backwards(original: Any) -> Any:
+def _subaccounts_fund_backwards(original: Any) -> Any:
     def fund(self: Oracle, event: dict[str, Any]) -> None:
         original(
             self,
@@ -280,12 +280,12 @@ MUTANTS = {
     "a notional at a floor lies in the bracket below": _patched(
         usdm_oracle.UsdmProfile, "bracket", _lower_bracket_at_its_cap
     ),
-    "an empty pocket is not swept": _patched(Oracle, "_sweep", _never_swept),
-    "pockets come in order of their making": _patched(Holder, "holders", _pockets_by_age),
-    "pockets come before cross": _patched(Holder, "holders", _pockets_first),
+    "an empty subaccount is not swept": _patched(Oracle, "_sweep", _never_swept),
+    "subaccounts come in order of their making": _patched(Holder, "holders", _subaccounts_by_age),
+    "subaccounts come before cross": _patched(Holder, "holders", _subaccounts_first),
     "a sweep forgets realised profit": _patched(Oracle, "_sweep", _realised_is_lost),
     "stale marks are taken for fresh": _patched(UsdmValuation, "_spread", _any_mark_is_fresh),
-    "funding goes the other way": _patched(Oracle, "_fund", _pockets_fund_backwards),
+    "funding goes the other way": _patched(Oracle, "_fund", _subaccounts_fund_backwards),
     "a demand is never revised": _patched(Oracle, "_revise", _demands_are_not_revised),
     "legs come smallest first": _patched(Oracle, "_sale", _one_more_is_closed),
 }

@@ -93,7 +93,7 @@ def test_effects_of_an_item_come_by_group_and_those_of_a_group_by_number() -> No
     for effect in last:
         fields = readable(effect.data)
         assert fields["id"] == f"{effect.group}/{effect.number}"
-        assert (fields["account"], fields["position"], fields["currency"]) == (effect.group, len(day.lines), "USDT")
+        assert (fields["account"], fields["sequence"], fields["currency"]) == (effect.group, len(day.lines), "USDT")
 
 
 def test_a_fold_knows_its_accounts_and_says_how_many_and_how_much() -> None:
@@ -405,8 +405,8 @@ def test_a_deposit_without_a_mark_pays_at_its_first_mark_the_call_that_it_named(
 def test_money_that_a_sweep_brings_lowers_the_demand_that_stands() -> None:
     day = UsdmDay().opened()
     day.usdm_account("U", "500")
-    day.money("U", "20", pocket="iso")
-    day.perpetual("U", "ETHUSDT-PERP", "0.01", "3000", pocket="iso")
+    day.money("U", "20", isolated="iso")
+    day.perpetual("U", "ETHUSDT-PERP", "0.01", "3000", isolated="iso")
     day.perpetual("U", "BTCUSDT-PERP", "0.5", "40000")
     day.tick("BTCUSDT-PERP", "39100")
     system, _ = folded(day.lines)
@@ -414,7 +414,7 @@ def test_money_that_a_sweep_brings_lowers_the_demand_that_stands() -> None:
     assert account is not None
     assert account.cross.liquidating
     demanded = account.cross.liquidation_amount
-    day.perpetual("U", "ETHUSDT-PERP", "-0.01", "3000", pocket="iso")
+    day.perpetual("U", "ETHUSDT-PERP", "-0.01", "3000", isolated="iso")
     system.admission.line(day.lines[-1])
     _, said = system.fold()
     assert account.isolated == {}

@@ -58,7 +58,7 @@ def said_of(
 TRADE = {"account": "A", "instrument": "BTCUSDT", "quantity_delta": "1", "price": "40000"}
 PERPETUAL = {"account": "U", "instrument": "BTCUSDT-PERP", "quantity_delta": "1", "price": "40000"}
 MOVE = {"account": "A", "asset": "USDT", "amount_delta": "1"}
-POCKETS = {"account": "U", "asset": "USDT", "amount_delta": "1", "pocket": "p"}
+POCKETS = {"account": "U", "asset": "USDT", "amount_delta": "1", "isolated": "p"}
 FUNDING = {"instrument": "BTCUSDT-PERP", "rate": "0.0001"}
 LISTING = {"instrument": "X", "kind": "spot", "base": "BTC", "currency": "USDT", "quantity_scale": 4, "price_scale": 2}
 OPENING = {"account": "N", "base_currency": "USDT", "profile": "prime"}
@@ -66,7 +66,7 @@ NO_CLOCK = ("clock_required", "no clock_ticked came yet")
 FRACTION = "a fraction from 0 up to, not including, 1 with at most six decimal places"
 PRICE_RANGE = "price: from 0 up to 2**62 units of the price scale"
 QUOTE_RANGE = "within 2**62 units of the price scale"
-NOT_FOR = "pocket, position_side, pocket_margin_delta, leverage: BTCUSDT is no perpetual"
+NOT_FOR = "isolated, position_side, isolated_margin_delta, leverage: BTCUSDT is no perpetual"
 
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("position_changed", {**TRADE, "instrument": "USDT"}, "not_tradable", "instrument: USDT is a currency"),
@@ -82,21 +82,21 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("position_changed", {**TRADE, "fee": "0.001"}, "wrong_scale", "fee: USDT has 2 decimal places"),
     (
         "position_changed",
-        {**PERPETUAL, "pocket": "p", "pocket_margin_delta": "0.001"},
+        {**PERPETUAL, "isolated": "p", "isolated_margin_delta": "0.001"},
         "wrong_scale",
-        "pocket_margin_delta: USDT has 2 decimal places",
+        "isolated_margin_delta: USDT has 2 decimal places",
     ),
     ("position_changed", {**TRADE, "price": "-0.01"}, "out_of_range", PRICE_RANGE),
     ("position_changed", {**TRADE, "price": "46116860184273879.04"}, "out_of_range", PRICE_RANGE),
-    ("position_changed", {**TRADE, "pocket": "p"}, "pocket_invalid", NOT_FOR),
-    ("position_changed", {**TRADE, "position_side": "long"}, "pocket_invalid", NOT_FOR),
-    ("position_changed", {**TRADE, "pocket_margin_delta": "1"}, "pocket_invalid", NOT_FOR),
-    ("position_changed", {**TRADE, "leverage": 1}, "pocket_invalid", NOT_FOR),
+    ("position_changed", {**TRADE, "isolated": "p"}, "isolated_invalid", NOT_FOR),
+    ("position_changed", {**TRADE, "position_side": "long"}, "isolated_invalid", NOT_FOR),
+    ("position_changed", {**TRADE, "isolated_margin_delta": "1"}, "isolated_invalid", NOT_FOR),
+    ("position_changed", {**TRADE, "leverage": 1}, "isolated_invalid", NOT_FOR),
     (
         "position_changed",
-        {**PERPETUAL, "pocket_margin_delta": "1"},
-        "pocket_invalid",
-        "pocket_margin_delta: names no subaccount",
+        {**PERPETUAL, "isolated_margin_delta": "1"},
+        "isolated_invalid",
+        "isolated_margin_delta: names no subaccount",
     ),
     (
         "position_changed",
@@ -116,32 +116,32 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("collateral_moved", {**MOVE, "amount_delta": "0.001"}, "wrong_scale", "amount_delta: USDT has 2 decimal places"),
     (
         "collateral_moved",
-        {**MOVE, "pocket": "p"},
-        "pocket_invalid",
-        "pocket, from_pocket: profile prime has no isolated subaccounts",
+        {**MOVE, "isolated": "p"},
+        "isolated_invalid",
+        "isolated, from_isolated: profile prime has no isolated subaccounts",
     ),
     (
         "collateral_moved",
-        {**MOVE, "from_pocket": ""},
-        "pocket_invalid",
-        "pocket, from_pocket: profile prime has no isolated subaccounts",
+        {**MOVE, "from_isolated": ""},
+        "isolated_invalid",
+        "isolated, from_isolated: profile prime has no isolated subaccounts",
     ),
-    ("collateral_moved", {**POCKETS, "from_pocket": "p"}, "pocket_invalid", "from_pocket: the subaccount itself"),
+    ("collateral_moved", {**POCKETS, "from_isolated": "p"}, "isolated_invalid", "from_isolated: the subaccount itself"),
     (
         "collateral_moved",
-        {**POCKETS, "pocket": "", "from_pocket": ""},
-        "pocket_invalid",
-        "from_pocket: the subaccount itself",
+        {**POCKETS, "isolated": "", "from_isolated": ""},
+        "isolated_invalid",
+        "from_isolated: the subaccount itself",
     ),
     (
         "collateral_moved",
-        {**POCKETS, "from_pocket": "", "amount_delta": "0"},
+        {**POCKETS, "from_isolated": "", "amount_delta": "0"},
         "out_of_range",
         "amount_delta: a transfer between subaccounts is positive",
     ),
     (
         "collateral_moved",
-        {**POCKETS, "from_pocket": "", "amount_delta": "-0.01"},
+        {**POCKETS, "from_isolated": "", "amount_delta": "-0.01"},
         "out_of_range",
         "amount_delta: a transfer between subaccounts is positive",
     ),
@@ -274,10 +274,10 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("position_changed", {**TRADE, "price": "46116860184273879.03", "quantity_delta": "0"}),
     (
         "position_changed",
-        {**PERPETUAL, "pocket": "p", "pocket_margin_delta": "0.01", "leverage": 1, "position_side": "long"},
+        {**PERPETUAL, "isolated": "p", "isolated_margin_delta": "0.01", "leverage": 1, "position_side": "long"},
     ),
     ("collateral_moved", {**MOVE, "amount_delta": "-0.01"}),
-    ("collateral_moved", {**POCKETS, "from_pocket": "", "amount_delta": "0.01"}),
+    ("collateral_moved", {**POCKETS, "from_isolated": "", "amount_delta": "0.01"}),
     ("collateral_moved", {**POCKETS, "amount_delta": "0"}),
     ("funding_paid", {**FUNDING, "rate": "0.999999999999"}),
     ("funding_paid", {**FUNDING, "rate": "-0.999999999999", "price": "0"}),
@@ -450,10 +450,10 @@ def test_amounts_lie_within_127_bits(sign: int, amount: int, good: bool) -> None
                 instrument="BTCUSDT-PERP",
                 quantity_delta=(1, 0),
                 price=(1, 0),
-                pocket="p",
-                pocket_margin_delta=pair,
+                isolated="p",
+                isolated_margin_delta=pair,
             ),
-            "pocket_margin_delta: within 2**127 units of its scale",
+            "isolated_margin_delta: within 2**127 units of its scale",
         ),
     ):
         _, system = prepared()
@@ -471,9 +471,9 @@ def test_the_limits_are_the_documented_ones() -> None:
     assert (AMOUNT_LIMIT, PRICE_LIMIT) == (2**127, 2**62)
 
 
-def test_a_margin_that_leaves_a_pocket_is_as_good_as_one_that_comes() -> None:
+def test_a_margin_that_leaves_a_subaccount_is_as_good_as_one_that_comes() -> None:
     _, system = prepared()
-    assert said_of(system, "position_changed", **PERPETUAL, pocket="p", pocket_margin_delta="-5") is None
+    assert said_of(system, "position_changed", **PERPETUAL, isolated="p", isolated_margin_delta="-5") is None
     assert said_of(system, "funding_paid", seq=2, instrument="BTCUSDT-PERP", rate="0.01", price="100") is None
     system.fold()
     account = next(found for part in system.accounts if (found := part.account("U")) is not None)

@@ -16,7 +16,7 @@ from margin_stream.core.calls.lifecycle import demand_sale, evaluate, guards_of,
 from margin_stream.core.calls.payments import credit, withdraw
 from margin_stream.core.checks import Fault
 from margin_stream.core.margin.guards import Guard, GuardState, Ratio
-from margin_stream.core.margin.model import CallPolicy, CallType, MarginFigures, Profile
+from margin_stream.core.margin.model import CallPolicy, CallType, MarginFigures, Profile, Statement
 from margin_stream.core.margin.valuation import Exact
 from margin_stream.schemas import effects
 from margin_stream.schemas.inputs import ProfileActivated
@@ -90,8 +90,19 @@ class Desk:
         activation = ProfileActivated(
             profile="p", model="prime", version=1, parameters={}, effective_from=0, approved_by="x", **ENVELOPE
         )
+        statement = Statement(value - DEBIT, 4_000, 2_500, {"collateral_value": value, "loan": DEBIT, "other": 1})
         profile = Profile(activation, self.policy, None)  # type: ignore[arg-type]
-        return Case(self.account, self.cross, profile, Said(value, **guard_states), now, emit, str, lambda: legs)  # type: ignore[arg-type]
+        return Case(
+            self.account,
+            self.cross,
+            profile,
+            Said(value, **guard_states),
+            now,
+            emit,
+            str,
+            lambda: legs,
+            lambda: statement,
+        )  # type: ignore[arg-type]
 
     def call(
         self, number: int, amount: int, *, paid: int = 0, issued: int = 9_800, due: int = 10_800, **more: int
@@ -230,11 +241,15 @@ def test_restoring_ends_a_sale_and_cures_what_is_open() -> None:
     assert (desk.cross.open_calls, desk.cross.unpaid) == (0, 0)
 
 
-def test_an_effect_of_an_isolated_pocket_names_it() -> None:
+def test_an_effect_of_an_isolated_subaccount_names_it() -> None:
     desk = Desk(LIQUIDATING_VENUE)
     desk.cross.name = "iso"
     evaluate(desk.case(12_000))
-    assert desk.of("MarginWarned", "pocket", "value", "debit") == [("iso", "12000", "10000")]
+    assert desk.of("MarginWarned", "isolated", "equity", "initial_requirement", "maintenance_requirement") == [
+        ("iso", "2000", "4000", "2500")
+    ]
+    assert desk.of("MarginWarned", "collateral_value", "loan") == [("12000", "10000")]
+    assert "other" not in desk.said[0]
 
 
 @pytest.mark.plain_core

@@ -103,7 +103,7 @@ def test_who_owes_what_a_trade_settled_in_reads_its_price(boxes: bool) -> None:
         system.admission.line(line)
         said += [(readable(effect.data).get("level"), effect.sequence) for effect in system.fold()[1]]
     _, effects = fold(day.lines, boxes=not boxes)
-    assert said == [(effect.get("level"), effect["position"]) for effect in effects if effect["id"].startswith("A/")]
+    assert said == [(effect.get("level"), effect["sequence"]) for effect in effects if effect["id"].startswith("A/")]
     assert said
     assert all(position == len(day.lines) for _, position in said)
 

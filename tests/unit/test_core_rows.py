@@ -102,7 +102,7 @@ def test_a_row_is_the_facts_in_their_order() -> None:
 
 
 @pytest.mark.plain_core
-def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
+def test_a_row_with_subaccounts_or_perpetuals_says_more() -> None:
     account = some_account()
     account.cross.positions[4 << 2 | 1] = position = Position(-8, -800, 1, 2, 20)
     account.cross.hold_perpetual(4 << 2 | 1, position)
@@ -123,7 +123,7 @@ def test_a_row_with_pockets_or_perpetuals_says_more() -> None:
     assert packed(again) == packed(account)
     assert facts(again)["isolated"] == facts(account)["isolated"]
     assert (again.liquidation_count, again.cross.liquidation_number) == (4, 2)
-    # Pockets alone are enough for the longer row.
+    # Subaccounts alone are enough for the longer row.
     bare = Account("x", 0, "p", "", [])
     bare.subaccount("b")
     bare.subaccount("a")
@@ -214,7 +214,7 @@ def test_a_new_account_has_nothing_and_owes_nothing() -> None:
         ("open_calls", 1),
     ],
 )
-def test_a_pocket_with_anything_under_way_is_not_calm(name: str, value: Any) -> None:
+def test_a_subaccount_with_anything_under_way_is_not_calm(name: str, value: Any) -> None:
     subaccount = Subaccount()
     setattr(subaccount, name, value)
     assert not subaccount.quiescent
@@ -264,7 +264,7 @@ def test_balances_keep_no_zero_and_the_ledger_keeps_what_was_moved() -> None:
     assert subaccount.empty
 
 
-def test_an_account_holds_a_perpetual_in_any_of_its_pockets() -> None:
+def test_an_account_holds_a_perpetual_in_any_of_its_subaccounts() -> None:
     account = Account("x", 0, "p", "", [])
     account.subaccount("iso").hold_perpetual(5 << 2 | 2, Position(1, 0, 0, 0, 0))
     assert account.holds_perpetual(5)

@@ -102,7 +102,7 @@ def test_a_trade_in_a_perpetual_pays_what_it_realises_less_the_fee() -> None:
     assert books.cross.perpetuals[position_key(PERP.number, 0)].leverage == 0
 
 
-def test_money_goes_into_a_pocket_or_from_one_to_another() -> None:
+def test_money_goes_into_a_subaccount_or_from_one_to_another() -> None:
     books = account()
     book_move(books, Moved(1, "A", 0, 500, "", "iso"))
     book_move(books, Moved(2, "A", 0, 200, "", "", "iso"))
@@ -114,7 +114,7 @@ def test_money_goes_into_a_pocket_or_from_one_to_another() -> None:
     }
 
 
-def test_funding_is_floored_by_position_and_summed_by_pocket() -> None:
+def test_funding_is_floored_by_position_and_summed_by_subaccount() -> None:
     books = account()
     for subaccount, side, quantity in (("", 1, 15), ("", 2, -15), ("iso", 0, 7), ("other", 0, 9)):
         held = books.subaccount(subaccount)
@@ -132,7 +132,7 @@ def test_funding_is_floored_by_position_and_summed_by_pocket() -> None:
     assert book_funding(books, BTC, rate, 1) == []
 
 
-def test_a_pocket_without_positions_is_swept_unless_it_owes() -> None:
+def test_a_subaccount_without_positions_is_swept_unless_it_owes() -> None:
     books = account()
     assert not sweep(books, "iso")
     key = position_key(PERP.number, 0)

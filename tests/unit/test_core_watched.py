@@ -42,7 +42,7 @@ class Remembering:
     def reached(self, number: int, price: int) -> list[int]:
         for account, (_, said) in self._known.items():
             assert account not in self._forgotten
-            # What the fold holds of a pocket (None: nothing that would have to be remembered) is what it said.
+            # What the fold holds of a subaccount (None: nothing that would have to be remembered) is what it said.
             assert all(
                 subaccount.guard_states is None
                 or (subaccount.guards, subaccount.guard_states) == (guards, guard_states)
@@ -118,12 +118,12 @@ def test_a_warning_ends_at_its_level_exactly(boxes: bool) -> None:
 
 
 @pytest.mark.parametrize("boxes", [True, False])
-def test_a_coin_that_came_beside_an_isolated_pocket_is_found_by_its_price(boxes: bool) -> None:
-    """The pocket holds no coin; the cross position stands on one, and its price alone takes it away."""
+def test_a_coin_that_came_beside_an_isolated_subaccount_is_found_by_its_price(boxes: bool) -> None:
+    """The subaccount holds no coin; the cross position stands on one, and its price alone takes it away."""
     day = UsdmDay().opened()
     day.usdm_account("A", "1000")
-    day.money("A", "100", pocket="ETHUSDT-PERP", from_pocket="")
-    day.perpetual("A", "ETHUSDT-PERP", "0.1", "3000", pocket="ETHUSDT-PERP")
+    day.money("A", "100", isolated="ETHUSDT-PERP", from_isolated="")
+    day.perpetual("A", "ETHUSDT-PERP", "0.1", "3000", isolated="ETHUSDT-PERP")
     day.money("A", "0.1", "BTC")
     day.perpetual("A", "DOGEUSDT-PERP", "200000", "0.30000")
     part, quiet = folded(day, boxes=boxes)
@@ -171,11 +171,11 @@ def test_an_account_whose_timer_ran_and_that_then_trades_is_forgotten_before_it_
 
 
 @pytest.mark.parametrize("boxes", [True, False])
-def test_a_coin_in_an_isolated_pocket_is_found_by_its_price_behind_a_checkpoint(boxes: bool) -> None:
+def test_a_coin_in_an_isolated_subaccount_is_found_by_its_price_behind_a_checkpoint(boxes: bool) -> None:
     day = UsdmDay().opened()
     day.usdm_account("A", "10")
-    day.money("A", "0.01", "BTC", pocket="ETHUSDT-PERP")
-    day.perpetual("A", "ETHUSDT-PERP", "1", "3000", pocket="ETHUSDT-PERP")
+    day.money("A", "0.01", "BTC", isolated="ETHUSDT-PERP")
+    day.perpetual("A", "ETHUSDT-PERP", "1", "3000", isolated="ETHUSDT-PERP")
     system, rows = StoreFold(1, rules_version=LATEST), Rows(1)
     for line in day.lines:
         system.admission.line(line)

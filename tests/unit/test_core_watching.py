@@ -34,7 +34,7 @@ HALF = 1 << REACH_BITS - 1
 
 
 class Line:
-    """Terms of which only what a watch asks is there: a pocket named ``up`` is worth the price, one named ``down`` what
+    """Terms of which only what a watch asks is there: a subaccount named ``up`` is worth the price, one named ``down`` what
     is left of a million."""
 
     def __init__(self, against: int, favourable: int) -> None:
@@ -61,7 +61,7 @@ class Line:
 def watching(
     against: int, favourable: int, *subaccounts: tuple[str, int, GuardState], unfresh: bool = False
 ) -> PriceBoxFilter:
-    """Watch an account whose pockets have a way, the price at which their guard's excess is 0, and what the guard says
+    """Watch an account whose subaccounts have a way, the price at which their guard's excess is 0, and what the guard says
     at PRICE."""
     market = Market(1)
     market.prices.append(PRICE)
@@ -151,7 +151,7 @@ def test_a_guess_that_is_wide_and_has_an_end_makes_a_box_that_has_one() -> None:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_pockets_that_go_different_ways_are_watched_on_both_sides_and_not_at_every_tick(order: int) -> None:
+def test_subaccounts_that_go_different_ways_are_watched_on_both_sides_and_not_at_every_tick(order: int) -> None:
     subaccounts = [("up", 500, GuardState.FALSE), ("down", 1_500, GuardState.FALSE)][::order]
     price_filter = watching(guess_for(100), NO_LIMIT, *subaccounts)
     assert price_filter.near_trigger_count == 0

@@ -1,4 +1,4 @@
-"""What the demo says: counts by profile, and an explanation that reads well whatever the pocket holds."""
+"""What the demo says: counts by profile, and an explanation that reads well whatever the subaccount holds."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_an_explanation_states_what_became_of_the_subaccount() -> None:
 
 def test_effects_are_counted_by_profile() -> None:
     inputs = Inputs(profile_of={"A": "prime", "B": "binance-usdm", "C": "prime"})
-    due = {"type": "liquidation_due", "account": "B", "pocket": "p", "amount": "9.00", "sequence": 3}
+    due = {"type": "liquidation_due", "account": "B", "isolated": "p", "amount": "9.00", "sequence": 3}
     effects: list[dict[str, Any]] = [
         {"type": "margin_warned", "account": "A"},
         {"type": "margin_warned", "account": "A"},
@@ -83,7 +83,7 @@ def test_effects_are_counted_by_profile() -> None:
         due,
         {**due, "amount": "10.00", "sequence": 5},
         {**due, "amount": "99.00", "supersedes": 2},
-        {**due, "amount": "50.00", "pocket": ""},
+        {**due, "amount": "50.00", "isolated": ""},
     ]
     counts = by_profile(inputs, effects)
     assert list(counts) == ["prime", "binance-usdm"]

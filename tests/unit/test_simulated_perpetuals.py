@@ -131,11 +131,11 @@ def test_the_day_has_what_a_venue_has() -> None:
     assert reasons["trade"] > 40
     assert reasons["liquidation"] > 40
     opening = [event for event in trades if event.reason == "opening"]
-    assert len([event for event in opening if event.pocket]) > 5
+    assert len([event for event in opening if event.isolated]) > 5
     assert {event.position_side for event in opening} == {"both", "long", "short"}
     assert len({event.leverage for event in opening}) > 3
     hedged = {event.account for event in opening if event.position_side != "both"}
-    assert all(event.position_side != "both" for event in trades if event.account in hedged and not event.pocket)
+    assert all(event.position_side != "both" for event in trades if event.account in hedged and not event.isolated)
     hours = {event.event_time % (8 * 3600 * 10**9) for event in crash() if isinstance(event, FundingPaid)}
     assert hours == {0}
     assert len([event for event in crash() if isinstance(event, FundingPaid)]) == 5 * 10
@@ -160,13 +160,13 @@ def test_liquidations_close_and_never_turn_a_position_round() -> None:
     held: dict[tuple[str, str, str, str], Decimal] = defaultdict(Decimal)
     for event in crash():
         if isinstance(event, PositionChanged) and event.instrument.endswith("-PERP"):
-            key = event.account, event.pocket, event.instrument, event.position_side
+            key = event.account, event.isolated, event.instrument, event.position_side
             before = held[key]
             held[key] += number(event.quantity_delta)
             if event.reason == "liquidation":
                 assert before * number(event.quantity_delta) < 0
                 assert before * held[key] >= 0
-                if event.pocket:
+                if event.isolated:
                     assert held[key] == 0
 
 
@@ -186,8 +186,8 @@ def test_books_of_known_tables_are_within_the_deposit_and_the_venue_s_leverage()
             assert bracket.max_leverage is not None
             assert 1 <= event.leverage <= min(int(bracket.max_leverage), max(LEVERAGES))
             used[event.account] += notional / event.leverage
-            if event.pocket:
-                assert number(event.pocket_margin_delta) * event.leverage >= notional * Decimal("0.9")
+            if event.isolated:
+                assert number(event.isolated_margin_delta) * event.leverage >= notional * Decimal("0.9")
     assert len(deposits) == 400
     for account, deposit in deposits.items():
         assert used[account] <= deposit * USED_SHARE / 100 + 50  # At least one unit of each perpetual is held.

@@ -32,7 +32,7 @@ class Floor:
         self.day = UsdmDay()
         self.day.opened()
         self.day.usdm_account("U", "5000" if margin else "1000")
-        more = {"pocket": BTC, "pocket_margin_delta": margin} if margin else {}
+        more = {"isolated": BTC, "isolated_margin_delta": margin} if margin else {}
         self.day.perpetual("U", BTC, "0.5", "40000.00", leverage=20, **more)
         self.system = StoreFold(1, rules_version=LATEST)
         self.venue = Venue("venue", 1, accounts=traders, largest_trade=5000 if traders else 0)
@@ -73,7 +73,7 @@ class Floor:
         ("37990.00", "0.00", -500),
     ],
 )
-def test_an_isolated_pocket_is_closed_whole_and_pays_no_more_than_it_has(price: str, fee: str, left: int) -> None:
+def test_an_isolated_subaccount_is_closed_whole_and_pays_no_more_than_it_has(price: str, fee: str, left: int) -> None:
     floor = Floor(margin="1000")
     assert floor.act() == []
     cross = dict(floor.account.cross.balances)
@@ -84,7 +84,7 @@ def test_an_isolated_pocket_is_closed_whole_and_pays_no_more_than_it_has(price: 
         Decimal(price),
         Decimal(fee),
     )
-    assert (trade.pocket, trade.reason, trade.position_side) == (BTC, "liquidation", "both")
+    assert (trade.isolated, trade.reason, trade.position_side) == (BTC, "liquidation", "both")
     (base,) = cross
     if left >= 0:
         assert floor.account.isolated == {}

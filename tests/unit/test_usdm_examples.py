@@ -59,18 +59,18 @@ class Example:
         self.day.activate(2, brackets=TABLES)
         self.day.clock(1)
         self.day.usdm_account("A", WALLET)
-        more = {"pocket": subaccount, "pocket_margin_delta": WALLET} if subaccount else {}
+        more = {"isolated": subaccount, "isolated_margin_delta": WALLET} if subaccount else {}
         for name in names:
             quantity, entry = POSITIONS[name]
             self.day.tick(name, entry)
             self.day.perpetual("A", name, quantity, entry, **more)
-        self.pocket = subaccount
+        self.subaccount = subaccount
 
     def at(self, name: str, price: int) -> dict[str, Any]:
-        """Let this price be the mark; return the pocket."""
+        """Let this price be the mark; return the subaccount."""
         self.day.believe(name, text(price, SCALE))
         facts = engine_says(self.day.lines)[2]["A"]
-        return dict(facts[self.pocket])
+        return dict(facts[self.subaccount])
 
 
 def liquidation_price(name: str, required_by_others: Fraction, profit_of_others: Fraction) -> Fraction:

@@ -73,6 +73,7 @@ class Evaluator:
             self._emit,
             lambda amount: format_scaled(amount, scale),
             sale,
+            lambda: profile.calculator.statement(subaccount, self.market.prices),
         )
 
     def _leg(self, leg: SaleLeg, scale: int) -> effects.LiquidationLeg:
@@ -210,7 +211,7 @@ class Evaluator:
                 instrument=instrument.name,
                 price=format_scaled(price, instrument.price_scale),
                 mark=format_scaled(mark, instrument.price_scale),
-                pocket=subaccount,
+                isolated=subaccount,
                 stale=account.subaccount(subaccount).stale,
             )
 

@@ -55,8 +55,8 @@ def book_perpetual(account: Account, instrument: Instrument, item: Traded) -> No
 def book_move(account: Account, item: Moved) -> None:
     """Book money that arrived, left, or went from one subaccount to another."""
     amount = whole(item.amount)
-    if item.from_pocket is not None:
-        account.subaccount(item.from_pocket).move(item.asset, -amount)
+    if item.from_isolated is not None:
+        account.subaccount(item.from_isolated).move(item.asset, -amount)
     account.subaccount(item.subaccount).move(item.asset, amount)
 
 

@@ -46,9 +46,9 @@ class Transactions:
         number = self._rows.numbers[item.account]
         account = self._rows.account(number)
         self._holders.hold(number, account, item.asset)
-        if item.subaccount or item.from_pocket is not None:
+        if item.subaccount or item.from_isolated is not None:
             book_move(account, item)
-            names = (item.subaccount,) if item.from_pocket is None else (item.subaccount, item.from_pocket)
+            names = (item.subaccount,) if item.from_isolated is None else (item.subaccount, item.from_isolated)
             self._evaluator.evaluate_to_rest(number, money=names)
             for name in names:
                 if name:

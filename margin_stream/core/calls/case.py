@@ -9,8 +9,11 @@ from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.calls.call import Call
 from margin_stream.core.margin.guards import Guard, GuardState
-from margin_stream.core.margin.model import CallPolicy, CallType, MarginFigures, Profile
+from margin_stream.core.margin.model import CallPolicy, CallType, MarginFigures, Profile, Statement
 from margin_stream.schemas import effects
+
+LENT = ("collateral_value", "loan")
+"""The terms of a model that effects carry."""
 
 Emit = Callable[..., None]
 """``emit(account, EffectType, **fields)``: the fold adds the envelope."""
@@ -41,7 +44,18 @@ def level_guards(subaccount: Subaccount, policy: CallPolicy) -> list[Guard]:
 class Case:
     """One subaccount of an account at one item: everything that the rules look at."""
 
-    __slots__ = ("account", "call_type", "emit_effect", "money", "now_ns", "policy", "sale", "subaccount", "valuation")
+    __slots__ = (
+        "account",
+        "call_type",
+        "emit_effect",
+        "money",
+        "now_ns",
+        "policy",
+        "sale",
+        "statement",
+        "subaccount",
+        "valuation",
+    )
 
     def __init__(
         self,
@@ -53,6 +67,7 @@ class Case:
         emit: Emit,
         money: Callable[[int], str],
         sale: Callable[[], Sequence[tuple[int, effects.LiquidationLeg]]],
+        statement: Callable[[], Statement],
     ) -> None:
         self.account = account
         self.subaccount = subaccount
@@ -64,15 +79,20 @@ class Case:
         self.money = money
         self.sale = sale
         """What would be sold now: (minor units of the base currency, the leg) in the order of sale."""
+        self.statement = statement
+        """Equity, requirements and the model's own terms, at the last accepted marks."""
 
     def emit(self, kind: type[effects.Valued], **fields: object) -> None:
         """Emit an effect that carries the valuation."""
-        figures = self.valuation.figures
+        equity, initial, maintenance, terms = self.statement()
+        lent = {name: self.money(terms[name]) for name in LENT if name in terms}
         self.emit_plain(
             kind,
-            value=self.money(figures.value),
-            debit=self.money(figures.debit),
-            pocket=self.subaccount.name,
+            equity=self.money(equity),
+            initial_requirement=self.money(initial),
+            maintenance_requirement=self.money(maintenance),
+            isolated=self.subaccount.name,
+            **lent,
             **fields,
         )
 

@@ -159,6 +159,7 @@ def _issue(case: Case, uncovered: int) -> None:
         amount=case.money(call.amount),
         shortfall=case.money(case.shortfall),
         due_at_ns=call.due_at_ns,
+        call_type=case.call_type.name,
         tranche=call.tranche,
     )
 

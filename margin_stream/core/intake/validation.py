@@ -138,17 +138,17 @@ def trade(event: PositionChanged, sequence: int, market: Market, entry: Entry | 
         return Refusal.WRONG_SCALE, f"price: {instrument.name} has {instrument.price_scale} decimal places"
     if (fee := scaled(event.fee, instrument.currency.scale)) is None:
         return Refusal.WRONG_SCALE, f"fee: {instrument.currency.name} has {instrument.currency.scale} decimal places"
-    if (margin := scaled(event.pocket_margin_delta, instrument.currency.scale)) is None:
+    if (margin := scaled(event.isolated_margin_delta, instrument.currency.scale)) is None:
         return (
             Refusal.WRONG_SCALE,
-            f"pocket_margin_delta: {instrument.currency.name} has {instrument.currency.scale} decimal places",
+            f"isolated_margin_delta: {instrument.currency.name} has {instrument.currency.scale} decimal places",
         )
     if not 0 <= price < PRICE_LIMIT:
         return Refusal.OUT_OF_RANGE, "price: from 0 up to 2**62 units of the price scale"
     if not (-AMOUNT_LIMIT < quantity < AMOUNT_LIMIT and -AMOUNT_LIMIT < fee < AMOUNT_LIMIT):
         return Refusal.OUT_OF_RANGE, "quantity_delta, fee: within 2**127 units of their scale"
     if not -AMOUNT_LIMIT < margin < AMOUNT_LIMIT:
-        return Refusal.OUT_OF_RANGE, "pocket_margin_delta: within 2**127 units of its scale"
+        return Refusal.OUT_OF_RANGE, "isolated_margin_delta: within 2**127 units of its scale"
     return Traded(
         sequence,
         event.account,
@@ -156,7 +156,7 @@ def trade(event: PositionChanged, sequence: int, market: Market, entry: Entry | 
         packed(quantity),
         price,
         packed(fee),
-        event.pocket,
+        event.isolated,
         SIDES.index(event.position_side),
         packed(margin),
         event.leverage,
@@ -173,16 +173,16 @@ def _margin_refusal(event: PositionChanged, market: Market, instrument: Instrume
             f"instrument: {instrument.name}: {why} (profile {profile.name}, version {profile.version})",
         )
     if not instrument.perpetual and (
-        event.pocket or event.position_side != "both" or event.pocket_margin_delta[0] or event.leverage
+        event.isolated or event.position_side != "both" or event.isolated_margin_delta[0] or event.leverage
     ):
         return (
-            Refusal.POCKET_INVALID,
-            f"pocket, position_side, pocket_margin_delta, leverage: {instrument.name} is no perpetual",
+            Refusal.ISOLATED_INVALID,
+            f"isolated, position_side, isolated_margin_delta, leverage: {instrument.name} is no perpetual",
         )
-    if event.pocket_margin_delta[0] and not event.pocket:
-        return Refusal.POCKET_INVALID, "pocket_margin_delta: names no subaccount"
-    if event.pocket and profile is not None and not profile.calculator.subaccounts:
-        return Refusal.POCKET_INVALID, f"pocket: profile {profile.name} has no isolated subaccounts"
+    if event.isolated_margin_delta[0] and not event.isolated:
+        return Refusal.ISOLATED_INVALID, "isolated_margin_delta: names no subaccount"
+    if event.isolated and profile is not None and not profile.calculator.subaccounts:
+        return Refusal.ISOLATED_INVALID, f"isolated: profile {profile.name} has no isolated subaccounts"
     return None
 
 
@@ -194,19 +194,22 @@ def move(event: CollateralMoved, sequence: int, market: Market, entry: Entry | N
         return Refusal.ASSET_UNKNOWN, f"asset: {event.asset!r} is not listed"
     if entry is None:
         return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
-    if event.pocket or event.from_pocket is not None:
+    if event.isolated or event.from_isolated is not None:
         profile = market.profiles.get(entry.profile)
         if profile is not None and not profile.calculator.subaccounts:
-            return Refusal.POCKET_INVALID, f"pocket, from_pocket: profile {profile.name} has no isolated subaccounts"
-        if event.pocket == event.from_pocket:
-            return Refusal.POCKET_INVALID, "from_pocket: the subaccount itself"
+            return (
+                Refusal.ISOLATED_INVALID,
+                f"isolated, from_isolated: profile {profile.name} has no isolated subaccounts",
+            )
+        if event.isolated == event.from_isolated:
+            return Refusal.ISOLATED_INVALID, "from_isolated: the subaccount itself"
     if (amount := scaled(event.amount_delta, asset.scale)) is None:
         return Refusal.WRONG_SCALE, f"amount_delta: {asset.name} has {asset.scale} decimal places"
     if not -AMOUNT_LIMIT < amount < AMOUNT_LIMIT:
         return Refusal.OUT_OF_RANGE, "amount_delta: within 2**127 units of the asset's scale"
-    if event.from_pocket is not None and amount <= 0:
+    if event.from_isolated is not None and amount <= 0:
         return Refusal.OUT_OF_RANGE, "amount_delta: a transfer between subaccounts is positive"
-    return Moved(sequence, event.account, asset.number, packed(amount), event.call, event.pocket, event.from_pocket)
+    return Moved(sequence, event.account, asset.number, packed(amount), event.call, event.isolated, event.from_isolated)
 
 
 def opening(event: AccountOpened, sequence: int, market: Market, accounts: AccountIndex) -> Opened | Reason:
