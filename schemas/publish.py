@@ -133,7 +133,7 @@ def catalogue() -> str:
     lines += [
         "## Effects",
         "",
-        "Every effect has `type`, `id` (`<group>/<number>`), `position` (the sequence number of its cause) and `at`",
+        "Every effect has `type`, `id` (`<group>/<number>`), `sequence` (the sequence number of its cause) and `at`",
         "(the clock in force).",
         "",
         "An effect on an account also has:",
