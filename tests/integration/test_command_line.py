@@ -104,7 +104,7 @@ def test_state_at_a_time_is_the_prefix_before_the_first_later_clock(store: str) 
 
 @pytest.mark.slow(reason="starts the command many times")
 def test_exit_codes(tmp_path: Path, store: str) -> None:
-    assert run("--version").stdout.startswith(b"margin-stream 0.1.0")
+    assert run("--version").stdout.startswith(b"margin-stream 0.2.0")
     wrong = run("ingset")
     assert wrong.returncode == 2
     assert b'Did you mean "ingest"' in wrong.stderr + wrong.stdout
