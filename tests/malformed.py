@@ -86,7 +86,7 @@ def decimal_text(rng: Random) -> Made:
         "٣",
         "１",
         "1" * 61,
-        "9" * 30,
+        "9" * 40,
     )
     return decimal(rng, json.dumps(rng.choice(texts), ensure_ascii=False)), {R.BAD_VALUE}
 

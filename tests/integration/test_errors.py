@@ -52,6 +52,7 @@ from margin_stream.tables import rocks
 from margin_stream.tables.rocks import Table
 from tests.days import Day, random_day
 from tests.integration.test_command_line import BAD, LISTED, SEMANTIC
+from tests.usdm_days import UsdmDay
 
 LINES = random_day(8, accounts=6, steps=120)
 START = random_day(8, accounts=6, steps=0)
@@ -521,6 +522,12 @@ def refused_line(reason: Refusal) -> list[bytes]:
         day.account("A")
         day.money("A", "1")
         return day.lines
+    if reason is Refusal.PROFILE_DOES_NOT_FIT:
+        held = UsdmDay().opened()
+        held.usdm_account("U", "20000")
+        held.perpetual("U", "BTCUSDT-PERP", "0.5", "40000.00")
+        held.book("account_changed", account="U", profile="prime")
+        return held.lines
     return [START[0], LISTED, *START[1:], {**BAD, **SEMANTIC}[reason]]
 
 

@@ -110,7 +110,7 @@ def test_a_shard_that_trims_nothing_is_found_out(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(shards.AccountsShard, "_fold", fold_all)
     found = 0
-    for seed in range(4):
+    for seed in range(8):
         lines, values = journal(seed)
         try:
             log, partitions, _ = run(seed, values, tmp_path / str(seed))

@@ -10,6 +10,7 @@ one of them nearest to it.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 from margin_stream.core.market.directory import PPM, Instrument
 from margin_stream.core.market.market import Market
@@ -66,7 +67,7 @@ class Refused:
         return [self.quotes, int(self.upper), self.count, self.since_ns, self.nearest]
 
     @staticmethod
-    def of_row(quotes: list[tuple[int, str]], upper: int, count: int, since_ns: int, nearest: int) -> Refused:
+    def of_row(quotes: list[Any], upper: int, count: int, since_ns: int, nearest: int) -> Refused:
         """Return what has these facts."""
         found = Refused()
         found.quotes = [(price, source) for price, source in quotes]
