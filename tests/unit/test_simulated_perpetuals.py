@@ -33,9 +33,9 @@ from margin_stream.simulation.synthetic_brackets import synthetic_brackets
 PAIRS = {f"{coin.base}USDT": coin.illiquid for coin in COINS}
 BOTH = ("prime", "binance-usdm")
 DEFAULT_DAYS = {
-    "crash": "81d4c75a0774c58961146589c83ac8a5fc3860ccfd5254c9e02b3f668395a97b",
-    "walk": "fec3b67eb26bd5484f76ab0ff4f66970480dc2115c0ba44d7418195fbfdf24df",
-    "quiet": "d32ff586b5b62bc27766951027ab1c1615a84d64584d3fd969cbb6ef1f4219d5",
+    "crash": "6ba47ddb4a042b1eb679ab88a1dcfe53b168772c190dbbd74d5dcb90669ea65f",
+    "walk": "0f22649ebdd1ee05408b576d1fb43c25226e8097f57f5c7a0d47ecd09375c6f7",
+    "quiet": "4b68f657667e72f851c97e07dd398db3eadc5668f20c98f042cce744702f1ee7",
 }
 """SHA-256 of `simulate --scenario NAME --accounts 5 --seed 3`, as they were before there were profiles to choose."""
 
