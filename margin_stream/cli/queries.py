@@ -225,7 +225,6 @@ def accounts(
         "level",
         "flags",
         "equity",
-        "requirement",
         "shortfall",
         "above_trigger",
         "stale",
