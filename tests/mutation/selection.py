@@ -11,6 +11,7 @@ CORE = (
     "intake.admission",
     "intake.answers",
     "intake.fold",
+    "intake.quotes",
     "margin.valuation",
     "accounts.postings",
     "accounts.position",

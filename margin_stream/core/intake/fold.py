@@ -19,20 +19,17 @@ from margin_stream.core.effect_book import EffectBook
 from margin_stream.core.intake import validation
 from margin_stream.core.intake.account_index import AccountIndex
 from margin_stream.core.intake.identity import IDENTITY_WINDOW, FeedSource, Seen
+from margin_stream.core.intake.quotes import Quotes
 from margin_stream.core.intake.routes import Routes
 from margin_stream.core.intake.sources import MIXED, RESTARTED, Sources
 from margin_stream.core.intake.validation import PRICE_LIMIT, Reason, column_pair
-from margin_stream.core.market.directory import Instrument
 from margin_stream.core.market.market import Market
-from margin_stream.core.market.quote_guard import Quote, QuoteGuard, Refused
 from margin_stream.core.sequenced import (
     Activated,
     Batch,
     Changed,
     Clocked,
-    Doubted,
     Listed,
-    Marked,
     Opened,
     RulesMoved,
     Traded,
@@ -40,7 +37,7 @@ from margin_stream.core.sequenced import (
 from margin_stream.schemas import effects
 from margin_stream.schemas.binary import encode
 from margin_stream.schemas.columns import ABSENT, TickColumns, unpack
-from margin_stream.schemas.decimals import DecimalPair, format_scaled, whole
+from margin_stream.schemas.decimals import format_scaled, whole
 from margin_stream.schemas.inputs import (
     AccountChanged,
     AccountOpened,
@@ -89,7 +86,7 @@ class IntakeFold:
         """Reason and detail of the last refusal, for the caller; not a fact."""
         self.refused_ticks: list[tuple[int, int, Reason]] = []
         """Position, place and reason of what the last ``offer_columns`` refused, for the caller; not a fact."""
-        self.guard = QuoteGuard()
+        self.quotes = Quotes(self.market, self.routes, self.book)
         self.accounts = AccountIndex(partitions)
 
     # ---- offering items -------------------------------------------------------------------------------------------
@@ -115,7 +112,8 @@ class IntakeFold:
             elif feed is RESTARTED:
                 reason = self._restarted(source, sequence)
             elif isinstance(event, PriceTicked):
-                reason = self._tick(source, event.instrument, event.price, event.bid, event.ask)
+                prices = (event.price, event.bid, event.ask)
+                reason = self.quotes.tick(self.sequence, source, event.instrument, prices)
             else:
                 reason = self._clock(event)
         elif type(event) is EffectAnswered:
@@ -198,16 +196,15 @@ class IntakeFold:
                 or not -PRICE_LIMIT < mantissa * known[1] < PRICE_LIMIT
             ):
                 exponent = exponents[place]
-                reason = self._tick(
-                    source,
-                    names[place],
+                prices = (
                     column_pair(mantissa, exponent),
                     None if bid is None else column_pair(bid, exponent),
                     None if ask is None else column_pair(ask, exponent),
                 )
+                reason = self.quotes.tick(self.sequence, source, names[place], prices)
             else:
                 reason = None
-                self._quote(known[0], mantissa * known[1], source, crossed=False)
+                self.quotes.take(self.sequence, known[0], mantissa * known[1], source, crossed=False)
             if reason is None:
                 accepted += 1
             else:
@@ -288,7 +285,7 @@ class IntakeFold:
                     market.rules_version = moved.version
                 return self.routes.to_all(moved)
             case MarkConfirmed():
-                return self._confirm(event)
+                return self.quotes.confirm(self.sequence, event)
             case FeedRestarted():
                 feed = self.sources.feeds.get(event.feed)
                 if feed is None:
@@ -307,58 +304,7 @@ class IntakeFold:
         self.market.waiting.append(event)
         return self.routes.to_all(Activated(self.sequence, event))
 
-    # ---- quotes and the clock -------------------------------------------------------------------------------------
-
-    def _tick(
-        self, source: str, name: str, price: DecimalPair, bid: DecimalPair | None, ask: DecimalPair | None
-    ) -> Reason | None:
-        if isinstance(quoted := validation.tick(name, price, bid, ask, self.market), tuple):
-            return quoted
-        self._quote(quoted.instrument, quoted.price, source, crossed=quoted.crossed)
-        return None
-
-    def _quote(self, instrument: Instrument, price: int, source: str, *, crossed: bool) -> None:
-        market = self.market
-        judged, accepted = (Quote.CROSSED, 0) if crossed else self.guard.judge(instrument, price, source, market)
-        if judged is not Quote.ACCEPTED:
-            self._moved(instrument, accepted or price, judged.value, marked=judged.marks)
-            if judged is Quote.DEVIATION:
-                self._doubt(instrument.number, price)
-        if judged.marks:
-            self._mark(instrument.number, accepted)
-
-    def _mark(self, number: int, price: int) -> None:
-        self.market.mark(number, price)
-        self.routes.to_partitions(Marked(self.sequence, number, price))
-
-    def _moved(self, instrument: Instrument, price: int, reason: str, *, marked: bool) -> None:
-        self._emit(
-            effects.MARKET_GROUP,
-            effects.MarkReanchored if marked else effects.MarkRefused,
-            instrument=instrument.name,
-            price=format_scaled(price, instrument.price_scale),
-            mark=format_scaled(self.market.prices[instrument.number], instrument.price_scale),
-            reason=reason,
-        )
-
-    def _doubt(self, number: int, price: int) -> None:
-        """Note a quote that was refused for its distance, where it widens what holders are valued over."""
-        before = self.market.in_doubt.get(number)
-        lowest, highest = before or (price, price)
-        lowest, highest = min(lowest, price), max(highest, price)
-        if before != (lowest, highest):
-            self.market.doubt(number, lowest, highest)
-            self.routes.to_partitions(Doubted(self.sequence, number, lowest, highest))
-
-    def _confirm(self, event: MarkConfirmed) -> Reason | None:
-        if isinstance(quoted := validation.tick(event.instrument, event.price, None, None, self.market), tuple):
-            return quoted
-        if quoted.price <= 0:
-            return Refusal.OUT_OF_RANGE, "price: above 0"
-        self.guard.refused.pop(quoted.instrument.number, None)
-        self._moved(quoted.instrument, quoted.price, "confirmed", marked=True)
-        self._mark(quoted.instrument.number, quoted.price)
-        return None
+    # ---- feeds and the clock ---------------------------------------------------------------------------------------
 
     def _restarted(self, source: str, sequence: int) -> Reason:
         """Return why an item of a feed is refused that numbers anew; the first of them is an effect."""
@@ -413,7 +359,7 @@ class IntakeFold:
             books,
             self.accounts.facts(),
             undecodable,
-            [[number, *self.guard.refused[number].row()] for number in sorted(self.guard.refused)],
+            self.quotes.facts(),
             self.book.head(effects.MARKET_GROUP)[0],
             self.book.head(effects.INTAKE_GROUP)[0],
             *answers,
@@ -451,4 +397,4 @@ class IntakeFold:
         )
         self.routes.previous = sequence
         self.sources.restore([feeds, books, undecodable, *answers], rows)
-        self.guard.refused = {number: Refused.of_row(*row) for number, *row in quotes}
+        self.quotes.restore(self.market, quotes)
