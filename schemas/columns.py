@@ -64,7 +64,9 @@ def pack(kind: str, values: Sequence[int]) -> bytes:
 
 def columns_of(ticks: Sequence[PriceTicked]) -> TickColumns | None:
     """Return ticks of one source as columns, in order; None where a mantissa would not fit one exponent an
-    instrument."""
+    instrument, or a tick names what it corrects, for which there is no column."""
+    if any(tick.corrects for tick in ticks):
+        return None
     places: dict[str, int] = {}
     exponents: list[int] = []
     for tick in ticks:

@@ -67,7 +67,7 @@ ADVICE: dict[Refusal, str] = {
     Refusal.IDENTITY_REUSED: "Give a new fact a source_seq of its own; a correction names what it corrects in "
     '"corrects".',
     Refusal.FEED_NUMBERS_RESTARTED: "Send feed_restarted (feed, actor), or have the feed send under another source, "
-    "such as source@session; what was refused is kept, see `margin-stream quarantine list`.",
+    "such as source@session; what was refused is kept: `margin-stream quarantine resubmit --source S` sends it again.",
     Refusal.PROFILE_DOES_NOT_FIT: "Close the position first, or name a profile in force that margins it.",
     Refusal.FEED_UNKNOWN: "Name a source that sent quotes or clocks.",
     Refusal.CLOCK_REQUIRED: "Send a clock_ticked before the first event that is not of the directory.",

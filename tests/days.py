@@ -133,6 +133,26 @@ class Day:
         return self
 
 
+def opened_day() -> Day:
+    """Return a day with a short account whose feed goes up to number 7."""
+    day = Day().opened()
+    day.account("A")
+    day.money("A", "1", asset="BTC")
+    day.money("A", "-25000")
+    day.clock(60)
+    day.clock(10)
+    day.clock(10)
+    return day
+
+
+def restart(day: Day, ticks: int, price: int = 39000) -> None:
+    """Let the feed number anew and send a clock and a tick so often."""
+    day._feed = 0
+    for n in range(ticks):
+        day.clock(10)
+        day.tick("BTCUSDT", f"{price - 500 * n}.00")
+
+
 def text(amount: int, scale: int) -> str:
     sign = "-" if amount < 0 else ""
     digits = str(abs(amount)).rjust(scale + 1, "0")

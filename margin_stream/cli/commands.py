@@ -30,6 +30,7 @@ COMMANDS = {
     "facts": "queries:facts",
     "quarantine list": "quarantine:quarantine_list",
     "quarantine show": "quarantine:quarantine_show",
+    "quarantine resubmit": "quarantine:quarantine_resubmit",
     "profiles list": "queries:profiles_list",
     "profiles show": "queries:profiles_show",
     "worker": "worker:worker",

@@ -1,7 +1,7 @@
 """The error catalogue: every error that a command can show has a code that stays, an exit code, and what to do next.
 
 An exception has its code (``margin_stream.errors``), and this table knows no exception. docs/errors.md is generated
-from it. What is refused (an input, not a command) has its codes in ``schemas.refusals``.
+from it. One list, so longer than other modules. What is refused (an input, not a command) has its codes in ``schemas.refusals``.
 """
 
 from __future__ import annotations
@@ -343,6 +343,12 @@ ENTRIES = (
         FAILED,
         "No refused input has that id.",
         "`margin-stream quarantine list` lists all refused inputs.",
+    ),
+    Entry(
+        "restart_not_confirmed",
+        FAILED,
+        "A feed began its numbers anew, and nobody confirmed it.",
+        "Send a feed_restarted that names the feed and who confirms it (actor), then run the command again.",
     ),
     Entry(
         "profile_not_shipped",

@@ -41,7 +41,7 @@ class StoreFold:
             partitions: how many account folds.
             rules_version: that the store began with.
             boxes, only: see ``AccountFold``.
-            watch: makes the watch of each partition.
+            price_filter: makes the revaluation filter of each partition.
         """
         self.intake = IntakeFold(partitions, rules_version=rules_version)
         self.admission = Admission(self.intake)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from margin_stream.views.journal import NotRefused, effects, events, quarantine, quarantined
+from margin_stream.views.resubmission import RestartNotConfirmed, Resubmission, resubmission
 from margin_stream.views.store import (
     AccountUnknown,
     CallUnknown,
@@ -21,6 +22,8 @@ __all__ = [
     "CallUnknown",
     "FoldUnknown",
     "NotRefused",
+    "RestartNotConfirmed",
+    "Resubmission",
     "View",
     "account_state",
     "accounts",
@@ -32,4 +35,5 @@ __all__ = [
     "folds_at",
     "quarantine",
     "quarantined",
+    "resubmission",
 ]

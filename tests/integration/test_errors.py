@@ -50,7 +50,7 @@ from margin_stream.settings import use
 from margin_stream.simulation.broker import Broker, free_port
 from margin_stream.tables import rocks
 from margin_stream.tables.rocks import Table
-from tests.days import Day, random_day
+from tests.days import Day, opened_day, random_day, restart
 from tests.integration.test_command_line import BAD, LISTED, SEMANTIC
 from tests.usdm_days import UsdmDay
 
@@ -334,6 +334,17 @@ def _(folder: Path) -> Said:
 
 reproduces("fold_unknown")(lambda folder: said("facts", "nope", "--store", store(folder)))
 reproduces("refused_input_unknown")(lambda folder: said("quarantine", "show", "#3", "--store", store(folder)))
+
+
+@reproduces("restart_not_confirmed")
+def _(folder: Path) -> Said:
+    day = opened_day()
+    restart(day, 1)
+    (folder / "restarted.ndjson").write_bytes(b"\n".join(day.lines))
+    said("ingest", str(folder / "restarted.ndjson"), "--store", str(folder / "s"), "--quiet")
+    return said("quarantine", "resubmit", "--source", "feed", "--store", str(folder / "s"))
+
+
 reproduces("profile_not_shipped")(lambda _: said("profiles", "show", "nope"))
 
 
@@ -443,6 +454,7 @@ FIELDS = {
     "refused_input_unknown": {"input"},
     "repair_refused": {"store"},
     "replay_differs": {"store"},
+    "restart_not_confirmed": {"input"},
     "row_left_out": {"file", "line"},
     "security_incomplete": {"setting"},
     "setting_invalid": {"file", "line", "setting"},

@@ -17,7 +17,7 @@ from margin_stream.host.embedded import Host
 from margin_stream.kafka.address import AddressError, parse_address
 from margin_stream.kafka.client import Client, SecurityError, security
 from margin_stream.simulation.broker import Broker, Secure, free_port
-from tests.days import random_day
+from tests.days import opened_day, random_day, restart
 from tests.kafka.running import complaint, run, summary, workers
 
 LINES = random_day(11, accounts=12, steps=700, noisy=True)
@@ -329,3 +329,19 @@ def test_with_tls_and_passwords(day: str, tmp_path: Path, monkeypatch: pytest.Mo
         complaint("digest", "--store", store, code=5)
         monkeypatch.setenv("MARGIN_STREAM_KAFKA_SECURITY_PROTOCOL", "PLAINTEXT")
         complaint("digest", "--store", store, code=5)
+
+
+@pytest.mark.slow
+def test_what_a_restarted_feed_sent_is_sent_again(broker: Broker, tmp_path: Path) -> None:
+    day = opened_day()
+    restart(day, 3)
+    day.book("feed_restarted", feed="feed", actor="ops")
+    path = tmp_path / "day.ndjson"
+    path.write_bytes(b"\n".join(day.lines))
+    store, folder = named(broker, "restarted"), str(tmp_path / "s")
+    run("kafka", "init", "--store", store, "--partitions", "2")
+    for place in (store, folder):
+        run("ingest", str(path), "--store", place)
+    expected = run("quarantine", "resubmit", "--source", "feed", "--store", folder)[0]
+    assert expected["sent"] == expected["accepted"] == 6
+    assert run("quarantine", "resubmit", "--source", "feed", "--store", store)[0] == expected
