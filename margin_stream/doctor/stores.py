@@ -4,7 +4,6 @@ for a moment."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from margin_stream.doctor.findings import Finding, ok, problem, skipped, warning
+from margin_stream.host.lock import holder_of
 from margin_stream.journal import FORMAT, highwater
 from margin_stream.journal.layout import (
     INTAKE_NAME,
@@ -61,27 +61,6 @@ def store(folder: Path) -> Iterator[Finding]:
     yield _journal(layout, manifest)
     yield _verified(_looked_at(folder, busy=holder is not None))
     yield _tables(layout, manifest, busy=holder is not None)
-
-
-def holder_of(lock: Path) -> str | None:
-    """Return who holds a lock, or None. Asked of the kernel: trying the lock could turn away a writer that starts just
-    now."""
-    try:
-        found = lock.stat()
-        rows = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return None
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
-    said = lock.read_text().strip()
-    for row in rows:
-        words = row.split()
-        if len(words) < 6 or words[1] != "FLOCK" or words[5].rpartition(":")[2] != str(found.st_ino):
-            continue
-        # Layered file systems (containers) show another device here than in the lock table; then the name in the file
-        # decides.
-        if words[5].startswith(device) or words[4] in said.split():
-            return said or f"process {words[4]}"
-    return None
 
 
 def _journal(layout: Layout, manifest: Manifest) -> Finding:

@@ -66,7 +66,7 @@ class Host:
             checkpoint_items: a checkpoint follows about so many items.
             group_items: at most so many items make a record.
             segment_limit: bytes after which a journal segment is closed.
-            engine: what drives the ticks; all give the same.
+            revaluation: what drives the ticks; all give the same.
             lock: the store's, already held; it is let go of with everything else.
 
         Raises:
@@ -163,6 +163,7 @@ class Host:
         Returns:
             What is done once the record is durable, or None where nothing was admitted.
         """
+        self._lock.check_process()
         self.finish_commit()
         if self._failed is not None:
             raise StoreError(
@@ -301,6 +302,7 @@ class Host:
 
     def close(self) -> Digests:
         """Commit, checkpoint, and let the next writer in; return the digests."""
+        self._lock.check_process()
         try:
             due = self._since_checkpoint or self._builder.count or self._syncing or self.system.sequence == 0
             digests = self.checkpoint() if due else self.system.digests()
@@ -317,7 +319,8 @@ class Host:
 
     def abandon(self) -> None:
         """Let go of everything without writing more, as a crash would. All is let go of, whatever fails; the first
-        failure is raised."""
+        failure is raised. A fork lets go of nothing: all is its parent's."""
+        self._lock.check_process()
         with contextlib.ExitStack() as stack:
             stack.callback(self._lock.release)
             stack.callback(self._spare.close)

@@ -15,6 +15,7 @@ import msgspec
 
 from margin_stream.core.checks import Mismatch
 from margin_stream.core.store_fold import StoreFold
+from margin_stream.host.lock import check_tables
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import (
@@ -149,9 +150,11 @@ class OpenStore:
 
     def _load_tables(self) -> list[Marker]:
         """Fill the folds from their checkpoints; where one is not to be trusted, all start from nothing."""
+        paths = [self.layout.table(name) for name in self._table_names()]
+        check_tables(paths)
         try:
             markers: list[Marker] = []
-            self.tables = open_tables(map(self.layout.table, self._table_names()))
+            self.tables = open_tables(paths)
             for table, folds in zip(self.tables, self.system.sets, strict=True):
                 marker = checkpoints.load(table, folds)
                 if marker is None:

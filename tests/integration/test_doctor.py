@@ -15,6 +15,7 @@ import pytest
 from margin_stream.doctor import machine, stores
 from margin_stream.doctor.findings import Finding
 from margin_stream.host.embedded import Host
+from margin_stream.host.lock import holder_of
 from margin_stream.journal.records import segment_name
 from margin_stream.replay.verification import Problem, Verified, verify
 from margin_stream.simulation.broker import free_port
@@ -90,7 +91,7 @@ def test_a_writer_is_named_and_not_disturbed(tmp_path: Path) -> None:
         assert code == 0
         assert f"process {os.getpid()}" in found["store.lock"]["found"]
         host.ingest(LINES)
-    assert stores.holder_of(tmp_path / "s" / "lock") is None
+    assert holder_of(tmp_path / "s" / "lock") is None
 
 
 @pytest.mark.slow(reason="examines a store beside a writer")

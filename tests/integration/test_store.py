@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from margin_stream import Store
 from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.store_fold import Digests
 from margin_stream.host.embedded import Host
+from margin_stream.host.lock import holder_of
 from margin_stream.journal import highwater
 from margin_stream.journal.layout import CorruptManifest, StoreError, StoreLocked
 from margin_stream.journal.records import HEADER, CorruptLog
@@ -25,7 +27,7 @@ from margin_stream.replay.replay import replay
 from margin_stream.replay.verification import verify
 from margin_stream.revaluation import ENGINES
 from margin_stream.views.source import Until
-from tests.days import random_day
+from tests.days import Day, random_day
 from tests.faults import ForgetfulDisk, Stopped, StoppingDisk
 from tests.folding import fold
 from tests.usdm_days import random_usdm_day, with_large_numbers
@@ -355,3 +357,46 @@ def test_a_crash_between_the_tables_and_the_record_of_their_digest_is_made_good(
     assert found.equal
     assert found.recorded_until == REFERENCE.sequence
     assert verify(tmp_path / "s").ok
+
+
+def test_a_fork_of_the_writer_writes_nothing(tmp_path: Path) -> None:
+    day = Day().opened()
+    with Store.open(tmp_path / "s") as opened:
+        opened.ingest(day.lines[:-1])
+        child = os.fork()
+        if child == 0:
+            refusals = 0
+            for attempt in (lambda: opened.ingest(day.lines[-1:]), opened.checkpoint, opened.close):
+                try:
+                    attempt()
+                except StoreLocked as error:
+                    refusals += f"process {os.getppid()} has it open" in str(error)
+            os._exit(refusals)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert holder_of(tmp_path / "s" / "lock") == f"process {os.getpid()} on {socket.gethostname()}"
+        assert opened.ingest(day.lines[-1:]).accepted == 1
+        digests = opened.digests()
+    with Store.open(tmp_path / "s") as opened:
+        assert opened.digests() == digests
+
+
+def test_tables_that_another_process_has_open_are_not_rebuilt(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    with Store.open(store) as opened:
+        opened.ingest(Day().opened().lines)
+    table = store / "tables" / "intake"
+    hold = f"import sys; from margin_stream.tables.rocks import Table; from pathlib import Path; t = Table(Path({str(table)!r}))"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{hold}; print('open', flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"open\n"
+        rows = sorted(path.name for path in table.iterdir())
+        with pytest.raises(StoreLocked, match=f"another process has this table open: process {other.pid}"):
+            Store.open(store)
+        assert sorted(path.name for path in table.iterdir()) == rows
+        other.communicate()
+    with Store.open(store) as opened:
+        assert opened.digests().sequence
