@@ -140,6 +140,7 @@ class AccountOpened(Input, frozen=True, tag="account_opened.v2"):
     """The accounts margined together; empty or the account itself."""
     desk: Text = ""
     contacts: tuple[Text, ...] = ()
+    """References into a directory that lies outside the journal: never a name or an address."""
 
 
 class AccountChanged(Input, frozen=True, tag="account_changed.v1"):
@@ -149,6 +150,7 @@ class AccountChanged(Input, frozen=True, tag="account_changed.v1"):
     profile: Annotated[str, msgspec.Meta(max_length=64)] | None = None
     desk: Text | None = None
     contacts: tuple[Text, ...] | None = None
+    """References, as of ``account_opened``; all of them."""
 
 
 class PositionChanged(Input, frozen=True, tag="position_changed.v1"):

@@ -84,7 +84,7 @@ def samples() -> list[Input]:
         "model": "prime",
         "margin_group": "A-000017",
         "desk": "desk-1",
-        "contacts": ("ops@example.test",),
+        "contacts": ("ops-17",),
         "reason": "trade",
         "asset": "USDT",
         "call": "A-000017/call/1",
@@ -94,7 +94,7 @@ def samples() -> list[Input]:
         "leverage": 20,
         "effect": "A-000017/5",
         "outcome": "delivered",
-        "detail": "to ops@example.test",
+        "detail": "to ops-17",
     }
     found: list[Input] = []
     for number, kind in enumerate(INPUT_TYPES, start=1):

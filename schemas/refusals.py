@@ -37,6 +37,7 @@ class Refusal(StrEnum):
     ACCOUNT_UNKNOWN = "account_unknown"
     ACCOUNT_OPENED_ALREADY = "account_opened_already"
     ACCOUNT_INVALID = "account_invalid"
+    CONTACT_INVALID = "contact_invalid"
     PROFILE_UNKNOWN = "profile_unknown"
     PROFILE_INVALID = "profile_invalid"
     PROFILE_VERSION_NOT_NEWER = "profile_version_not_newer"
@@ -83,6 +84,8 @@ ADVICE: dict[Refusal, str] = {
     Refusal.ACCOUNT_UNKNOWN: "Send account_opened for it first.",
     Refusal.ACCOUNT_OPENED_ALREADY: "Use account_changed to change an account.",
     Refusal.ACCOUNT_INVALID: "Account ids are 1-64 of A-Z a-z 0-9 _ -; the margin group is the account.",
+    Refusal.CONTACT_INVALID: "A contact is a reference of 1-64 of A-Z a-z 0-9 _ . -, at most 16 an account; keep names and "
+    "addresses in a directory outside the store, where they can be erased.",
     Refusal.PROFILE_UNKNOWN: "Send profile_activated for it first.",
     Refusal.PROFILE_INVALID: "Correct the named parameter; `margin-stream profiles show NAME` lists them.",
     Refusal.PROFILE_VERSION_NOT_NEWER: "Give each activation of a profile a higher version.",

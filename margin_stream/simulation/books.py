@@ -116,7 +116,7 @@ def openings(
             base_currency=plan.base_currency,
             profile=profiles[(number - 1) % len(profiles)] if profiles else plan.profile.name,
             desk=f"desk-{number % 7}",
-            contacts=(f"ops+{number}@example.test",),
+            contacts=(f"ops-{number}",),
         )
 
 

@@ -248,6 +248,11 @@ def semantic() -> dict[Refusal, bytes]:
             {"account": "A0", "base_currency": "USDT", "profile": "prime"},
         ),
         (Refusal.ACCOUNT_INVALID, "account_opened", {"account": "a b", "base_currency": "USDT", "profile": "prime"}),
+        (
+            Refusal.CONTACT_INVALID,
+            "account_opened",
+            {"account": "N", "base_currency": "USDT", "profile": "prime", "contacts": ["a@b.example"]},
+        ),
         (Refusal.PROFILE_UNKNOWN, "account_opened", {"account": "N", "base_currency": "USDT", "profile": "nope"}),
         (
             Refusal.PROFILE_INVALID,

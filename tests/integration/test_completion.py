@@ -84,6 +84,7 @@ def test_a_shell_completes_commands_options_and_values(shell: str, tmp_path: Pat
         assert found == wanted or (shell == "fish" and wanted <= found), line
 
 
+@pytest.mark.slow(reason="starts a shell")
 @pytest.mark.parametrize("load", ZSH_LOADS)
 def test_zsh_completes_a_command(load: str, tmp_path: Path) -> None:
     said = asked("zsh", "margin-stream kafka repart", tmp_path, ZSH_LOADS[load])

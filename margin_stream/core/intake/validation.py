@@ -47,6 +47,8 @@ CLOCK_JUMP_LIMIT_NS = 8 * 86_400_000_000_000
 PRICE_LIMIT = 2**62
 AMOUNT_LIMIT = 2**127
 ACCOUNT_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+CONTACT_CHARACTERS = ACCOUNT_CHARACTERS | {"."}
+CONTACTS_LIMIT = 16
 
 Reason = tuple[Refusal, str]
 """Why an input is refused, and what of it."""
@@ -221,6 +223,8 @@ def opening(event: AccountOpened, sequence: int, market: Market, accounts: Accou
         return Refusal.ACCOUNT_INVALID, "margin_group: the account itself"
     if name in accounts.entries:
         return Refusal.ACCOUNT_OPENED_ALREADY, f"account: {name} is open"
+    if (reason := _contact_refusal(event.contacts)) is not None:
+        return reason
     if (base := market.directory.asset_by_name.get(event.base_currency)) is None:
         return Refusal.ASSET_UNKNOWN, f"base_currency: {event.base_currency!r} is not listed"
     if (reason := _profile_refusal(event.profile, base.number, accounts)) is not None:
@@ -232,12 +236,25 @@ def change(event: AccountChanged, sequence: int, market: Market, accounts: Accou
     """Return the change of an account; another profile must be able to margin the perpetuals that it holds."""
     if (entry := accounts.entries.get(event.account)) is None:
         return Refusal.ACCOUNT_UNKNOWN, f"account: {event.account!r} is not open"
+    if event.contacts is not None and (reason := _contact_refusal(event.contacts)) is not None:
+        return reason
     reason = None if event.profile is None else _profile_refusal(event.profile, entry.base, accounts)
     if reason is None and event.profile not in (None, entry.profile):
         reason = _fit_refusal(event.account, str(event.profile), market, accounts)
     if reason is not None:
         return reason
     return Changed(sequence, event.account, event.profile, event.desk, event.contacts)
+
+
+def _contact_refusal(contacts: tuple[str, ...]) -> Reason | None:
+    """Return why contacts are not references, or None. The contact itself is not in the reason: it may be an
+    address."""
+    if len(contacts) > CONTACTS_LIMIT:
+        return Refusal.CONTACT_INVALID, f"contacts: at most {CONTACTS_LIMIT}, not {len(contacts)}"
+    for number, contact in enumerate(contacts):
+        if not 1 <= len(contact) <= 64 or not CONTACT_CHARACTERS.issuperset(contact):
+            return Refusal.CONTACT_INVALID, f"contacts[{number}]: not a reference"
+    return None
 
 
 def _fit_refusal(account: str, name: str, market: Market, accounts: AccountIndex) -> Reason | None:
