@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import msgspec
 
 from margin_stream.core.margin.brackets import bracket_of, faults_of
 from margin_stream.core.margin.parameters import BracketParameters, ParameterError
-from margin_stream.files import content
+from margin_stream.files import content, read_within
 from margin_stream.importers.market import ImportFault
 
 _NAMES = {
@@ -29,6 +31,12 @@ _NAMES = {
     "max_leverage": ("initialLeverage", "maxLeverage"),
 }
 """Our name -> the venue's, the first that is there."""
+
+
+FILE_LIMIT = 64 << 20
+"""A file of tables has at most so many bytes, packed or not."""
+DIGITS_LIMIT = 30
+"""A number of a table has at most so many digits before or behind the point."""
 
 
 @dataclass(slots=True)
@@ -49,10 +57,15 @@ def read_brackets(path: Path) -> BracketFile:
         ImportFault: it cannot be read, or is none.
     """
     try:
-        data = content(path)
-        text = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        data = content(path, FILE_LIMIT)
+        text = data
+        if data[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=BytesIO(data)) as packed:
+                text = read_within(packed, FILE_LIMIT, str(path))
         loaded = json.loads(text, parse_float=str, parse_int=str)
-    except (OSError, EOFError, ValueError) as error:
+    except RecursionError:
+        raise ImportFault(f"{path}: no leverage brackets: nested too deep", file=path) from None
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ImportFault(f"{path}: no leverage brackets: {error}", file=path) from None
     found = BracketFile(sha256(data).hexdigest())
     for symbol, rows in _tables(path, loaded):
@@ -107,7 +120,10 @@ def _row(row: dict[str, Any], place: int) -> BracketParameters:
         key = next((candidate for candidate in candidates if venue.get(candidate) is not None), None)
         if key is None:
             raise KeyError(f"[{place}]: {candidates[0]} is missing")
-        fields[name] = f"{Decimal(venue[key]):f}"
+        number = Decimal(venue[key])
+        if not number.is_finite() or abs(number.adjusted()) > DIGITS_LIMIT:
+            raise InvalidOperation(f"[{place}]: {key}: {str(number)[:40]} is out of range")
+        fields[name] = f"{number:f}"
     return msgspec.convert({name: _plain(text) for name, text in fields.items()}, BracketParameters)
 
 

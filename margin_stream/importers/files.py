@@ -6,10 +6,12 @@ import csv
 import gzip
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import IO, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from margin_stream.files import content
@@ -20,7 +22,11 @@ from margin_stream.schemas.times import LATEST_NS
 Complain = Callable[[RowLeftOut], None]
 """Told of each row that is left out."""
 
+FILE_LIMIT = 1 << 30
+"""A market file has at most so many bytes as it lies on the disk."""
 UNPACKED_LIMIT = 4 << 30
+LINE_LIMIT = 64 << 10
+"""A line of a market file has at most so many characters."""
 PRICES = ("open", "high", "low", "close")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,7 +52,7 @@ def read_market(
     whole: dict[Path, bytes] = {}
     for path in sorted(paths, key=lambda path: path.name):
         try:
-            whole[path] = content(path)
+            whole[path] = content(path, FILE_LIMIT)
         except OSError as error:
             raise ImportFault(f"{path}: cannot be read: {error.strerror}", file=path) from None
         digest.update(sha256(whole[path]).digest())
@@ -84,12 +90,29 @@ def _text(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
                 raise ImportFault(f"{path}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB", file=path)
             for entry in archive.infolist():
                 with archive.open(entry) as packed:
-                    for line in io.TextIOWrapper(packed, "utf-8-sig", newline=""):
-                        yield f"{path}!{entry.filename}", line
+                    yield from _within(f"{path}!{entry.filename}", packed)
     else:
         unpacked = gzip.GzipFile(fileobj=file) if data[:2] == b"\x1f\x8b" else file
-        for line in io.TextIOWrapper(unpacked, "utf-8-sig", newline=""):
-            yield str(path), line
+        yield from _within(str(path), cast(IO[bytes], unpacked))
+
+
+def _within(name: str, stream: IO[bytes]) -> Iterator[tuple[str, str]]:
+    """Yield (name, line) of a stream, however much it would unpack to.
+
+    Raises:
+        ImportFault: a line, or the whole, is longer than such a file can be.
+    """
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+    number = total = 0
+    while line := text.readline(LINE_LIMIT):
+        number += 1
+        total += len(line)
+        if len(line) >= LINE_LIMIT:
+            what = f"{name}:{number}: the line has {LINE_LIMIT >> 10} KiB or more; is it a market file?"
+            raise ImportFault(what, file=name, line=number)
+        if total > UNPACKED_LIMIT:
+            raise ImportFault(f"{name}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB", file=name)
+        yield name, line
 
 
 def _lines(path: Path, data: bytes) -> Iterator[tuple[str, int, str]]:
@@ -99,7 +122,7 @@ def _lines(path: Path, data: bytes) -> Iterator[tuple[str, int, str]]:
             number = number + 1 if here == name else 1
             name = here
             yield name, number, line
-    except (OSError, EOFError, zipfile.BadZipFile, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise ImportFault(f"{path}: cannot be read: {error}", file=path) from None
 
 

@@ -39,6 +39,10 @@ class InvalidSetting(SettingsError):
     """The value does not fit the setting, or settings do not fit each other."""
 
 
+FILE_LIMIT = 1 << 20
+"""A file of settings has at most so many bytes."""
+
+
 class Found(NamedTuple):
     """A value that a file has."""
 
@@ -54,8 +58,10 @@ def read_file(path: Path) -> dict[str, Found]:
         SettingsFileMissing, SettingsFileDamaged, UnknownSetting, InvalidSetting.
     """
     try:
-        text = content(path).decode()
+        text = content(path, FILE_LIMIT).decode()
         tables = tomllib.loads(text)
+    except RecursionError:
+        raise SettingsFileDamaged(f"{path}: not TOML: nested too deep", file=path) from None
     except OSError as error:
         raise SettingsFileMissing(
             f"{path}: the settings cannot be read: {error.strerror or error}", file=path
