@@ -351,8 +351,9 @@ def test_mutant_readers_of_small_files_that_do_not_compare_are_caught_by_bits(
 def test_mutant_a_lock_that_is_stolen_from_a_stopped_writer_is_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # In this process alone: the writer that is stopped has its lock.
+    # In this process alone: the writer that is stopped has its lock, and its tables open.
     monkeypatch.setattr("margin_stream.host.lock.fcntl.flock", lambda *_: None)
+    monkeypatch.setattr("margin_stream.host.recovery.check_tables", lambda _: None)
     with pytest.raises(AssertionError, match="a second writer got in"):
         stops.run(workload(4, STEPS), tmp_path, "writer", 0.5, 0.2)
 
