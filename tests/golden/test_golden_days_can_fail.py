@@ -106,9 +106,9 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
             Edit(
                 IntakeFold,
                 "offer",
-                "self._tick(",
+                "self.quotes.tick(",
                 "self._clock(ClockTicked(source=event.source, source_seq=0, event_time=0, time=event.event_time)) and "
-                "False or self._tick(",
+                "False or self.quotes.tick(",
             )
         ],
         {"clock_stuck"},
