@@ -26,7 +26,7 @@ GROUP_SUFFIX = "__mypyc"
 PLAIN = frozenset({"core/checks.py"})
 """This stays plain Python: its faults have a base that is plain Python, which a compiled class may not have. So does
 every module with a ``msgspec.Struct``: msgspec reads annotations, which mypyc does not keep whole."""
-ALSO = ("revaluation/forms.py", "revaluation/vectors.py")
+ALSO = ("revaluation/columns.py", "revaluation/forms.py", "revaluation/vectors.py")
 
 
 class Form(NamedTuple):
@@ -47,11 +47,12 @@ def compiled_sources(package: Path = PACKAGE) -> list[str]:
 
 
 def key_of(package: Path = PACKAGE) -> str:
-    """Return the key of the sources as they are: of the core, of all that it is compiled against, and of this
-    Python."""
+    """Return the key of the sources as they are: of the core, of all that it is compiled against, of which files are
+    compiled, and of this Python."""
     import hashlib
 
-    digest = hashlib.sha256(f"{sys.implementation.cache_tag} {sys.version} {EXTENSION_SUFFIXES[0]}".encode())
+    chosen = " ".join([*sorted(PLAIN), *ALSO])
+    digest = hashlib.sha256(f"{sys.implementation.cache_tag} {sys.version} {EXTENSION_SUFFIXES[0]} {chosen}".encode())
     for path in [
         found for name in ("core", "revaluation", "schemas") for found in sorted((package / name).rglob("*.py"))
     ]:

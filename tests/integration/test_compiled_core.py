@@ -72,6 +72,12 @@ LOADED = (
 )
 
 
+def test_what_was_compiled_of_other_files_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = native.key_of()
+    monkeypatch.setattr(native, "ALSO", native.ALSO[1:])
+    assert native.key_of() != before
+
+
 @pytest.mark.slow(reason="runs the compiler")
 def test_what_is_loaded_is_of_these_very_sources(tmp_path: Path) -> None:
     root = copied(tmp_path)
