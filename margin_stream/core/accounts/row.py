@@ -1,197 +1,199 @@
 """An account as the one packed row that it is stored and digested as. Only this module knows the layout.
 
-A row is an array: layout, id, base currency, profile, desk, contacts, level, flags, start of persistence, number of
-calls, calls, number of liquidation requests, amount of the one that stands, ledger, spot positions, pending deposits,
-number of effects; with perpetuals or isolated subaccounts also the number of the standing request, perpetuals, and a
-row of each subaccount. Equal facts give equal bytes.
+``docs/rows.md`` has it on a page: a fixed head, columns of integers, texts. Equal facts give equal bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import GenericAlias
-from typing import Any
-
-import msgspec
+from struct import Struct
 
 from margin_stream.core.accounts.account import Account
-from margin_stream.core.accounts.position import Position, instrument_of, position_key
+from margin_stream.core.accounts.position import Position, instrument_of
 from margin_stream.core.accounts.subaccount import Level, Subaccount
 from margin_stream.core.calls.call import Call
 from margin_stream.core.checks import check
 from margin_stream.core.market.directory import Directory
+from margin_stream.schemas.columns import pack, unpack
 
-ROW_LAYOUT = 1
-LONG_LAYOUT = 2
-"""A row of this layout holds an integer beyond 64 bits; it is written as big-endian bytes."""
-SUBACCOUNT_LAYOUT = 3
-"""A row with perpetuals or isolated subaccounts."""
-LONG_SUBACCOUNT_LAYOUT = 4
-"""The same, with an integer beyond 64 bits."""
+LAYOUT = 2
+HEAD = Struct("<BxxxIIIQQ")
+"""Layout, base currency, how many subaccounts and texts, how many liquidation requests and effects so far."""
+KINDS = {1: "b", 2: "h", 4: "i", 8: "q"}
+"""Bytes of an integer in a column, and what ``array`` calls it; a column has the least that holds all of its integers.
+Zeros alone take none, and what is wider than 8 takes 16 or 32."""
+SPOT = -1
+"""In the column of leverages: the position is no perpetual."""
 
 
 def packed(account: Account) -> bytes:
     """Return the facts as one row; equal facts give equal bytes."""
-    cross = account.cross
-    spot: list[int] = []
-    perpetual: list[int] = []
-    for key in sorted(cross.positions):
-        position = cross.positions[key]
-        if position.leverage is None:
-            spot += (instrument_of(key), position.quantity, position.open_cost, position.realised, position.fees)
-        else:
-            perpetual += _flat(key, position)
-    wide = bool(perpetual or account.isolated)
-    row: list[Any] = [
-        SUBACCOUNT_LAYOUT if wide else ROW_LAYOUT,
-        account.id,
-        account.base,
-        account.profile,
-        account.desk,
-        account.contacts,
-        int(cross.level),
-        cross.flags,
-        cross.pending_since_ns,
-        cross.call_count,
-        [call.row() for call in cross.calls],
-        account.liquidation_count,
-        cross.liquidation_amount,
-        _flat_ledger(cross),
-        spot,
-        cross.pending_deposits,
-        account.effect_count,
-    ]
-    if wide:
-        row += (
-            cross.liquidation_number,
-            perpetual,
-            [_subaccount_row(subaccount) for subaccount in account.isolated.values()],
+    columns: list[bytes] = []
+    texts = [account.id, account.profile, account.desk]
+    parts = account.subaccounts()
+    for subaccount in parts:
+        _write(subaccount, columns, texts)
+    texts += account.contacts
+    written = [text.encode() for text in texts]
+    head = HEAD.pack(LAYOUT, account.base, len(parts), len(texts), account.liquidation_count, account.effect_count)
+    return b"".join([head, _column([len(text) for text in written]), *columns, *written])
+
+
+def _write(subaccount: Subaccount, columns: list[bytes], texts: list[str]) -> None:
+    """Add what a row has of a subaccount."""
+    ledger, held = subaccount.ledger, subaccount.positions
+    calls, deposits = subaccount.calls, subaccount.pending_deposits
+    assets = [asset for asset in sorted(ledger) if ledger[asset]]
+    texts.append(subaccount.name)
+    columns += (
+        _column(
+            [
+                *(int(subaccount.level), subaccount.flags, subaccount.call_count, subaccount.liquidation_number),
+                *(len(assets), len(held), len(calls), len(deposits)),
+            ]
+        ),
+        _column([subaccount.pending_since_ns]),
+        _column([subaccount.liquidation_amount]),
+    )
+    if assets:
+        columns += (_column(assets), _column([ledger[asset] for asset in assets]))
+    if held:
+        keys = sorted(held)
+        positions = [held[key] for key in keys]
+        columns += (
+            _column(keys),
+            _column([SPOT if position.leverage is None else position.leverage for position in positions]),
+            _column([position.quantity for position in positions]),
+            _column([position.open_cost for position in positions]),
+            _column([position.realised for position in positions]),
+            _column([position.fees for position in positions]),
         )
+    if calls:
+        columns += (
+            _column([call.number for call in calls]),
+            _column([call.amount for call in calls]),
+            _column([call.paid for call in calls]),
+            _column([call.issued_at_ns for call in calls]),
+            _column([call.due_at_ns for call in calls]),
+            _column([call.tranche for call in calls]),
+            _column([int(call.deadline) for call in calls]),
+            _column([int(call.outcome) for call in calls]),
+        )
+    if deposits:
+        columns += (
+            _column([asset for asset, _, _, _ in deposits]),
+            _column([before for _, before, _, _ in deposits]),
+            _column([amount for _, _, amount, _ in deposits]),
+        )
+        texts += [call for _, _, _, call in deposits]
+
+
+def _column(values: list[int]) -> bytes:
+    """Return a column: the bytes of one integer, then the integers."""
+    low = high = values[0]
+    for value in values:
+        if value < low:
+            low = value
+        elif value > high:
+            high = value
+    if low >= 0 and high < 0x80:
+        return b"\x01" + bytes(values) if high else b"\x00"
+    if low >= -0x80 and high < 0x80:
+        return b"\x01" + pack("b", values)
+    if low >= -0x8000 and high < 0x8000:
+        return b"\x02" + pack("h", values)
+    if low >= -0x8000_0000 and high < 0x8000_0000:
+        return b"\x04" + pack("i", values)
     try:
-        return _encode(row)
+        return b"\x08" + pack("q", values)
     except OverflowError:
-        row[0] += 1
-        return _encode(_narrowed(row))
-
-
-def _flat_ledger(subaccount: Subaccount) -> list[int]:
-    flat: list[int] = []
-    for asset in sorted(subaccount.ledger):
-        if subaccount.ledger[asset]:
-            flat += (asset, subaccount.ledger[asset])
-    return flat
-
-
-def _flat(key: int, position: Position) -> tuple[int, ...]:
-    return key, position.quantity, position.open_cost, position.realised, position.fees, position.leverage or 0
-
-
-def _subaccount_row(subaccount: Subaccount) -> list[Any]:
-    positions: list[int] = []
-    for key in sorted(subaccount.positions):
-        positions += _flat(key, subaccount.positions[key])
-    return [
-        subaccount.name,
-        int(subaccount.level),
-        subaccount.flags,
-        subaccount.liquidation_number,
-        subaccount.liquidation_amount,
-        _flat_ledger(subaccount),
-        positions,
-    ]
-
-
-_Integers = list[int | bytes]
-_encode = msgspec.msgpack.Encoder().encode
-_FIELDS: tuple[Any, ...] = (
-    *(int, str, int, str, str, list[str], int, int, int, int),
-    *(list[_Integers], int, int | bytes, _Integers, _Integers),
-    *(list[tuple[int, int | bytes, int | bytes, str]], int),
-)
-"""Of a row without subaccounts."""
-_SUBACCOUNT_FIELDS: tuple[Any, ...] = (
-    int,
-    _Integers,
-    list[tuple[str, int, int, int, int | bytes, _Integers, _Integers]],
-)
-"""What a row with perpetuals or isolated subaccounts has more."""
-_decode: Any = msgspec.msgpack.Decoder(GenericAlias(tuple, _FIELDS)).decode
-_decode_wide: Any = msgspec.msgpack.Decoder(GenericAlias(tuple, _FIELDS + _SUBACCOUNT_FIELDS)).decode
-_LAYOUT_AT = 3
-"""Where a row says its layout: behind the head of an array of 16 or more."""
-
-
-def _narrowed(value: Any) -> Any:
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True)
-    if isinstance(value, (list, tuple)):
-        return [_narrowed(item) for item in value]
-    return value
-
-
-def _widened(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return int.from_bytes(value, "big", signed=True)
-    if isinstance(value, (list, tuple)):
-        return [_widened(item) for item in value]
-    return value
+        width = 16 if low >= -(1 << 127) and high < 1 << 127 else 32
+        return bytes([width]) + b"".join([value.to_bytes(width, "little", signed=True) for value in values])
 
 
 def unpacked(row: bytes, directory: Directory) -> Account:
-    """Return the account of a packed row."""
-    layout = row[_LAYOUT_AT]
-    check(ROW_LAYOUT <= layout <= LONG_SUBACCOUNT_LAYOUT, "an account row has a known layout", layout=layout)
-    wide = layout >= SUBACCOUNT_LAYOUT
-    fields: Any = _decode_wide(row) if wide else _decode(row)
-    if layout in (LONG_LAYOUT, LONG_SUBACCOUNT_LAYOUT):
-        fields = _widened(fields)
-    (_, identifier, base, profile, desk, contacts, level, flags, pending_since_ns, call_count, calls) = fields[:11]
-    (liquidation_count, liquidation_amount, ledger, spot, pending_deposits, effect_count) = fields[11:17]
-    account = Account(identifier, base, profile, desk, contacts)
-    account.liquidation_count = liquidation_count
-    account.effect_count = effect_count
-    cross = account.cross
-    cross.level = Level(level)
-    cross.set_flags(flags)
-    cross.pending_since_ns = pending_since_ns
-    cross.call_count = call_count
-    if calls:
-        cross.calls = [Call(*values) for values in calls]
-        cross.recount()
-    cross.liquidation_number = liquidation_count
-    cross.liquidation_amount = liquidation_amount
-    _fill_ledger(cross, ledger)
-    flat = iter(spot)
-    instruments = directory.instruments
-    for number, quantity, cost, realised, fees in zip(flat, flat, flat, flat, flat, strict=True):
-        cross.positions[position_key(number, 0)] = Position(quantity, cost, realised, fees)
-        if quantity:
-            instrument = instruments[number]
-            assert instrument is not None
-            traded = instrument.base
-            cross.hold(traded.number, quantity * 10 ** (traded.scale - instrument.quantity_scale))
-    cross.pending_deposits = [(asset, before, amount, call) for asset, before, amount, call in pending_deposits]
-    if wide:
-        cross.liquidation_number, perpetuals, isolated = fields[17:]
-        _fill_perpetuals(cross, perpetuals)
-        for name, own_level, own_flags, demand_number, demand, own_ledger, positions in isolated:
-            subaccount = account.isolated[name] = Subaccount(name)
-            subaccount.level = Level(own_level)
-            subaccount.set_flags(own_flags)
-            subaccount.liquidation_number, subaccount.liquidation_amount = demand_number, demand
-            _fill_ledger(subaccount, own_ledger)
-            _fill_perpetuals(subaccount, positions)
+    """Return the account of a packed row.
+
+    Raises:
+        Exception: of any kind, where it is no row of this layout.
+    """
+    check(row[0] == LAYOUT, "an account row has a known layout", layout=row[0])
+    _, base, subaccounts, texts, requests, effects = HEAD.unpack_from(row)
+    reader = _Reader(row, texts)
+    account = Account(reader.text(), base, reader.text(), reader.text(), [])
+    account.liquidation_count = requests
+    account.effect_count = effects
+    parts = [_read(reader, directory) for _ in range(subaccounts)]
+    account.cross = parts[0]
+    account.isolated = {subaccount.name: subaccount for subaccount in parts[1:]}
+    account.contacts = reader.rest()
     return account
 
 
-def _fill_ledger(subaccount: Subaccount, flat: list[int]) -> None:
-    pairs = iter(flat)
-    subaccount.ledger = dict(zip(pairs, pairs, strict=True))
+class _Reader:
+    """A row, read from the front."""
+
+    def __init__(self, row: bytes, texts: int) -> None:
+        self._row = row
+        self._at = HEAD.size
+        self._lengths = self.column(texts)
+        self._text = 0
+        """The next text."""
+        self._text_at = self._texts_at = len(row) - sum(self._lengths)
+
+    def column(self, count: int) -> list[int]:
+        """Return the integers of the next column; there is none where nothing is to be read."""
+        if not count:
+            return []
+        row, start = self._row, self._at + 1
+        width = row[start - 1]
+        end = self._at = start + width * count
+        if not width:
+            return [0] * count
+        kind = KINDS.get(width)
+        if kind is not None:
+            return list(unpack(kind, row[start:end]))
+        return [int.from_bytes(row[at : at + width], "little", signed=True) for at in range(start, end, width)]
+
+    def text(self) -> str:
+        """Return the next text."""
+        start = self._text_at
+        self._text_at = start + self._lengths[self._text]
+        self._text += 1
+        return self._row[start : self._text_at].decode()
+
+    def rest(self) -> list[str]:
+        """Return the texts that are left; every column has been read."""
+        check(self._at == self._texts_at, "an account row has no gap", columns=self._at, texts=self._texts_at)
+        return [self.text() for _ in range(self._text, len(self._lengths))]
+
+
+def _read(reader: _Reader, directory: Directory) -> Subaccount:
+    """Return the next subaccount of a row; see ``_write``."""
+    column = reader.column
+    subaccount = Subaccount(reader.text())
+    level, flags, call_count, liquidation_number, assets, held, calls, deposits = column(8)
+    subaccount.level = Level(level)
+    subaccount.set_flags(flags)
+    subaccount.call_count = call_count
+    subaccount.liquidation_number = liquidation_number
+    subaccount.pending_since_ns = column(1)[0]
+    subaccount.liquidation_amount = column(1)[0]
+    subaccount.ledger = dict(zip(column(assets), column(assets), strict=True))
     subaccount.balances = dict(subaccount.ledger)
-
-
-def _fill_perpetuals(subaccount: Subaccount, flat: list[int]) -> None:
-    values: Iterator[int] = iter(flat)
-    for key, quantity, cost, realised, fees, leverage in zip(*[values] * 6, strict=True):
-        position = subaccount.positions[key] = Position(quantity, cost, realised, fees, leverage)
-        subaccount.hold_perpetual(key, position)
+    for key, leverage, quantity, cost, realised, fees in zip(*[column(held) for _ in range(6)], strict=True):
+        spot = leverage == SPOT
+        position = subaccount.positions[key] = Position(quantity, cost, realised, fees, None if spot else leverage)
+        if not spot:
+            subaccount.hold_perpetual(key, position)
+        elif quantity:
+            instrument = directory.instruments[instrument_of(key)]
+            assert instrument is not None
+            traded = instrument.base
+            subaccount.hold(traded.number, quantity * 10 ** (traded.scale - instrument.quantity_scale))
+    if calls:
+        subaccount.calls = [Call(*values) for values in zip(*[column(calls) for _ in range(8)], strict=True)]
+        subaccount.recount()
+    if deposits:
+        waiting = zip(*[column(deposits) for _ in range(3)], strict=True)
+        subaccount.pending_deposits = [(asset, before, amount, reader.text()) for asset, before, amount in waiting]
+    return subaccount

@@ -130,16 +130,3 @@ class Call:
         if outcome is not None:
             self.outcome = outcome
         return deadline is not None or outcome is not None
-
-    def row(self) -> list[int]:
-        """Return the call as integers, for the account's row."""
-        return [
-            self.number,
-            self.amount,
-            self.paid,
-            self.issued_at_ns,
-            self.due_at_ns,
-            self.tranche,
-            int(self.deadline),
-            int(self.outcome),
-        ]
