@@ -119,11 +119,12 @@ class FoldSet:
         self.book = book
         self.folds = tuple(folds)
         self.parts: tuple[Rows, ...] = (book, *folds) if source is None else (book, source, *folds)
-        self._takers: dict[type, list[Callable[[Any], None]]] = {}
+        self._takers: dict[type, Callable[[Any], None]] = {}
         for fold in folds:
             for kind in fold.reads:
                 check(kind in given, "a fold reads what its set is given", fold=fold.name, kind=kind.__name__)
-                self._takers.setdefault(kind, []).append(fold.apply)
+                before = self._takers.get(kind)
+                self._takers[kind] = fold.apply if before is None else _both(before, fold.apply)
         self._followed = any(fold.reads_effects for fold in folds)
 
     def apply(self, batch: Batch) -> list[Emitted]:
@@ -150,7 +151,8 @@ class FoldSet:
             if self._followed:
                 self._step(item, start)
             else:
-                for take in takers.get(type(item), ()):
+                take = takers.get(type(item))
+                if take is not None:
                     take(item)
             if len(out) - start > 1:
                 # A group's own effects are in order already; the sort is stable.
@@ -228,6 +230,14 @@ class FoldSet:
         for part in self.parts:
             whole.update(part.name.encode() + b"\0" + part.digest())
         return whole.digest()
+
+
+def _both(first: Callable[[Any], None], second: Callable[[Any], None]) -> Callable[[Any], None]:
+    def take(item: Any) -> None:
+        first(item)
+        second(item)
+
+    return take
 
 
 def _by_group(emitted: Emitted) -> str:

@@ -56,7 +56,8 @@ class Market:
         self.prices[number] = price
         self.marked_at_ns[number] = self.clock_ns
         by_age = self._by_age
-        by_age.pop(number, None)
+        if number in by_age:
+            del by_age[number]
         by_age[number] = None
         if number in self.unfresh:
             self.unfresh.discard(number)
