@@ -139,6 +139,7 @@ class _Reader:
         self._text = 0
         """The next text."""
         self._text_at = self._texts_at = len(row) - sum(self._lengths)
+        check(min(self._lengths) >= 0 and self._text_at >= self._at, "an account row has room for its texts")
 
     def column(self, count: int) -> list[int]:
         """Return the integers of the next column; there is none where nothing is to be read."""
