@@ -8,6 +8,7 @@ where, and how to correct it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
@@ -142,8 +143,8 @@ def _depth(text: str) -> int:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        given = Counter(name for name, _ in pairs)
+        twice = next(name for name, times in given.items() if times > 1)
         raise RefusedInput(Refusal.DUPLICATE_KEY, f"{twice[:60]}: the key is given twice", twice[:60])
     return fields
 

@@ -96,6 +96,8 @@ SHAPES: dict[str, Shape] = {}
 for _kind in INPUT_TYPES:
     SHAPES[tag_of(_kind)] = SHAPES[name_of(_kind)] = _shape(_kind)
 
+PATH_SHOWN = 200
+"""So many characters of a path or a key are shown of an input that is refused."""
 KNOWN_NAMES = sorted(name_of(kind) for kind in INPUT_TYPES)
 
 
@@ -142,21 +144,23 @@ def time_field(value: object, field: str) -> int:
     )
 
 
-def _find_float(value: object, path: str) -> tuple[str, str] | None:
+def _find_float(value: object) -> tuple[str, str] | None:
+    """Return path and text of the first float within a value. The path is made on the way back: a long key has many
+    children."""
     if isinstance(value, float):
-        return path, repr(value)
+        return "", repr(value)
     if isinstance(value, OversizedNumber):
-        return path, value.text
+        return "", value.text
     if isinstance(value, Mapping):
-        children: Any = ((f"{path}.{key}" if path else str(key), child) for key, child in value.items())
+        for key, child in value.items():
+            found = _find_float(child)
+            if found is not None:
+                return f".{key}{found[0]}", found[1]
     elif isinstance(value, (list, tuple)):
-        children = ((f"{path}[{n}]", child) for n, child in enumerate(value))
-    else:
-        return None
-    for child_path, child in children:
-        found = _find_float(child, child_path)
-        if found is not None:
-            return found
+        for n, child in enumerate(value):
+            found = _find_float(child)
+            if found is not None:
+                return f"[{n}]{found[0]}", found[1]
     return None
 
 
@@ -195,9 +199,9 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool, rules_version: int)
     if isinstance(tag, str) and tag in UPCASTERS:
         tag, fields = upcast(tag, fields)
     shape = shape_of(tag, rules_version)
-    found = _find_float(fields, "")
+    found = _find_float(fields)
     if found is not None:
-        path, text = found
+        path, text = found[0].removeprefix(".")[:PATH_SHOWN], found[1]
         raise RefusedInput(
             Refusal.FLOAT_NOT_ALLOWED, f'{path}: the number {text[:40]} is a float; quote it: "{text[:40]}"', path
         )
@@ -205,7 +209,8 @@ def event_of(fields: Mapping[str, Any], *, text_times: bool, rules_version: int)
         str(name) for name in fields if name not in shape.fields or shape.since.get(name, 0) > rules_version
     )
     if unknown:
-        raise RefusedInput(Refusal.UNKNOWN_FIELD, f"{unknown[0]}: {name_of(shape.kind)} has no such field", unknown[0])
+        name = unknown[0][:PATH_SHOWN]
+        raise RefusedInput(Refusal.UNKNOWN_FIELD, f"{name}: {name_of(shape.kind)} has no such field", name)
     for name in shape.required:
         if name not in fields:
             raise RefusedInput(Refusal.MISSING_FIELD, f"{name}: {name_of(shape.kind)} needs it", name)

@@ -147,16 +147,19 @@ MUTANTS: dict[str, tuple[list[Edit], set[str]]] = {
         {"clock_jumps", "outage"},
     ),
     "a second version never takes effect": (
-        [Edit(*STALE, "if self.waiting:", "if self.waiting and not self.profiles:")],
+        [Edit(*STALE, "known is None or known.version < event.version", "known is None")],
         {"clock_stuck"},
     ),
     "stale at the limit": (
-        [Edit(*STALE, "> instrument.stale_after_ns", ">= instrument.stale_after_ns")],
+        [Edit(Market, "_expiry", "+ instrument.stale_after_ns", "+ instrument.stale_after_ns - 1")],
         {"outage"},
     ),
-    "one limit for all": ([Edit(*STALE, "> instrument.stale_after_ns", "> self._shortest_limit_ns")], {"outage"}),
+    "one limit for all": (
+        [Edit(Market, "_expiry", "instrument.stale_after_ns", "self.directory.instruments[1].stale_after_ns")],
+        {"outage"},
+    ),
     "nothing goes stale": (
-        [Edit(*STALE, "if self._by_age", "if False")],
+        [Edit(*STALE, "expiries and expiries[0][0]", "0 and expiries[0][0]")],
         {"clock_jumps", "daylight_saving", "outage", "dust_coin"},
     ),
     "a stale mark counts as fresh": (

@@ -52,7 +52,7 @@ class Rows:
         again = BookSource(book.name, book.window)
         whole = b"".join(self.blocks[block] for block in sorted(self.blocks))
         assert len(whole) == HASH_BYTES * sum(held for _, _, held in book.intervals())
-        again.restore(book.intervals(), whole, {number: list(seen) for number, seen in book.others.items()}, book.total)
+        again.restore(book.intervals(), whole, {number: dict(seen) for number, seen in book.others.items()}, book.total)
         return again
 
 

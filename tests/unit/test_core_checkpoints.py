@@ -235,7 +235,7 @@ def test_rows_are_kept_by_account_book_and_hash() -> None:
         assert intake.offer(event, b"nine") is Verdict.REFUSED
         assert intake.offer(event, b"nine") is Verdict.DUPLICATE
     assert again.facts()[:-1] == system.intake.facts()[:-1]
-    assert again.sources.books["more"].others[3000][-1] == flagged(content_hash(b"nine"))
+    assert again.sources.books["more"].others[3000].popitem()[0] == flagged(content_hash(b"nine"))
 
 
 def restored(rows: dict[bytes, bytes], position: int = 0, window: int = IDENTITY_WINDOW) -> IntakeFold:

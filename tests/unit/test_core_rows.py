@@ -252,6 +252,7 @@ def test_a_new_account_has_nothing_and_owes_nothing() -> None:
             "perpetuals": {},
             "calls": [],
             "pending_deposits": [],
+            "pricings": NEVER,
         },
     }
     assert (account.cross.guards, account.cross.guard_states, account.cross.figures) == ([], None, None)
@@ -395,8 +396,8 @@ def test_the_facts_of_a_market_are_all_that_is_digested() -> None:
     market = a_market()
     market.tick_clock(1000)
     market.mark(1, 40_000)
-    market.waiting.append(activation("later", 1, 5000))
-    market.waiting.append(activation("now", 1, 900))
+    market.wait(activation("later", 1, 5000))
+    market.wait(activation("now", 1, 900))
     market.tick_clock(2000)
     market.mark(3, 7)
     expected = [
@@ -440,9 +441,9 @@ def test_the_facts_of_a_market_are_all_that_is_digested() -> None:
     turned.parameters.clear()
     turned.parameters.update(dict(reversed(list(PARAMETERS.items()))))
     other = a_market()
-    other.waiting.append(turned)
+    other.wait(turned)
     same = a_market()
-    same.waiting.append(activation("now", 1, 900))
+    same.wait(activation("now", 1, 900))
     assert other.digest() == same.digest()
 
 
@@ -493,7 +494,7 @@ def test_profiles_take_effect_by_time_name_and_version_and_never_go_back() -> No
         ("b", 3, 50),
         ("d", 5, 100),
     ):
-        market.waiting.append(activation(name, version, effective))
+        market.wait(activation(name, version, effective))
     activated, _ = market.tick_clock(100)
     assert [(profile.name, profile.version) for profile in activated] == [
         ("b", 1),
@@ -502,13 +503,13 @@ def test_profiles_take_effect_by_time_name_and_version_and_never_go_back() -> No
         ("b", 3),
         ("d", 5),
     ]
-    assert [event.profile for event in market.waiting] == ["c"]
-    market.waiting.append(activation("d", 4, 100))
-    market.waiting.append(activation("d", 5, 100))
+    assert [event.profile for event in market.waiting.values()] == ["c"]
+    market.wait(activation("d", 4, 100))
+    market.wait(activation("d", 5, 100))
     activated, _ = market.tick_clock(101)
     assert [(profile.name, profile.version) for profile in activated] == [("c", 1)]
     assert market.profiles["d"].version == 5
-    assert market.waiting == []
+    assert market.waiting == {}
 
 
 @pytest.mark.parametrize(("price", "low", "high"), [(100, 50, 150), (101, 50, 152), (1, 0, 2), (3, 1, 5)])

@@ -118,7 +118,7 @@ class Evaluator:
             return False
         if account.isolated and not profile.calculator.subaccounts and join_cross(account):
             self._rows.dirty.add(number)
-        if account.cross.pending_deposits:
+        if account.cross.pending_deposits and account.cross.pricings != self.market.pricings:
             self._value_deposits(number, account, profile)
         if not account.isolated:
             return self._evaluate_subaccount(number, account, account.cross, profile, "" in money)
@@ -173,6 +173,7 @@ class Evaluator:
 
     def _value_deposits(self, number: int, account: Account, profile: Profile) -> None:
         cross = account.cross
+        cross.pricings = self.market.pricings
         waiting: list[tuple[int, int, int, str]] = []
         for asset, before, amount, call in cross.pending_deposits:
             worth = profile.calculator.credit(asset, before, amount, self.market.prices)

@@ -16,7 +16,7 @@ from margin_stream.core.accounts.coverage import Coverage
 from margin_stream.core.accounts.evaluator import Evaluator
 from margin_stream.core.accounts.holders import Holders
 from margin_stream.core.accounts.rows import AccountRows
-from margin_stream.core.accounts.subaccount import Subaccount
+from margin_stream.core.accounts.subaccount import NEVER, Subaccount
 from margin_stream.core.accounts.timers import Timers
 from margin_stream.core.accounts.transactions import Transactions
 from margin_stream.core.checks import check
@@ -111,7 +111,7 @@ class AccountFold(FoldBase):
             case Listed():
                 self._list(item)
             case Activated():
-                self.market.waiting.append(item.activation)
+                self.market.wait(item.activation)
             case Funded():
                 self._transactions.fund(item)
             case RulesMoved():
@@ -184,6 +184,7 @@ class AccountFold(FoldBase):
             account.contacts = list(item.contacts)
         if item.profile is not None:
             account.profile = item.profile
+            account.cross.pricings = NEVER
             for part in account.subaccounts():
                 part.guard_states = None
         self._evaluator.evaluate_to_rest(number)

@@ -46,6 +46,7 @@ class Subaccount:
         "pending_since_ns",
         "perpetuals",
         "positions",
+        "pricings",
         "stale",
         "suppressed",
         "unpaid",
@@ -76,6 +77,8 @@ class Subaccount:
         self.pending_deposits: list[tuple[int, int, int, str]] = []
         """Deposits in assets without a mark: asset, balance before, amount, call named. They count at the first
         mark."""
+        self.pricings = NEVER
+        """Derived: the count of ``Market.pricings`` at which pending deposits were last looked at."""
         self.balances: dict[int, int] = {}
         """Derived: asset -> ledger and spot holdings together; no zero is kept."""
         self.perpetuals: dict[int, Position] = {}

@@ -301,7 +301,7 @@ class IntakeFold:
         if isinstance(profile := validation.activation(event, self.market, self.accounts), tuple):
             return profile
         self.accounts.profiles[event.profile] = (profile.calculator.base, event.version)
-        self.market.waiting.append(event)
+        self.market.wait(event)
         return self.routes.to_all(Activated(self.sequence, event))
 
     # ---- feeds and the clock ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ of hashes is a duplicate that is not compared.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from enum import Enum
 from hashlib import sha256
@@ -137,7 +137,7 @@ class BookSource:
         self.window = window
         self._runs: list[Run] = []
         self._starts: list[int] = []
-        self.others: dict[int, list[bytes]] = {}
+        self.others: dict[int, dict[bytes, None]] = {}
         """Further contents that came under a number already taken (each was refused once): their hashes, flagged."""
         self.total = 0
         """The sum modulo 2**256 of what every identity and content adds to the digest."""
@@ -156,7 +156,7 @@ class BookSource:
         known = bytes(run.hashes[place : place + HASH_BYTES])
         if known == content:
             return Seen.DUPLICATE
-        if known == flagged(content) or flagged(content) in self.others.get(sequence, ()):
+        if known == flagged(content) or flagged(content) in self.others.get(sequence, {}):
             return Seen.DUPLICATE_OF_REFUSED
         return Seen.REUSED
 
@@ -187,7 +187,7 @@ class BookSource:
                 return
         if self._run_of(sequence) is not None:
             # It is refused, always.
-            self.others.setdefault(sequence, []).append(flagged(content))
+            self.others.setdefault(sequence, {})[flagged(content)] = None
             self.total += _leaf(sequence, flagged(content)) - _leaf(sequence, content)
             return
         self._insert(sequence, content)
@@ -272,16 +272,17 @@ class BookSource:
         """Return the held hashes of one block of numbers, in order of number, for its stored row."""
         low, high = number * BLOCK, (number + 1) * BLOCK
         parts = []
-        for run in self._runs:
+        for place in range(max(0, bisect_right(self._starts, low) - 1), bisect_left(self._starts, high)):
+            run = self._runs[place]
             first = max(low, run.start + run.count - len(run.hashes) // HASH_BYTES)
             last = min(high, run.start + run.count)
             if first < last:
-                place = self._hash_place(run, first)
-                parts.append(bytes(run.hashes[place : place + (last - first) * HASH_BYTES]))
+                start = self._hash_place(run, first)
+                parts.append(bytes(run.hashes[start : start + (last - first) * HASH_BYTES]))
         return b"".join(parts)
 
     def restore(
-        self, intervals: list[tuple[int, int, int]], hashes: bytes, others: dict[int, list[bytes]], total: int
+        self, intervals: list[tuple[int, int, int]], hashes: bytes, others: dict[int, dict[bytes, None]], total: int
     ) -> None:
         """Set the whole state: runs, and the held hashes of all of them in order of number."""
         place = 0

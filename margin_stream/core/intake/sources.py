@@ -145,7 +145,7 @@ class Sources:
                     name,
                     book.intervals(),
                     (book.total % MODULUS).to_bytes(32, "big"),
-                    [[sequence, book.others[sequence]] for sequence in sorted(book.others)],
+                    [[sequence, list(book.others[sequence])] for sequence in sorted(book.others)],
                 ]
                 for name, book in sorted(self.books.items())
             ],
@@ -199,7 +199,7 @@ class Sources:
             book.restore(
                 [(start, count, kept) for start, count, kept in intervals],
                 whole,
-                {sequence: list(contents) for sequence, contents in others},
+                {sequence: dict.fromkeys(contents) for sequence, contents in others},
                 int.from_bytes(total, "big"),
             )
         if hashes:

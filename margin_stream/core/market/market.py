@@ -6,6 +6,7 @@ The intake and every partition keep a copy, fed with the same items; their diges
 from __future__ import annotations
 
 from hashlib import sha256
+from heapq import heappop, heappush
 from typing import Any
 
 import msgspec
@@ -33,13 +34,19 @@ class Market:
         """Instruments whose mark is open: stale, in doubt, or never made. Only membership is asked, never order."""
         self.in_doubt: dict[int, tuple[int, int]] = {}
         """Instrument -> least and greatest quote that was refused for its distance since the last mark."""
-        self._by_age: dict[int, None] = {}
-        """Instruments whose mark is not stale, oldest first."""
+        self._timed: list[bool] = [False]
+        """Instruments that have an entry in ``_expiries``: those whose mark is not stale."""
+        self._expiries: list[tuple[int, int]] = []
+        """A heap of (moment, instrument): before it, the mark is not stale. A later mark does not move the entry."""
         self.profiles: dict[str, Profile] = {}
-        self.waiting: list[ProfileActivated] = []
-        """Accepted activations whose time has not come, in order of acceptance."""
+        self.waiting: dict[int, ProfileActivated] = {}
+        """Accepted activations whose time has not come, by number, in order of acceptance."""
+        self._due: list[tuple[int, str, int, int]] = []
+        """A heap of (effective from, profile, version, number) of those."""
+        self._accepted = 0
+        self.pricings = 0
+        """How often more could be priced than before, by a first mark or an activation; not a fact."""
         self.rules_version = rules_version
-        self._shortest_limit_ns = 1 << 62
 
     def enlist(self, listed: InstrumentListed) -> None:
         """Add a listing that was found good."""
@@ -49,16 +56,22 @@ class Market:
             self.marked_at_ns.append(0)
             self.stale.append(False)
             self.unfresh.add(instrument.number)
-            self._shortest_limit_ns = min(self._shortest_limit_ns, instrument.stale_after_ns)
+            self._timed.append(False)
+
+    def wait(self, event: ProfileActivated) -> None:
+        """Keep an accepted activation until its time has come."""
+        self._accepted += 1
+        self.waiting[self._accepted] = event
+        heappush(self._due, (event.effective_from, event.profile, event.version, self._accepted))
 
     def mark(self, number: int, price: int) -> bool:
         """Set an accepted mark; return True where the instrument had no fresh one before."""
+        if not self.prices[number]:
+            self.pricings += 1
         self.prices[number] = price
         self.marked_at_ns[number] = self.clock_ns
-        by_age = self._by_age
-        if number in by_age:
-            del by_age[number]
-        by_age[number] = None
+        if not self._timed[number]:
+            self._time(number)
         if number in self.unfresh:
             self.unfresh.discard(number)
             self.stale[number] = False
@@ -76,33 +89,39 @@ class Market:
         activation and number."""
         self.clock_ns = now_ns
         activated: list[Profile] = []
-        if self.waiting:
-            due = [event for event in self.waiting if event.effective_from <= now_ns]
-            if due:
-                self.waiting = [event for event in self.waiting if event.effective_from > now_ns]
-                for event in sorted(due, key=lambda event: (event.effective_from, event.profile, event.version)):
-                    known = self.profiles.get(event.profile)
-                    if known is None or known.version < event.version:
-                        profile = profile_of(event, self.directory, self.rules_version)
-                        self.profiles[event.profile] = profile
-                        activated.append(profile)
+        due = self._due
+        while due and due[0][0] <= now_ns:
+            event = self.waiting.pop(heappop(due)[-1])
+            known = self.profiles.get(event.profile)
+            if known is None or known.version < event.version:
+                profile = profile_of(event, self.directory, self.rules_version)
+                self.profiles[event.profile] = profile
+                activated.append(profile)
+                self.pricings += 1
         gone: list[int] = []
-        instruments = self.directory.instruments
-        if self._by_age:
-            # The oldest mark is first, but each instrument has its own limit; so all are looked at once the smallest
-            # limit is over.
-            oldest = next(iter(self._by_age))
-            if now_ns - self.marked_at_ns[oldest] > self._shortest_limit_ns:
-                for number in list(self._by_age):
-                    instrument = instruments[number]
-                    if instrument is not None and now_ns - self.marked_at_ns[number] > instrument.stale_after_ns:
-                        gone.append(number)
-                gone.sort()
-                for number in gone:
-                    del self._by_age[number]
-                    self.stale[number] = True
-                    self.unfresh.add(number)
+        expiries = self._expiries
+        while expiries and expiries[0][0] < now_ns:
+            number = heappop(expiries)[1]
+            if self._expiry(number) < now_ns:
+                gone.append(number)
+                self._timed[number] = False
+                self.stale[number] = True
+                self.unfresh.add(number)
+            else:
+                self._time(number)
+        gone.sort()
         return activated, gone
+
+    def _expiry(self, number: int) -> int:
+        """Return the last moment at which a mark is not stale."""
+        instrument = self.directory.instruments[number]
+        assert instrument is not None
+        return self.marked_at_ns[number] + instrument.stale_after_ns
+
+    def _time(self, number: int) -> None:
+        """Look at an instrument's mark again when it is stale unless it was marked since."""
+        heappush(self._expiries, (self._expiry(number), number))
+        self._timed[number] = True
 
     def open_range(self, number: int) -> tuple[int, int]:
         """Return the least and greatest price over which an instrument is valued whose mark is stale or in doubt, in
@@ -127,7 +146,7 @@ class Market:
                 for n in range(1, len(self.prices))
             ],
             [self.profiles[name].activation for name in sorted(self.profiles)],
-            self.waiting,
+            list(self.waiting.values()),
         ]
 
     def packed(self) -> bytes:
@@ -143,7 +162,9 @@ class Market:
         """Return the market of its packed facts."""
         rules_version, clock, listings, marks, active, waiting = _facts.decode(data)
         market = cls(rules_version)
-        market.clock_ns, market.waiting = clock, waiting
+        market.clock_ns = clock
+        for event in waiting:
+            market.wait(event)
         for listed in listings:
             market.enlist(listed)
         for number, (price, at_ns, stale, *refused) in enumerate(marks, start=1):
@@ -152,8 +173,8 @@ class Market:
                 market.in_doubt[number] = refused[0], refused[1]
             elif price and not stale:
                 market.unfresh.discard(number)
-        timed = [n for n in range(1, len(market.prices)) if market.prices[n] and not market.stale[n]]
-        market._by_age = dict.fromkeys(sorted(timed, key=lambda n: market.marked_at_ns[n]))
+            if price and not stale:
+                market._time(number)
         for event in active:
             market.profiles[event.profile] = profile_of(event, market.directory, rules_version)
         return market
