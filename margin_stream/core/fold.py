@@ -20,6 +20,9 @@ from margin_stream.core.sequenced import AnySequenced, Batch
 
 Row = tuple[bytes, bytes]
 """Key and value."""
+Spill = Callable[[list[Emitted]], None]
+SPILL_EFFECTS = 10_000
+"""So many effects of a batch are held before they are spilled, where they can be."""
 
 
 class Rows(Protocol):
@@ -127,9 +130,14 @@ class FoldSet:
                 self._takers[kind] = fold.apply if before is None else _both(before, fold.apply)
         self._followed = any(fold.reads_effects for fold in folds)
 
-    def apply(self, batch: Batch) -> list[Emitted]:
+    def apply(self, batch: Batch, spill: Spill | None = None) -> list[Emitted]:
         """Fold a batch and return the effects by (sequence number, group, number), those that are in the book already
         among them.
+
+        Args:
+            batch: of items.
+            spill: takes effects, in order, while the batch is folded: a small batch may have very many. What is
+                returned follows them.
 
         Raises:
             Fault: batches do not follow each other, or a copy of the market differs from the intake's.
@@ -157,6 +165,9 @@ class FoldSet:
             if len(out) - start > 1:
                 # A group's own effects are in order already; the sort is stable.
                 out[start:] = sorted(out[start:], key=_by_group)
+            if spill is not None and len(out) >= SPILL_EFFECTS:
+                spill(book.drain())
+                out = book.out
         self.sequence = batch.last
         if earlier:
             self._close_earlier(earlier, batch.last + 1)

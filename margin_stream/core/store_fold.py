@@ -4,6 +4,7 @@ folder host and replay drive this."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from margin_stream.core.accounts.fold import AccountFold
@@ -66,14 +67,23 @@ class StoreFold:
         """The accounts of each partition."""
         return [accounts_of(folds) for folds in self.sets[1:]]
 
-    def fold(self, *, compare_markets: bool = False) -> list[list[Emitted]]:
+    def fold(
+        self, *, compare_markets: bool = False, spill: Callable[[int, list[Emitted]], None] | None = None
+    ) -> list[list[Emitted]]:
         """Fold what was admitted since the last time; return the effects of the intake's set and of each partition,
-        each list in order."""
+        each list in order.
+
+        Args:
+            compare_markets: whether the partitions' copies of the market are compared with the intake's.
+            spill: takes effects of a set, by its place, while its batch is folded; see ``FoldSet.apply``.
+        """
         batches = self.intake.take(market_digest=compare_markets)
         # A set restored from a checkpoint ahead of the intake's has folded the first batches already: they are trimmed.
         return [
-            [] if batch.last <= folds.sequence and batch.last else folds.apply(batch)
-            for folds, batch in zip(self.sets, batches, strict=True)
+            []
+            if batch.last <= folds.sequence and batch.last
+            else folds.apply(batch, None if spill is None else partial(spill, place))
+            for place, (folds, batch) in enumerate(zip(self.sets, batches, strict=True))
         ]
 
     def digests(self) -> Digests:

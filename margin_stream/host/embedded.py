@@ -180,7 +180,13 @@ class Host:
             cut = self._journal.write()
             future = self._executor.submit(self._journal.make_durable, cut)
             self._syncing = (future, [])
-            emitted = self.system.fold()
+
+            def spill(place: int, effects: list[Emitted]) -> None:
+                # Effects are recorded behind what caused them.
+                future.result()
+                self._record(place, effects)
+
+            emitted = self.system.fold(spill=spill)
             self._syncing = (future, emitted)
         except BaseException as error:
             self._stop(error)
@@ -195,17 +201,22 @@ class Host:
         self._syncing = None
         try:
             future.result()
-            for writer, part in zip(self._effects, emitted, strict=True):
-                if part:
-                    for payload in payloads([effect.data for effect in part]):
-                        writer.append(payload)
-                    writer.write()
-                    self.effects_total += len(part)
-                    if self.on_effects is not None:
-                        self.on_effects(part)
+            for place, effects in enumerate(emitted):
+                if effects:
+                    self._record(place, effects)
         except BaseException as error:
             self._stop(error)
             raise
+
+    def _record(self, place: int, effects: list[Emitted]) -> None:
+        """Record effects of one set of folds."""
+        writer = self._effects[place]
+        for payload in payloads([effect.data for effect in effects]):
+            writer.append(payload)
+        writer.write()
+        self.effects_total += len(effects)
+        if self.on_effects is not None:
+            self.on_effects(effects)
 
     def folds(self) -> StoreFold:
         """Return the folds at the last durable record; waits for the one that is under way."""

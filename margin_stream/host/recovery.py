@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from margin_stream.core.checks import Mismatch
+from margin_stream.core.effect_book import Emitted
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.host.lock import check_tables
 from margin_stream.journal import log as logs
@@ -199,32 +201,38 @@ class OpenStore:
         expected = [
             self._recorded_after(writer, marker) for writer, marker in zip(self.effects, self._markers, strict=True)
         ]
+
+        def record(place: int, effects: list[Emitted]) -> None:
+            writer, known = self.effects[place], expected[place]
+            fresh = []
+            for effect in effects:
+                recorded = next(known, None)
+                if recorded is None:
+                    fresh.append(effect.data)
+                elif recorded != effect.data:
+                    raise Mismatch(
+                        f"sequence number {effect.sequence}: effect {effect.group}/{effect.number} was recorded "
+                        f"otherwise",
+                        file=writer.folder,
+                        sequence=effect.sequence,
+                    )
+            for payload in payloads(fresh):
+                writer.append(payload)
+            writer.write()
+
         behind = False
-        for record in logs.read(
+        for found in logs.read(
             self.layout.journal, self.manifest.identity, self._markers[0].journal, upto=self.journal.end.number
         ):
-            for item in decode_payload(record.payload):
+            for item in decode_payload(found.payload):
                 self.system.admission.item(item)
-            for writer, known, emitted in zip(self.effects, expected, self.system.fold(), strict=True):
-                fresh = []
-                for effect in emitted:
-                    if known:
-                        recorded = known.pop()
-                        if recorded != effect.data:
-                            raise Mismatch(
-                                f"sequence number {effect.sequence}: effect {effect.group}/{effect.number} was "
-                                f"recorded otherwise",
-                                file=writer.folder,
-                                sequence=effect.sequence,
-                            )
-                    else:
-                        fresh.append(effect.data)
-                for payload in payloads(fresh):
-                    writer.append(payload)
+            for place, effects in enumerate(self.system.fold(spill=record)):
+                record(place, effects)
             behind = True
         for writer, known in zip(self.effects, expected, strict=True):
-            if known:
-                raise Mismatch(f"{writer.folder}: {len(known)} recorded effects are not recomputed", file=writer.folder)
+            left = sum(1 for _ in known)
+            if left:
+                raise Mismatch(f"{writer.folder}: {left} recorded effects are not recomputed", file=writer.folder)
         # The second: a crash between the tables and the record of their digest.
         return behind or self._recorded_sequence() != self.system.sequence
 
@@ -235,7 +243,7 @@ class OpenStore:
             last = msgspec.msgpack.decode(record.payload, type=RecordedDigest).sequence
         return last
 
-    def _recorded_after(self, writer: LogWriter, marker: Marker) -> list[bytes]:
-        """Return the recorded effects behind a checkpoint, last first."""
+    def _recorded_after(self, writer: LogWriter, marker: Marker) -> Iterator[bytes]:
+        """Return the effects that are recorded behind a checkpoint now."""
         records = logs.read(writer.folder, self.manifest.identity, marker.effects, upto=writer.end.number)
-        return [data for record in records for data in recorded_effects(record.payload)][::-1]
+        return (data for record in records for data in recorded_effects(record.payload))

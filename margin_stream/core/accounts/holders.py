@@ -41,7 +41,7 @@ class Holders:
     def of_perpetual(self, instrument: int) -> list[int]:
         """Return the accounts that hold a perpetual, each once."""
         rows = self._rows
-        found = dict.fromkeys(self._of_perpetual.get(instrument, ()))
+        found = _each_once(self._of_perpetual, instrument)
         return [number for number in found if rows.account(number).holds_perpetual(instrument)]
 
     def depending_on(self, instrument: int, market: Market) -> list[int]:
@@ -50,15 +50,26 @@ class Holders:
         found: dict[int, None] = {}
         for name in sorted(market.profiles):
             for asset in market.profiles[name].calculator.routed_through(instrument):
-                for number in self._of_asset.get(asset, ()):
+                for number in _each_once(self._of_asset, asset):
                     if number not in found:
                         account = rows.account(number)
                         if account.profile == name and (asset in account.cross.balances or account.isolated):
                             found[number] = None
-        for number in self._of_perpetual.get(instrument, ()):
+        for number in _each_once(self._of_perpetual, instrument):
             if number not in found and rows.account(number).holds_perpetual(instrument):
                 found[number] = None
         return list(found)
+
+
+def _each_once(holders: dict[int, array[int]], what: int) -> dict[int, None]:
+    """Return who holds or held something, each once; an array that names most of them twice is made anew."""
+    held = holders.get(what)
+    if held is None:
+        return {}
+    found = dict.fromkeys(held)
+    if len(held) > 2 * len(found):
+        holders[what] = array("I", found)
+    return found
 
 
 def _add(holders: dict[int, array[int]], what: int, number: int) -> None:
