@@ -8,6 +8,8 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from margin_stream.kafka import gaps
+
 HAND_ON = 100
 FETCH_WAIT_MS = 50
 """Faust waits 1.5 s for a fetch to fill."""
@@ -28,11 +30,13 @@ class _Nowhere(dict[TP, Any]):
 
 
 class FoldConsumerThread(driver.AIOKafkaConsumerThread):
-    """Fetches without waiting for more to come."""
+    """Fetches without waiting for more to come, and only what is committed."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        gaps.install()
+        consumer._isolation_level = gaps.ISOLATION
         return consumer
 
 

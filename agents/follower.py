@@ -12,6 +12,8 @@ from typing import Any
 
 from margin_stream.agents.crash import crash, die, due
 from margin_stream.core.checks import Fault
+from margin_stream.kafka import gaps
+from margin_stream.kafka.gaps import OffsetsMissing
 from margin_stream.kafka.shard import Accepted, Send, Shard, Unusable
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import IntakeShard, shard_of
@@ -30,6 +32,8 @@ ASK_S = 30.0
 """While inputs come without a pause, digests are asked for this often."""
 ASK_AGAIN_LIMIT_S = 3600.0
 SEEK_AGAIN_S = 0.5
+SEEKS_LIMIT = 20
+"""So often it goes back to a record that is missing; then it is a fault."""
 
 
 class Follower:
@@ -57,6 +61,8 @@ class Follower:
         self._sending = False
         self._flush_due: asyncio.TimerHandle | None = None
         self._sought_at = 0.0
+        self._seeks = 0
+        """Since the last record folded."""
         self._asked_at = 0.0
         self._ask_pause = IDLE_S
         self._tasks: set[asyncio.Future[None]] = set()
@@ -123,26 +129,39 @@ class Follower:
         """Fold a record, or go back to one that is missing."""
         if not self.loaded or self.failed is not None:
             return
+        self._pass_over()
         try:
             accepted = self.shard.accept(offset, value)
         except Fault as error:
-            self.failed = f"{self.topic}-{self.partition}: offset {offset}: {error}"
-            log.error("stopped by a fault, the others go on: %s", self.failed)
+            self._fail(f"offset {offset}: {error}")
             return
         now = time.monotonic()
         if accepted is Accepted.AHEAD:
             if now - self._sought_at > SEEK_AGAIN_S:
                 self._sought_at = now
+                self._seeks += 1
+                if self._seeks > SEEKS_LIMIT:
+                    self._fail(str(OffsetsMissing(self.topic, self.partition, self.shard.offset + 1, offset)))
+                    return
                 self._later(self.app.seek(self.topic, self.partition, self.shard.offset + 1))
             return
         if accepted is Accepted.SKIPPED:
             return
         self.accepted_at = now
+        self._seeks = 0
         self._ask_pause = IDLE_S
         if self.shard.unsent >= FLUSH_ITEMS or now - self.flushed_at > FLUSH_S:
             self.flush()
         elif self._flush_due is None:
             self._flush_due = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+
+    def _pass_over(self) -> None:
+        """Go on behind markers of transactions and what they took back."""
+        self.shard.pass_over(gaps.behind(self.topic, self.partition, self.shard.offset + 1))
+
+    def _fail(self, why: str) -> None:
+        self.failed = f"{self.topic}-{self.partition}: {why}"
+        log.error("stopped by a fault, the others go on: %s", self.failed)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -220,6 +239,7 @@ class Follower:
             return
         now = time.monotonic()
         shard = self.shard
+        self._pass_over()
         if isinstance(shard, IntakeShard) and shard.sequence:
             idle = now - self.accepted_at > IDLE_S
             since = now - self._asked_at

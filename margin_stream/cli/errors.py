@@ -220,6 +220,13 @@ ENTRIES = (
         "docs/recovery.md lists the cases.",
     ),
     Entry(
+        "offsets_missing",
+        CORRUPT,
+        "The journal's topic lacks records in the middle, or at its beginning: it was compacted, cut or made anew.",
+        "Ingest the journal's copy into a new store; `margin-stream doctor` shows retention.ms and cleanup.policy of the "
+        "topic.",
+    ),
+    Entry(
         "record_undecodable",
         CORRUPT,
         "A record of the store has the right checksum, but its content cannot be decoded.",

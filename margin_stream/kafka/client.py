@@ -22,7 +22,9 @@ from aiokafka.errors import (
 )
 
 from margin_stream.errors import Error
+from margin_stream.kafka import gaps
 from margin_stream.kafka.address import MESSAGE_LIMIT
+from margin_stream.kafka.gaps import OffsetsMissing
 from margin_stream.settings import SettingsError, current, load
 
 REQUEST_MS = 10_000
@@ -98,6 +100,7 @@ class Client:
     """A connection to a broker for one thread; close it."""
 
     def __init__(self, servers: Iterable[str]) -> None:
+        gaps.install()
         self._servers = list(servers)
         self._security = security()
         self._loop = asyncio.new_event_loop()
@@ -234,6 +237,7 @@ class Client:
             max_partition_fetch_bytes=MESSAGE_LIMIT,
             fetch_max_wait_ms=100,
             check_crcs=True,
+            isolation_level=gaps.ISOLATION,
         )
         await _started(consumer, consumer.stop)
         return consumer
@@ -261,13 +265,26 @@ class Client:
 
         return self._run(work())
 
-    def read(self, topic: str, partition: int = 0, start: int = 0, end: int | None = None) -> Iterator[ConsumerRecord]:
-        """Yield messages from one offset up to another (by default the end as it is now), in order.
+    def read(
+        self, topic: str, partition: int = 0, start: int = 0, end: int | None = None, *, whole: bool = False
+    ) -> Iterator[ConsumerRecord]:
+        """Yield messages from one offset up to another (by default the end as it is now), in order. Markers of
+        transactions, and what they took back, are passed over.
+
+        Args:
+            topic: its name.
+            partition: of it.
+            start: the first offset.
+            end: the offset behind the last.
+            whole: no other message may be missing.
 
         Raises:
             Unreachable: nothing came for half a minute.
+            OffsetsMissing: messages are missing, and must not be.
         """
         first = max(start, self.beginning(topic, partition))
+        if whole and first > start:
+            raise OffsetsMissing(topic, partition, start, first)
         last = self.end(topic, partition) if end is None else end
         if first >= last:
             return
@@ -284,12 +301,14 @@ class Client:
         try:
             expected = first
             idle = 0.0
-            while expected < last:
+            position = first
+            while max(expected, position) < last:
                 batch = self._run(consumer.getmany(place, timeout_ms=READ_WAIT_MS, max_records=2000)).get(place, [])
                 idle = 0.0 if batch else idle + READ_WAIT_MS / 1000
                 if idle >= STALL_S:
                     raise Unreachable(
-                        f"{topic}-{partition}: nothing came behind offset {expected} for {STALL_S} s",
+                        f"{topic}-{partition}: nothing came behind offset {expected} for {STALL_S} s; the broker is "
+                        "slow, or a transaction is open there",
                         topic=topic,
                         partition=partition,
                         offset=expected,
@@ -297,8 +316,11 @@ class Client:
                 for record in batch:
                     if record.offset >= last:
                         return
+                    if whole and record.offset > (found := gaps.behind(topic, partition, expected)):
+                        raise OffsetsMissing(topic, partition, found, record.offset)
                     expected = record.offset + 1
                     yield record
+                position = self._run(consumer.position(place))
         finally:
             self._readers.remove(consumer)
             with contextlib.suppress(Exception):

@@ -51,7 +51,7 @@ class KafkaReader:
 
     def items(self, after: int = 0) -> Iterator[Items]:
         """Yield the journal's records, their items raw; number n is offset n - 1."""
-        for record in self._client.read(self.address.topics.inputs, 0, after, self.last_record):
+        for record in self._client.read(self.address.topics.inputs, 0, after, self.last_record, whole=True):
             yield Items(record.offset + 1, list(raw_items(record.value)))
 
     def effects(self, log: int) -> Iterator[bytes]:

@@ -120,6 +120,10 @@ class Shard:
         self.folded += 1
         return Accepted.FOLDED
 
+    def pass_over(self, behind: int) -> None:
+        """Go on at an offset: the broker explains why there is no record before it."""
+        self.offset = max(self.offset, behind - 1)
+
     def _fold(self, value: bytes | None) -> None:
         raise NotImplementedError
 

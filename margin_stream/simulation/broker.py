@@ -110,7 +110,8 @@ log.segment.delete.delay.ms=1000
         """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
-    def _java(self, *arguments: str, memory: str = "256m") -> list[str]:
+    def java(self, *arguments: str, memory: str = "256m") -> list[str]:
+        """Return the command that runs a class of Kafka's."""
         java = shutil.which("java")
         if java is None:
             raise BrokerError("no java here: install openjdk-17-jre-headless")
@@ -129,7 +130,7 @@ log.segment.delete.delay.ms=1000
         if not settings.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             settings.write_text(self._settings)
-            command = self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(settings))
+            command = self.java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(settings))
             if self._secure is not None:
                 command += ["--add-scram", f"SCRAM-SHA-512=[name={self._secure.user},password={self._secure.password}]"]
             done = subprocess.run(command, capture_output=True, check=False, timeout=START_S)
@@ -137,7 +138,7 @@ log.segment.delete.delay.ms=1000
                 raise BrokerError(f"formatting failed: {(done.stderr or done.stdout).decode(errors='replace')[-400:]}")
         with (self.folder / "broker.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self._java("kafka.Kafka", str(settings)), stdout=log, stderr=log, start_new_session=True
+                self.java("kafka.Kafka", str(settings)), stdout=log, stderr=log, start_new_session=True
             )
         if wait:
             self.wait()

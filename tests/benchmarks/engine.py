@@ -68,7 +68,7 @@ def market_of(model: str) -> Market:
             "assets": {"USDT": {"haircut": "0", "route": []}},
             "brackets": dict.fromkeys(names, table),
         }
-    market.waiting.append(
+    market.wait(
         ProfileActivated(
             source="b",
             source_seq=0,

@@ -420,7 +420,14 @@ def _(_folder: Path) -> Said:
             del app["broken-for-a-test"]
 
 
-WITH_A_BROKER = {"topics_missing", "topics_incomplete", "store_differs", "workers_run", "broker_refused"}
+WITH_A_BROKER = {
+    "topics_missing",
+    "topics_incomplete",
+    "store_differs",
+    "workers_run",
+    "broker_refused",
+    "offsets_missing",
+}
 """Reproduced in tests/kafka/test_errors_on_kafka.py."""
 IN_A_PROCESS = {"worker_killed"}
 """Reproduced below, in a process of its own."""
