@@ -8,7 +8,7 @@ from typing import Any
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from margin_stream.kafka import gaps
+from margin_stream.kafka import fetched
 
 HAND_ON = 100
 FETCH_WAIT_MS = 50
@@ -35,8 +35,8 @@ class FoldConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS
-        gaps.install()
-        consumer._isolation_level = gaps.ISOLATION
+        fetched.install()
+        consumer._isolation_level = fetched.ISOLATION
         return consumer
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from margin_stream.agents.crash import crash, die, due
 from margin_stream.core.checks import Fault
-from margin_stream.kafka import gaps
-from margin_stream.kafka.gaps import OffsetsMissing
+from margin_stream.kafka import fetched
+from margin_stream.kafka.fetched import OffsetsMissing
 from margin_stream.kafka.shard import Accepted, Send, Shard, Unusable
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import IntakeShard, shard_of
@@ -157,7 +157,7 @@ class Follower:
 
     def _pass_over(self) -> None:
         """Go on behind markers of transactions and what they took back."""
-        self.shard.pass_over(gaps.behind(self.topic, self.partition, self.shard.offset + 1))
+        self.shard.pass_over(fetched.behind(self.topic, self.partition, self.shard.offset + 1))
 
     def _fail(self, why: str) -> None:
         self.failed = f"{self.topic}-{self.partition}: {why}"

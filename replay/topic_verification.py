@@ -8,7 +8,7 @@ from hashlib import sha256
 import msgspec
 
 from margin_stream.core.checks import Fault
-from margin_stream.kafka import gaps, messages
+from margin_stream.kafka import fetched, messages
 from margin_stream.kafka.address import KafkaAddress
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.messages import Place
@@ -76,7 +76,7 @@ class _Inspector:
         expected = 0
         topic = self._topics.inputs
         for record in self._client.read(topic, 0, 0, self._reader.last_record):
-            expected = gaps.behind(topic, 0, expected)
+            expected = fetched.behind(topic, 0, expected)
             if record.offset != expected:
                 self.report(
                     topic,
@@ -90,7 +90,7 @@ class _Inspector:
             self.items += sum(count_of(raw) for raw in raw_items(value))
             length = -1 if value is None else len(value)
             self.chain = sha256(self.chain + length.to_bytes(8, "big", signed=True) + (value or b"")).digest()
-        expected = gaps.behind(topic, 0, expected)
+        expected = fetched.behind(topic, 0, expected)
         if expected < self._reader.last_record:
             self.report(topic, 0, expected, f"{self._reader.last_record - expected} records are missing")
 

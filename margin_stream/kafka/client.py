@@ -22,9 +22,9 @@ from aiokafka.errors import (
 )
 
 from margin_stream.errors import Error
-from margin_stream.kafka import gaps
+from margin_stream.kafka import fetched
 from margin_stream.kafka.address import MESSAGE_LIMIT
-from margin_stream.kafka.gaps import OffsetsMissing
+from margin_stream.kafka.fetched import OffsetsMissing
 from margin_stream.settings import SettingsError, current, load
 
 REQUEST_MS = 10_000
@@ -100,7 +100,7 @@ class Client:
     """A connection to a broker for one thread; close it."""
 
     def __init__(self, servers: Iterable[str]) -> None:
-        gaps.install()
+        fetched.install()
         self._servers = list(servers)
         self._security = security()
         self._loop = asyncio.new_event_loop()
@@ -237,7 +237,7 @@ class Client:
             max_partition_fetch_bytes=MESSAGE_LIMIT,
             fetch_max_wait_ms=100,
             check_crcs=True,
-            isolation_level=gaps.ISOLATION,
+            isolation_level=fetched.ISOLATION,
         )
         await _started(consumer, consumer.stop)
         return consumer
@@ -316,7 +316,7 @@ class Client:
                 for record in batch:
                     if record.offset >= last:
                         return
-                    if whole and record.offset > (found := gaps.behind(topic, partition, expected)):
+                    if whole and record.offset > (found := fetched.behind(topic, partition, expected)):
                         raise OffsetsMissing(topic, partition, found, record.offset)
                     expected = record.offset + 1
                     yield record

@@ -17,7 +17,7 @@ from margin_stream.agents import follower as following
 from margin_stream.agents.assignor import FoldAssignor
 from margin_stream.agents.follower import Follower
 from margin_stream.agents.web import Web
-from margin_stream.kafka import gaps, messages
+from margin_stream.kafka import fetched, messages
 from margin_stream.kafka.address import Topics
 from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import free_port
@@ -149,21 +149,21 @@ async def test_a_record_that_never_comes_is_a_fault(
 async def test_what_a_transaction_leaves_is_passed_over(
     app: App, intake: Follower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gaps, "_passed", {})
+    monkeypatch.setattr(fetched, "_passed", {})
     topic = intake.topic
-    gaps.note(topic, 0, 0, 2)
-    gaps.note(topic, 0, 2, 3)
+    fetched.note(topic, 0, 0, 2)
+    fetched.note(topic, 0, 2, 3)
     lines = random_day(1, accounts=1, steps=1)
     intake.accept(3, lines[0])
     assert (intake.shard.offset, intake.shard.sequence) == (3, 1)
     # Another partition's, one further on, and one that does not reach the record explain nothing.
-    gaps.note(topic, 1, 4, 6)
-    gaps.note(topic, 0, 5, 6)
+    fetched.note(topic, 1, 4, 6)
+    fetched.note(topic, 0, 5, 6)
     intake.accept(6, lines[1])
     assert (intake.shard.offset, app.sought) == (3, [])
     await settle()
     assert app.sought == [4]
-    gaps.note(topic, 0, 4, 5)
+    fetched.note(topic, 0, 4, 5)
     # Nothing may follow it: the end of the topic is passed over with the next beat.
     await intake.beat()
     assert intake.shard.offset == 5

@@ -14,10 +14,10 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from margin_stream.host.embedded import Host
-from margin_stream.kafka import gaps
+from margin_stream.kafka import fetched
 from margin_stream.kafka.address import parse_address
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.gaps import OffsetsMissing
+from margin_stream.kafka.fetched import OffsetsMissing
 from margin_stream.simulation.broker import Broker
 from tests.days import random_day
 from tests.kafka.running import run, summary, workers
@@ -106,7 +106,7 @@ def test_records_of_kafkas_own_transactional_producer(broker: Broker, tmp_path: 
 def test_what_nothing_explains_is_missing(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(broker, "hidden")
     asyncio.run(send(broker, "hidden.inputs", LINES[:90], size=30))
-    passed = gaps._CommittedRecords.passed
+    passed = fetched._CommittedRecords.passed
 
     def read() -> list[Any]:
         with Client([broker.server]) as client:
@@ -115,24 +115,24 @@ def test_what_nothing_explains_is_missing(broker: Broker, tmp_path: Path, monkey
     records = read()
     assert [record.value for record in records] == LINES[:90]
     # A reader that passes over what it should not: every aborted batch, and one that was committed.
-    monkeypatch.setattr(gaps, "_passed", {})
+    monkeypatch.setattr(fetched, "_passed", {})
 
-    class Hiding(gaps._CommittedRecords):
+    class Hiding(fetched._CommittedRecords):
         def __next__(self) -> Any:
             record = super().__next__()
             return super().__next__() if record.offset == records[40].offset else record
 
-    monkeypatch.setattr(gaps, "_CommittedRecords", Hiding)
+    monkeypatch.setattr(fetched, "_CommittedRecords", Hiding)
     with pytest.raises(OffsetsMissing) as caught:
         read()
     assert caught.value.where["offset"] == records[40].offset
     # A note that is not made: the marker itself is missing.
-    monkeypatch.setattr(gaps, "_passed", {})
-    monkeypatch.setattr(gaps, "_CommittedRecords", Hiding.__base__)
-    monkeypatch.setattr(gaps._CommittedRecords, "passed", lambda *_: None)
+    monkeypatch.setattr(fetched, "_passed", {})
+    monkeypatch.setattr(fetched, "_CommittedRecords", Hiding.__base__)
+    monkeypatch.setattr(fetched._CommittedRecords, "passed", lambda *_: None)
     with pytest.raises(OffsetsMissing):
         read()
-    monkeypatch.setattr(gaps._CommittedRecords, "passed", passed)
+    monkeypatch.setattr(fetched._CommittedRecords, "passed", passed)
     assert [record.value for record in read()] == LINES[:90]
 
 
