@@ -74,7 +74,9 @@ class Topical:
     def last(self, topic: str) -> SimpleNamespace | None:
         return next(reversed(list(self.read(topic))), None)
 
-    def read(self, topic: str, partition: int = 0, start: int = 0, end: int | None = None) -> Iterator[SimpleNamespace]:
+    def read(
+        self, topic: str, partition: int = 0, start: int = 0, end: int | None = None, *, whole: bool = False
+    ) -> Iterator[SimpleNamespace]:
         for offset, value in list(enumerate(self._values(topic, partition)))[start:end]:
             yield SimpleNamespace(offset=offset, value=value)
 
