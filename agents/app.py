@@ -19,11 +19,12 @@ from margin_stream.agents import accounts, alerts, effects, intake
 from margin_stream.agents.assignor import FoldAssignor
 from margin_stream.agents.consumer import FoldTransport
 from margin_stream.agents.crash import die
-from margin_stream.agents.follower import Follower
+from margin_stream.agents.follower import Follower, cut_short
 from margin_stream.agents.table import OPEN_LIMIT_S, FoldTable
 from margin_stream.kafka.address import MESSAGE_LIMIT, KafkaAddress
-from margin_stream.kafka.client import security
+from margin_stream.kafka.client import Client, security
 from margin_stream.kafka.messages import StoreManifest
+from margin_stream.kafka.shard import ANOTHER_RECORD, record_hash
 
 log = logging.getLogger("margin_stream.agents")
 
@@ -108,6 +109,22 @@ class FoldApp(faust.App):
         if tp in self.consumer.assignment():
             log.info("%s-%d: back to offset %d", topic, partition, offset)
             await self.consumer.seek(tp, offset)
+
+    async def changed(self, topic: str, partition: int, offset: int, digest: bytes) -> str:
+        """Return what is wrong with a partition of which a record was folded; empty where the record is there still."""
+
+        def look() -> str:
+            with Client(self.address.servers) as client:
+                end = client.end(topic, partition)
+                if end <= offset:
+                    return cut_short(end, offset)
+                record = next(iter(client.read(topic, partition, offset, offset + 1)), None)
+                if record is not None and record_hash(record.value) == digest:
+                    return ""
+                return f"offset {offset}: not so: {ANOTHER_RECORD}"
+
+        # Only the journal must be there from its beginning.
+        return await asyncio.to_thread(look) if topic == self.address.topics.inputs and offset >= 0 else ""
 
     def highwater(self, topic: str, partition: int) -> int | None:
         """Return the end of a partition as the consumer knows it."""

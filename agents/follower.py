@@ -36,6 +36,11 @@ SEEKS_LIMIT = 20
 """So often it goes back to a record that is missing; then it is a fault."""
 
 
+def cut_short(end: int, last: int) -> str:
+    """Return what is wrong with a topic that ends before what was folded of it."""
+    return f"it ends at offset {end}, and offset {last} was folded: the topic was cut or made anew"
+
+
 class Follower:
     """Follows one partition of one topic."""
 
@@ -99,6 +104,9 @@ class Follower:
                 shard = self._new()
             table.loaded()
             self.shard = shard
+            changed = await self.app.changed(self.topic, self.partition, *shard.last)
+            if changed:
+                self._fail(changed)
             self._to_send.clear()
             self.loaded = True
             self.restores += 1
@@ -239,6 +247,10 @@ class Follower:
             return
         now = time.monotonic()
         shard = self.shard
+        end = self.app.highwater(self.topic, self.partition)
+        if end is not None and end <= shard.last[0]:
+            self._fail(cut_short(end, shard.last[0]))
+            return
         self._pass_over()
         if isinstance(shard, IntakeShard) and shard.sequence:
             idle = now - self.accepted_at > IDLE_S

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from margin_stream.core.checks import check
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.fold import FoldSet
 from margin_stream.kafka import messages
@@ -31,6 +32,14 @@ class Accepted(Enum):
     """Its offset was folded before."""
     AHEAD = 3
     """An offset before it is missing: the reader must go back."""
+
+
+ANOTHER_RECORD = "the record at the last offset folded is the one that was folded: the topic was cut or made anew"
+
+
+def record_hash(value: bytes | None) -> bytes:
+    """Return the SHA-256 of a record's value, one of a record without value."""
+    return sha256(b"" if value is None else b"=" + value).digest()
 
 
 class Send(NamedTuple):
@@ -56,6 +65,8 @@ class SnapshotMarker(msgspec.Struct, frozen=True, array_like=True):
     to which they were taken."""
     counts: list[int]
     """Counters that live on: duplicates, trimmed."""
+    last: tuple[int, bytes] = (-1, b"")
+    """Offset and SHA-256 of the last record that was folded; -1 and nothing before the first."""
 
 
 class Snapshot(NamedTuple):
@@ -81,6 +92,8 @@ class Shard:
         """0 for the intake, p + 1 for partition p of accounts."""
         self.folds = folds
         self.offset = -1
+        self.last: tuple[int, bytes] = (-1, b"")
+        """Offset and SHA-256 of the last record that was folded."""
         self.folded = 0
         """Records folded since the start."""
         self.skipped = 0
@@ -108,15 +121,18 @@ class Shard:
         """Fold the record at an offset.
 
         Raises:
-            Fault: the fold found a fault; the shard must not go on.
+            Fault: the fold found a fault, or another record is where the last one was; the shard must not go on.
         """
         if offset <= self.offset:
             self.skipped += 1
+            if offset == self.last[0]:
+                check(self.last[1] == record_hash(value), ANOTHER_RECORD)
             return Accepted.SKIPPED
         if offset > self.offset + 1:
             return Accepted.AHEAD
         self._fold(value)
         self.offset = offset
+        self.last = offset, record_hash(value)
         self.folded += 1
         return Accepted.FOLDED
 
@@ -139,7 +155,13 @@ class Shard:
         return Snapshot(
             rows,
             SnapshotMarker(
-                self.generation, self.offset, self.sequence, self._digest(self.sent, counts), self.sent.copy(), counts
+                self.generation,
+                self.offset,
+                self.sequence,
+                self._digest(self.sent, counts),
+                self.sent.copy(),
+                counts,
+                self.last,
             ),
         )
 
@@ -157,7 +179,7 @@ class Shard:
             raise Unusable(f"the marker has {len(marker.sent)} places of what was sent, not {len(self.sent)}")
         if self._digest(marker.sent, marker.counts) != marker.digest:
             raise Unusable(f"the rows do not have the digest of the marker at sequence number {marker.sequence}")
-        self.offset, self.sent = marker.offset, marker.sent.copy()
+        self.offset, self.last, self.sent = marker.offset, marker.last, marker.sent.copy()
         self.duplicates, self.trimmed = marker.counts
 
     def _digest(self, sent: list[int], counts: list[int]) -> bytes:

@@ -19,6 +19,7 @@ from margin_stream.agents.follower import Follower
 from margin_stream.agents.web import Web
 from margin_stream.kafka import fetched, messages
 from margin_stream.kafka.address import Topics
+from margin_stream.kafka.shard import record_hash
 from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import free_port
 from tests.days import random_day
@@ -66,6 +67,9 @@ class App:
         self.ready = True
         self.changelog_left = 0
         self.all: list[Follower] = []
+        self.end: int | None = None
+        self.wrong = ""
+        self.looked: list[tuple[str, int, bytes]] = []
 
     async def forget_before(self, topic: str, partition: int, offset: int) -> None:
         self.forgotten.append(offset)
@@ -77,7 +81,11 @@ class App:
         yield from self.all
 
     def highwater(self, topic: str, partition: int) -> int | None:
-        return None
+        return self.end
+
+    async def changed(self, topic: str, partition: int, offset: int, digest: bytes) -> str:
+        self.looked.append((topic, offset, digest))
+        return self.wrong
 
 
 @pytest.fixture
@@ -167,6 +175,48 @@ async def test_what_a_transaction_leaves_is_passed_over(
     # Nothing may follow it: the end of the topic is passed over with the next beat.
     await intake.beat()
     assert intake.shard.offset == 5
+
+
+async def test_another_record_at_the_last_offset_is_a_fault(app: App, intake: Follower) -> None:
+    lines = random_day(1, accounts=1, steps=1)
+    feed(intake, lines[:2])
+    intake.accept(1, lines[1])
+    intake.accept(0, lines[1])
+    assert intake.failed is None
+    intake.accept(1, lines[0])
+    assert intake.failed is not None
+    assert "cut or made anew" in intake.failed
+
+
+async def test_a_topic_that_ends_before_what_was_folded_is_a_fault(app: App, intake: Follower) -> None:
+    feed(intake, random_day(1, accounts=1, steps=1)[:2])
+    app.end = 2
+    await intake.beat()
+    assert intake.failed is None
+    app.end = 1
+    await intake.beat()
+    assert intake.failed == (
+        f"{intake.topic}-0: it ends at offset 1, and offset 1 was folded: the topic was cut or made anew"
+    )
+
+
+async def test_what_was_folded_last_is_looked_for_when_a_table_is_loaded(app: App, tmp_path: Path) -> None:
+    lines = random_day(1, accounts=1, steps=1)[:2]
+    first = await opened(app, tmp_path)
+    feed(first, lines)
+    await first.checkpoint()
+    await first.close()
+    assert app.looked == [("s.inputs", -1, b"")]
+    again = await opened(app, tmp_path)
+    assert again.failed is None
+    assert app.looked[1:] == [("s.inputs", 1, record_hash(lines[1]))]
+    await again.close()
+    app.wrong = "it ends at offset 1"
+    stopped = await opened(app, tmp_path)
+    assert stopped.failed == "s.inputs-0: it ends at offset 1"
+    stopped.accept(2, lines[0])
+    assert stopped.shard.offset == 1
+    await stopped.close()
 
 
 async def test_a_checkpoint_waits_for_the_broker(app: App, intake: Follower) -> None:
