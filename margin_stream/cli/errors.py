@@ -227,6 +227,13 @@ ENTRIES = (
         "topic.",
     ),
     Entry(
+        "shard_stopped",
+        CORRUPT,
+        "A worker's shard stopped at a fault, so what was sent is not folded. The journal has it.",
+        "The message has the topic, the offset and the fault; `margin-stream kafka status` shows every shard, "
+        "`margin-stream verify` what is damaged.",
+    ),
+    Entry(
         "record_undecodable",
         CORRUPT,
         "A record of the store has the right checksum, but its content cannot be decoded.",

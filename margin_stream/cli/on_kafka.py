@@ -193,7 +193,7 @@ def ingest(
     """Send lines to the journal, and wait until they are folded by workers, or fold them here where none runs. None
     without waiting."""
     from margin_stream.core.intake.admission import Counts
-    from margin_stream.kafka import producer, topics_admin
+    from margin_stream.kafka import producer, topics_admin, worker_client
 
     with connected(common) as (client, address):
         manifest = topics_admin.read_manifest(client, address)
@@ -201,7 +201,9 @@ def ingest(
         reader = producer.DigestReader(client, address, manifest)
 
         def alive() -> bool:
-            return bool(client.members(address.group))
+            found = worker_client.workers(client, address)
+            worker_client.check_shards(found)
+            return bool(found)
 
         before = None
         if wait and alive():

@@ -39,7 +39,9 @@ ANOTHER_RECORD = "the record at the last offset folded is the one that was folde
 
 def record_hash(value: bytes | None) -> bytes:
     """Return the SHA-256 of a record's value, one of a record without value."""
-    return sha256(b"" if value is None else b"=" + value).digest()
+    found = sha256(b"" if value is None else b"=")
+    found.update(value or b"")
+    return found.digest()
 
 
 class Send(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
+from margin_stream.errors import Error
 from margin_stream.kafka.address import KafkaAddress
 from margin_stream.kafka.client import Client, Member
 from margin_stream.views.call import by_deadline
@@ -19,6 +20,10 @@ from margin_stream.views.call import by_deadline
 TIMEOUT_S = 5
 _UNIQUE = re.compile(r"-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")
 """What the broker appends to a worker's name."""
+
+
+class ShardStopped(Error, code="shard_stopped"):
+    """A shard stopped at a fault; what waits for it would wait for ever."""
 
 
 class Worker(NamedTuple):
@@ -84,6 +89,20 @@ def ask_calls(
             seen.update(body["partitions"])
             rows.extend(body["calls"])
     return by_deadline(rows) if len(seen) == partitions else None
+
+
+def check_shards(found: list[Worker]) -> None:
+    """Ask all workers how their shards are.
+
+    Raises:
+        ShardStopped: one stopped at a fault.
+    """
+    for worker in found:
+        for row in ask_shards(worker) or ():
+            if row["failed"]:
+                raise ShardStopped(
+                    f"worker {worker.name}: {row['failed']}", topic=row["topic"], partition=row["partition"]
+                )
 
 
 def ask_shards(worker: Worker) -> list[dict[str, Any]] | None:

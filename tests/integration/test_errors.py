@@ -426,7 +426,8 @@ WITH_A_BROKER = {
     "store_differs",
     "workers_run",
     "broker_refused",
-    "offsets_missing",
+    "offsets_missing",  # tests/kafka/test_transactions.py
+    "shard_stopped",  # tests/kafka/test_journal_replaced.py
 }
 """Reproduced in tests/kafka/test_errors_on_kafka.py."""
 IN_A_PROCESS = {"worker_killed"}

@@ -11,7 +11,7 @@ import pytest
 from margin_stream.kafka.client import Client
 from margin_stream.simulation.broker import Broker
 from tests.days import random_day
-from tests.kafka.running import run, workers
+from tests.kafka.running import complaint, run, workers
 
 LINES = random_day(41, accounts=6, steps=150)
 OTHER = random_day(42, accounts=6, steps=150)
@@ -56,14 +56,22 @@ def test_a_topic_made_anew_is_named_and_not_folded(broker: Broker, tmp_path: Pat
         assert before["failed"] is None
         if running:
             replace(broker, f"{name}.inputs", others)
-            row = await_failed(store)
+            look(store, before, day)
         else:
             time.sleep(2)
     if not running:
         replace(broker, f"{name}.inputs", others)
         with workers(store, tmp_path / "w"):
-            row = await_failed(store)
+            look(store, before, day)
+
+
+def look(store: str, before: dict[str, Any], day: Path) -> None:
+    """See that the shard stopped where it was, and that a command that sends says why it does not wait."""
+    row = await_failed(store)
     assert row["failed"] is not None
     assert "cut or made anew" in row["failed"]
     assert (row["offset"], row["sequence"]) == (before["offset"], before["sequence"])
     assert row["ready"] is False
+    said = complaint("ingest", str(day), "--store", store, code=4)
+    assert "cut or made anew" in said
+    assert "[shard_stopped]" in said
