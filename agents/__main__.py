@@ -1,4 +1,4 @@
-"""One worker process: ``python -m agents --store kafka://... --data DIR``. It ends when the broker goes; a supervisor
+"""One worker process: ``python -m margin_stream.agents --store kafka://... --data DIR``. It ends when the broker goes; a supervisor
 starts it again."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ UNREACHABLE, FAILED = 5, 1
 
 def main() -> None:
     """Run one worker until it is told to stop, or cannot go on."""
-    parser = argparse.ArgumentParser(prog="python -m agents")
+    parser = argparse.ArgumentParser(prog="python -m margin_stream.agents")
     parser.add_argument("--store", required=True)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--worker", required=True)

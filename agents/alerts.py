@@ -1,5 +1,4 @@
-"""The alerts: counts what went out to the desks, by type, and remembers the last of them. Alerts may come twice, with
-the same id."""
+"""The alerts: counts what went out to the desks, by type. Alerts may come twice, with the same id."""
 
 from __future__ import annotations
 

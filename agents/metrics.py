@@ -98,20 +98,29 @@ class ShardCollector:
                     if row.get(key) is not None:
                         family.add_metric([row["topic"], str(row["partition"])], float(row[key]))
                 yield family
+        found: dict[str, list[tuple[int, Fold]]] = {}
         for follower in self._app.followers():
             for fold in follower.shard.folds.folds:
-                yield from measured(fold)
+                found.setdefault(fold.name, []).append((follower.partition, fold))
+        for folds in found.values():
+            yield from measured(folds)
 
 
-def measured(fold: Fold) -> Iterator[Any]:
-    """Yield the metric families of a fold: one a measure, a sample a row of its facts; moments in seconds."""
-    rows = [list(row.items()) for row in islice(fold.facts(), FACTS_LIMIT)] if fold.measures else []
-    for field, text in fold.measures.items():
+def measured(folds: list[tuple[int, Fold]]) -> Iterator[Any]:
+    """Yield the metric families of one kind of fold, given with their partitions: one a measure, a sample a row of the
+    facts; moments in seconds."""
+    kind = folds[0][1]
+    rows = (
+        [(number, list(row.items())) for number, fold in folds for row in islice(fold.facts(), FACTS_LIMIT)]
+        if kind.measures
+        else []
+    )
+    for field, text in kind.measures.items():
         moment = field.endswith("_ns")
-        name = f"margin_stream_{fold.name}_{field.removesuffix('_ns')}{'_seconds' if moment else ''}"
-        gauge = GaugeMetricFamily(name, text, labels=[rows[0][0][0] if rows else fold.name])
-        for row in rows:
-            gauge.add_metric([str(row[0][1])], dict(row)[field] / (1e9 if moment else 1))
+        name = f"margin_stream_{kind.name}_{field.removesuffix('_ns')}{'_seconds' if moment else ''}"
+        gauge = GaugeMetricFamily(name, text, labels=[rows[0][1][0][0] if rows else kind.name, "partition"])
+        for number, row in rows:
+            gauge.add_metric([str(row[0][1]), str(number)], dict(row)[field] / (1e9 if moment else 1))
         yield gauge
 
 

@@ -28,8 +28,8 @@ def store_folds(intake: IntakeFold) -> FoldSet:
 
 
 def registered() -> list[str]:
-    """Return the names of the folds of which a store has one."""
-    return [make(EffectBook()).name for make in STORE_FOLDS]
+    """Return the names of the folds that have facts: those of which a store has one, then those of a partition."""
+    return [make(EffectBook()).name for make in (*STORE_FOLDS, *PARTITION_FOLDS)]
 
 
 def partition_folds(

@@ -22,9 +22,9 @@ from margin_stream.settings.files import (
 from margin_stream.settings.shape import PREFIX, SETTINGS, Settings, settings_of
 
 CONFIG = PREFIX + "CONFIG"
-NOT_SETTINGS = (CONFIG, PREFIX + "PARENT", PREFIX + "CRASH", PREFIX + "DATA")
+NOT_SETTINGS = (CONFIG, PREFIX + "PARENT", PREFIX + "CRASH", PREFIX + "DATA", PREFIX + "COMPILED")
 """Variables of our prefix that are none: the file of settings, a supervisor's word to its worker, trials, recordings
-for tests."""
+for tests, and whether the core runs compiled."""
 
 
 class Origin(NamedTuple):

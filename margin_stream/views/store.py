@@ -129,15 +129,20 @@ def _is_near(row: dict[str, Any], limit: Fraction) -> bool:
 
 
 def facts(view: View, name: str, until: Until = EVERYTHING) -> list[dict[str, Any]]:
-    """Return what a fold of the whole store knows, row by row.
+    """Return what a fold of the whole store knows, row by row; of one that each partition has, the rows of all, with
+    their ``partition``.
 
     Raises:
-        FoldUnknown: there is no such fold.
+        FoldUnknown: there is no such fold, or it has no facts.
     """
-    found = [fold for fold in folds_at(view, until).sets[0].folds if fold.name == name]
-    if not found:
+    if name not in registered():
         raise FoldUnknown(f"no fold {name!r}; there are {', '.join(registered())}", fold=name)
-    return [with_moments(row) for row in found[0].facts()]
+    whole, *partitions = (
+        [row for fold in folds.folds if fold.name == name for row in fold.facts()]
+        for folds in folds_at(view, until).sets
+    )
+    rows = whole + [{**row, "partition": n} for n, part in enumerate(partitions) for row in part]
+    return [with_moments(row) for row in rows]
 
 
 def call_history(place: Place, call_id: str) -> dict[str, Any]:

@@ -64,4 +64,5 @@ def test_the_examples_of_the_page_work(tmp_path: Path) -> None:
     run("margin_stream.schemas.publish")
     run("ruff", "check", "--no-cache", "margin_stream", "schemas", "tests/unit", "tests/integration")
     run("mypy", "--no-incremental", "margin_stream/core/margin/models/flat_futures.py", "margin_stream/cli/desks.py")
-    run("pytest", "-q", "-p", "no:cacheprovider", *tests, "tests/unit/test_schemas.py", "tests/golden/test_tiny_day.py")
+    also = ("unit/test_schemas.py", "golden/test_tiny_day.py", "unit/test_core_intake.py", "mutation/test_harness.py")
+    run("pytest", "-q", "-p", "no:cacheprovider", *tests, *(f"tests/{name}" for name in also))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-CORE = (
+from pathlib import Path
+
+FIRST = (
     "calls.lifecycle",
     "calls.payments",
     "calls.case",
@@ -53,6 +55,14 @@ CORE = (
     "checks",
     "revaluation.filter",
 )
+"""Modules of the core in the order in which they are run; what is not named here follows."""
+_ROOT = Path(__file__).resolve().parents[2] / "margin_stream" / "core"
+CORE = [
+    ".".join(path.relative_to(_ROOT).with_suffix("").parts)
+    for path in _ROOT.rglob("*.py")
+    if path.name != "__init__.py" and path.stem != "price_boxes"
+]
+CORE.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
 JOURNAL = ("record_builder", "records", "log", "log_end", "highwater", "layout", "disk")
 MODULES = (
     *(f"margin_stream.core.{name}" for name in CORE),
@@ -119,7 +129,7 @@ BROAD = (
     "tests.properties.test_guesses",
     "tests.properties.test_model_twins",
     "tests.properties.test_restored_folds",
-    "tests.unit.test_core_boundaries",
+    "tests.unit.test_boundaries",
 )
 """Tests that notice much for what they cost."""
 QUICK_SECONDS = 0.004

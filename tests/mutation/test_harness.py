@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutation.mutants import ROOT, mutants_of, path_of
-from tests.mutation.selection import MODULES, TESTS
+from tests.mutation.selection import BROAD, CORE, FIRST, MODULES, TESTS
 
 
 def mutate(folder: Path, module: str, *options: str) -> dict[str, str]:
@@ -59,7 +59,8 @@ def test_faults_in_the_core_are_killed(tmp_path: Path) -> None:
 def test_every_module_of_the_core_and_the_journal_is_mutated() -> None:
     files = {path for folder in ("core", "journal") for path in (ROOT / "margin_stream" / folder).rglob("*.py")}
     assert {path_of(module) for module in MODULES} == {path for path in files if path.name != "__init__.py"}
-    assert all(path_of(module).exists() for module in TESTS)
+    assert all(path_of(module).exists() for module in (*TESTS, *BROAD))
+    assert set(FIRST) <= set(CORE)
 
 
 def test_a_mutant_is_the_module_with_one_piece_of_text_replaced() -> None:

@@ -131,7 +131,7 @@ def test_its_measures_are_metrics_of_the_worker_that_has_the_intake() -> None:
     for offset, record in enumerate(records_of(Day().opened().lines, LATEST)):
         shard.accept(offset, record)
     shard.drain()
-    families = {family.name: family for family in measured(shard.folds.folds[0])}
+    families = {family.name: family for family in measured([(0, shard.folds.folds[0])])}
     assert set(families) == {
         "margin_stream_feeds_highest",
         "margin_stream_feeds_newest_event_time_seconds",

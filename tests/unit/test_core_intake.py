@@ -10,6 +10,7 @@ import pytest
 
 from margin_stream.core.intake.fold import IntakeFold, Verdict
 from margin_stream.core.intake.validation import AMOUNT_LIMIT, PRICE_LIMIT
+from margin_stream.core.margin.model import MODELS
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.schemas.inputs import (
     AccountOpened,
@@ -382,7 +383,7 @@ def test_profiles_come_in_rising_versions_of_one_base_currency() -> None:
     assert activate(1, 1) == ("profile_version_not_newer", "version: prime has version 1 already")
     assert activate(2, 2, model="no") == (
         "profile_invalid",
-        "model: 'no' is unknown to rules version 1; known are binance-usdm, prime",
+        f"model: 'no' is unknown to rules version 1; known are {', '.join(sorted(MODELS))}",
     )
     in_btc = {**day.parameters, "base_currency": "BTC", "assets": {"BTC": {"haircut": "0", "route": []}}}
     assert activate(2, 3, parameters=in_btc) == ("profile_invalid", "parameters.base_currency: never changes")

@@ -37,7 +37,7 @@ class Portfolio(Protocol):
     """Asset number -> amount in units of the asset's scale: what was moved and settled, and what spot positions
     hold."""
     perpetuals: dict[int, Position]
-    """Key of a position (``positions.position_key``) -> perpetuals that are held; none has a quantity of 0."""
+    """Key of a position (``position.position_key``) -> perpetuals that are held; none has a quantity of 0."""
 
 
 class SaleLeg(NamedTuple):
@@ -68,11 +68,11 @@ class MarginCalculator(Protocol):
     base: int
     """Asset number of the base currency."""
     subaccounts: bool
+    """Accounts may have isolated subaccounts."""
     default_leverage: int
     """Of a position for which none was chosen; 1 where the model knows no leverage."""
     tables: dict[int, BracketTable]
     """The bracket table of each perpetual that it margins; empty where it margins none by tables."""
-    """Accounts may have isolated subaccounts."""
 
     def refuses(self, instrument: Instrument) -> str:
         """Return why positions in an instrument are not margined, or an empty text."""

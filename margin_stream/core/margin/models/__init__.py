@@ -1,4 +1,4 @@
-"""Margin models, one file each; importing this package registers them."""
+"""Margin models, one file each (``usdm_bounds`` is part of ``binance_usdm``); importing this package registers them."""
 
 from margin_stream.core.margin.models import binance_usdm, prime
 
