@@ -48,7 +48,7 @@ def errors_page() -> str:
         'A note (what recovery did, for example) is a line `{"note":"..."}` there; `--quiet` omits it.',
         "",
         "`where` contains what is known of `file`, `line`, `offset`, `store`, `option`, `setting`, `account`, `call`,",
-        "`profile`, `input`, `servers`, `topic`, `value`, and of a fault the numbers that do not fit, or is null.",
+        "`profile`, `input`, `servers`, `topic`, `fold`, `outbox`, `value`, and of a fault the numbers that do not fit, or is null.",
         "",
         "## Commands",
         "",
