@@ -23,7 +23,7 @@ from margin_stream.host.lock import Lock
 from margin_stream.journal import highwater
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.highwater import HighWater
-from margin_stream.journal.layout import Layout, Manifest, StoreMissing, read_manifest
+from margin_stream.journal.layout import Layout, Manifest, StoreMissing, check_files, read_manifest
 from margin_stream.journal.log_end import Loose, find_end
 from margin_stream.journal.records import CorruptLog, segment_name, segments
 from margin_stream.replay.high_water_proof import NotProven, derived
@@ -84,6 +84,7 @@ class Repair:
         """
         self.layout = Layout(path)
         self._disk = disk or Disk()
+        check_files(self.layout)
         if not (self.layout.manifest.exists() or self.layout.journal.exists()):
             read_manifest(self.layout)
         self._lock = Lock(self.layout.lock)

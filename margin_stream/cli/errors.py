@@ -220,6 +220,14 @@ ENTRIES = (
         "docs/recovery.md lists the cases.",
     ),
     Entry(
+        "store_file_foreign",
+        CORRUPT,
+        "The store's folder holds what no store has: a link, a pipe, a device, a file that is too large. None of it was "
+        "opened.",
+        "Do not use the folder as it is: get the store again from whoever gave it, or remove the named file if you know "
+        "what it is.",
+    ),
+    Entry(
         "offsets_missing",
         CORRUPT,
         "The journal's topic lacks records in the middle, or at its beginning: it was compacted, cut or made anew.",

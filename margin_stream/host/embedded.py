@@ -22,7 +22,7 @@ from margin_stream.host.lock import Lock
 from margin_stream.host.recovery import OpenStore, Recovery
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.layout import Layout, MemoryShort, RecordedDigest, StoreError
+from margin_stream.journal.layout import Layout, MemoryShort, RecordedDigest, StoreError, check_files
 from margin_stream.journal.record_builder import PayloadBuilder, payloads
 from margin_stream.revaluation import DEFAULT, RevaluationName
 from margin_stream.revaluation.choice import revaluation_of
@@ -76,6 +76,7 @@ class Host:
         self._disk = disk or Disk()
         self._checkpoint_items = checkpoint_items
         self._group_items = group_items
+        check_files(self.layout)
         self._spare = mmap.mmap(-1, SPARE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         path.mkdir(parents=True, exist_ok=True)
         self._store = OpenStore(self.layout, self._disk, revaluation_of(revaluation), segment_limit)

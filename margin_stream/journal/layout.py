@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from hashlib import sha256
 from pathlib import Path
@@ -54,6 +55,10 @@ class StoreLocked(StoreError, code="store_locked"):
 
 class MemoryShort(StoreError, code="memory_short"):
     """There is not enough memory to go on with a store; nothing acknowledged is lost."""
+
+
+class ForeignFile(StoreError, code="store_file_foreign"):
+    """A folder holds, in a store's place, what no store has: a link, a pipe, a device, a file that is too large."""
 
 
 class CorruptManifest(StoreError, code="manifest_damaged"):
@@ -137,14 +142,51 @@ def write_manifest(layout: Layout, manifest: Manifest, disk: Disk) -> None:
     disk.replace(layout.manifest, json.dumps({**fields, "sha256": _checksum(fields)}, indent=1).encode() + b"\n")
 
 
+LARGEST = {"manifest.json": 1 << 20, "highwater": 1 << 20, "lock": 1 << 20, "seal.json": 64 << 20}
+"""The most bytes of files that are read whole; each has far less."""
+LARGEST_SEGMENT = 1 << 30
+
+
+def check_files(layout: Layout) -> None:
+    """Look at every file of a store's folder, and open none: a folder may come from a stranger.
+
+    Raises:
+        ForeignFile: a link, a pipe, a device, or a file that is larger than such a file can be.
+    """
+    folders = [layout.root] if any(map(os.path.lexists, (layout.manifest, layout.journal))) else []
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as found:
+                entries = list(found)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry.path))
+                continue
+            try:
+                size = entry.stat(follow_symlinks=False).st_size
+            except FileNotFoundError:
+                continue  # A writer is at work.
+            if not entry.is_file(follow_symlinks=False):
+                what = "it is a link" if entry.is_symlink() else "it is no regular file"
+            elif size > (LARGEST_SEGMENT if entry.name.endswith(".seg") else LARGEST.get(entry.name, size)):
+                what = f"it has {size:,} bytes"
+            else:
+                continue
+            raise ForeignFile(f"{entry.path}: no file of a store: {what}", file=entry.path, store=layout.root)
+
+
 def read_manifest(layout: Layout) -> Manifest:
     """Read the manifest.
 
     Raises:
         StoreMissing: there is none.
         CorruptManifest: it does not match its checksum, or is missing beside a journal.
+        ForeignFile: see ``check_files``.
         StoreError: the store is of another format, or of a newer rules version.
     """
+    check_files(layout)
     try:
         data = layout.manifest.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

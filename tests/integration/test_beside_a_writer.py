@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from margin_stream.host.embedded import Host
-from margin_stream.journal import highwater
+from margin_stream.journal import highwater, layout
 from margin_stream.replay import table_checks
 from margin_stream.replay.replay import replay
 from margin_stream.replay.verification import verify
@@ -109,6 +109,7 @@ def test_a_file_of_a_table_that_goes_away_while_it_is_read_is_read_again(
         host.ingest(random_day(5))
     gone = tmp_path / "s" / "tables" / "p0000" / "000099.sst"
     gone.symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(layout, "check_files", lambda _: None)  # The link stands for a file that was there.
     with pytest.raises(TableError, match="somebody writes"):
         Table(gone.parent, read_only=True)
     attempt = table_checks._Attempt.check

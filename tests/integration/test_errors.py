@@ -265,6 +265,14 @@ def _(folder: Path) -> Said:
     return said("ingest", "--store", path)
 
 
+@reproduces("store_file_foreign")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    (Path(path) / "manifest.json").unlink()
+    (Path(path) / "manifest.json").symlink_to("/dev/zero")
+    return said("verify", "--store", path)
+
+
 @reproduces("repair_refused")
 def _(folder: Path) -> Said:
     path = store(folder)
@@ -451,6 +459,7 @@ FIELDS = {
     "journal_damaged": {"file", "offset"},
     "manifest_damaged": {"file", "offset", "store"},
     "manifest_missing": {"file", "offset", "store"},
+    "store_file_foreign": {"file", "store"},
     "memory_short": {"store"},
     "missing_argument": {"option"},
     "option_invalid": {"option"},
