@@ -29,6 +29,9 @@ def main() -> None:
             if not memory_is_short():
                 raise
         else:
+            from margin_stream.cli.signals import leave_at_once
+
+            leave_at_once()
             sys.exit(run())
     if "--json" in sys.argv:
         sys.stderr.write(f'{{"code":"memory_short","message":"{WHAT}","where":null,"next":"{NEXT}"}}\n')

@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from margin_stream.cli.errors import DONE, FAILED
 from margin_stream.cli.output import Common, print_json, show_rows
+from margin_stream.cli.signals import as_python_does
 from margin_stream.cli.simulate import tables_for
 from margin_stream.cli.usage import UsageError
 from margin_stream.simulation import DEFAULT_PROFILES
@@ -88,6 +89,7 @@ def demo(
         raise UsageError(f"--keep {keep}: exists already; name a new folder", option="--keep")
     if not 1 <= accounts <= 100_000:
         raise UsageError(f"--accounts {accounts}: from 1 to 100,000", option="--accounts")
+    as_python_does()
     folder = Path(tempfile.mkdtemp(prefix="margin-stream-demo-"))
     try:
         return _run(common, Steps(common), folder, keep or folder / "store", _Day(market, brackets, accounts, seed))

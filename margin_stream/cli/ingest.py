@@ -6,7 +6,6 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -16,6 +15,7 @@ from margin_stream.cli.error_output import Failure, failure, report
 from margin_stream.cli.errors import CORRUPT, DONE, INTERRUPTED, MISMATCH, TERMINATED
 from margin_stream.cli.output import Common, OnStore, Progress, print_note, show
 from margin_stream.cli.queries import REVALUATION_HELP
+from margin_stream.cli.signals import Ended, Stopper, waiting
 from margin_stream.cli.usage import InputFileMissing, OptionsConflict
 from margin_stream.files import STDIN, opened
 from margin_stream.revaluation import DEFAULT, RevaluationName
@@ -37,48 +37,27 @@ class _Inputs:
         self.line = 0
         self.bytes = 0
         self.total = sum(path.stat().st_size for path in files if path != STDIN)
+        self.idle: Callable[[], bool] = lambda: False
+        """Called while standard input has nothing; True ends the reading."""
 
     def __iter__(self) -> Iterator[bytes]:
         from margin_stream.schemas.ndjson import read_lines
 
         for path in self._files:
             self.file, self.line = "stdin" if path == STDIN else str(path), 0
-            with opened(path) as stream:
-                for line in read_lines(stream):
+            with opened(path) as stream, contextlib.suppress(Ended):
+                for line in read_lines(waiting(stream, self.idle) if path == STDIN else stream):
                     self.line += 1
                     self.bytes += len(line) + 1
                     yield line
 
 
-class Stopper:
-    """Turns SIGINT and SIGTERM into a clean stop."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Stopper:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        self.signal = number
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def asked(self) -> bool:
-        """Whether a signal came."""
-        return self.signal is not None
-
-    def exit_code(self, common: Common, refused: bool) -> int:
-        """Return the exit code at the end; note on stderr where a signal left inputs unread."""
-        if self.signal is None:
-            return CORRUPT if refused else DONE
-        print_note(common, "stopped by a signal; run the same command again for the rest")
-        return INTERRUPTED if self.signal == signal.SIGINT else TERMINATED
+def exit_code(stopper: Stopper, common: Common, refused: bool) -> int:
+    """Return the exit code at the end; note on stderr where a signal left inputs unread."""
+    if stopper.signal is None:
+        return CORRUPT if refused else DONE
+    print_note(common, "stopped by a signal; run the same command again for the rest")
+    return INTERRUPTED if stopper.signal == signal.SIGINT else TERMINATED
 
 
 def summary(counts: Any, effects: int, digests: Digests, of_refused: int | None = None) -> dict[str, Any]:
@@ -173,6 +152,12 @@ def ingest(
             stack.callback(beside.abandon)
         progress = Progress(common, "inputs")
         before = host.system.intake.sources.duplicates_of_refused
+
+        def idle() -> bool:
+            host.commit()
+            return stopper.asked()
+
+        inputs.idle = idle
         counts = host.ingest(
             inputs,
             progress=lambda done: progress.update(done, inputs.bytes / inputs.total if inputs.total else None),
@@ -197,7 +182,7 @@ def ingest(
     if found is not None and not found.equal:
         report(failure("replay_differs", str(found.first_difference), store=common.store), as_json=common.json)
         return MISMATCH
-    return stopper.exit_code(common, strict and bool(shown or of_refused))
+    return exit_code(stopper, common, strict and bool(shown or of_refused))
 
 
 def _ingest_on_kafka(
@@ -214,9 +199,17 @@ def _ingest_on_kafka(
         return refused(error.refusal, error.detail)
 
     with Stopper() as stopper:
+        inputs.idle = stopper.asked
+        stopper.orderly = False
+
+        def lines() -> Iterator[bytes]:
+            stopper.orderly = True
+            yield from inputs
+            stopper.orderly = False
+
         found = on_kafka.ingest(
             common,
-            inputs,
+            lines(),
             refused=not_decoded,
             wait=wait,
             stop=stopper.asked,
@@ -228,7 +221,7 @@ def _ingest_on_kafka(
     else:
         print_note(common, f"folded by {found.by}")
         show(common, summary(found.counts, found.effects, found.digests))
-    return stopper.exit_code(common, strict and (undecodable or (found is not None and found.counts.refused > 0)))
+    return exit_code(stopper, common, strict and (undecodable or (found is not None and found.counts.refused > 0)))
 
 
 def tell_recovery(common: Common, host: Host) -> None:

@@ -211,7 +211,7 @@ def ingest(
         producer.produce(
             client, address, producer.records_of(lines, manifest.rules_version, refused), sent=progress, stop=stop
         )
-        if not wait:
+        if not wait or stop():
             return None
         end = client.end(address.topics.inputs)
         if end and alive():

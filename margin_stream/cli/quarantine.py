@@ -9,9 +9,10 @@ from cyclopts import Parameter
 from margin_stream.cli import on_kafka
 from margin_stream.cli.error_output import Failure, report
 from margin_stream.cli.errors import CORRUPT, DONE
-from margin_stream.cli.ingest import Stopper, summary, tell_recovery
+from margin_stream.cli.ingest import exit_code, summary, tell_recovery
 from margin_stream.cli.output import OnStore, Progress, print_note, show, show_rows
 from margin_stream.cli.queries import place_of
+from margin_stream.cli.signals import Stopper
 from margin_stream.schemas.refusals import ADVICE, Refusal
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def quarantine_resubmit(
                 counts = host.ingest(iter(found.events), stop=stopper.asked, refused=refused)
                 sent = summary(counts, host.effects_total, host.checkpoint())
         show(common, _of(found) | sent)
-    return stopper.exit_code(common, refused=False)
+    return exit_code(stopper, common, refused=False)
 
 
 def _of(found: Resubmission) -> dict[str, Any]:

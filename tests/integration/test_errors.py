@@ -662,6 +662,7 @@ INSIDE = {
     "DecimalError",  # becomes a refusal, or the text of a usage error
     "TimeError",  # the same
     "RefusedInput",  # a refusal: ADVICE has what to do
+    "Ended",  # a signal while standard input is read
     "Unreadable",  # a batch of the broker's: what came of it is one refused input
     "UnknownScenario",  # the command line asks before
     "InvalidSetting",  # has the code of SettingsError
