@@ -171,7 +171,7 @@ def build(
 
     Args:
         address: the store.
-        manifest: as its topic says.
+        manifest: as its topic states.
         data: this worker's own folder.
         worker: its name: with the same one it comes back to the same partitions at once.
         url: where it answers questions.

@@ -55,7 +55,7 @@ _COUNTERS = {
 
 
 def shard_row(app: Any, follower: Any) -> dict[str, Any]:
-    """Return what is to be said of one shard."""
+    """Return what is to be reported of one shard."""
     shard = follower.shard
     highwater = app.highwater(follower.topic, follower.partition)
     row = {

@@ -1,7 +1,7 @@
 """When a lost high-water file can be written again without losing anything that was acknowledged.
 
-For the journal: never. The file is the only thing that says how far inputs were acknowledged; whatever else is known
-(tables, recorded digests, effects) says that it was *at least* so far. A journal that ends too early would pass for a
+For the journal: never. The file is the only thing that states how far inputs were acknowledged; whatever else is known
+(tables, recorded digests, effects) states that it was *at least* so far. A journal that ends too early would pass for a
 short one.
 
 For what is derived from the journal there is proof elsewhere. Effects are made durable at checkpoints alone, and each
@@ -33,7 +33,7 @@ JOURNAL_REASON = (
 
 
 class NotProven(Exception):
-    """The end of a log cannot be shown to be its end; the text says why."""
+    """The end of a log cannot be shown to be its end; the text states why."""
 
 
 def derived(layout: Layout, manifest: Manifest, lost: list[Path]) -> dict[Path, Ending]:

@@ -108,7 +108,7 @@ class Repair:
     # ---- doing ----------------------------------------------------------------------------------------------------
 
     def carry_out(self, plan: Plan) -> Verified:
-        """Do what a plan says, open the store as a writer does, and verify it.
+        """Do what a plan states, open the store as a writer does, and verify it.
 
         Raises:
             ValueError: the plan has something that is refused.
@@ -207,7 +207,7 @@ class _Planner:
         # they do on opening.
         cut = mark.cut if mark.certain else end
         does = f"write the file anew for record {cut.number}, " + (
-            "as it says" if mark.certain else "the end of what is whole"
+            "as it states" if mark.certain else "the end of what is whole"
         )
         for offset, what in mark.damaged:
             self._add(path, offset, what, "rewrite", does, self._kept(path))
@@ -225,7 +225,7 @@ class _Planner:
             self._cuts.append(found)
 
     def _lost_marks(self, manifest: Manifest, left: list[Problem]) -> list[Problem]:
-        """Offer to write lost high-water files of effects and digests again, where it is proven what they said."""
+        """Offer to write lost high-water files of effects and digests again, where it is proven what they reported."""
         lost: dict[Path, CorruptLog] = {}
         for folder in (self._layout.journal, self._layout.digests, *self._layout.effects_logs(manifest.partitions)):
             try:

@@ -266,7 +266,7 @@ class _Inspector:
         number."""
         found = check_tables(self._layout, self._manifest, self._digests)
         self.checkpoint_position = found.sequence
-        said = {(problem.file, problem.what) for problem in self._problems}
+        reported = {(problem.file, problem.what) for problem in self._problems}
         for path, what in found.problems:
-            if (str(path), what) not in said:
+            if (str(path), what) not in reported:
                 self._report(path, None, what)

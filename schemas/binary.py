@@ -101,7 +101,7 @@ def decode_foreign_item(data: bytes, rules_version: int) -> AnyInput:
 
 
 def _map_length(data: bytes) -> int:
-    """Return how many pairs a msgpack map says that it has."""
+    """Return how many pairs a msgpack map states that it has."""
     if data[0] == 0xDE:
         return int.from_bytes(data[1:3], "big")
     if data[0] == 0xDF:

@@ -117,15 +117,15 @@ def main() -> int:
             end = client.end(address.topics.inputs)
             steps.done("sent", "the rest is sent, a sixth of the day a second time")
             reader = DigestReader(client, address, manifest)
-            said = await_folded(reader, end - 1, lambda: True)
-            assert said is not None
-            same = said.digests == expected
+            reported = await_folded(reader, end - 1, lambda: True)
+            assert reported is not None
+            same = reported.digests == expected
             steps.done(
                 "equal",
-                f"the workers report: {said.digests.sequence:,} items, {said.counts.duplicate:,} duplicates dropped, "
-                f"{said.effects:,} effects",
+                f"the workers report: {reported.digests.sequence:,} items, {reported.counts.duplicate:,} duplicates dropped, "
+                f"{reported.effects:,} effects",
             )
-            print(f"   state   {said.digests.state}\n   effects {said.digests.effects}")
+            print(f"   state   {reported.digests.state}\n   effects {reported.digests.effects}")
             print(f"   {'EQUAL to the embedded host, byte for byte' if same else f'DIFFERENT: {expected}'}\n")
             rows = [
                 row

@@ -124,7 +124,7 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
 
     with connected(common) as (client, address):
         manifest = topics_admin.read_manifest(client, address)
-        said = producer.DigestReader(client, address, manifest).poll()
+        reported = producer.DigestReader(client, address, manifest).poll()
         found = worker_client.workers(client, address)
         ends = {0: client.end(address.topics.inputs)}
     rows: list[dict[str, Any]] = []
@@ -143,9 +143,9 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
         "workers": len(found) - len(silent),
         "silent_workers": silent,
         "journal_records": ends[0],
-        "digests_at": None if said is None else said.digests.sequence,
-        "state_digest": None if said is None else said.digests.state,
-        "effects_digest": None if said is None else said.digests.effects,
+        "digests_at": None if reported is None else reported.digests.sequence,
+        "state_digest": None if reported is None else reported.digests.state,
+        "effects_digest": None if reported is None else reported.digests.effects,
     }
     if common.json:
         show(common, view | {"shards": rows})

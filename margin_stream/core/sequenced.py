@@ -1,6 +1,6 @@
 """What the intake hands to the partitions: items that are valid, scaled and numbered.
 
-Market items go to every partition, account items to the partition of their group. A batch says which sequence numbers
+Market items go to every partition, account items to the partition of their group. A batch states which sequence numbers
 it covers and where the one before it ended, so a reader can trim what it has and notice a hole.
 """
 

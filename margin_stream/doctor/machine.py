@@ -26,7 +26,7 @@ FILES_ENOUGH, FILES_LEAST = 1024, 256
 SPACE_ENOUGH, SPACE_LEAST = 2 << 30, 200 << 20
 SYNC_SLOW_S = 0.05
 EARLIEST_S, LATEST_S = 1_700_000_000, 4_600_000_000
-"""Between these the machine's clock is believed: late in 2023, and the end of what a time in the journal can be."""
+"""Between these the machine's clock is taken for right: late in 2023, and the end of what a time in the journal can be."""
 
 
 def machine(folder: Path, lock: Path = LOCK) -> Iterator[Finding]:
@@ -190,7 +190,7 @@ def syncing(place: Path) -> Finding:
 
 
 def _kind_of_disk(place: Path) -> str:
-    """Return the kind of the file system that holds a place, where the machine says so."""
+    """Return the kind of the file system that holds a place, where the machine states so."""
     try:
         rows = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     except OSError:
@@ -235,9 +235,9 @@ def java() -> Finding:
             name, f"no {lacks} here", "Only `make kafka-demo` and `make test` want it: openjdk-17-jre-headless, maven."
         )
     try:
-        said = subprocess.run(
+        reported = subprocess.run(
             [program, "-version"], capture_output=True, text=True, timeout=20, check=False
         ).stderr.splitlines()
     except (OSError, subprocess.TimeoutExpired) as error:
         return skipped(name, f"java does not answer: {error}")
-    return ok(name, f"{said[0] if said else 'java'}, and Maven, for `make kafka-demo`")
+    return ok(name, f"{reported[0] if reported else 'java'}, and Maven, for `make kafka-demo`")

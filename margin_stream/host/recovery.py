@@ -109,7 +109,7 @@ class OpenStore:
             return manifest
         except StoreMissing:
             pass
-        # A file says that the store is being made, from before the first log until after the manifest: a store whose
+        # A file states that the store is being made, from before the first log until after the manifest: a store whose
         # making was interrupted is made again (nothing was acknowledged), and one that lost its manifest is not
         # mistaken for it.
         names = {entry.name for entry in layout.root.iterdir()} - {"lock"}
@@ -166,7 +166,7 @@ class OpenStore:
                 markers.append(marker)
             return markers
         except (MemoryError, MemoryShort):
-            # It says nothing about the tables, and to fold all again takes more of what is missing.
+            # It states nothing about the tables, and to fold all again takes more of what is missing.
             raise
         except Exception as error:
             if str(error):

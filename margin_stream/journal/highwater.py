@@ -30,7 +30,7 @@ class SlotDamage(NamedTuple):
 
 
 class HighWater(NamedTuple):
-    """What a high-water file says."""
+    """What a high-water file states."""
 
     writes: int
     cut: Cut
@@ -53,7 +53,7 @@ def first_bytes(store_id: bytes) -> bytes:
 
 
 def renewed_bytes(store_id: bytes, mark: HighWater) -> bytes:
-    """Return a whole file that says what a damaged one said."""
+    """Return a whole file that states what a damaged one reported."""
     slots = [b"", b""]
     for writes in (mark.writes, mark.writes + 1):
         slots[writes % 2] = slot_bytes(store_id, writes, mark.cut)

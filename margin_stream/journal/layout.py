@@ -26,7 +26,7 @@ def partition_name(number: int) -> str:
 
 
 class StoreError(Error, code="store_unusable"):
-    """A store cannot be used as asked; the text says why and what to do."""
+    """A store cannot be used as asked; the text states why and what to do."""
 
 
 class StoreMissing(StoreError, code="store_missing"):

@@ -54,7 +54,7 @@ def find_end(folder: Path, store_id: bytes, mark: HighWater, after: Cut = START)
     Args:
         folder: the log.
         store_id: 16 bytes.
-        mark: what its high-water file says.
+        mark: what its high-water file states.
         after: a cut that a checkpoint knows. The segment that holds it is read whole, those before it are not read
             again.
 

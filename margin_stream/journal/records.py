@@ -175,7 +175,7 @@ def walk(folder: Path, store_id: bytes, cut: Cut) -> Iterator[Record | Tail]:
 
 
 def read_segment(path: Path, store_id: bytes, cut: Cut, *, ahead: bool = True) -> Iterator[Record | Tail]:
-    """Yield the records of a segment behind a cut, then a Tail that says how it ended.
+    """Yield the records of a segment behind a cut, then a Tail that states how it ended.
 
     Nothing is raised for damaged records: the caller knows whether the place was durable. A damaged header is raised.
 
@@ -242,4 +242,4 @@ def read_segment(path: Path, store_id: bytes, cut: Cut, *, ahead: bool = True) -
 
 
 UNREADABLE = "the medium failed: "
-"""Begins what is said of a place that could not be read: nothing is known of it, so it is never cut."""
+"""Begins what is reported of a place that could not be read: nothing is known of it, so it is never cut."""

@@ -57,7 +57,7 @@ class Topics:
         self.alerts = f"{name}.alerts"
         self.quarantine = f"{name}.quarantine"
         self.digests = f"{name}.digests"
-        """What every shard says its digest is, at sequence numbers that the intake asks for."""
+        """What every shard states its digest is, at sequence numbers that the intake asks for."""
 
     def cursor(self, outbox: str) -> str:
         """Return the topic that holds how far an outbox is. It is not derived: it lives on when partitions change."""

@@ -37,7 +37,7 @@ class Topic(NamedTuple):
 
 
 def describe_brokers(client: Client) -> Brokers:
-    """Return what the cluster says of itself.
+    """Return what the cluster states of itself.
 
     Raises:
         Unreachable: it does not answer.

@@ -11,7 +11,7 @@ from margin_stream.core.store_fold import Digests
 from margin_stream.kafka.messages import DigestPart
 
 
-class Said(NamedTuple):
+class Reported(NamedTuple):
     """Digests of the store at a sequence number, and the counters there."""
 
     digests: Digests
@@ -23,19 +23,19 @@ class Said(NamedTuple):
 
 
 class Statements:
-    """Collects the digest parts of all shards; says the store's digests wherever all of them spoke of one sequence
+    """Collects the digest parts of all shards; states the store's digests wherever all of them spoke of one sequence
     number."""
 
     def __init__(self, generation: str, partitions: int) -> None:
         self._generation = generation
         self._shards = partitions + 1
         self._parts: dict[int, dict[int, DigestPart]] = {}
-        self.said: dict[int, Said] = {}
+        self.reported: dict[int, Reported] = {}
         """By sequence number."""
         self.contradictions: list[str] = []
-        """A shard said two things of one sequence number."""
+        """A shard reported two things of one sequence number."""
 
-    def add(self, part: DigestPart) -> Said | None:
+    def add(self, part: DigestPart) -> Reported | None:
         """Take one part; return the store's digests where it completes a sequence number."""
         if part.generation != self._generation:
             return None
@@ -49,34 +49,34 @@ class Statements:
                 return None
             if part.offset <= known.offset:
                 return None
-        # Records of nothing but duplicates move the offset and not the position: what was said last counts.
+        # Records of nothing but duplicates move the offset and not the position: what was reported last counts.
         parts[part.shard] = part
         if len(parts) < self._shards:
             return None
         found = combine(parts.values())
-        self.said[part.sequence] = found
+        self.reported[part.sequence] = found
         for sequence in [sequence for sequence in self._parts if sequence < part.sequence - 1_000_000]:
             del self._parts[sequence]
         return found
 
     @property
-    def last(self) -> Said | None:
+    def last(self) -> Reported | None:
         """The digests at the highest sequence number of which all shards spoke."""
-        return self.said[max(self.said)] if self.said else None
+        return self.reported[max(self.reported)] if self.reported else None
 
 
 def _sums(part: DigestPart) -> tuple[bytes, bytes, bytes, bytes]:
     return part.head, part.effects_head, part.state_sums, part.effect_sums
 
 
-def combine(parts: Iterable[DigestPart]) -> Said:
+def combine(parts: Iterable[DigestPart]) -> Reported:
     """Return the digests of the store from the parts of the intake and of all partitions at one sequence number."""
     ordered = sorted(parts, key=lambda part: part.shard)
     intake, partitions = ordered[0], ordered[1:]
     state = combined(intake.head, merged(unpack_sums(part.state_sums) for part in ordered))
     effects = combined(intake.effects_head, merged(unpack_sums(part.effect_sums) for part in partitions))
     accepted, duplicate, refused, own = intake.counts
-    return Said(
+    return Reported(
         Digests(intake.sequence, state, effects),
         Counts(accepted, duplicate, refused),
         own + sum(part.counts[1] for part in partitions),

@@ -92,7 +92,7 @@ class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
         """Return the effects that lie behind a place, which must not lie before ``start``.
 
         Raises:
-            Fault: the effects are not those of the places that the message says.
+            Fault: the effects are not those of the places that the message states.
         """
         found: list[tuple[int, bytes]] = []
         sequence, number = self.previous + 1, self.after
@@ -133,7 +133,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DigestPart(msgspec.Struct, frozen=True, array_like=True):
-    """What one shard says of itself at a sequence number that the intake asked for."""
+    """What one shard states of itself at a sequence number that the intake asked for."""
 
     generation: str
     shard: int

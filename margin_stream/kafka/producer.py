@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from margin_stream.journal.record_builder import PayloadBuilder
 from margin_stream.kafka.address import KafkaAddress
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.digest_quorum import Said, Statements
+from margin_stream.kafka.digest_quorum import Reported, Statements
 from margin_stream.kafka.messages import StoreManifest, decode_digest_part
 from margin_stream.schemas.binary import canonical_bytes, encode, encode_payload
 from margin_stream.schemas.inputs import PriceTicked
@@ -90,7 +90,7 @@ class DigestReader:
         self._next = 0
         self.statements = Statements(manifest.generation, manifest.partitions)
 
-    def poll(self) -> Said | None:
+    def poll(self) -> Reported | None:
         """Read what is new; return the digests at the highest sequence number of which all shards spoke."""
         end = self._client.end(self._topic)
         if end > self._next:
@@ -101,9 +101,12 @@ class DigestReader:
 
 
 def await_folded(
-    reader: DigestReader, offset: int, alive: Callable[[], bool], waiting: Callable[[Said | None], None] | None = None
-) -> Said | None:
-    """Wait until all shards have folded the journal up to an offset and said their digests there.
+    reader: DigestReader,
+    offset: int,
+    alive: Callable[[], bool],
+    waiting: Callable[[Reported | None], None] | None = None,
+) -> Reported | None:
+    """Wait until all shards have folded the journal up to an offset and reported their digests there.
 
     Args:
         reader: of digests.
@@ -116,11 +119,11 @@ def await_folded(
     """
     asked_at = time.monotonic()
     while True:
-        said = reader.poll()
-        if said is not None and said.offset >= offset:
-            return said
+        reported = reader.poll()
+        if reported is not None and reported.offset >= offset:
+            return reported
         if waiting is not None:
-            waiting(said)
+            waiting(reported)
         if time.monotonic() - asked_at > 2.0:
             if not alive():
                 return None

@@ -38,15 +38,15 @@ class KafkaReader:
             statements.add(decode_digest_part(record.value or b""))
         self.statements = statements
         self.recorded = [
-            RecordedDigest(sequence, said.offset + 1, said.digests.state, said.digests.effects)
-            for sequence, said in sorted(statements.said.items())
+            RecordedDigest(sequence, reported.offset + 1, reported.digests.state, reported.digests.effects)
+            for sequence, reported in sorted(statements.reported.items())
         ]
         self._effect_ends = [client.end(topics.effects, shard) for shard in range(self.partitions + 1)]
         self.last_record = client.end(topics.inputs)
 
     @property
     def recorded_sequence(self) -> int:
-        """Up to here every shard has recorded its effects and said its digest."""
+        """Up to here every shard has recorded its effects and reported its digest."""
         return self.recorded[-1].sequence if self.recorded else 0
 
     def items(self, after: int = 0) -> Iterator[Items]:
@@ -69,7 +69,7 @@ class KafkaReader:
         reached.
 
         Raises:
-            Fault: a message does not have the effects that it says.
+            Fault: a message does not have the effects that it states.
         """
         offset, *place = mark or (0, 0, 0)
         here = Place(*place)

@@ -44,7 +44,7 @@ class ShardTable:
         """Open the table; one that cannot be trusted, or is of another generation, is thrown away: the changelog and
         the journal have it all.
 
-        A note beside it says that it is being opened: found again, the last opening crashed or never ended, and the
+        A note beside it states that it is being opened: found again, the last opening crashed or never ended, and the
         table goes.
         """
         self.path = path
@@ -100,7 +100,7 @@ class ShardTable:
         """Fill a new shard; False where there is nothing to fill it with.
 
         Raises:
-            Unusable: the rows are not what the marker says; wipe the table and fold anew.
+            Unusable: the rows are not what the marker states; wipe the table and fold anew.
         """
         if self.marker is None:
             return False

@@ -121,7 +121,7 @@ def read_manifest(client: Client, address: KafkaAddress) -> StoreManifest:
 
     Raises:
         StoreMissing: there is no store of that name.
-        StoreError: its topics are not what the manifest says: making or repartitioning was interrupted; run it again.
+        StoreError: its topics are not what the manifest states: making or repartitioning was interrupted; run it again.
     """
     topics = address.topics
     found = _manifest(client, topics)

@@ -106,6 +106,6 @@ def check_shards(found: list[Worker]) -> None:
 
 
 def ask_shards(worker: Worker) -> list[dict[str, Any]] | None:
-    """Return what a worker says of its shards; None where it does not answer."""
+    """Return what a worker states of its shards; None where it does not answer."""
     status, body = _get(f"{worker.url}/shards")
     return body if status == 200 else None

@@ -20,7 +20,7 @@ LIMIT_S = 900
 
 
 class BuildError(Exception):
-    """The core cannot be compiled here; the text says why and what to do."""
+    """The core cannot be compiled here; the text states why and what to do."""
 
 
 def build(package: Path = PACKAGE, built: Path = BUILT) -> Path:

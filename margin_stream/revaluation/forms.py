@@ -1,7 +1,7 @@
 """A subaccount as a piecewise linear form of prices, in floats: what the vectors hold of it.
 
 Value and debit of the models are sums of terms, each a coefficient times one price, or a product of prices, or a
-bracket's line. Rounding is left out here and goes into the tolerance; whatever cannot be said in floats is ``None``,
+bracket's line. Rounding is left out here and goes into the tolerance; whatever cannot be expressed in floats is ``None``,
 and stays with the exact path.
 """
 

@@ -58,7 +58,7 @@ class VectorFilter:
         self._errors: list[tuple[int, float]] = []
         """Unit -> roundings of its form, and its gross, at enrolment."""
         self._guarded: list[tuple[list[Guard], list[GuardState]]] = []
-        """Unit -> the guards that its tests were written for, and what they said."""
+        """Unit -> the guards that its tests were written for, and what they reported."""
         self._count = 0
         self._alive: NDArray[np.bool_] = np.zeros(1024, dtype=np.bool_)
         self._dead = 0
@@ -208,16 +208,16 @@ class VectorFilter:
         units = self._units.get(account)
         if units is None or len(units) != len(subaccounts):
             return False
-        said = self._guarded
+        reported = self._guarded
         for unit, watched in zip(units, subaccounts, strict=True):
-            guards, guard_states = said[unit]
+            guards, guard_states = reported[unit]
             if watched.guards is guards and watched.guard_states is guard_states:
                 continue
             tests = _tests(watched, *self._errors[unit])
             if tests is None:
                 return False
             self._rows[unit, TESTS:] = tests
-            said[unit] = watched.guards, watched.guard_states
+            reported[unit] = watched.guards, watched.guard_states
         return True
 
     def _unit(self, profile: Profile, watched: GuardTests) -> _Unit | None:

@@ -71,7 +71,7 @@ def load(
     """Return the settings in force.
 
     Args:
-        flags: by key, what the command line says: the option and its text.
+        flags: by key, what the command line states: the option and its text.
         config: a file of settings, instead of ``margin-stream.toml`` in the folder.
         environment: by default the process's.
         folder: where the project's file is looked for; by default the working folder.

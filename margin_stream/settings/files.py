@@ -20,7 +20,7 @@ USER_FILE = Path("margin-stream") / "config.toml"
 
 
 class SettingsError(Error, code="setting_invalid"):
-    """A setting cannot be used; the text says which, where it is set and what would do."""
+    """A setting cannot be used; the text states which, where it is set and what would do."""
 
 
 class SettingsFileMissing(SettingsError, code="settings_file_missing"):
@@ -69,7 +69,7 @@ def read_file(path: Path) -> dict[str, Found]:
     except UnicodeDecodeError as error:
         raise SettingsFileDamaged(f"{path}: byte {error.start} is not UTF-8", file=path) from None
     except tomllib.TOMLDecodeError as error:
-        # tomllib says the line in its text alone, before Python 3.14.
+        # tomllib states the line in its text alone, before Python 3.14.
         line = re.search(r"line (\d+)", str(error))
         raise SettingsFileDamaged(f"{path}: not TOML: {error}", file=path, line=line and int(line.group(1))) from None
     lines = _lines(text)

@@ -17,7 +17,7 @@ START_S = 60
 
 
 class BrokerError(Error, code="demo_broker_failed"):
-    """The broker cannot be started; the text says why and what to do."""
+    """The broker cannot be started; the text states why and what to do."""
 
 
 def free_port() -> int:

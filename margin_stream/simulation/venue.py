@@ -1,7 +1,7 @@
 """What the venue and its clients do on a simulated day: perpetuals are traded, and what is due for liquidation is
 closed.
 
-The engine says `liquidation_due` and places no order; here somebody does. All of it is decided from the folds' state at
+The engine states `liquidation_due` and places no order; here somebody does. All of it is decided from the folds' state at
 a clock, so equal days and seeds give equal trades. Fees and sizes are illustrative.
 """
 

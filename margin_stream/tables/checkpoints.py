@@ -32,7 +32,7 @@ class Marker(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Distrusted(Exception):
-    """A checkpoint is not what its digest says, or cannot be read: it is not used, the journal is folded instead."""
+    """A checkpoint is not what its digest states, or cannot be read: it is not used, the journal is folded instead."""
 
 
 def store(table: Table, folds: FoldSet, journal: Cut, effects: Cut) -> None:

@@ -119,8 +119,8 @@ def _examine(paths: Sequence[Path]) -> None:
         raise TableError(f"{path}: the database cannot be opened: it does not come to an end", file=path) from None
     if done.returncode:
         path = _last_line(done.stdout) or str(unsealed[0])
-        said = _last_line(done.stderr) or f"signal {-done.returncode}"
-        raise TableError(f"{path}: the database cannot be read: {said}", file=path)
+        reported = _last_line(done.stderr) or f"signal {-done.returncode}"
+        raise TableError(f"{path}: the database cannot be read: {reported}", file=path)
 
 
 def _has_its_sums(path: Path) -> bool:

@@ -155,7 +155,7 @@ def quarantined(place: Place, identifier: str) -> dict[str, Any]:
 
 
 def _detail(place: Place, sequence: int) -> str:
-    """Fold up to the item once more: the intake says what was wrong with it."""
+    """Fold up to the item once more: the intake states what was wrong with it."""
     reader = source_of(place)
     system = StoreFold(reader.partitions, only="", rules_version=reader.rules_version)
     for _ in fold_prefix(system, reader.items(), Until(sequence=sequence)):

@@ -255,7 +255,7 @@ def test_rows_that_are_not_the_intakes_are_an_error_with_its_reason() -> None:
     with pytest.raises(ValueError) as caught:
         restored({name: value for name, value in rows.items() if name != key}, system.sequence)
     assert str(caught.value) == f"identities of book: 0 rows, {held} expected"
-    with pytest.raises(Fault, match="the intake stands where its marker says"):
+    with pytest.raises(Fault, match="the intake stands where its marker states"):
         restored(rows, system.sequence + 1)
     with pytest.raises(msgspec.DecodeError):
         restored({name: value for name, value in rows.items() if name != b"meta"}, system.sequence)

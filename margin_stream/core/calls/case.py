@@ -20,7 +20,7 @@ Emit = Callable[..., None]
 
 
 class Valuation(Protocol):
-    """What an account is worth, and what each guard says of it."""
+    """What an account is worth, and what each guard states of it."""
 
     figures: MarginFigures
     """At the last accepted marks; what was never marked counts 0."""

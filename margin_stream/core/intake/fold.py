@@ -393,7 +393,7 @@ class IntakeFold:
         self.accounts.restore(rows, profiles)
         self.sequence, _, self.accepted, self.refused, feeds, books, _, undecodable, quotes, _, _, *answers = facts
         check(
-            self.sequence == sequence, "the intake stands where its marker says", expected=sequence, got=self.sequence
+            self.sequence == sequence, "the intake stands where its marker states", expected=sequence, got=self.sequence
         )
         self.routes.previous = sequence
         self.sources.restore([feeds, books, undecodable, *answers], rows)

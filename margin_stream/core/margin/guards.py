@@ -53,7 +53,7 @@ Span = tuple[int | None, int | None]
 
 
 def guard_state_of(span: Span) -> GuardState:
-    """Return what a span of excess says of its guard."""
+    """Return what a span of excess states of its guard."""
     least, greatest = span
     if greatest is not None and greatest < 0:
         return GuardState.TRUE

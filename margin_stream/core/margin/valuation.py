@@ -1,4 +1,4 @@
-"""What a subaccount is worth at the marks as they are, and what each guard says of it: exactly, or over all that open
+"""What a subaccount is worth at the marks as they are, and what each guard states of it: exactly, or over all that open
 marks leave open."""
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def guard_states(
     figures: MarginFigures,
     corners: Corners,
 ) -> list[GuardState]:
-    """Return what each guard says of a subaccount whose figures are known."""
+    """Return what each guard states of a subaccount whose figures are known."""
     if not reads_open_marks(market, subaccount, profile, figures):
         exact = Exact(figures)
         return [exact.truth(guard) for guard in guards]

@@ -46,7 +46,7 @@ class RevaluationFilter(Protocol):
 
     def keeps(self, account: int) -> bool:
         """Say whether an account that was named is still watched as before, so that it need not be given again where it
-        says the same."""
+        states the same."""
 
     def forget(self, account: int) -> None:
         """Watch an account no more; what it holds, or how that is valued, has changed."""
