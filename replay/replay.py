@@ -39,8 +39,8 @@ def replay(
         StoreFold(reader.partitions, **revaluation_of(revaluation)._asdict(), rules_version=reader.rules_version),
         0,
     )
-    if from_checkpoint and until == EVERYTHING:
-        loaded = reader.from_checkpoint()
+    if from_checkpoint:
+        loaded = reader.from_checkpoint(until)
         if loaded is not None:
             system, after = loaded
     start, recorded_until = system.sequence, reader.recorded_sequence
@@ -66,6 +66,6 @@ def replay(
 
 def _behind(reader: Source, log: int, start: int) -> Iterator[bytes]:
     """Yield the recorded effects of a log behind a sequence number."""
-    for data in reader.effects(log):
+    for data in reader.effects(log, start):
         if not start or decode_effect(data).sequence > start:
             yield data

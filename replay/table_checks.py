@@ -12,7 +12,7 @@ from margin_stream.journal import highwater
 from margin_stream.journal.layout import INTAKE_NAME, Layout, Manifest, RecordedDigest, partition_name
 from margin_stream.journal.log_end import NotInLog, find_end
 from margin_stream.journal.records import CorruptLog, Cut
-from margin_stream.tables import checkpoints
+from margin_stream.tables import checkpoints, kept_checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
 from margin_stream.tables.rocks import Table, TableError
 
@@ -37,6 +37,9 @@ def check_tables(layout: Layout, manifest: Manifest, recorded: Sequence[Recorded
         manifest: the store's manifest.
         recorded: the digests that were recorded, read before.
     """
+    if not layout.tables.exists():
+        # A backup has none: they are folded when the store is opened for writing.
+        return TableChecks(0, [])
     for _ in range(ATTEMPTS - 1):
         before = _stamp(layout)
         found = _Attempt(layout, manifest, recorded).check()
@@ -68,6 +71,8 @@ class _Attempt:
         self._compared: dict[tuple[Path, Cut], CorruptLog | None] = {}
 
     def check(self) -> TableChecks:
+        for path, what in kept_checkpoints.check(self._layout.kept):
+            self._report(path, f"{what}; it is not used")
         names = [INTAKE_NAME, *(partition_name(n) for n in range(self._manifest.partitions))]
         effects = self._layout.effects_logs(self._manifest.partitions)
         markers = []

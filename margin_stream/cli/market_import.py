@@ -126,7 +126,8 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
         return copy_journal(common, str(paths[0]), into, None)
     write = sys.stdout.buffer.write
     left_out = 0
-    for _, _, item in numbered_items(source_of(paths[0])):
+    reader = source_of(paths[0])
+    for _, _, item in numbered_items(reader, reader.items()):
         line = line_form(item) if isinstance(item, bytes) else encode_line(item)[:-1]  # type: ignore[arg-type]
         if line is None:
             left_out += 1

@@ -176,6 +176,7 @@ class Host:
             items = self._builder.take()
             if not items:
                 return None
+            before = self._journal.end
             for payload in payloads(items):
                 self._journal.append(payload)
             cut = self._journal.write()
@@ -187,7 +188,8 @@ class Host:
                 future.result()
                 self._record(place, effects)
 
-            emitted = self.system.fold(spill=spill)
+            with self._store.indexed(before, cut):
+                emitted = self.system.fold(spill=spill)
             self._syncing = (future, emitted)
         except BaseException as error:
             self._stop(error)
@@ -299,13 +301,16 @@ class Host:
                 writer.sync()
             cut = self._journal.end
             # The intake last: partitions that are ahead of it pass over what they have.
-            for table, folds, writer in reversed(
-                list(zip(self._store.tables, self.system.sets, self._effects, strict=True))
-            ):
-                checkpoints.store(table, folds, cut, writer.end)
+            sets = list(
+                zip(self.system.sets, self._store.tables, [writer.end for writer in self._effects], strict=True)
+            )
+            for folds, table, end in reversed(sets[1:]):
+                checkpoints.store(table, folds, cut, end)
+            checkpoints.store(self._store.tables[0], self.system.sets[0], cut, sets[0][2], self._store.index.take())
             recorded = RecordedDigest(digests.sequence, cut.number, digests.state, digests.effects)
             self._digests.append(encode(recorded))
             self._digests.sync()
+            self._store.keep(digests, cut, sets)
         except BaseException as error:
             self._stop(error)
             raise

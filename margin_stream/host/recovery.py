@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,8 @@ import msgspec
 
 from margin_stream.core.checks import Mismatch
 from margin_stream.core.effect_book import Emitted
-from margin_stream.core.store_fold import StoreFold
+from margin_stream.core.fold import FoldSet
+from margin_stream.core.store_fold import Digests, StoreFold
 from margin_stream.host.lock import check_tables
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
@@ -40,8 +41,10 @@ from margin_stream.journal.records import Cut
 from margin_stream.revaluation.choice import Revaluation
 from margin_stream.schemas.binary import decode_payload
 from margin_stream.schemas.effects import recorded_effects
-from margin_stream.tables import checkpoints
+from margin_stream.tables import checkpoints, kept_checkpoints
 from margin_stream.tables.checkpoints import Distrusted, Marker
+from margin_stream.tables.journal_index import IndexWriter
+from margin_stream.tables.kept_checkpoints import Kept
 from margin_stream.tables.rocks import Table, open_tables
 
 
@@ -73,6 +76,8 @@ class OpenStore:
         self.writers: list[LogWriter] = []
         """Of all logs, in the order in which they were opened."""
         self.notes: list[str] = []
+        self.index = IndexWriter()
+        self._last_kept: Kept | None = None
 
     def open(self, partitions: int, rules_version: int) -> None:
         """Open everything; a store that is not there is made, with so many partitions and these rules.
@@ -94,6 +99,26 @@ class OpenStore:
             self._open_logs()
         for writer in self.writers:
             self.notes.extend(writer.warnings)
+        records = logs.read(self.layout.digests, self.manifest.identity, upto=self.digests.end.number)
+        self._recorded = [msgspec.msgpack.decode(record.payload, type=RecordedDigest) for record in records]
+        kept = kept_checkpoints.found(self.layout.kept, self.manifest.store_id, self._recorded)
+        self._last_kept = kept[-1] if kept else None
+
+    @contextlib.contextmanager
+    def indexed(self, before: Cut, behind: Cut) -> Iterator[None]:
+        """Note in the index of the journal the records between two cuts, which are folded meanwhile."""
+        routes = self.system.intake.routes
+        sequence = routes.previous
+        yield
+        self.index.note(before, sequence, behind, routes.previous, routes.concerned)
+
+    def keep(self, digests: Digests, journal: Cut, sets: Sequence[tuple[FoldSet, Table, Cut]]) -> None:
+        """Keep the checkpoint that was stored just now, where it is time for one."""
+        if kept_checkpoints.due(digests.sequence, self._last_kept):
+            clock_ns = self.system.intake.market.clock_ns
+            self._last_kept = kept_checkpoints.keep(
+                self.layout.kept, self._disk, self.manifest.store_id, digests, clock_ns, journal, sets
+            )
 
     def close_logs(self) -> None:
         """Close every log that is open."""
@@ -220,28 +245,22 @@ class OpenStore:
                 writer.append(payload)
             writer.write()
 
-        behind = False
-        for found in logs.read(
-            self.layout.journal, self.manifest.identity, self._markers[0].journal, upto=self.journal.end.number
-        ):
+        before = start = self._markers[0].journal
+        for found in logs.read(self.layout.journal, self.manifest.identity, start, upto=self.journal.end.number):
             for item in decode_payload(found.payload):
                 self.system.admission.item(item)
-            for place, effects in enumerate(self.system.fold(spill=record)):
+            with self.indexed(before, found.cut):
+                emitted = self.system.fold(spill=record)
+            for place, effects in enumerate(emitted):
                 record(place, effects)
-            behind = True
+            before = found.cut
         for writer, known in zip(self.effects, expected, strict=True):
             left = sum(1 for _ in known)
             if left:
                 raise Mismatch(f"{writer.folder}: {left} recorded effects are not recomputed", file=writer.folder)
         # The second: a crash between the tables and the record of their digest.
-        return behind or self._recorded_sequence() != self.system.sequence
-
-    def _recorded_sequence(self) -> int:
-        """Return the sequence number of the last recorded digest, 0 where there is none."""
-        last = 0
-        for record in logs.read(self.layout.digests, self.manifest.identity, upto=self.digests.end.number):
-            last = msgspec.msgpack.decode(record.payload, type=RecordedDigest).sequence
-        return last
+        recorded = self._recorded[-1].sequence if self._recorded else 0
+        return before != start or recorded != self.system.sequence
 
     def _recorded_after(self, writer: LogWriter, marker: Marker) -> Iterator[bytes]:
         """Return the effects that are recorded behind a checkpoint now."""

@@ -108,6 +108,7 @@ class Layout:
         self.journal = root / "journal"
         self.digests = root / "digests"
         self.tables = root / "tables"
+        self.kept = self.tables / "kept"
         self.effects = root / "effects"
 
     def effects_logs(self, partitions: int) -> list[Path]:
@@ -144,7 +145,7 @@ def write_manifest(layout: Layout, manifest: Manifest, disk: Disk) -> None:
 
 LARGEST = {"manifest.json": 1 << 20, "highwater": 1 << 20, "lock": 1 << 20, "seal.json": 64 << 20}
 """The most bytes of files that are read whole; each has far less."""
-LARGEST_SEGMENT = 1 << 30
+LARGEST_BY_SUFFIX = {".seg": 1 << 30, ".kept": 16 << 30}
 
 
 def check_files(layout: Layout) -> None:
@@ -170,7 +171,7 @@ def check_files(layout: Layout) -> None:
                 continue  # A writer is at work.
             if not entry.is_file(follow_symlinks=False):
                 what = "it is a link" if entry.is_symlink() else "it is no regular file"
-            elif size > (LARGEST_SEGMENT if entry.name.endswith(".seg") else LARGEST.get(entry.name, size)):
+            elif size > LARGEST.get(entry.name, LARGEST_BY_SUFFIX.get(Path(entry.name).suffix, size)):
                 what = f"it has {size:,} bytes"
             else:
                 continue

@@ -7,15 +7,16 @@ set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain
 
 import msgspec
 
-from margin_stream.core.fold import FoldSet
+from margin_stream.core.fold import FoldSet, Row
 from margin_stream.journal.records import Cut
-from margin_stream.tables.rocks import Table
+from margin_stream.tables.rocks import OWN, Table
 
-MARKER = b"\0marker"
+MARKER = OWN + b"marker"
 
 
 class Marker(msgspec.Struct, frozen=True, array_like=True):
@@ -35,11 +36,11 @@ class Distrusted(Exception):
     """A checkpoint is not what its digest states, or cannot be read: it is not used, the journal is folded instead."""
 
 
-def store(table: Table, folds: FoldSet, journal: Cut, effects: Cut) -> None:
-    """Write the changed rows of a set and its marker."""
+def store(table: Table, folds: FoldSet, journal: Cut, effects: Cut, own: Sequence[Row] = ()) -> None:
+    """Write the changed rows of a set, its marker, and rows of the table's own."""
     rows = folds.rows()
     marker = Marker(folds.sequence, journal, effects, folds.digest(), folds.names)
-    table.write(chain(rows, [(MARKER, msgspec.msgpack.encode(marker))]))
+    table.write(chain(rows, own, [(MARKER, msgspec.msgpack.encode(marker))]))
     folds.mark_stored()
 
 
@@ -56,7 +57,7 @@ def load(table: Table, folds: FoldSet) -> Marker | None:
         marker = msgspec.msgpack.decode(data, type=Marker)
         if marker.folds != folds.names:
             raise Distrusted(f"{table.path}: it was written by a build with other folds ({', '.join(marker.folds)})")
-        folds.restore(marker.sequence, (row for row in table.rows() if row[0] != MARKER))
+        folds.restore(marker.sequence, table.fold_rows())
     except (Distrusted, MemoryError):
         raise
     except Exception as error:

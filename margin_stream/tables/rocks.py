@@ -34,6 +34,8 @@ from rocksdict import (
 from margin_stream.errors import Error
 from margin_stream.journal.layout import MemoryShort
 
+OWN = b"\0"
+"""Begins the keys of what is no fold's: markers, the index of the journal."""
 ROOM_BYTES = 192 << 20
 """Address space that opening a database may take for a moment: stacks of threads, mostly."""
 M_ARENA_MAX = -8
@@ -257,8 +259,12 @@ class Table:
             raise TableError(f"{self.path}: {error}", file=self.path) from error
         return None if value is None else bytes(value)
 
-    def rows(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every row in order of key.
+    def fold_rows(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the rows of folds, in order of key: those that are not a table's own."""
+        return (row for row in self.rows() if not row[0].startswith(OWN))
+
+    def rows(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield every row whose key begins with a prefix, in order of key.
 
         Raises:
             TableError: a block is damaged (a plain iterator would just end), or the database was closed meanwhile.
@@ -266,8 +272,8 @@ class Table:
         reading, iterators = object(), self._iterators
         try:
             iterators[reading] = self._db.iter()
-            iterators[reading].seek_to_first()
-            while iterators[reading].valid():
+            iterators[reading].seek(prefix)
+            while iterators[reading].valid() and iterators[reading].key().startswith(prefix):
                 yield iterators[reading].key(), iterators[reading].value()
                 iterators[reading].next()
             iterators[reading].status()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from margin_stream.core.intake.admission import line_of
@@ -11,13 +12,13 @@ from margin_stream.core.store_fold import StoreFold
 from margin_stream.errors import Error
 from margin_stream.schemas.binary import JournalItem
 from margin_stream.schemas.columns import TickColumns, ticks_of
-from margin_stream.schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
+from margin_stream.schemas.effects import EffectPlace, decode_effect, place_of
 from margin_stream.schemas.inputs import Input, PriceTicked, name_of
 from margin_stream.schemas.ndjson import to_mapping
 from margin_stream.schemas.records import readable
 from margin_stream.schemas.refusals import ADVICE, Refusal
 from margin_stream.views.effect import describe_effect
-from margin_stream.views.source import EVERYTHING, Place, Source, Until, fold_prefix, source_of
+from margin_stream.views.source import EVERYTHING, Items, Part, Place, Source, Until, fold_prefix, source_of
 
 POLL_S = 0.2
 
@@ -27,19 +28,19 @@ class NotRefused(Error, code="refused_input_unknown"):
 
 
 def numbered_items(
-    reader: Source, after_record: int = 0, sequence: int = 0, numbering: StoreFold | None = None
+    reader: Source, records: Iterable[Items], sequence: int = 0, numbering: StoreFold | None = None
 ) -> Iterator[tuple[int, int, JournalItem]]:
     """Yield (sequence number, record, item); ticks in columns come one by one, an input that came again not at all.
 
     A journal without repeats counts its own sequence numbers; one with them is numbered by an intake fold.
 
     Args:
-        after_record: begin behind this record.
-        sequence: the last sequence number before.
-        numbering: the intake fold as it was behind ``after_record``; goes on with it.
+        records: of the reader.
+        sequence: the last sequence number before them.
+        numbering: the intake fold as it was before them; goes on with it.
     """
     if not reader.repeats:
-        for record in reader.items(after_record):
+        for record in records:
             for item in record.items:
                 # Raw items are those that were refused.
                 for one in ticks_of(item) if isinstance(item, TickColumns) else (item,):
@@ -47,7 +48,7 @@ def numbered_items(
                     yield sequence, record.number, one
         return
     intake = numbering or StoreFold(1, rules_version=reader.rules_version)
-    for record in reader.items(after_record):
+    for record in records:
         for item in record.items:
             for event, single in intake.admission.singles(item):
                 counts = intake.admission.item(single)
@@ -71,21 +72,24 @@ def events(
     place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0, follow: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Yield the journal's items, perhaps of one account or one type, and perhaps wait for more."""
-    record = sequence = last_record = 0
     reader = source_of(place)
     numbering = StoreFold(1, rules_version=reader.rules_version)
+    parts = reader.parts(after, account)
     while True:
-        for here, at_record, item in numbered_items(reader, record, sequence, numbering):
-            sequence, last_record = here, at_record
-            of_account = account is None or getattr(item, "account", None) == account
-            of_kind = kind is None or (name_of(type(item)) if isinstance(item, Input) else "refused") == kind
-            if sequence > after and of_account and of_kind:
-                yield describe_item(sequence, item)
+        for part in parts:
+            sequence, record = part.sequence, part.record
+            for here, at_record, item in numbered_items(reader, part.items, sequence, numbering):
+                sequence, record = here, at_record
+                of_account = account is None or getattr(item, "account", None) == account
+                of_kind = kind is None or (name_of(type(item)) if isinstance(item, Input) else "refused") == kind
+                if sequence > after and of_account and of_kind:
+                    yield describe_item(sequence, item)
         if not follow:
             return
-        record = max(last_record, reader.last_record) if reader.repeats else last_record
+        record = max(record, reader.last_record) if reader.repeats else record
         time.sleep(POLL_S)
         reader = reader.again()
+        parts = iter([Part(sequence, record, reader.items(record))])
 
 
 def effects(
@@ -93,24 +97,28 @@ def effects(
 ) -> Iterator[dict[str, Any]]:
     """Yield effects by sequence number, recomputed as far as they are not recorded yet."""
     reader = source_of(place)
-    system = StoreFold(reader.partitions, rules_version=reader.rules_version)
-    recorded_sequence = reader.recorded_sequence
-    found: Iterable[AnyEffect]
-    if reader.last_record and not (reader.recorded and reader.recorded[-1].journal_record == reader.last_record):
-        folded = fold_prefix(system, reader.items(), EVERYTHING)
-        found = (decode_effect(effect.data) for parts in folded for part in parts for effect in part)
-    else:
-        recorded = (decode_effect(data) for log in range(reader.partitions + 1) for data in reader.effects(log))
-        found = (effect for effect in recorded if effect.sequence <= recorded_sequence)
-    rows: list[tuple[EffectPlace, dict[str, Any]]] = []
-    for effect in found:
+    system, behind = reader.from_checkpoint() or (StoreFold(reader.partitions, rules_version=reader.rules_version), 0)
+    upto = [folds.sequence for folds in system.sets]
+    if not behind and reader.recorded and reader.recorded[-1].journal_record == reader.last_record:
+        upto, behind = [reader.recorded_sequence] * len(upto), reader.last_record
+    # What is recorded behind a checkpoint may lack its end: it is recomputed.
+    recorded = (
+        effect
+        for log, last in enumerate(upto)
+        for effect in map(decode_effect, reader.effects(log, after))
+        if effect.sequence <= last
+    )
+    folded = fold_prefix(system, reader.items(behind), EVERYTHING)
+    recomputed = (decode_effect(effect.data) for parts in folded for part in parts for effect in part)
+    rows: dict[EffectPlace, dict[str, Any]] = {}
+    for effect in chain(recorded, recomputed):
         here = place_of(effect)
         if here.sequence > after and (account is None or here.group == account):
             described = describe_effect(effect)
             if kind is None or described["type"] == kind:
-                rows.append((here, described))
-    for _, described in sorted(rows, key=lambda row: row[0]):
-        yield described
+                rows[here] = described
+    for here in sorted(rows):
+        yield rows[here]
 
 
 def quarantine(place: Place) -> Iterator[dict[str, Any]]:
@@ -119,7 +127,8 @@ def quarantine(place: Place) -> Iterator[dict[str, Any]]:
     if not refused:
         return
     last = max(refused)
-    for sequence, _, item in numbered_items(source_of(place)):
+    reader = source_of(place)
+    for sequence, _, item in numbered_items(reader, reader.items()):
         if sequence in refused:
             yield _refusal(refused[sequence], item)
         if sequence >= last:

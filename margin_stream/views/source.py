@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
+from margin_stream.core.digests import slot_of
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.journal import log as logs
@@ -17,8 +18,10 @@ from margin_stream.journal.records import Cut, Record, UndecodableRecord, segmen
 from margin_stream.schemas.binary import JournalItem, decode_payload
 from margin_stream.schemas.effects import recorded_effects
 from margin_stream.schemas.inputs import AnyInput, ClockTicked
-from margin_stream.tables import checkpoints
+from margin_stream.tables import checkpoints, kept_checkpoints
 from margin_stream.tables.checkpoints import Distrusted
+from margin_stream.tables.journal_index import Stretch, read_index
+from margin_stream.tables.kept_checkpoints import Kept
 from margin_stream.tables.rocks import Table, TableError, open_tables
 
 _recorded = msgspec.msgpack.Decoder(RecordedDigest)
@@ -52,6 +55,16 @@ class Items(NamedTuple):
     items: list[JournalItem]
 
 
+class Part(NamedTuple):
+    """Records of the journal in a row."""
+
+    sequence: int
+    """The last sequence number before."""
+    record: int
+    """The number of the record before."""
+    items: Iterator[Items]
+
+
 class Source(Protocol):
     """A store open for reading, whatever it lies on."""
 
@@ -72,8 +85,13 @@ class Source(Protocol):
     def items(self, after: int = 0) -> Iterator[Items]:
         """Yield the journal's records behind one, up to the durable end that was found on opening."""
 
-    def effects(self, log: int) -> Iterator[bytes]:
-        """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order, each once."""
+    def parts(self, sequence: int = 0, account: str | None = None) -> Iterator[Part]:
+        """Yield the parts of the journal that may have items behind a sequence number, of an account if one is named;
+        the last part reaches to the end, and may be empty."""
+
+    def effects(self, log: int, after: int = 0) -> Iterator[bytes]:
+        """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order, each once: at least
+        those behind a sequence number."""
 
     def effects_behind(self, log: int, mark: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], list[bytes]]]:
         """Yield the recorded effects of one log as they lie, each time with the mark behind them; from a mark, or from
@@ -83,9 +101,9 @@ class Source(Protocol):
     def lineage(self) -> tuple[str, str]:
         """The store's id, and the generation of its record of effects: marks of another mean nothing here."""
 
-    def from_checkpoint(self) -> tuple[StoreFold, int] | None:
-        """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none
-        to be trusted."""
+    def from_checkpoint(self, until: Until = EVERYTHING, only: str | None = None) -> tuple[StoreFold, int] | None:
+        """Return folds filled from the newest checkpoint within a prefix, and the journal record it stands at; None where
+        there is none to be trusted. ``only``: see ``AccountFold``."""
 
     def again(self) -> Source:
         """Return the same store opened anew, with what came since."""
@@ -163,9 +181,53 @@ class StoreReader:
         found._cut = self._cut
         return found
 
-    def effects(self, log: int) -> Iterator[bytes]:
+    def parts(self, sequence: int = 0, account: str | None = None) -> Iterator[Part]:
+        """Yield parts of the journal, by its index."""
+        slot = None if account is None else slot_of(account)
+        end, upto = logs.START, 0
+        for stretch in self._index():
+            if stretch.begin.number != end.number or stretch.end.number > self.durable.number:
+                break
+            end, upto = stretch.end, stretch.upto
+            if upto > sequence and (slot is None or stretch.concerns(slot)):
+                yield Part(stretch.sequence, stretch.begin.number, self._items(stretch.begin, stretch.end.number))
+        yield Part(upto, end.number, self._items(end, self.durable.number))
+
+    def _items(self, cut: Cut, upto: int) -> Iterator[Items]:
+        for record in logs.read(self.layout.journal, self.manifest.identity, cut, upto=upto):
+            self._cut = record.cut
+            yield Items(record.number, _decoded(decode_payload, self.layout.journal, record))
+
+    def _index(self) -> list[Stretch]:
+        """Return the index of the journal as the last checkpoint has it; nothing where it cannot be read."""
+        path = self.layout.table(INTAKE_NAME)
+        try:
+            if not path.exists():
+                return []
+            table = Table(path, read_only=True)
+            try:
+                return list(read_index(table))
+            finally:
+                table.close()
+        except (TableError, msgspec.DecodeError):
+            return []
+
+    def _kept(self, until: Until) -> Kept | None:
+        """Return the last kept checkpoint that lies within a prefix."""
+        kept = kept_checkpoints.found(self.layout.kept, self.manifest.store_id, self.recorded)
+        within = [
+            one
+            for one in kept
+            if one.head.journal.number <= self.durable.number
+            and (until.sequence is None or one.head.sequence <= until.sequence)
+            and (until.time_ns is None or one.head.clock_ns <= until.time_ns)
+        ]
+        return within[-1] if within else None
+
+    def effects(self, log: int, after: int = 0) -> Iterator[bytes]:
         """Yield the recorded effects of one log (0 is the intake's, then one a partition), in order."""
-        for _, effects in self.effects_behind(log):
+        kept = self._kept(Until(sequence=after)) if after else None
+        for _, effects in self.effects_behind(log, kept.head.effects_ends[log] if kept else ()):
             yield from effects
 
     @property
@@ -179,9 +241,25 @@ class StoreReader:
         for record in logs.read(folder, self.manifest.identity, Cut(*mark) if mark else logs.START):
             yield record.cut, _decoded(recorded_effects, folder, record)
 
-    def from_checkpoint(self) -> tuple[StoreFold, int] | None:
+    def from_checkpoint(self, until: Until = EVERYTHING, only: str | None = None) -> tuple[StoreFold, int] | None:
         """Return folds filled from the newest checkpoint and the journal record it stands at; None where there is none
-        that can be trusted.
+        that can be trusted. Of a prefix it is the last kept one within it."""
+        return self._from_tables() if until == EVERYTHING else self._from_kept(until, only)
+
+    def _from_kept(self, until: Until, only: str | None) -> tuple[StoreFold, int] | None:
+        while (kept := self._kept(until)) is not None:
+            system = StoreFold(self.manifest.partitions, only=only, rules_version=self.manifest.rules_version)
+            try:
+                kept_checkpoints.load(kept, system, only)
+            except Distrusted:
+                until = Until(kept.head.sequence - 1, until.time_ns)
+                continue
+            self._cut = kept.head.journal
+            return system, kept.head.journal.number
+        return None
+
+    def _from_tables(self) -> tuple[StoreFold, int] | None:
+        """Fill folds from the tables.
 
         Beside a running writer the tables may be in the middle of a checkpoint; then the partitions are ahead of the
         intake, which is

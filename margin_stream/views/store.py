@@ -37,9 +37,9 @@ class CallUnknown(Error, code="call_unknown"):
 def folds_at(view: View, until: Until = EVERYTHING, *, account: str | None = None) -> StoreFold:
     """Return the folds at the end of a prefix.
 
-    Folds at hand are returned as they are. Of a store that is read, the newest checkpoint is used where no prefix is
-    asked for, and only what follows it is folded. With a prefix and an account, only that account is folded: accounts
-    are independent of each other.
+    Folds at hand are returned as they are. Of a store that is read, the newest checkpoint within the prefix is used, and
+    only what follows it is folded. With a prefix and an account, only that account is folded: accounts are independent
+    of each other.
     """
     return view if isinstance(view, StoreFold) else _read(view, until, account)[0]
 
@@ -48,10 +48,9 @@ def _read(place: Place, until: Until, account: str | None) -> tuple[StoreFold, l
     """Return folds filled from a store, and the effects of the account that were recomputed on the way."""
     reader = source_of(place)
     folds, after = StoreFold(reader.partitions, only=account, rules_version=reader.rules_version), 0
-    if until == EVERYTHING:
-        loaded = reader.from_checkpoint()
-        if loaded is not None:
-            folds, after = loaded
+    loaded = reader.from_checkpoint(until, account)
+    if loaded is not None:
+        folds, after = loaded
     tail: list[bytes] = []
     mark = f"{account}/".encode() if account else None
     for parts in fold_prefix(folds, reader.items(after), until):

@@ -220,7 +220,7 @@ def test_what_was_undecodable_stays_refused_in_every_reading_of_a_topic_though_a
     whole = replay(reader)
     prefix = replay(reader, until=Until(sequence=whole.sequence))
     assert (prefix.sequence, prefix.state_digest) == (whole.sequence, whole.state_digest)
-    numbered = list(numbered_items(reader))
+    numbered = list(numbered_items(reader, reader.items()))
     assert [position for position, _, _ in numbered] == list(range(1, whole.sequence + 1))
     assert [item for _, _, item in numbered].count(b"L" + late) == 1
 

@@ -240,7 +240,9 @@ class AccountFold(FoldBase):
                 if market.prices[number]:
                     coverage.filter.place(number, market.prices[number])
             coverage.empty = True
-        for _, row in given:
+        for key, row in given:
+            if self._only is not None and key.decode() != self._only:
+                continue
             number, account = self._rows.restored(row)
             self._admitted(number)
             self._holders.restore(number, account)

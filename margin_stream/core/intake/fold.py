@@ -254,22 +254,22 @@ class IntakeFold:
                     if instrument is not None and instrument.perpetual:
                         held = (traded.subaccount, traded.instrument, traded.side)
                         accounts.trade(traded.account, held, whole(traded.quantity))
-                return self.routes.to_account(entry, traded)
+                return self.routes.to_account(entry, traded, event.account)
             case CollateralMoved():
                 entry = accounts.entries.get(event.account)
-                return self.routes.to_account(entry, validation.move(event, sequence, market, entry))
+                return self.routes.to_account(entry, validation.move(event, sequence, market, entry), event.account)
             case FundingPaid():
                 return self.routes.to_all(validation.funding(event, sequence, market))
             case AccountOpened():
                 opened = validation.opening(event, sequence, market, accounts)
                 if isinstance(opened, Opened):
                     accounts.admit(event.account, opened.base, event.profile)
-                return self.routes.to_account(accounts.entries.get(event.account), opened)
+                return self.routes.to_account(accounts.entries.get(event.account), opened, event.account)
             case AccountChanged():
                 changed = validation.change(event, sequence, market, accounts)
                 if isinstance(changed, Changed) and event.profile is not None:
                     accounts.admit(event.account, accounts.entries[event.account].base, event.profile)
-                return self.routes.to_account(accounts.entries.get(event.account), changed)
+                return self.routes.to_account(accounts.entries.get(event.account), changed, event.account)
             case InstrumentListed():
                 reason = market.directory.refusal(event)
                 if reason is None:

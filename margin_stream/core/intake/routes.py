@@ -17,15 +17,20 @@ class Routes:
         self._routed: list[list[AnySequenced]] = [[] for _ in range(partitions)]
         self._whole: list[AnySequenced] = []
         """For the folds of the whole store."""
+        self._concerned: dict[str, None] = {}
+        self.concerned: list[str] = []
+        """The accounts of the items of the last ``take``, each once."""
         self._received: dict[str, tuple[int, str, int, int, int]] = {}
         """Source -> the fields of its ``Received``."""
 
-    def to_account(self, entry: Entry | None, item: AnySequenced | Reason) -> Reason | None:
+    def to_account(self, entry: Entry | None, item: AnySequenced | Reason, account: str = "") -> Reason | None:
         """Route an item to the partition of its account; of no account, it is for the folds of the whole store. A
         reason is given back."""
         if isinstance(item, tuple):
             return item
         (self._whole if entry is None else self._routed[entry.partition]).append(item)
+        if account:
+            self._concerned[account] = None
         return None
 
     def to_all(self, item: AnySequenced | Reason) -> Reason | None:
@@ -56,5 +61,6 @@ class Routes:
         batches = [Batch(self.previous, sequence, sorted(self._whole, key=lambda item: item.sequence))]
         batches += [Batch(self.previous, sequence, items, market_digest) for items in self._routed]
         self.previous, self._whole = sequence, []
+        self.concerned, self._concerned = list(self._concerned), {}
         self._routed = [[] for _ in range(self.partitions)]
         return batches
