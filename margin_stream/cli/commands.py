@@ -37,6 +37,8 @@ COMMANDS = {
     "kafka init": "on_kafka:init",
     "kafka status": "on_kafka:status",
     "kafka repartition": "on_kafka:repartition",
+    "kafka move-strays": "on_kafka:move_strays",
+    "backup": "backup:backup",
     "config show": "config:config_show",
     "doctor": "doctor:doctor",
     "completion": "completion:completion",

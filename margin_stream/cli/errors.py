@@ -169,9 +169,16 @@ ENTRIES = (
     Entry(
         "store_older",
         FAILED,
-        "The store was made by an earlier margin-stream, whose rules are others.",
-        "Print its inputs with release 0.1 (`margin-stream import segments STORE > inputs.ndjson`) and ingest them into a "
-        "new store; docs/versioning.md.",
+        "The store was made by an earlier margin-stream: its rules, or its derived topics, are others.",
+        "A store of 0.1: print its inputs with that release (`margin-stream import segments STORE > inputs.ndjson`) and "
+        "ingest them into a new store; docs/versioning.md. Derived topics on Kafka: `margin-stream kafka repartition` "
+        "rebuilds them.",
+    ),
+    Entry(
+        "backup_differs",
+        FAILED,
+        "The folder for the backup holds another store, another past of this one, or something else.",
+        "Name another folder, or an empty one.",
     ),
     Entry(
         "folder_taken",
@@ -412,6 +419,19 @@ ENTRIES = (
         "with --strict.",
         "Send a correction as a new input: its own source_seq, and the refused one's identity in `corrects`; "
         "`margin-stream quarantine list --store {store}` shows them.",
+    ),
+    Entry(
+        "records_outside_journal",
+        FAILED,
+        "Records lie in other partitions of the journal's topic: they are not in the journal. The command goes on, and exits "
+        "0.",
+        "`margin-stream kafka move-strays --store {store}` moves them into the journal.",
+    ),
+    Entry(
+        "derived_key_unusable",
+        FAILED,
+        "The file of the key that seals derived topics cannot be read, or holds too little.",
+        "Put 32 bytes or more into it, the same for all: `openssl rand -hex 32 > FILE`; set kafka.derived_key_file.",
     ),
     Entry(
         "items_not_printable",

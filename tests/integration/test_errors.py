@@ -41,6 +41,7 @@ from margin_stream.journal import highwater
 from margin_stream.journal.disk import Disk
 from margin_stream.journal.layout import FORMAT, Layout, new_manifest, read_manifest, write_manifest
 from margin_stream.journal.records import HEADER, NO_CHAIN, Cut, chained, record_bytes, segment_header, segment_name
+from margin_stream.kafka.seals import configured_seal
 from margin_stream.outbox.cursors import Cursor, FileCursor
 from margin_stream.outbox.outbox import Outbox, step_on_folder
 from margin_stream.schemas.binary import encode_payload
@@ -179,6 +180,14 @@ reproduces("security_incomplete")(
     lambda folder: with_settings(folder, "store = 'kafka://127.0.0.1:1/x'\n[kafka]\nsecurity_protocol = 'SASL_SSL'")
 )
 
+
+@reproduces("derived_key_unusable")
+def _(folder: Path) -> Said:
+    (folder / "key").write_text("short")
+    with patch.dict(os.environ, {"MARGIN_STREAM_KAFKA_DERIVED_KEY_FILE": str(folder / "key")}):
+        return caught(configured_seal)
+
+
 # ---- stores and damage ----------------------------------------------------------------------------------------------
 
 reproduces("store_missing")(lambda folder: said("digest", "--store", str(folder / "none")))
@@ -194,6 +203,14 @@ def _(folder: Path) -> Said:
 def _(folder: Path) -> Said:
     write_manifest(Layout(folder), msgspec.structs.replace(new_manifest(1, LATEST), format=FORMAT - 1), Disk())
     return said("digest", "--store", str(folder))
+
+
+@reproduces("backup_differs")
+def _(folder: Path) -> Said:
+    path = store(folder)
+    (folder / "taken").mkdir()
+    (folder / "taken" / "file").touch()
+    return said("backup", str(folder / "taken"), "--store", path)
 
 
 @reproduces("folder_taken")
@@ -436,6 +453,7 @@ WITH_A_BROKER = {
     "broker_refused",
     "offsets_missing",  # tests/kafka/test_transactions.py
     "shard_stopped",  # tests/kafka/test_journal_replaced.py
+    "records_outside_journal",  # tests/kafka/test_strays.py
 }
 """Reproduced in tests/kafka/test_errors_on_kafka.py."""
 IN_A_PROCESS = {"worker_killed"}
@@ -443,6 +461,7 @@ IN_A_PROCESS = {"worker_killed"}
 FIELDS = {
     "account_unknown": {"account", "sequence"},
     "brackets_unsound": {"file"},
+    "backup_differs": {"store"},
     "broker_unreachable": {"servers"},
     "call_unknown": {"account", "call"},
     "cursor_damaged": {"file", "offset"},
@@ -454,6 +473,7 @@ FIELDS = {
     "import_failed": {"file", "line"},
     "input_file_missing": {"file"},
     "inputs_refused": {"store"},
+    "derived_key_unusable": {"file"},
     "duplicates_of_refused": {"store"},
     "io_failed": {"file"},
     "journal_damaged": {"file", "offset"},
@@ -654,6 +674,7 @@ INSIDE = {
     "ScenarioError",  # becomes the error of a calculator's answer
     "Distrusted",  # a table that is not believed: it is rebuilt
     "Unusable",  # a shard's rows that are not believed: they are folded again
+    "Foreign",  # a message that is not of the store: it is refused, counted, and alarmed
     "NotInLog",  # a checkpoint that is not believed: tables are rebuilt
     "BuildError",  # said by the compiling command alone
     "NotProven",  # becomes the text of a finding of repair
