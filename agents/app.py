@@ -24,6 +24,7 @@ from margin_stream.agents.table import OPEN_LIMIT_S, FoldTable
 from margin_stream.kafka.address import MESSAGE_LIMIT, KafkaAddress
 from margin_stream.kafka.client import Client, security
 from margin_stream.kafka.messages import StoreManifest
+from margin_stream.kafka.seals import Seal, configured_seal
 from margin_stream.kafka.shard import ANOTHER_RECORD, record_hash
 
 log = logging.getLogger("margin_stream.agents")
@@ -39,6 +40,7 @@ class FoldApp(faust.App):
 
     address: KafkaAddress
     manifest: StoreManifest
+    seal: Seal
     checkpoint_s: float
     fold_tables: dict[str, FoldTable]
     answers: mode.Service | None = None
@@ -212,6 +214,7 @@ def build(
         autodiscover=False,
     )
     app.address, app.manifest, app.checkpoint_s, app.fold_tables = address, manifest, checkpoint_s, {}
+    app.seal = configured_seal()
     topics = address.topics
     for source, partitions in (
         (topics.inputs, 1),

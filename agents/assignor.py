@@ -3,6 +3,7 @@ another URL."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
@@ -10,6 +11,21 @@ from faust.assignor.client_assignment import ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
 
 from margin_stream.agents.crash import die
+
+log = logging.getLogger("margin_stream.agents")
+
+
+class _Followed:
+    """The cluster's metadata, with as many partitions of a topic as workers follow."""
+
+    def __init__(self, cluster: Any, wanted: dict[str, int]) -> None:
+        self._cluster = cluster
+        self._wanted = wanted
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        """Return the numbers of the partitions."""
+        count = self._wanted.get(topic)
+        return self._cluster.partitions_for_topic(topic) if count is None else set(range(count))
 
 
 class FoldAssignor(PartitionAssignor):
@@ -32,10 +48,19 @@ class FoldAssignor(PartitionAssignor):
     def assign(self, cluster: Any, member_metadata: Any) -> Any:
         """Share the partitions out."""
         wanted = self.app.wanted_topics()
-        lacking = [name for name, count in wanted.items() if len(cluster.partitions_for_topic(name) or ()) != count]
+        found = {name: len(cluster.partitions_for_topic(name) or ()) for name in wanted}
+        journal = self.app.address.topics.inputs
+        lacking = [name for name, n in wanted.items() if found[name] != n and not (name == journal and found[name])]
         if lacking:
             die(f"the broker's metadata lacks {', '.join(sorted(lacking))}")
-        return super().assign(cluster, member_metadata)
+        if found[journal] > 1:
+            log.warning(
+                "%s has %d partitions; the journal is the first alone: `kafka status` counts the records in the others, "
+                "`kafka move-strays` moves them",
+                journal,
+                found[journal],
+            )
+        return super().assign(_Followed(cluster, wanted), member_metadata)
 
     def on_assignment(self, assignment: Any) -> None:
         """Take this worker's share.

@@ -14,6 +14,7 @@ from margin_stream.agents.crash import crash, die, due
 from margin_stream.core.checks import Fault
 from margin_stream.kafka import fetched
 from margin_stream.kafka.fetched import OffsetsMissing
+from margin_stream.kafka.messages import Deltas
 from margin_stream.kafka.shard import Accepted, Send, Shard, Unusable
 from margin_stream.kafka.shard_table import ShardTable
 from margin_stream.kafka.shards import IntakeShard, shard_of
@@ -74,7 +75,7 @@ class Follower:
         self._pump = asyncio.create_task(self._send_on())
 
     def _new(self) -> Shard:
-        return shard_of(self.app.address.topics, self.app.manifest, self.topic, self.partition)
+        return shard_of(self.app.address.topics, self.app.manifest, self.topic, self.partition, self.app.seal)
 
     # ---- restoring ------------------------------------------------------------------------------------------------
 
@@ -82,7 +83,9 @@ class Follower:
         """Open the table; Faust then applies what the changelog has more."""
         async with self._lock:
             if self.table is None:
-                self.table = await asyncio.to_thread(ShardTable, self.path, self.app.manifest.generation)
+                generation = self.app.manifest.generation
+                deltas = Deltas(generation, self.changelog, self.partition, self.app.seal)
+                self.table = await asyncio.to_thread(ShardTable, self.path, generation, deltas)
                 for note in self.table.notes:
                     log.warning(note)
 
@@ -143,6 +146,9 @@ class Follower:
         except Fault as error:
             self._fail(f"offset {offset}: {error}")
             return
+        for refusal in self.shard.refusals:
+            log.error(refusal)
+        self.shard.refusals.clear()
         now = time.monotonic()
         if accepted is Accepted.AHEAD:
             if now - self._sought_at > SEEK_AGAIN_S:
@@ -212,8 +218,13 @@ class Follower:
             finally:
                 self._sending = False
 
+    def _is_sealed(self, topic: str) -> bool:
+        topics = self.app.address.topics
+        return topic in (topics.accounts, topics.effects, topics.digests, self.changelog)
+
     async def _send(self, send: Send) -> asyncio.Future[Any]:
-        future = await self.app.producer.send(send.topic, send.key, send.value, send.partition, None, None)
+        value = self.app.seal.put(send.topic, send.partition, send.value) if self._is_sealed(send.topic) else send.value
+        future = await self.app.producer.send(send.topic, send.key, value, send.partition, None, None)
         self._in_flight.add(future)
         future.add_done_callback(self._sent)
         return future  # type: ignore[no-any-return]

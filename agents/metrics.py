@@ -48,7 +48,8 @@ _COUNTERS = {
     "skipped": ("margin_stream_records_repeated", "Records that were delivered again and passed over."),
     "trimmed": ("margin_stream_items_trimmed", "Items that came again in other cuts and were trimmed."),
     "holes": ("margin_stream_holes", "Records passed over because something before them had not come."),
-    "strange": ("margin_stream_strange", "Messages of another generation or of no known form."),
+    "strange": ("margin_stream_strange", "Messages of another generation."),
+    "foreign": ("margin_stream_foreign", "Messages that are not of this store: refused."),
     "duplicates": ("margin_stream_duplicates", "Inputs that the intake had seen before."),
     "refused": ("margin_stream_refused", "Inputs that the intake refused."),
 }
@@ -76,6 +77,7 @@ def shard_row(app: Any, follower: Any) -> dict[str, Any]:
         "trimmed": shard.trimmed,
         "holes": shard.holes,
         "strange": shard.strange,
+        "foreign": shard.foreign,
     }
     if shard.kind == "intake":
         row |= {"duplicates": shard.duplicates, "refused": shard.intake.refused}

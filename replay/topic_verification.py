@@ -7,15 +7,16 @@ from hashlib import sha256
 
 import msgspec
 
-from margin_stream.core.checks import Fault
 from margin_stream.kafka import fetched, messages
 from margin_stream.kafka.address import KafkaAddress
+from margin_stream.kafka.chains import Chain
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.messages import Place
+from margin_stream.kafka.messages import EffectsPlace, Place
 from margin_stream.kafka.reader import KafkaReader
+from margin_stream.kafka.seals import Foreign
 from margin_stream.kafka.shard import SnapshotMarker, Unusable
 from margin_stream.kafka.shard_table import MARKER
-from margin_stream.kafka.shards import shard_of
+from margin_stream.kafka.shards import fresh_items, shard_of
 from margin_stream.replay.verification import Problem, Verified, refold
 from margin_stream.schemas.effects import decode_effect
 from margin_stream.schemas.records import count_of, raw_items
@@ -37,6 +38,7 @@ def verify(client: Client, address: KafkaAddress, *, fold: bool = True) -> Verif
     reader = KafkaReader(client, address)
     inspector = _Inspector(client, reader)
     inspector.journal()
+    inspector.routed()
     inspector.effects()
     inspector.changelogs()
     for what in reader.statements.contradictions:
@@ -94,19 +96,33 @@ class _Inspector:
         if expected < self._reader.last_record:
             self.report(topic, 0, expected, f"{self._reader.last_record - expected} records are missing")
 
+    def routed(self) -> None:
+        """What was routed to each partition: every message continues the one before."""
+        topic = self._topics.accounts
+        for partition in range(self._reader.partitions):
+            here, chain = 0, Chain()
+            for message in self._client.read(topic, partition):
+                try:
+                    record = self._reader.seal.read(messages.decode_sequenced, topic, partition, message.value)
+                    if record.generation == self._reader.manifest.generation and record.previous <= here < record.last:
+                        _, chain = fresh_items(record, here, chain)
+                        here = record.last
+                except Foreign as error:
+                    self.report(topic, partition, message.offset, str(error))
+
     def effects(self) -> None:
         """What the shards recorded: continuous, numbered, and the same bytes where it was sent again."""
         topic = self._topics.effects
         generation = self._reader.manifest.generation
         for shard in range(self._reader.partitions + 1):
-            here = hole = Place(0)
+            place, hole = EffectsPlace(Place(0), Chain()), Place(0)
             hole_offset: int | None = None
             seen: dict[str, bytes] = {}
             for message in self._client.read(topic, shard):
                 try:
-                    record = messages.decode_effects(message.value or b"")
-                except msgspec.DecodeError:
-                    self.report(topic, shard, message.offset, "the message is no effects of ours")
+                    record = self._reader.seal.read(messages.decode_effects, topic, shard, message.value)
+                except Foreign as error:
+                    self.report(topic, shard, message.offset, str(error))
                     continue
                 if record.generation != generation:
                     continue
@@ -117,14 +133,14 @@ class _Inspector:
                         self.report(
                             topic, shard, message.offset, f"effect {identifier} was recorded before with other bytes"
                         )
-                if record.start > here:
+                if record.start > place.here:
                     hole, hole_offset = max(hole, record.end), message.offset
                     continue
                 try:
-                    self.effect_count += len(record.behind(here))
-                except Fault as error:
+                    self.effect_count += len(place.take(record))
+                except Foreign as error:
                     self.report(topic, shard, message.offset, str(error))
-                here = max(here, record.end)
+            here = place.here
             if hole > here:
                 begun = f" and {here.within} effects of the next" if here.within else ""
                 self.report(
@@ -156,12 +172,13 @@ class _Inspector:
 
     def _rows(self, topic: str, partition: int) -> dict[bytes, bytes]:
         rows: dict[bytes, bytes] = {}
-        deltas, current = messages.Deltas(self._reader.manifest.generation), -1
+        deltas = messages.Deltas(self._reader.manifest.generation, topic, partition, self._reader.seal)
+        current = -1
         for message in self._client.read(topic, partition):
             try:
                 delta = deltas.take(message.offset, message.value)
-            except msgspec.DecodeError:
-                self.report(topic, partition, message.offset, "the message is no delta of ours")
+            except Foreign as error:
+                self.report(topic, partition, message.offset, str(error))
                 continue
             if delta is not None and delta.after <= current < delta.upto:
                 if delta.after == -1:

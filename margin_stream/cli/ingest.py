@@ -60,19 +60,19 @@ def exit_code(stopper: Stopper, common: Common, refused: bool) -> int:
     return INTERRUPTED if stopper.signal == signal.SIGINT else TERMINATED
 
 
-def summary(counts: Any, effects: int, digests: Digests, of_refused: int | None = None) -> dict[str, Any]:
+def summary(counts: Any, of_refused: int, effects: int, digests: Digests) -> dict[str, Any]:
     """Return what ``ingest`` prints.
 
     Args:
         counts: accepted, duplicate, refused.
+        of_refused: how many of the duplicates were refused when they came first.
         effects: how many were recorded.
         digests: at the end.
-        of_refused: how many of the duplicates were refused when they came first; None where that is not known.
     """
     return {
         "accepted": counts.accepted,
         "duplicate": counts.duplicate,
-        **({} if of_refused is None else {"duplicate_of_refused": of_refused}),
+        "duplicate_of_refused": of_refused,
         "refused": counts.refused,
         "effects": effects,
         "last": digests.sequence,
@@ -171,14 +171,12 @@ def ingest(
         found = beside.finish() if beside is not None else None
     if shown > SHOWN_LIMIT and not strict:
         report(failure("inputs_refused", f"{shown} inputs were refused", store=common.store), as_json=common.json)
-    if of_refused:
-        text = f"{of_refused} of the duplicates were refused when they came first"
-        report(failure("duplicates_of_refused", text, store=common.store), as_json=common.json)
+    tell_of_refused(common, of_refused)
     verified: dict[str, Any] = {}
     if found is not None:
         same = f"equal: {found.effects:,} effects and the digests, replayed from the start"
         verified["verified"] = msgspec.to_builtins(found) if common.json else same if found.equal else "NOT equal"
-    show(common, summary(counts, effects, digests, of_refused) | verified)
+    show(common, summary(counts, of_refused, effects, digests) | verified)
     if found is not None and not found.equal:
         report(failure("replay_differs", str(found.first_difference), store=common.store), as_json=common.json)
         return MISMATCH
@@ -220,8 +218,17 @@ def _ingest_on_kafka(
         print_note(common, f"the broker has {inputs.line:,} inputs; the workers fold them")
     else:
         print_note(common, f"folded by {found.by}")
-        show(common, summary(found.counts, found.effects, found.digests))
-    return exit_code(stopper, common, strict and (undecodable or (found is not None and found.counts.refused > 0)))
+        tell_of_refused(common, found.of_refused)
+        show(common, summary(found.counts, found.of_refused, found.effects, found.digests))
+    bad = undecodable or (found is not None and found.counts.refused + found.of_refused > 0)
+    return exit_code(stopper, common, strict and bad)
+
+
+def tell_of_refused(common: OnStore, count: int) -> None:
+    """Report duplicates of inputs that were refused when they came first."""
+    if count:
+        text = f"{count} of the duplicates were refused when they came first"
+        report(failure("duplicates_of_refused", text, store=common.store), as_json=common.json)
 
 
 def tell_recovery(common: Common, host: Host) -> None:

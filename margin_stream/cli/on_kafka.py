@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from margin_stream.cli.error_output import failure, report
 from margin_stream.cli.errors import DONE
 from margin_stream.cli.output import OnStore, print_note, show, show_rows
 from margin_stream.cli.usage import UsageError, WrongKindOfStore
@@ -66,27 +67,31 @@ def init(
     ] = None,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Create the topics of a store. Safe to run again.
+    """Create the topics of a store, and print the access rules (ACLs) for them. Safe to run again.
 
     Try:
       margin-stream kafka init --store kafka://localhost:9092/demo --partitions 4
     """
     from margin_stream.kafka import topics_admin
+    from margin_stream.kafka.access import access_rules, arguments
     from margin_stream.schemas.rules_versions import latest
 
     with connected(common) as (client, address):
         if rules_version is not None and not 1 <= rules_version <= latest():
             raise UsageError(f"--rules-version {rules_version}: from 1 to {latest()}", option="--rules-version")
         manifest = topics_admin.init(client, address, partitions, replicas, rules_version=rules_version)
-    show(
-        common,
-        {
-            "store": address.url,
-            "store_id": manifest.store_id,
-            "partitions": manifest.partitions,
-            "journal": address.topics.inputs,
-        },
-    )
+    acls = [" ".join(arguments(rule)) for rule in access_rules(address)]
+    made = {
+        "store": address.url,
+        "store_id": manifest.store_id,
+        "partitions": manifest.partitions,
+        "journal": address.topics.inputs,
+    }
+    show(common, made | {"acls": acls} if common.json else made)
+    if not common.json:
+        print_note(common, "where the broker has an authorizer, name your principals for the roles User:... and run:")
+        for line in acls:
+            print_note(common, f"  kafka-acls.sh --bootstrap-server {address.servers[0]} {line}")
     return DONE
 
 
@@ -114,16 +119,34 @@ def repartition(
     return DONE
 
 
+def move_strays(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
+    """Move what lies in other partitions of the journal's topic into the journal, which is partition 0.
+
+    The records are sent in order of their timestamps, then deleted where they were. Safe to run again.
+
+    Try:
+      margin-stream kafka move-strays --store kafka://localhost:9092/demo
+    """
+    from margin_stream.kafka import strays, topics_admin
+
+    with connected(common) as (client, address):
+        topics_admin.read_manifest(client, address)
+        moved = strays.move(client, address)
+    show(common, {"store": address.url, "records_moved": moved})
+    return DONE
+
+
 def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
     """Show how far the workers are: per shard lag, checkpoint age, restore time, repeats trimmed.
 
     Try:
       margin-stream kafka status --store kafka://localhost:9092/demo
     """
-    from margin_stream.kafka import producer, topics_admin, worker_client
+    from margin_stream.kafka import producer, strays, topics_admin, worker_client
 
     with connected(common) as (client, address):
         manifest = topics_admin.read_manifest(client, address)
+        outside = sum(strays.strays(client, address).values())
         reported = producer.DigestReader(client, address, manifest).poll()
         found = worker_client.workers(client, address)
         ends = {0: client.end(address.topics.inputs)}
@@ -143,10 +166,20 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
         "workers": len(found) - len(silent),
         "silent_workers": silent,
         "journal_records": ends[0],
+        "records_outside_the_journal": outside,
         "digests_at": None if reported is None else reported.digests.sequence,
         "state_digest": None if reported is None else reported.digests.state,
         "effects_digest": None if reported is None else reported.digests.effects,
     }
+    if outside:
+        report(
+            failure(
+                "records_outside_journal",
+                f"{outside} records lie in other partitions of {address.topics.inputs}",
+                store=address.url,
+            ),
+            as_json=common.json,
+        )
     if common.json:
         show(common, view | {"shards": rows})
         return DONE
@@ -165,7 +198,7 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
             "restore_s",
             "restores",
         )
-        show_rows(common, rows, (*columns, "skipped", "trimmed", "holes", "failed"), empty="")
+        show_rows(common, rows, (*columns, "skipped", "trimmed", "holes", "foreign", "failed"), empty="")
     else:
         print_note(common, "no worker runs: `margin-stream worker` starts one")
     return DONE
@@ -177,8 +210,8 @@ def status(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
 class Ingested:
     """What ``ingest`` did to a store on Kafka."""
 
-    def __init__(self, counts: Counts, effects: int, digests: Digests, by: str) -> None:
-        self.counts, self.effects, self.digests, self.by = counts, effects, digests, by
+    def __init__(self, counts: Counts, of_refused: int, effects: int, digests: Digests, by: str) -> None:
+        self.counts, self.of_refused, self.effects, self.digests, self.by = counts, of_refused, effects, digests, by
 
 
 def ingest(
@@ -217,11 +250,12 @@ def ingest(
         if end and alive():
             after = producer.await_folded(reader, end - 1, alive)
             if after is not None and (before is not None or not before_end):
-                counts, effects = after.counts, after.effects
+                counts, effects, of_refused = after.counts, after.effects, after.of_refused
                 if before is not None:
                     counts = Counts(*(a - b for a, b in zip(after.counts, before.counts, strict=True)))
                     effects -= before.effects
-                return Ingested(counts, effects, after.digests, "the workers")
+                    of_refused -= before.of_refused
+                return Ingested(counts, of_refused, effects, after.digests, "the workers")
         return _fold_here(client, address, before_end)
 
 
@@ -233,15 +267,18 @@ def _fold_here(client: Client, address: KafkaAddress, before_end: int) -> Ingest
     reader = KafkaReader(client, address)
     system = StoreFold(reader.partitions, rules_version=reader.rules_version)
     counts = Counts()
-    effects = 0
+    effects = of_refused = 0
+    sources = system.intake.sources
     for record in reader.items():
+        known = sources.duplicates_of_refused
         offered = [system.admission.item(item) for item in record.items]
         emitted = system.fold()
         if record.number > before_end:
             for one in offered:
                 counts = counts.plus(one)
             effects += sum(map(len, emitted))
-    return Ingested(counts, effects, system.digests(), "this process: no worker runs")
+            of_refused += sources.duplicates_of_refused - known
+    return Ingested(counts, of_refused, effects, system.digests(), "this process: no worker runs")
 
 
 # ---- questions -------------------------------------------------------------------------------------------------------

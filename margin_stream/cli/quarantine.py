@@ -97,15 +97,18 @@ def quarantine_resubmit(
             progress.end()
             assert done is not None
             print_note(common, f"folded by {done.by}")
-            sent = summary(done.counts, done.effects, done.digests)
+            sent = summary(done.counts, done.of_refused, done.effects, done.digests)
         else:
             read_manifest(Layout(common.path))  # A store that is not there is not made.
             with Host(common.path) as host:
                 tell_recovery(common, host)
                 # No other writer: what is newest cannot change until the inputs are sent.
                 found = views.resubmission(common.path, source)
+                sources = host.system.intake.sources
+                known = sources.duplicates_of_refused
                 counts = host.ingest(iter(found.events), stop=stopper.asked, refused=refused)
-                sent = summary(counts, host.effects_total, host.checkpoint())
+                of_refused = sources.duplicates_of_refused - known
+                sent = summary(counts, of_refused, host.effects_total, host.checkpoint())
         show(common, _of(found) | sent)
     return exit_code(stopper, common, refused=False)
 

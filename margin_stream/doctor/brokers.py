@@ -9,6 +9,7 @@ from margin_stream.journal.layout import StoreError
 from margin_stream.kafka.address import MESSAGE_LIMIT, KafkaAddress
 from margin_stream.kafka.broker_info import Topic, describe_brokers, describe_topics
 from margin_stream.kafka.client import Client, KafkaError
+from margin_stream.kafka.strays import strays
 from margin_stream.kafka.topics_admin import TopicsIncomplete, TopicsMissing, read_manifest
 
 TESTED = "4.3"
@@ -98,6 +99,13 @@ def _topics(client: Client, address: KafkaAddress) -> Iterator[Finding]:
         )
     else:
         yield ok("store.journal", f"{records:,} records, from the first")
+    outside = strays(client, address)
+    if outside:
+        yield problem(
+            "store.strays",
+            f"{sum(outside.values()):,} records lie in other partitions of {topics.inputs}: they are not in the journal",
+            f"`margin-stream kafka move-strays --store {address.url}` moves them there.",
+        )
 
 
 def _settings(name: str, topic: Topic, *, forever: bool) -> Finding:

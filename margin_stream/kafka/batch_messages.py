@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from margin_stream.core.sequenced import Batch
+import msgspec
+
+from margin_stream.core.sequenced import AnySequenced, Batch
 from margin_stream.kafka import messages
+from margin_stream.kafka.chains import Chain, number_of
 from margin_stream.kafka.messages import EffectsRecord, Place, SequencedBatch
 
 SPLIT_BYTES = 768 << 10
@@ -15,24 +18,45 @@ EFFECT_BYTES = 16
 """What an effect takes in a message beside its own bytes, at most: its array, its sequence number, its length."""
 
 
-def batch_messages(generation: str, previous: int, batch: Batch, asked: bool) -> Iterator[bytes]:
-    """Yield the messages of a batch, cut at items where one would be too large."""
-    whole = messages.encode(SequencedBatch(generation, previous, batch.last, batch.items, batch.market_digest, asked))
-    if len(whole) <= SPLIT_BYTES or len(batch.items) < 2:
-        yield whole
-        return
-    middle = len(batch.items) // 2
-    first, second = batch.items[:middle], batch.items[middle:]
-    edge = first[-1].sequence
-    yield from batch_messages(generation, previous, Batch(batch.previous, edge, first), asked=False)
-    yield from batch_messages(generation, edge, Batch(edge, batch.last, second, batch.market_digest), asked)
+class Encoded:
+    """Routed items as bytes, each encoded once, whatever number of partitions it goes to."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, tuple[AnySequenced, msgspec.Raw, int]] = {}
+
+    def item(self, item: AnySequenced) -> tuple[msgspec.Raw, int]:
+        """Return an item's bytes, and its number in a chain."""
+        found = self._done.get(id(item))
+        if found is None:
+            data = messages.encode(item)
+            found = self._done[id(item)] = (item, msgspec.Raw(data), number_of(data))
+        return found[1:]
+
+
+def batch_messages(
+    generation: str, previous: int, batch: Batch, asked: bool, chain: Chain, encoded: Encoded
+) -> Iterator[bytes]:
+    """Yield the messages of a batch, cut at items where one would be too large; the chain goes on to its end."""
+    items: list[msgspec.Raw] = []
+    size, here = 0, previous
+    for item in batch.items:
+        data, number = encoded.item(item)
+        if size + len(data) > SPLIT_BYTES and items and item.sequence > here:
+            yield messages.encode(SequencedBatch(generation, previous, here, items, b"", False, chain.at(here)))
+            items, size, previous = [], 0, here
+        items.append(data)
+        size += len(data)
+        here = item.sequence
+        chain.add(number)
+    last = batch.last
+    yield messages.encode(SequencedBatch(generation, previous, last, items, batch.market_digest, asked, chain.at(last)))
 
 
 def effect_messages(
-    generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]]
+    generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]], chain: Chain
 ) -> Iterator[bytes]:
     """Yield effects as messages, cut between sequence numbers; a sequence number that is too large for one message is
-    cut between its effects."""
+    cut between its effects. The chain goes on to the end."""
     start, first = Place(previous), 0
     while True:
         cut = _cut(rows, first)
@@ -42,9 +66,10 @@ def effect_messages(
             # A cut within a sequence number has nothing else before it in its message.
             spread = rows[cut - 1][0] == rows[cut][0]
             end = Place(here, cut - first + (start.within if start.sequence == here else 0) if spread else 0)
-        yield messages.encode_effects(
-            EffectsRecord(generation, shard, start.sequence, end.sequence, rows[first:cut], start.within, end.within)
-        )
+        part = rows[first:cut]
+        chain.total = chain.behind(data for _, data in part).total
+        places = (start.sequence, end.sequence, part, start.within, end.within)
+        yield messages.encode(EffectsRecord(generation, shard, *places, chain.at(*end)))
         if cut == len(rows):
             return
         start, first = end, cut

@@ -11,11 +11,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from margin_stream.core.checks import check
+from margin_stream.core.checks import Fault, check
 from margin_stream.core.sequenced import AnySequenced
 from margin_stream.journal.layout import CorruptManifest, StoreNewer, StoreOlder
+from margin_stream.kafka.chains import Chain
+from margin_stream.kafka.seals import OPEN, Foreign, Seal
 
-MANIFEST_FORMAT = 2
+MANIFEST_FORMAT = 3
+REBUILT_FROM = 2
+"""The oldest format whose journal is read: what is derived from it is rebuilt (`kafka repartition`)."""
 
 
 class StoreManifest(msgspec.Struct, frozen=True, kw_only=True, rename={"rules_version": "engine_version"}):
@@ -40,11 +44,14 @@ class SequencedBatch(msgspec.Struct, frozen=True, array_like=True):
     previous: int
     """The last sequence number that was sent to this partition before."""
     last: int
-    items: list[AnySequenced]
-    market_digest: bytes = b""
+    items: list[msgspec.Raw]
+    """Each an item of ``core/sequenced.py``."""
+    market_digest: bytes
     """The intake's market at ``last``; empty where the partition need not compare."""
-    asked: bool = False
-    """The partition is to say its digest at ``last``."""
+    asked: bool
+    """The partition is to report its digest at ``last``."""
+    chain: bytes
+    """Behind every item up to ``last`` (``chains.py``)."""
 
 
 class Place(NamedTuple):
@@ -61,10 +68,7 @@ class Place(NamedTuple):
 
 class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
     """What a shard decided after ``previous`` up to ``last``; where one sequence number has too many effects for a
-    message, also a part of them.
-
-    Messages of before effects of one sequence number were spread end with ``effects``: both counts are 0.
-    """
+    message, also a part of them."""
 
     generation: str
     shard: int
@@ -73,10 +77,12 @@ class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
     last: int
     effects: list[tuple[int, bytes]]
     """Position and canonical bytes, in order."""
-    after: int = 0
+    after: int
     """So many effects of sequence number ``previous + 1`` were sent before."""
-    upto: int = 0
+    upto: int
     """So many effects of sequence number ``last + 1`` were sent with the end of this message."""
+    chain: bytes
+    """Behind every effect up to the end of this message."""
 
     @property
     def start(self) -> Place:
@@ -114,6 +120,33 @@ class EffectsRecord(msgspec.Struct, frozen=True, array_like=True):
         return found
 
 
+class EffectsPlace:
+    """How far the effects of one shard were taken, and the chain there."""
+
+    def __init__(self, here: Place, chain: Chain) -> None:
+        self.here, self.chain = here, chain
+
+    def take(self, record: EffectsRecord) -> list[tuple[int, bytes]]:
+        """Return what is new of a message that does not begin ahead of the place, and go on behind it.
+
+        Raises:
+            Foreign: it does not continue what was taken, or lacks effects that it states: it is not of this store.
+        """
+        try:
+            fresh = record.behind(self.here)
+        except Fault as error:
+            raise Foreign(str(error)) from None
+        if record.end > self.here:
+            chain = self.chain.behind(data for _, data in fresh)
+            if chain.at(*record.end) != record.chain:
+                raise Foreign(NO_CONTINUATION)
+            self.here, self.chain = record.end, chain
+        return fresh
+
+
+NO_CONTINUATION = "it does not continue what was folded: its chain is another one"
+
+
 class Delta(msgspec.Struct, frozen=True, array_like=True):
     """Rows of a table that changed after one offset of its source up to another: a true statement about a deterministic
     fold.
@@ -147,22 +180,17 @@ class DigestPart(msgspec.Struct, frozen=True, array_like=True):
     """Slot (2 bytes) and sum (32 bytes) of each slot that is not 0."""
     effect_sums: bytes
     counts: list[int]
-    """Of the intake: accepted, duplicate, refused, effects. Of the others: accounts, effects."""
+    """Of the intake: accepted, duplicate, refused, effects, duplicates of refused inputs. Of the others: accounts,
+    effects."""
 
 
 _encoder = msgspec.msgpack.Encoder()
 encode = _encoder.encode
 decode_sequenced = msgspec.msgpack.Decoder(SequencedBatch).decode
+decode_item = msgspec.msgpack.Decoder(AnySequenced).decode
 decode_effects = msgspec.msgpack.Decoder(EffectsRecord).decode
 decode_delta = msgspec.msgpack.Decoder(Delta).decode
 decode_digest_part = msgspec.msgpack.Decoder(DigestPart).decode
-
-
-def encode_effects(record: EffectsRecord) -> bytes:
-    """Return the message; its last two fields are left out where both are 0, as they were in every message before there
-    were such."""
-    fields = msgspec.structs.astuple(record)
-    return encode(fields if record.after or record.upto else fields[:-2])
 
 
 def rows_of(parts: Iterable[Delta]) -> dict[bytes, bytes]:
@@ -177,8 +205,9 @@ def rows_of(parts: Iterable[Delta]) -> dict[bytes, bytes]:
 class Deltas:
     """Collects the deltas of one generation from the messages of a changelog."""
 
-    def __init__(self, generation: str) -> None:
+    def __init__(self, generation: str, topic: str = "", partition: int = 0, seal: Seal = OPEN) -> None:
         self._generation = generation
+        self._topic, self._partition, self._seal = topic, partition, seal
         self._parts: dict[tuple[str, int], dict[int, Delta]] = {}
         self._begun: dict[tuple[str, int], int] = {}
         """Of what is incomplete, the offset of its first part."""
@@ -187,9 +216,9 @@ class Deltas:
         """Take one message; return the delta that it completes, with the rows of all parts, or None.
 
         Raises:
-            msgspec.DecodeError: the message is no delta.
+            Foreign: the message is no delta of ours.
         """
-        delta = decode_delta(value or b"")
+        delta = self._seal.read(decode_delta, self._topic, self._partition, value)
         if delta.generation != self._generation:
             return None
         key = (delta.nonce, delta.upto)
@@ -207,21 +236,21 @@ class Deltas:
         return min([offset, *(first - 1 for first in self._begun.values())])
 
 
-def decode_manifest(data: bytes) -> StoreManifest:
+def decode_manifest(data: bytes, oldest: int = MANIFEST_FORMAT) -> StoreManifest:
     """Return a manifest.
 
     Raises:
         CorruptManifest: it is damaged.
-        StoreNewer: it is of a newer format.
+        StoreOlder, StoreNewer: it is of another format.
     """
     try:
         manifest = msgspec.json.decode(data, type=StoreManifest)
     except msgspec.DecodeError as error:
         raise CorruptManifest(f"the manifest topic holds no manifest: {error}") from None
-    if manifest.format < MANIFEST_FORMAT:
+    if manifest.format < oldest:
         raise StoreOlder(
             f"the store was made by an earlier margin-stream (format {manifest.format}; this one knows "
-            f"{MANIFEST_FORMAT}), whose rules are others"
+            f"{MANIFEST_FORMAT}), whose {'rules' if manifest.format < REBUILT_FROM else 'derived topics'} are others"
         )
     if manifest.format > MANIFEST_FORMAT:
         raise StoreNewer(

@@ -9,7 +9,8 @@ from margin_stream.journal.record_builder import PayloadBuilder
 from margin_stream.kafka.address import KafkaAddress
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.digest_quorum import Reported, Statements
-from margin_stream.kafka.messages import StoreManifest, decode_digest_part
+from margin_stream.kafka.messages import StoreManifest
+from margin_stream.kafka.seals import configured_seal
 from margin_stream.schemas.binary import canonical_bytes, encode, encode_payload
 from margin_stream.schemas.inputs import PriceTicked
 from margin_stream.schemas.ndjson import clipped
@@ -59,7 +60,7 @@ def records_of(
 def produce(
     client: Client,
     address: KafkaAddress,
-    records: Iterable[bytes],
+    records: Iterable[bytes | None],
     *,
     sent: Callable[[], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -67,7 +68,7 @@ def produce(
     """Send records to the journal in order; return the offset of the last once the broker has all of them, -1 where
     there were none."""
     topic = address.topics.inputs
-    group: list[bytes] = []
+    group: list[bytes | None] = []
     last = -1
     for record in records:
         group.append(record)
@@ -88,14 +89,14 @@ class DigestReader:
         self._client = client
         self._topic = address.topics.digests
         self._next = 0
-        self.statements = Statements(manifest.generation, manifest.partitions)
+        self.statements = Statements(manifest.generation, manifest.partitions, self._topic, configured_seal())
 
     def poll(self) -> Reported | None:
         """Read what is new; return the digests at the highest sequence number of which all shards spoke."""
         end = self._client.end(self._topic)
         if end > self._next:
             for record in self._client.read(self._topic, 0, self._next, end):
-                self.statements.add(decode_digest_part(record.value or b""))
+                self.statements.take(record.value)
             self._next = end
         return self.statements.last
 

@@ -8,12 +8,14 @@ from typing import Any
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.journal.layout import RecordedDigest
 from margin_stream.kafka.address import KafkaAddress
+from margin_stream.kafka.chains import Chain
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.digest_quorum import Statements
-from margin_stream.kafka.messages import Place, decode_digest_part, decode_effects
+from margin_stream.kafka.messages import EffectsPlace, Place, decode_effects
+from margin_stream.kafka.seals import Foreign, configured_seal
 from margin_stream.kafka.topics_admin import read_manifest
 from margin_stream.schemas.records import raw_items
-from margin_stream.views.source import Items
+from margin_stream.views.source import EVERYTHING, Items, Part, Until
 
 
 class KafkaReader:
@@ -33,9 +35,10 @@ class KafkaReader:
         self.rules_version = self.manifest.rules_version
         topics = address.topics
         # The order matters beside workers: digests are read first, so what they speak of is in the other topics.
-        statements = Statements(self.manifest.generation, self.partitions)
+        self.seal = configured_seal()
+        statements = Statements(self.manifest.generation, self.partitions, topics.digests, self.seal)
         for record in client.read(topics.digests):
-            statements.add(decode_digest_part(record.value or b""))
+            statements.take(record.value)
         self.statements = statements
         self.recorded = [
             RecordedDigest(sequence, reported.offset + 1, reported.digests.state, reported.digests.effects)
@@ -54,7 +57,12 @@ class KafkaReader:
         for record in self._client.read(self.address.topics.inputs, 0, after, self.last_record, whole=True):
             yield Items(record.offset + 1, list(raw_items(record.value)))
 
-    def effects(self, log: int) -> Iterator[bytes]:
+    def parts(self, sequence: int = 0, account: str | None = None) -> Iterator[Part]:
+        """Yield the whole journal: it may have inputs more than once, so its sequence numbers are counted from the
+        start."""
+        yield Part(0, 0, self.items())
+
+    def effects(self, log: int, after: int = 0) -> Iterator[bytes]:
         """Yield the recorded effects of one shard, each once, up to where the record has no hole."""
         for _, effects in self.effects_behind(log):
             yield from effects
@@ -65,22 +73,22 @@ class KafkaReader:
         return self.manifest.store_id, self.manifest.generation
 
     def effects_behind(self, log: int, mark: Sequence[Any] = ()) -> Iterator[tuple[Sequence[Any], list[bytes]]]:
-        """Yield the effects of one shard message by message, each effect once; a mark is the next offset and the place
-        reached.
+        """Yield the effects of one shard message by message, each effect once; a mark is the next offset, the place
+        reached and the chain there. What is not of this store is passed over."""
+        offset, sequence, within, chain = mark or (0, 0, 0, b"")
+        place = EffectsPlace(Place(sequence, within), Chain.unpack(chain))
+        topic = self.address.topics.effects
+        for message in self._client.read(topic, log, offset, self._effect_ends[log]):
+            try:
+                record = self.seal.read(decode_effects, topic, log, message.value)
+                if record.generation != self.manifest.generation or record.start > place.here:
+                    continue
+                fresh = place.take(record)
+            except Foreign:
+                continue
+            yield (message.offset + 1, *place.here, place.chain.pack()), [data for _, data in fresh]
 
-        Raises:
-            Fault: a message does not have the effects that it states.
-        """
-        offset, *place = mark or (0, 0, 0)
-        here = Place(*place)
-        for message in self._client.read(self.address.topics.effects, log, offset, self._effect_ends[log]):
-            record = decode_effects(message.value or b"")
-            if record.generation == self.manifest.generation and record.start <= here:
-                fresh = [data for _, data in record.behind(here)]
-                here = max(here, record.end)
-                yield (message.offset + 1, *here), fresh
-
-    def from_checkpoint(self) -> tuple[StoreFold, int] | None:
+    def from_checkpoint(self, until: Until = EVERYTHING, only: str | None = None) -> tuple[StoreFold, int] | None:
         """Return None: the tables are with the workers."""
         return None
 

@@ -8,7 +8,6 @@ and lost ones cost nothing but folding.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import msgspec
 
 from margin_stream.kafka import messages
 from margin_stream.kafka.messages import Delta, Deltas
+from margin_stream.kafka.seals import Foreign
 from margin_stream.kafka.shard import Shard, Snapshot, SnapshotMarker, Unusable
 from margin_stream.tables.rocks import Table, TableError
 
@@ -40,7 +40,7 @@ _marker = msgspec.msgpack.Decoder(SnapshotMarker)
 class ShardTable:
     """A shard's rows on disk."""
 
-    def __init__(self, path: Path, generation: str) -> None:
+    def __init__(self, path: Path, generation: str, deltas: Deltas | None = None) -> None:
         """Open the table; one that cannot be trusted, or is of another generation, is thrown away: the changelog and
         the journal have it all.
 
@@ -70,7 +70,9 @@ class ShardTable:
         self.acked = -1 if acked is None else int(acked)
         offset = self._table.get(CHANGELOG)
         self.changelog_offset: int | None = None if offset is None else int(offset)
-        self._deltas = Deltas(generation)
+        self._deltas = deltas or Deltas(generation)
+        self.foreign = 0
+        """Messages of the changelog that are none of this store's."""
         self._unacked: OrderedDict[int, dict[bytes, bytes]] = OrderedDict()
         self._kept_after = -1
         """The rows that changed after this checkpoint are all in ``_unacked``."""
@@ -113,8 +115,11 @@ class ShardTable:
     def apply_changelog(self, offset: int, value: bytes | None) -> None:
         """Take one message of the changelog; a delta that is complete and reaches further is applied."""
         delta = None
-        with contextlib.suppress(msgspec.DecodeError):
+        try:
             delta = self._deltas.take(offset, value)
+        except Foreign as error:
+            self.foreign += 1
+            self.notes.append(f"changelog, offset {offset}: refused: {error}")
         if delta is not None:
             self._apply(delta)
         self.changelog_offset = self._deltas.whole_up_to(offset)

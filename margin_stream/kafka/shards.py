@@ -20,8 +20,10 @@ from margin_stream.core.intake.fold import IntakeFold
 from margin_stream.core.sequenced import AnySequenced, Batch
 from margin_stream.kafka import messages
 from margin_stream.kafka.address import Topics
-from margin_stream.kafka.batch_messages import batch_messages
-from margin_stream.kafka.messages import DigestPart, Place, StoreManifest
+from margin_stream.kafka.batch_messages import Encoded, batch_messages
+from margin_stream.kafka.chains import Chain
+from margin_stream.kafka.messages import DigestPart, EffectsPlace, Place, SequencedBatch, StoreManifest
+from margin_stream.kafka.seals import OPEN, Foreign, Seal
 from margin_stream.kafka.shard import Send, Shard
 from margin_stream.schemas.effects import InputRefused, decode_effect, effect_id, group_of
 from margin_stream.schemas.records import raw_items, readable
@@ -38,6 +40,7 @@ class IntakeShard(Shard):
         self.intake = IntakeFold(partitions, rules_version=rules_version)
         super().__init__(topics, generation, 0, store_folds(self.intake))
         self.sent = [0] * (partitions + 1)
+        self.chains = [Chain() for _ in self.sent]
         self.asked_at = -1
         """The offset at which digests were last asked for."""
         self._admission = Admission(self.intake, refused=self._note)
@@ -50,10 +53,13 @@ class IntakeShard(Shard):
         return self.intake.sequence
 
     def _fold(self, value: bytes | None) -> None:
+        sources = self.intake.sources
+        before = sources.duplicates_of_refused
         for raw in raw_items(value):
             counts = self._admission.item(raw)
             self.duplicates += counts.duplicate
             self.unsent += sum(counts)
+        self.of_refused += sources.duplicates_of_refused - before
 
     def _note(self, sequence: int, raw: bytes, reason: tuple[Refusal, str]) -> None:
         self._refused[sequence] = (raw, reason[1])
@@ -69,11 +75,13 @@ class IntakeShard(Shard):
         whole, *batches = self.intake.take(market_digest=asked)
         own = self.folds.apply(whole)
         sends: list[Send] = []
-        for partition, batch in enumerate(batches):
+        encoded = Encoded()
+        for partition, batch in enumerate(batches, 1):
             if batch.items or (asked and sequence):
-                messages = batch_messages(self.generation, self.sent[partition + 1], batch, asked)
-                sends.extend(Send(self.topics.accounts, partition, None, message) for message in messages)
-                self.sent[partition + 1] = sequence
+                chain = self.chains[partition]
+                messages = batch_messages(self.generation, self.sent[partition], batch, asked, chain, encoded)
+                sends.extend(Send(self.topics.accounts, partition - 1, None, message) for message in messages)
+                self.sent[partition] = sequence
         asked = asked and sequence > 0
         if own or (asked and self.sent[0] < sequence):
             sends.extend(self._send_effects(own))
@@ -86,7 +94,7 @@ class IntakeShard(Shard):
 
     def _digest_part(self) -> Send:
         intake, book = self.intake, self.folds.book
-        counts = [intake.accepted, self.duplicates, intake.refused, book.total]
+        counts = [intake.accepted, self.duplicates, intake.refused, book.total, self.of_refused]
         part = DigestPart(
             self.generation,
             0,
@@ -113,8 +121,9 @@ class AccountsShard(Shard):
 
     kind = "accounts"
 
-    def __init__(self, topics: Topics, generation: str, number: int, *, rules_version: int) -> None:
-        super().__init__(topics, generation, number, partition_folds(rules_version=rules_version))
+    def __init__(self, topics: Topics, generation: str, number: int, *, rules_version: int, seal: Seal = OPEN) -> None:
+        super().__init__(topics, generation, number, partition_folds(rules_version=rules_version), seal)
+        self.chains = [Chain(), Chain()]
         self._emitted: list[Emitted] = []
         self._parts: list[Send] = []
 
@@ -124,25 +133,26 @@ class AccountsShard(Shard):
         return accounts_of(self.folds)
 
     def _fold(self, value: bytes | None) -> None:
+        topic, partition = self.topics.accounts, self.number - 1
         try:
-            record = messages.decode_sequenced(value or b"")
-        except msgspec.DecodeError:
-            self.strange += 1
-            return
-        if record.generation != self.generation:
-            self.strange += 1
-            return
+            record = self.seal.read(messages.decode_sequenced, topic, partition, value)
+            if record.generation != self.generation:
+                self.strange += 1
+            elif record.previous > self.sequence:
+                self.holes += 1
+            else:
+                self._take(record)
+        except Foreign as error:
+            self._refuse(topic, partition, error)
+
+    def _take(self, record: SequencedBatch) -> None:
         here = self.sequence
-        if record.previous > here:
-            self.holes += 1
-            return
         if record.last > here:
-            items: list[AnySequenced] = record.items
-            if record.previous < here:
-                items = [item for item in items if item.sequence > here]
-                self.trimmed += here - record.previous
+            items, chain = fresh_items(record, here, self.chains[1])
             self._emitted.extend(self.folds.apply(Batch(here, record.last, items, record.market_digest)))
+            self.chains[1] = chain
             self.unsent += len(items)
+            self.trimmed += here - record.previous
         else:
             self.trimmed += record.last - record.previous
         if record.asked and record.last == self.sequence:
@@ -162,7 +172,7 @@ class AccountsShard(Shard):
             sends.extend(self._send_effects(emitted))
         sends.extend(self._parts)
         self._parts = []
-        return sends
+        return sends + self._take_alerts()
 
 
 class EffectsShard(Shard):
@@ -171,30 +181,32 @@ class EffectsShard(Shard):
 
     kind = "effects"
 
-    def __init__(self, topics: Topics, generation: str, number: int) -> None:
+    def __init__(self, topics: Topics, generation: str, number: int, *, seal: Seal = OPEN) -> None:
         self.book = EffectBook()
-        super().__init__(topics, generation, number, FoldSet((), self.book))
+        super().__init__(topics, generation, number, FoldSet((), self.book), seal)
         self.sent = [*Place(0)]
-        self._alerts: list[Send] = []
 
     def _fold(self, value: bytes | None) -> None:
+        topic = self.topics.effects
+        place = EffectsPlace(Place(*self.sent), self.chains[0])
         try:
-            record = messages.decode_effects(value or b"")
-        except msgspec.DecodeError:
-            self.strange += 1
+            record = self.seal.read(messages.decode_effects, topic, self.number, value)
+            if record.generation != self.generation:
+                self.strange += 1
+                return
+            if record.shard != self.number:
+                raise Foreign(f"it is of shard {record.shard}")
+            if record.start > place.here:
+                self.holes += 1
+                return
+            fresh = place.take(record)
+        except Foreign as error:
+            self._refuse(topic, self.number, error)
             return
-        if record.generation != self.generation or record.shard != self.number:
-            self.strange += 1
-            return
-        here = Place(*self.sent)
-        if record.start > here:
-            self.holes += 1
-            return
-        fresh = record.behind(here)
         self.trimmed += len(record.effects) - len(fresh)
         for _, data in fresh:
             self._take(data)
-        self.sent = [*max(here, record.end)]
+        self.sent, self.chains = [*place.here], [place.chain]
         self.folds.sequence = self.sent[0]
         self.unsent += 1
 
@@ -216,17 +228,35 @@ class EffectsShard(Shard):
 
     def drain(self) -> list[Send]:
         self.unsent = 0
-        sends, self._alerts = self._alerts, []
-        return sends
+        return self._take_alerts()
 
 
-def shard_of(topics: Topics, manifest: StoreManifest, topic: str, partition: int) -> Shard:
+def fresh_items(record: SequencedBatch, here: int, chain: Chain) -> tuple[list[AnySequenced], Chain]:
+    """Return the items of a message behind a sequence number, and the chain behind them.
+
+    Raises:
+        Foreign: they do not continue what was folded.
+    """
+    try:
+        items = [messages.decode_item(raw) for raw in record.items]
+    except msgspec.DecodeError as error:
+        raise Foreign(f"an item of it has no form of ours: {error}") from None
+    first = sum(item.sequence <= here for item in items)
+    chain = chain.behind(record.items[first:])
+    if chain.at(record.last) != record.chain:
+        raise Foreign(messages.NO_CONTINUATION)
+    return items[first:], chain
+
+
+def shard_of(topics: Topics, manifest: StoreManifest, topic: str, partition: int, seal: Seal = OPEN) -> Shard:
     """Return an empty shard for a partition of a topic that workers follow."""
     if topic == topics.inputs:
         return IntakeShard(topics, manifest.generation, manifest.partitions, rules_version=manifest.rules_version)
     if topic == topics.accounts:
-        return AccountsShard(topics, manifest.generation, partition + 1, rules_version=manifest.rules_version)
-    return EffectsShard(topics, manifest.generation, partition)
+        return AccountsShard(
+            topics, manifest.generation, partition + 1, rules_version=manifest.rules_version, seal=seal
+        )
+    return EffectsShard(topics, manifest.generation, partition, seal=seal)
 
 
 def quarantine_row(effect: InputRefused, raw: bytes, detail: str) -> dict[str, Any]:

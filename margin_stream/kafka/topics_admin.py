@@ -11,7 +11,7 @@ from margin_stream.core.digests import SLOTS
 from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange, StoreError, StoreLocked, StoreMissing
 from margin_stream.kafka.address import MESSAGE_LIMIT, KafkaAddress, Topics
 from margin_stream.kafka.client import Client
-from margin_stream.kafka.messages import StoreManifest, decode_manifest
+from margin_stream.kafka.messages import MANIFEST_FORMAT, REBUILT_FROM, StoreManifest, decode_manifest
 from margin_stream.schemas.rules_versions import latest
 
 
@@ -94,14 +94,16 @@ def repartition(client: Client, address: KafkaAddress, partitions: int, replicas
             f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions"
         )
     topics = address.topics
-    known = _manifest(client, topics)
+    known = _manifest(client, topics, REBUILT_FROM)
     if known is None:
         raise TopicsMissing(f"{address.url}: no store of that name", store=address.url)
     members = client.members(address.group)
     if members:
         raise WorkersRun(f"{address.url}: {len(members)} workers run", store=address.url)
     # A new generation first: whatever an old worker still sends is passed over from here on.
-    manifest = msgspec.structs.replace(known, generation=secrets.token_hex(8), partitions=partitions)
+    manifest = msgspec.structs.replace(
+        known, format=MANIFEST_FORMAT, generation=secrets.token_hex(8), partitions=partitions
+    )
     client.send(topics.manifest, [msgspec.json.encode(manifest)])
     client.delete_topics(topics.derived)
     wanted = topics.partitions(partitions)
@@ -109,11 +111,11 @@ def repartition(client: Client, address: KafkaAddress, partitions: int, replicas
     return manifest
 
 
-def _manifest(client: Client, topics: Topics) -> StoreManifest | None:
+def _manifest(client: Client, topics: Topics, oldest: int = MANIFEST_FORMAT) -> StoreManifest | None:
     if topics.manifest not in client.topics():
         return None
     last = client.last(topics.manifest)
-    return None if last is None else decode_manifest(last.value or b"")
+    return None if last is None else decode_manifest(last.value or b"", oldest)
 
 
 def read_manifest(client: Client, address: KafkaAddress) -> StoreManifest:
@@ -130,7 +132,8 @@ def read_manifest(client: Client, address: KafkaAddress) -> StoreManifest:
     wanted = {topics.inputs: 1, **topics.partitions(found.partitions)}
     counts = client.partition_counts(wanted)
     for name, partitions in wanted.items():
-        if counts.get(name) != partitions:
+        # The journal is partition 0 of its topic, however many more it was given (``strays.py``).
+        if counts.get(name) != partitions and not (name == topics.inputs and counts.get(name)):
             raise TopicsIncomplete(
                 f"{address.url}: topic {name} has {counts.get(name, 0)} partitions, {partitions} are needed "
                 f"for a store of {found.partitions}",

@@ -59,6 +59,12 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _meta("The password; only from the environment. A file is safer.", secret=True)
     ] = None
     sasl_password_file: Annotated[str | None, _meta("A file that holds the password.")] = None
+    derived_key_file: Annotated[
+        str | None,
+        _meta(
+            "A file with a key of 32 bytes or more, with which messages of derived topics are sealed; the same for all."
+        ),
+    ] = None
     ssl_cafile: Annotated[str | None, _meta("Certificates of trusted authorities (PEM); by default the machine's.")] = (
         None
     )

@@ -33,7 +33,10 @@ class Secure(NamedTuple):
     keystore: Path
     """Private key and certificate, PEM in one file."""
     user: str
+    """Who may do everything; others may do what access rules (ACLs) allow them."""
     password: str
+    others: tuple[str, ...] = ()
+    """More users, with the same password."""
 
 
 class Broker:
@@ -58,6 +61,7 @@ class Broker:
             replicas: of topics; with 3, two of them must have a message before it counts.
             secure: clients must use TLS and prove who they are.
         """
+        self.internal_port = free_port()
         self.folder = folder
         self.node = node
         self.port, self.controller_port = ports or (free_port(), free_port())
@@ -67,7 +71,7 @@ class Broker:
         self._secure = secure
         clients, inner, mapped, more = "PLAINTEXT", "", "PLAINTEXT:PLAINTEXT", ""
         if secure is not None:
-            clients, inner = "SASL_SSL", f",INTERNAL://127.0.0.1:{free_port()}"
+            clients, inner = "SASL_SSL", f",INTERNAL://127.0.0.1:{self.internal_port}"
             mapped = "SASL_SSL:SASL_SSL,INTERNAL:PLAINTEXT"
             more = f"""
 inter.broker.listener.name=INTERNAL
@@ -75,6 +79,8 @@ sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 ssl.keystore.type=PEM
 ssl.keystore.location={secure.keystore}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:{secure.user};User:ANONYMOUS
 """
         self._settings = f"""
 process.roles=broker,controller
@@ -132,7 +138,8 @@ log.segment.delete.delay.ms=1000
             settings.write_text(self._settings)
             command = self.java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(settings))
             if self._secure is not None:
-                command += ["--add-scram", f"SCRAM-SHA-512=[name={self._secure.user},password={self._secure.password}]"]
+                for user in (self._secure.user, *self._secure.others):
+                    command += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={self._secure.password}]"]
             done = subprocess.run(command, capture_output=True, check=False, timeout=START_S)
             if done.returncode:
                 raise BrokerError(f"formatting failed: {(done.stderr or done.stdout).decode(errors='replace')[-400:]}")

@@ -84,7 +84,7 @@ class Choosy:
 
 def test_a_shard_whose_rows_are_not_taken_is_wiped_at_once(tmp_path: Path) -> None:
     table = ShardTable(tmp_path / "t", "1")
-    table.marker = SnapshotMarker("1", 1, 1, b"", [], [])
+    table.marker = SnapshotMarker("1", 1, 1, b"", [], [], [])
     written_rows = [(b"a", b"1"), (b"b", b"2")]
     table._table.write(written_rows)
     with pytest.raises(Unusable) as raised:

@@ -34,15 +34,12 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
     groups: dict[str, list[bytes]] = {}
     repeated = 0
     for shard, values in messages.items():
-        here, half = 0, 0
+        here, half, total = 0, 0, 0
         seen: dict[str, bytes] = {}
         for value in values:
-            of, number, previous, last, effects, *counts = msgpack.unpackb(value)
+            of, number, previous, last, effects, after, upto, chain = msgpack.unpackb(value)
             if of != generation:
                 continue
-            after, upto = counts or (0, 0)
-            if counts == [0, 0]:
-                raise Broken("counts of 0 are left out")
             hole = previous > here or (previous == here and after > half)
             passed = {previous + 1: after}
             if number != shard:
@@ -63,6 +60,7 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
                 group, _, count = identifier.rpartition("/")
                 rows = groups.setdefault(group, [])
                 rows.append(data)
+                total += int.from_bytes(sha256(data).digest(), "big")
                 if int(count) != len(rows):
                     raise Broken(f"effect {identifier} is number {len(rows)} of its group")
             if passed.get(last + 1, 0) != upto or max(passed) > last + 1:
@@ -73,6 +71,9 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
             if not hole and last >= here:
                 half = upto if last > here else max(half, upto)
                 here = last
+                place = last.to_bytes(8, "big") + upto.to_bytes(8, "big")
+                if half == upto and chain != sha256((total % (1 << 256)).to_bytes(32, "big") + place).digest():
+                    raise Broken(f"a message of shard {number} up to position {last} has another chain")
     return groups, repeated
 
 

@@ -311,5 +311,5 @@ def followed_effects(log: Log, partitions: int) -> str:
 def statements(log: Log, partitions: int) -> Statements:
     found = Statements(GENERATION, partitions)
     for value in log.values[Topics("s").digests, 0]:
-        found.add(messages.decode_digest_part(value or b""))
+        found.take(value)
     return found

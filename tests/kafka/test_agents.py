@@ -19,6 +19,8 @@ from margin_stream.agents.follower import Follower
 from margin_stream.agents.web import Web
 from margin_stream.kafka import fetched, messages
 from margin_stream.kafka.address import Topics
+from margin_stream.kafka.chains import Chain
+from margin_stream.kafka.seals import OPEN, Seal
 from margin_stream.kafka.shard import record_hash
 from margin_stream.schemas.rules_versions import LATEST
 from margin_stream.simulation.broker import free_port
@@ -61,6 +63,7 @@ class App:
         self.address = SimpleNamespace(topics=Topics("s"))
         self.producer = Producer()
         self.checkpoint_s = 1.0
+        self.seal: Seal = OPEN
         self.sought: list[int] = []
         self.forgotten: list[int] = []
         self.manifest = SimpleNamespace(generation=GENERATION, partitions=1, rules_version=LATEST)
@@ -267,10 +270,10 @@ async def test_a_table_of_another_generation_is_thrown_away(app: App, tmp_path: 
 
 async def test_a_fault_stops_one_shard_and_names_the_place(app: App, tmp_path: Path) -> None:
     accounts = await opened(app, tmp_path, "s.accounts")
-    accounts.accept(0, messages.encode(messages.SequencedBatch(GENERATION, 0, 5, [], b"\1" * 32)))
+    accounts.accept(0, messages.encode(messages.SequencedBatch(GENERATION, 0, 5, [], b"\1" * 32, False, Chain().at(5))))
     assert accounts.failed is not None
     assert "s.accounts-0: offset 0" in accounts.failed
-    accounts.accept(1, messages.encode(messages.SequencedBatch(GENERATION, 5, 6, [])))
+    accounts.accept(1, messages.encode(messages.SequencedBatch(GENERATION, 5, 6, [], b"", False, Chain().at(6))))
     assert accounts.shard.sequence in (0, 5)
     await accounts.close()
 

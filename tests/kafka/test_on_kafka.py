@@ -11,11 +11,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from margin_stream.host.embedded import Host
 from margin_stream.kafka.address import AddressError, parse_address
-from margin_stream.kafka.client import Client, SecurityError, security
+from margin_stream.kafka.client import Client, KafkaError, SecurityError, security
 from margin_stream.simulation.broker import Broker, Secure, free_port
 from tests.days import opened_day, random_day, restart
 from tests.kafka.running import complaint, run, summary, workers
@@ -200,7 +201,8 @@ def test_verify_names_what_is_wrong(broker: Broker, day: str, tmp_path: Path) ->
             )
         )
         other = [(position, data.replace(b"A", b"B", 1)) for position, data in record.effects]
-        forged = messages.EffectsRecord(generation, 1, record.previous, record.last, other)
+        assert record.generation == generation
+        forged = msgspec.structs.replace(record, effects=other)
         client.send("damaged.effects", [messages.encode(forged)], partition=1)
     said = complaint("verify", "--store", store, code=4)
     assert "damaged.effects-1: offset" in said
@@ -279,10 +281,21 @@ def test_a_worker_comes_back_under_another_url(broker: Broker, day: str, tmp_pat
             assert summary(run("ingest", day, "--store", store)[0]) == expected
 
 
+def grant(broker: Broker, rule: str) -> None:
+    """Give a role an access rule, by Kafka's own tool."""
+    command = [
+        "org.apache.kafka.tools.AclCommand",
+        "--bootstrap-server",
+        f"127.0.0.1:{broker.internal_port}",
+        "--force",
+    ]
+    subprocess.run(broker.java(*command, *rule.split()), check=True, capture_output=True, timeout=60)
+
+
 @pytest.mark.slow
 def test_with_tls_and_passwords(day: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything over SASL_SSL, by the environment alone; a wrong password, or an authority that is not trusted, gets
-    nowhere."""
+    nowhere. With the access rules that ``kafka init`` prints and a key, each role can do what it needs, and no more."""
     words = [
         "req",
         "-x509",
@@ -314,13 +327,53 @@ def test_with_tls_and_passwords(day: str, tmp_path: Path, monkeypatch: pytest.Mo
     for name, value in given.items():
         monkeypatch.setenv(f"MARGIN_STREAM_KAFKA_{name}", str(value))
     _, expected = embedded(tmp_path / "embedded")
-    with Broker(tmp_path / "broker", secure=Secure(keystore, "desk", "s3cret-word")) as broker:
+    key = tmp_path / "key"
+    key.write_text("k" * 40)
+    monkeypatch.setenv("MARGIN_STREAM_KAFKA_DERIVED_KEY_FILE", str(key))
+    roles = ("producers", "workers", "readers", "operators")
+    with Broker(tmp_path / "broker", secure=Secure(keystore, "desk", "s3cret-word", roles)) as broker:
         store = named(broker, "secure")
-        run("kafka", "init", "--store", store, "--partitions", "2")
+        rules = run("kafka", "init", "--store", store, "--partitions", "2")[0]["acls"]
+        for rule in rules:
+            grant(broker, rule)
+
+        def play(role: str) -> None:
+            monkeypatch.setenv("MARGIN_STREAM_KAFKA_SASL_USERNAME", role)
+
+        play("workers")
         with workers(store, tmp_path / "data", 1):
-            assert summary(run("ingest", day, "--store", store)[0]) == expected
-            status = run("kafka", "status", "--store", store)[0]
-            assert status["workers"] == 1
+            play("producers")
+            with Client((broker.server,)) as client:
+                client.send("secure.inputs", Path(day).read_bytes().splitlines())
+                with pytest.raises(KafkaError):
+                    client.send("secure.accounts", [b"forged"])
+            play("readers")
+            deadline = time.monotonic() + 60
+            while (found := run("kafka", "status", "--store", store)[0])["digests_at"] != expected[0]:
+                assert time.monotonic() < deadline, found
+            assert (found["workers"], found["state_digest"]) == (1, expected[1])
+            with Client((broker.server,)) as client, pytest.raises(KafkaError):
+                client.send("secure.inputs", [b"{}"])
+            assert run("verify", "--store", store)[0]["ok"]
+            assert run("replay", "--store", store)[0]["equal"]
+            # A forger who may write, and has not the key.
+            play("desk")
+            with Client((broker.server,)) as client:
+                record = next(client.read("secure.accounts", 0))
+                assert record.value[:1] == b"\xc1"
+                client.send("secure.accounts", [record.value[33:], record.value])
+            while not sum(row["foreign"] for row in run("kafka", "status", "--store", store)[0]["shards"]):
+                assert time.monotonic() < deadline
+            assert "not sealed" in complaint("verify", "--store", store, code=4)
+            alerts = [json.loads(row.value)["type"] for row in Client((broker.server,)).read("secure.alerts")]
+            assert alerts.count("derived_message_refused") == 1
+        play("operators")
+        with Client((broker.server,)) as client:
+            while client.members("secure.workers"):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        run("kafka", "repartition", "--store", store, "--partitions", "1")
+        play("desk")
         secret.write_text("wrong")
         said = complaint("digest", "--store", store, code=5)
         assert "wrong" not in said.replace("went wrong", "")
@@ -342,6 +395,8 @@ def test_what_a_restarted_feed_sent_is_sent_again(broker: Broker, tmp_path: Path
     run("kafka", "init", "--store", store, "--partitions", "2")
     for place in (store, folder):
         run("ingest", str(path), "--store", place)
+    again = [run("ingest", str(path), "--store", place)[0] for place in (store, folder)]
+    assert again[0]["duplicate_of_refused"] == again[1]["duplicate_of_refused"] > 0
     expected = run("quarantine", "resubmit", "--source", "feed", "--store", folder)[0]
     assert expected["sent"] == expected["accepted"] == 6
     assert run("quarantine", "resubmit", "--source", "feed", "--store", store)[0] == expected

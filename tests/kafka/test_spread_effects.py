@@ -19,6 +19,7 @@ from margin_stream.core.store_fold import StoreFold
 from margin_stream.kafka import batch_messages, messages, shard_table, shards, topics_admin
 from margin_stream.kafka import shard as shard_base
 from margin_stream.kafka.address import MESSAGE_LIMIT, Topics, parse_address
+from margin_stream.kafka.chains import Chain
 from margin_stream.kafka.client import Client
 from margin_stream.kafka.messages import EffectsRecord, Place
 from margin_stream.kafka.producer import DigestReader, await_folded, produce, records_of
@@ -172,6 +173,17 @@ def written_by_many(seed: int) -> None:
     }
 
 
+def chain_at(rows: list[tuple[int, bytes]], here: Place) -> Chain:
+    """The chain behind the effects of a shard that lie before a place."""
+    passed = Counter[int]()
+    found = Chain()
+    for sequence, data in rows:
+        if Place(sequence - 1, passed[sequence]) < here:
+            found = found.behind([data])
+        passed[sequence] += 1
+    return found
+
+
 def written(rows: list[tuple[int, bytes]], previous: int, last: int, rng: Random) -> list[bytes]:
     """What a shard sends that resumes behind a position, in drains and messages of any size."""
     found: list[bytes] = []
@@ -179,7 +191,9 @@ def written(rows: list[tuple[int, bytes]], previous: int, last: int, rng: Random
         upto = rng.randrange(previous, last) + 1
         part = [row for row in rows if previous < row[0] <= upto]
         with patch.object(batch_messages, "SPLIT_BYTES", rng.choice((1, 300, 1000, 5000))):
-            found.extend(shard_base.effect_messages(GENERATION, 1, previous, upto, part))
+            found.extend(
+                shard_base.effect_messages(GENERATION, 1, previous, upto, part, chain_at(rows, Place(previous)))
+            )
         previous = upto
     return found
 
@@ -193,15 +207,13 @@ def _begun_is_whole(self: EffectsRecord) -> Place:
 
 
 def _counted_from_nothing(
-    generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]]
+    generation: str, shard: int, previous: int, last: int, rows: list[tuple[int, bytes]], chain: Chain
 ) -> list[bytes]:
     """Every message that goes on within a position says that it begins there."""
     found = []
-    for message in _right_messages(generation, shard, previous, last, rows):
+    for message in _right_messages(generation, shard, previous, last, rows, chain):
         record = msgspec.structs.replace(messages.decode_effects(message), after=0)
-        found.append(
-            messages.encode_effects(msgspec.structs.replace(record, upto=min(record.upto, len(record.effects))))
-        )
+        found.append(messages.encode(msgspec.structs.replace(record, upto=min(record.upto, len(record.effects)))))
     return found
 
 
@@ -259,12 +271,13 @@ def five() -> list[tuple[int, bytes]]:
 def follow(*records: EffectsRecord) -> EffectsShard:
     shard = EffectsShard(Topics("s"), GENERATION, 1)
     for offset, record in enumerate(records):
-        assert shard.accept(offset, messages.encode_effects(record)) is Accepted.FOLDED
+        assert shard.accept(offset, messages.encode(record)) is Accepted.FOLDED
     return shard
 
 
 def record(start: Place, end: Place, rows: list[tuple[int, bytes]]) -> EffectsRecord:
-    return EffectsRecord(GENERATION, 1, start.sequence, end.sequence, rows, start.within, end.within)
+    chain = chain_at(five(), end).at(*end)
+    return EffectsRecord(GENERATION, 1, start.sequence, end.sequence, rows, start.within, end.within, chain)
 
 
 def test_messages_overlap_within_a_position() -> None:
@@ -317,15 +330,6 @@ def test_a_message_that_has_not_what_it_says_is_a_fault(
         record(start, end, rows).behind(start)
 
 
-def test_messages_without_spread_positions_are_those_of_before() -> None:
-    """Five fields: what was written before is read, and what reads those still can."""
-    old = msgspec.msgpack.encode([GENERATION, 1, 0, 9, five()])
-    assert messages.encode_effects(messages.decode_effects(old)) == old
-    assert follow(messages.decode_effects(old)).sequence == 9
-    spread_out = messages.encode_effects(record(Place(0), Place(7, 1), five()[:3]))
-    assert len(msgspec.msgpack.decode(spread_out)) == 7
-
-
 def test_a_marker_that_does_not_fit_its_rows_is_not_used() -> None:
     """Its digest is over the rows, and over the place up to which effects were taken: one of an older build has
     neither."""
@@ -349,7 +353,7 @@ def test_a_table_stands_within_a_position() -> None:
     kept, marker = shard.snapshot()
     again = EffectsShard(Topics("s"), GENERATION, 1)
     again.restore(sorted(kept), marker)
-    again.accept(1, messages.encode_effects(record(Place(0), Place(9), rows)))
+    again.accept(1, messages.encode(record(Place(0), Place(9), rows)))
     assert (again.trimmed, sorted(again.book.groups)) == (4, list("abcde"))
 
 
@@ -469,7 +473,7 @@ def test_more_than_a_message_at_one_position_goes_through_a_real_broker(broker: 
         manifest = topics_admin.init(client, address, 1)
         with patch.object(batch_messages, "SPLIT_BYTES", 1_500_000):
             rows = [(row.sequence, row.data) for row in own]
-            sent = list(shard_base.effect_messages(manifest.generation, 1, 0, expected.sequence, rows))
+            sent = list(shard_base.effect_messages(manifest.generation, 1, 0, expected.sequence, rows, Chain()))
         assert messages.decode_effects(sent[2]).upto > 0
         client.send("spread.effects", sent[:3], partition=1)
         with workers(store, tmp_path):
