@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MODULE ?=
 
-.PHONY: help demo compile test lint check inputs mutation bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-brokers lock schemas clean
+.PHONY: help demo compile test lint check inputs mutation bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-hostile simulate-brokers soak lock schemas clean
 
 help:
 	@echo "make demo              a crash day, 1,000 accounts: calls, answers, kill, recovery, replay, verify (under a minute)"
@@ -31,7 +31,9 @@ help:
 	@echo "make simulate-media    damaged and failing disks (WHAT=$(WHAT) N SEED; without N: the full count)"
 	@echo "                       WHAT=flips|shapes|torn|calls|libfiu|limits|bits|stops|memory"
 	@echo "make simulate-kafka    N trials with faults on a real broker (N=$(N) SEED=$(SEED))"
+	@echo "make simulate-hostile  several hostile things at once, on both hosts (without N: 1,000 trials, a quarter of an hour)"
 	@echo "make simulate-brokers  three brokers, one killed while producing, five times"
+	@echo "make soak              30 minutes on each host, 5 million inputs, kills every two minutes: memory and lag"
 	@echo "make schemas           write JSON Schema, samples and the pages on events, errors and settings from the code"
 	@echo "make lock              resolve the dependencies into requirements.lock"
 	@echo "make clean             remove the virtual environment, caches and results"
@@ -89,8 +91,15 @@ simulate: $(VENV)/.ready
 simulate-media: $(VENV)/.ready faults
 	$(BIN)/python -m tests.simulation.media $(WHAT) $(if $(filter command line environment,$(origin N)),--trials $(N)) --seed $(SEED) --workers $(WORKERS)
 
+simulate-hostile: $(VENV)/.ready
+	$(BIN)/python -m tests.simulation.hostile $(if $(filter command line environment,$(origin N)),--trials $(N)) --seed $(SEED) --workers $(WORKERS)
+
 simulate-kafka: $(VENV)/.ready kafka
 	$(BIN)/python -m tests.kafka.trials --trials $(N) --seed $(SEED)
+
+soak: $(VENV)/.ready compile kafka
+	$(BIN)/python -m tests.simulation.soak folder
+	$(BIN)/python -m tests.simulation.soak kafka
 
 simulate-brokers: $(VENV)/.ready kafka
 	$(BIN)/python -m tests.kafka.brokers

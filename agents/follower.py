@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -13,6 +14,7 @@ from typing import Any
 from margin_stream.agents.crash import crash, die, due
 from margin_stream.core.checks import Fault
 from margin_stream.kafka import fetched
+from margin_stream.kafka.client import Unreachable
 from margin_stream.kafka.fetched import OffsetsMissing
 from margin_stream.kafka.messages import Deltas
 from margin_stream.kafka.shard import Accepted, Send, Shard, Unusable
@@ -32,6 +34,8 @@ IDLE_S = 0.2
 ASK_S = 30.0
 """While inputs come without a pause, digests are asked for this often."""
 ASK_AGAIN_LIMIT_S = 3600.0
+LOOK_S = 5.0
+"""So often a checkpoint looks whether the last record folded is still where it was."""
 SEEK_AGAIN_S = 0.5
 SEEKS_LIMIT = 20
 """So often it goes back to a record that is missing; then it is a fault."""
@@ -69,7 +73,7 @@ class Follower:
         self._sought_at = 0.0
         self._seeks = 0
         """Since the last record folded."""
-        self._asked_at = 0.0
+        self._asked_at = self._looked_at = 0.0
         self._ask_pause = IDLE_S
         self._tasks: set[asyncio.Future[None]] = set()
         self._pump = asyncio.create_task(self._send_on())
@@ -110,6 +114,7 @@ class Follower:
             changed = await self.app.changed(self.topic, self.partition, *shard.last)
             if changed:
                 self._fail(changed)
+            self._looked_at = time.monotonic()
             self._to_send.clear()
             self.loaded = True
             self.restores += 1
@@ -291,6 +296,12 @@ class Follower:
             if table is None or not self.loaded or self.failed is not None:
                 return
             started = time.monotonic()
+            if started - self._looked_at > LOOK_S:
+                self._looked_at = started
+                with contextlib.suppress(Unreachable):
+                    if changed := await self.app.changed(self.topic, self.partition, *self.shard.last):
+                        self._fail(changed)
+                        return
             self.flush()
             snapshot = self.shard.snapshot()
             crash("snapshot")

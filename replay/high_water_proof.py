@@ -24,6 +24,7 @@ from margin_stream.journal.layout import Layout, Manifest, RecordedDigest
 from margin_stream.journal.log_end import Ending, find_end
 from margin_stream.journal.records import CorruptLog, Record, walk
 from margin_stream.replay.table_checks import check_tables
+from margin_stream.schemas.binary import UNDECODABLE
 from margin_stream.schemas.effects import recorded_effects
 
 JOURNAL_REASON = (
@@ -53,7 +54,7 @@ def derived(layout: Layout, manifest: Manifest, lost: list[Path]) -> dict[Path, 
             _prove_digests(layout, manifest, recorded)
         if any(folder in ends for folder in layout.effects_logs(manifest.partitions)):
             _prove_effects(layout, manifest, recorded, ends)
-    except (CorruptLog, msgspec.DecodeError) as error:
+    except (CorruptLog, *UNDECODABLE) as error:
         raise NotProven(f"what would prove where the log ends is damaged too: {error}") from None
     return ends
 

@@ -26,7 +26,7 @@ from margin_stream.journal.records import (
 )
 from margin_stream.replay.replay import replay
 from margin_stream.replay.table_checks import check_tables
-from margin_stream.schemas.binary import decode_payload, item_count
+from margin_stream.schemas.binary import UNDECODABLE, decode_payload, item_count
 from margin_stream.schemas.effects import recorded_effects
 from margin_stream.views.source import Place
 
@@ -115,7 +115,7 @@ def refold(place: Place, problems: list[Problem], journal: str, effects: str) ->
     could be folded."""
     try:
         replayed = replay(place)
-    except (Fault, CorruptLog, msgspec.DecodeError) as error:
+    except (Fault, CorruptLog, *UNDECODABLE) as error:
         problems.append(Problem(journal, None, f"the journal cannot be folded: {error}"))
         return False
     if not replayed.equal:
@@ -205,7 +205,7 @@ class _Inspector:
             self.chain = record.cut.chain
             try:
                 self.items += item_count(decode_payload(record.payload))
-            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            except UNDECODABLE as error:
                 path = self._layout.journal / segment_name(record.cut.segment)
                 self._report(path, record.offset, f"record {record.number} cannot be decoded: {error}")
             self._items_at[record.number] = self.items
@@ -216,7 +216,7 @@ class _Inspector:
             path = self._layout.digests / segment_name(record.cut.segment)
             try:
                 entry = msgspec.msgpack.decode(record.payload, type=RecordedDigest)
-            except msgspec.DecodeError as error:
+            except UNDECODABLE as error:
                 self._report(path, record.offset, f"record {record.number} cannot be decoded: {error}")
                 continue
             self._digests.append(entry)
@@ -251,7 +251,7 @@ class _Inspector:
                     found = recorded_effects(record.payload)
                     whole.read(found, upto.sequence if upto else 0)
                     self.effect_count += len(found)
-                except msgspec.DecodeError as error:
+                except UNDECODABLE as error:
                     path = folder / segment_name(record.cut.segment)
                     self._report(path, record.offset, f"record {record.number} cannot be decoded: {error}")
         if upto is not None and len(self._problems) == sound and whole.hexdigest() != upto.effects:

@@ -48,6 +48,11 @@ def encode_payload(items: Iterable[bytes]) -> bytes:
     return head + b"".join(encoded)
 
 
+UNDECODABLE: tuple[type[ValueError], type[RecursionError]] = (ValueError, RecursionError)
+"""What msgspec raises of bytes that are not what they should be: text that is no UTF-8 and deep nesting are no
+``DecodeError``."""
+
+
 def decode_payload(payload: bytes) -> list[JournalItem]:
     """Return the items of a record that this program wrote.
 
@@ -89,7 +94,7 @@ def decode_foreign_item(data: bytes, rules_version: int) -> AnyInput:
         raise RefusedInput(Refusal.TOO_LONG, f"the item has {len(data)} bytes, the limit is {ITEM_LIMIT}")
     try:
         value = _loose.decode(data)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except UNDECODABLE as error:
         raise RefusedInput(Refusal.NOT_MSGPACK, f"not msgpack: {error}") from None
     if not isinstance(value, dict):
         raise RefusedInput(Refusal.NOT_AN_OBJECT, f"expected a map, got {type(value).__name__}")

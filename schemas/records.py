@@ -13,7 +13,7 @@ from io import BytesIO
 
 import msgspec
 
-from margin_stream.schemas.binary import ITEM_LIMIT, canonical_bytes, decode_foreign_item
+from margin_stream.schemas.binary import ITEM_LIMIT, UNDECODABLE, canonical_bytes, decode_foreign_item
 from margin_stream.schemas.columns import TickColumns, ticks_of, unpack
 from margin_stream.schemas.decimals import EXPONENT_LIMIT, DecimalError, DecimalPair, canonical, packed, whole
 from margin_stream.schemas.inputs import INPUT_TYPES, AnyInput, Input, tag_of
@@ -54,7 +54,7 @@ def raw_items(value: bytes | None) -> list[bytes]:
         return [ITEM + _clipped_item(value)]
     try:
         parts = _raws.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         return [ITEM + _clipped_item(value)]
     return [_raw_item(bytes(part)) for part in parts]
 
@@ -78,7 +78,7 @@ def count_of(raw: bytes) -> int:
     """Return how many items a raw item is: ticks in columns are as many as they have."""
     try:
         columns = _quick.decode(raw[1:]) if raw[:1] == ITEM else None
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except UNDECODABLE:
         columns = None
     return len(columns) if isinstance(columns, TickColumns) and _sound(columns) else 1
 
@@ -108,7 +108,7 @@ def decode_raw(raw: bytes, rules_version: int) -> AnyInput | TickColumns:
                 and (rules_version >= latest() or SHAPES[tag_of(type(event))].knows(event, rules_version))
             ):
                 return event
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except UNDECODABLE:
         pass
     return decode_foreign_item(data, rules_version)
 

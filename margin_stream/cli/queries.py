@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from margin_stream.cli.completions import event_types, profile_names
-from margin_stream.cli.error_output import failure, report
+from margin_stream.cli.error_output import failure, report, report_exception
 from margin_stream.cli.errors import CORRUPT, DONE, MISMATCH
 from margin_stream.cli.output import Common, OnStore, Progress, parse_until, print_json, print_note, show, show_rows
 from margin_stream.cli.usage import OptionsConflict, UsageError
@@ -30,6 +31,22 @@ def place_of(common: OnStore) -> Iterator[Place]:
             yield reader
     else:
         yield common.path
+
+
+@contextmanager
+def answering(common: OnStore) -> Iterator[Place]:
+    """Open the store that a question goes to; where its journal is damaged, what is answered may come from checkpoints
+    alone: that is reported."""
+    with place_of(common) as place:
+        if isinstance(place, Path):
+            from margin_stream.journal.layout import Layout, read_manifest
+            from margin_stream.journal.log_end import look
+
+            layout = Layout(place)
+            damage = look(layout.journal, read_manifest(layout).identity)
+            if damage is not None:
+                report_exception(damage, as_json=common.json)
+        yield place
 
 
 Account = Annotated[str | None, Parameter(help="Of this account only.")]
@@ -164,7 +181,7 @@ def state(*, account: str, at: At = None, common: OnStore = OnStore()) -> int:  
         if answered and view is None:
             raise views.AccountUnknown(f"account {account!r} is not open", account=account)
     if view is None:
-        with place_of(common) as place:
+        with answering(common) as place:
             view = views.account_state(place, account, parse_until(at))
     if common.json:
         print_json(view)
@@ -212,7 +229,7 @@ def accounts(
         limit = near.removesuffix("%")
         if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", limit):
             raise UsageError(f"--near {near}: a percentage, 0 or more, such as 5 or 2.5%", option="--near")
-    with place_of(common) as place:
+    with answering(common) as place:
         rows = views.accounts(
             place, short=short, stale=stale, level=level, desk=desk, near=limit, until=parse_until(at)
         )
@@ -250,7 +267,7 @@ def calls(
 
     rows = on_kafka.ask_calls(common, account, open) if common.on_kafka and at is None else None
     if rows is None:
-        with place_of(common) as place:
+        with answering(common) as place:
             rows = views.calls(place, account=account, open_only=open, until=parse_until(at))
     columns = ("call", "amount", "unpaid", "currency", "issued_at", "due_at", "overdue", "outcome", "tranche")
     show_rows(common, rows, columns, empty="no calls")
@@ -272,7 +289,7 @@ def facts(
     """
     from margin_stream import views
 
-    with place_of(common) as place:
+    with answering(common) as place:
         rows = views.facts(place, fold, parse_until(at))
     show_rows(common, rows, list(rows[0]) if rows else (), empty="nothing yet")
     return DONE
@@ -286,7 +303,7 @@ def call(call_id: Annotated[str, Parameter(name="CALL_ID")], /, *, common: OnSto
     """
     from margin_stream import views
 
-    with place_of(common) as place:
+    with answering(common) as place:
         view = views.call_history(place, call_id)
     if common.json:
         print_json(view)

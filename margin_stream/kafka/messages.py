@@ -16,6 +16,7 @@ from margin_stream.core.sequenced import AnySequenced
 from margin_stream.journal.layout import CorruptManifest, StoreNewer, StoreOlder
 from margin_stream.kafka.chains import Chain
 from margin_stream.kafka.seals import OPEN, Foreign, Seal
+from margin_stream.schemas.binary import UNDECODABLE
 
 MANIFEST_FORMAT = 3
 REBUILT_FROM = 2
@@ -245,7 +246,7 @@ def decode_manifest(data: bytes, oldest: int = MANIFEST_FORMAT) -> StoreManifest
     """
     try:
         manifest = msgspec.json.decode(data, type=StoreManifest)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise CorruptManifest(f"the manifest topic holds no manifest: {error}") from None
     if manifest.format < oldest:
         raise StoreOlder(

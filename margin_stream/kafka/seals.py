@@ -12,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from margin_stream.errors import Error
+from margin_stream.schemas.binary import UNDECODABLE
 from margin_stream.settings import current
 
 T = TypeVar("T")
@@ -61,7 +60,7 @@ class Seal:
             raise Foreign("it is not sealed with the store's key (kafka.derived_key_file)")
         try:
             return decode(content)
-        except msgspec.DecodeError as error:
+        except UNDECODABLE as error:
             raise Foreign(f"it has no form of ours: {error}") from None
 
 

@@ -20,6 +20,7 @@ from margin_stream.kafka import messages
 from margin_stream.kafka.messages import Delta, Deltas
 from margin_stream.kafka.seals import Foreign
 from margin_stream.kafka.shard import Shard, Snapshot, SnapshotMarker, Unusable
+from margin_stream.schemas.binary import UNDECODABLE
 from margin_stream.tables.rocks import Table, TableError
 
 MARKER = b"\0marker"
@@ -58,7 +59,7 @@ class ShardTable:
         try:
             self._table = Table(path, probed=not (path / "seal.json").exists())
             self.marker = self._read_marker()
-        except (TableError, msgspec.DecodeError) as error:
+        except (TableError, *UNDECODABLE) as error:
             self._throw_away(str(error))
             self._opening.touch()
             self._table = Table(path, probed=True)

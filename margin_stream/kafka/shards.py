@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 import orjson
 
 from margin_stream.core.accounts.fold import AccountFold
@@ -25,6 +24,7 @@ from margin_stream.kafka.chains import Chain
 from margin_stream.kafka.messages import DigestPart, EffectsPlace, Place, SequencedBatch, StoreManifest
 from margin_stream.kafka.seals import OPEN, Foreign, Seal
 from margin_stream.kafka.shard import Send, Shard
+from margin_stream.schemas.binary import UNDECODABLE
 from margin_stream.schemas.effects import InputRefused, decode_effect, effect_id, group_of
 from margin_stream.schemas.records import raw_items, readable
 from margin_stream.schemas.refusals import ADVICE, Refusal
@@ -239,7 +239,7 @@ def fresh_items(record: SequencedBatch, here: int, chain: Chain) -> tuple[list[A
     """
     try:
         items = [messages.decode_item(raw) for raw in record.items]
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise Foreign(f"an item of it has no form of ours: {error}") from None
     first = sum(item.sequence <= here for item in items)
     chain = chain.behind(record.items[first:])

@@ -15,7 +15,7 @@ from margin_stream.journal import log as logs
 from margin_stream.journal.layout import INTAKE_NAME, Layout, RecordedDigest, partition_name, read_manifest
 from margin_stream.journal.log_end import durable_cut
 from margin_stream.journal.records import Cut, Record, UndecodableRecord, segment_name
-from margin_stream.schemas.binary import JournalItem, decode_payload
+from margin_stream.schemas.binary import UNDECODABLE, JournalItem, decode_payload
 from margin_stream.schemas.effects import recorded_effects
 from margin_stream.schemas.inputs import AnyInput, ClockTicked
 from margin_stream.tables import checkpoints, kept_checkpoints
@@ -129,7 +129,7 @@ def _decoded(decode: Callable[[bytes], T], folder: Path, record: Record) -> T:
     """Decode a record whose bytes are whole; that it is another log's shows only here."""
     try:
         return decode(record.payload)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         path = folder / segment_name(record.cut.segment)
         raise UndecodableRecord(path, record.offset, f"record {record.number} cannot be decoded: {error}") from None
 
@@ -209,7 +209,7 @@ class StoreReader:
                 return list(read_index(table))
             finally:
                 table.close()
-        except (TableError, msgspec.DecodeError):
+        except (TableError, *UNDECODABLE):
             return []
 
     def _kept(self, until: Until) -> Kept | None:

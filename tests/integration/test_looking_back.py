@@ -21,6 +21,7 @@ from margin_stream.tables import journal_index, kept_checkpoints
 from margin_stream.views.journal import effects, events
 from margin_stream.views.source import Items, StoreReader, Until
 from tests.days import random_day
+from tests.integration.test_errors import command
 
 ACCOUNTS = 9
 
@@ -187,3 +188,18 @@ def test_a_table_rebuilt_has_the_index_again(store: Path) -> None:
 
 def _slots(packed: bytes) -> list[bytes]:
     return [packed[n : n + 2] for n in range(0, len(packed), 2)]
+
+
+@pytest.mark.parametrize("question", [("state", "--account", "A0"), ("calls",), ("accounts",)])
+def test_an_answer_over_a_damaged_journal_is_reported_as_such(store: Path, question: tuple[str, ...]) -> None:
+    name = views.accounts(store)[0]["account"]
+    words = [name if word == "A0" else word for word in question]
+    assert command(*words, "--store", str(store))[:2] == (0, [])
+    path = next(Layout(store).journal.glob("*.seg"))
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(bytes(data))
+    code, rows, answer = command(*words, "--store", str(store))
+    assert (code, [row["code"] for row in rows]) == (0, ["journal_damaged"])
+    assert rows[0]["where"]["file"] == str(path)
+    assert answer

@@ -25,7 +25,8 @@ def check_journal(acknowledged: Mapping[int, bytes | None], journal: list[bytes 
 
 
 def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[dict[str, list[bytes]], int]:
-    """Return effects by group as a consumer reads them, trimmed by place, and how many came again.
+    """Return effects by group as a consumer reads them, trimmed by place, and how many came again. What does not continue
+    what was read before is none of the store's.
 
     Args:
         messages: shard -> values of its partition of the topic of effects.
@@ -34,46 +35,44 @@ def effects_of(messages: Mapping[int, list[bytes]], generation: str) -> tuple[di
     groups: dict[str, list[bytes]] = {}
     repeated = 0
     for shard, values in messages.items():
-        here, half, total = 0, 0, 0
+        place, total = (0, 0), 0
         seen: dict[str, bytes] = {}
         for value in values:
-            of, number, previous, last, effects, after, upto, chain = msgpack.unpackb(value)
-            if of != generation:
+            try:
+                of, number, previous, last, effects, after, upto, chain = msgpack.unpackb(value)
+            except (ValueError, TypeError, msgpack.UnpackException):
                 continue
-            hole = previous > here or (previous == here and after > half)
-            passed = {previous + 1: after}
-            if number != shard:
-                raise Broken(f"shard {number} wrote into partition {shard}")
+            if (of, number) != (generation, shard) or (previous, after) > place:
+                repeated += len(effects) if (of, number) == (generation, shard) else 0
+                continue
+            fresh, again, passed = [], [], {previous: after}
             for position, data in effects:
-                effect = msgpack.unpackb(data)
-                identifier = effect["id"]
-                if effect["sequence"] != position:
-                    raise Broken(
-                        f"effect {identifier} is at position {effect['position']}, its message says {position}"
-                    )
-                if seen.setdefault(identifier, data) != data:
-                    raise Broken(f"effect {identifier} came twice, with different bytes")
-                nth = passed[position] = passed.get(position, 0) + 1
-                if hole or position <= here or (position == here + 1 and nth <= half):
-                    repeated += 1
+                nth = passed.get(position - 1, 0)
+                passed[position - 1] = nth + 1
+                (fresh if (position - 1, nth) >= place else again).append((position, data))
+            end = (last, upto)
+            if end > place:
+                sum_ = (total + sum(int.from_bytes(sha256(data).digest(), "big") for _, data in fresh)) % (1 << 256)
+                at = b"".join((sum_.to_bytes(32, "big"), last.to_bytes(8, "big"), upto.to_bytes(8, "big")))
+                if chain != sha256(at).digest():
                     continue
+                total, place = sum_, end
+            elif fresh:
+                raise Broken(f"a message of shard {number} has effects behind its end, {end}")
+            repeated += len(again)
+            for position, data in [*again, *fresh]:
+                effect = msgpack.unpackb(data)
+                if effect["sequence"] != position:
+                    raise Broken(f"effect {effect['id']} is at {effect['sequence']}, its message states {position}")
+                if seen.setdefault(effect["id"], data) != data:
+                    raise Broken(f"effect {effect['id']} came twice, with different bytes")
+            for _, data in fresh:
+                identifier = msgpack.unpackb(data)["id"]
                 group, _, count = identifier.rpartition("/")
                 rows = groups.setdefault(group, [])
                 rows.append(data)
-                total += int.from_bytes(sha256(data).digest(), "big")
                 if int(count) != len(rows):
                     raise Broken(f"effect {identifier} is number {len(rows)} of its group")
-            if passed.get(last + 1, 0) != upto or max(passed) > last + 1:
-                raise Broken(
-                    f"a message of shard {number} has {passed.get(last + 1, 0)} effects behind position {last}, it "
-                    f"says {upto}"
-                )
-            if not hole and last >= here:
-                half = upto if last > here else max(half, upto)
-                here = last
-                place = last.to_bytes(8, "big") + upto.to_bytes(8, "big")
-                if half == upto and chain != sha256((total % (1 << 256)).to_bytes(32, "big") + place).digest():
-                    raise Broken(f"a message of shard {number} up to position {last} has another chain")
     return groups, repeated
 
 
@@ -92,7 +91,10 @@ def digests_of(messages: Iterable[bytes], generation: str, partitions: int) -> d
     """Return state and effects digest by position, wherever every shard said its part."""
     parts: dict[int, dict[int, tuple[bytes, ...]]] = {}
     for value in messages:
-        of, shard, position, _, head, effects_head, state, effects, _ = msgpack.unpackb(value)
+        try:
+            of, shard, position, _, head, effects_head, state, effects, _ = msgpack.unpackb(value)
+        except (ValueError, TypeError, msgpack.UnpackException):
+            continue
         if of != generation:
             continue
         said = parts.setdefault(position, {}).setdefault(shard, (head, effects_head, state, effects))

@@ -183,18 +183,25 @@ class Follower:
 
 
 def run(
-    seed: int, values: list[bytes | None], folder: Path, *, limits: Sequence[int] = (), torn: float = 0.0
+    seed: int,
+    values: list[bytes | None],
+    folder: Path,
+    *,
+    limits: Sequence[int] = (),
+    torn: float = 0.0,
+    log: Log | None = None,
 ) -> tuple[Log, int, dict[str, int]]:
     """Let workers follow the journal with faults until all is folded; return the topics, the partitions and what
     happened.
 
     Args:
         limits: bytes of a message, one of them each time that something is sent; left out: as they are.
+        log: the topics; left out: new ones.
         torn: the chance that what is sent ends in the middle: a worker is killed there, of a zombie the rest is lost.
     """
     rng = Random(seed)
     partitions = rng.choice((1, 2, 4, 7))
-    log = Log()
+    log = log or Log()
     topics = Topics("s")
     happened: dict[str, int] = defaultdict(int)
     followers = [Follower("intake", 0, partitions, folder, log, rng)]
@@ -253,6 +260,7 @@ def run(
         happened["restores"] += follower.restores
         happened["trimmed"] += follower.shard.trimmed
         happened["holes"] += follower.shard.holes
+        happened["foreign"] += follower.shard.foreign
         if isinstance(follower.shard, EffectsShard):
             log.followed.append(follower.shard)
     for follower in (*followers, *zombies):

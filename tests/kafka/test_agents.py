@@ -397,3 +397,17 @@ def test_a_worker_stopped_before_it_knows_its_tables_does_not_join_the_group(mon
     assert set(assignor.metadata(set(wanted)).subscription) == set(wanted)
     with pytest.raises(Died, match=r"lacks s\.inputs\.changelog"):
         assignor.metadata({"s.inputs"})
+
+
+async def test_a_checkpoint_is_not_written_where_the_journal_was_made_anew(
+    app: App, intake: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A topic that outgrows the last offset between two fetches shows no gap: the record at that offset does."""
+    monkeypatch.setattr(following, "LOOK_S", -1.0)
+    feed(intake, random_day(1, accounts=3, steps=20))
+    app.wrong = "another record is there"
+    await intake.checkpoint()
+    assert intake.failed == f"{intake.topic}-0: another record is there"
+    assert intake.table is not None
+    assert intake.table.marker is None
+    assert app.looked[-1] == ("s.inputs", intake.shard.offset, intake.shard.last[1])

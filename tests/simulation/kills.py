@@ -74,7 +74,7 @@ def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, check
     return int.from_bytes(reported[(count - 1) * 8 : count * 8], "big") if count else 0, bool(ended)
 
 
-def read_along(path: Path) -> Callable[[], None]:
+def read_along(path: Path, *, tables: bool = True) -> Callable[[], None]:
     """Fork a reader that verifies and replays while the store is written to and killed; return what waits for it and
     raises what it found."""
     reading, writing = os.pipe()
@@ -84,7 +84,7 @@ def read_along(path: Path) -> Callable[[], None]:
             os.close(reading)
             for _ in range(4):
                 try:
-                    found = verify(path, fold=False)
+                    found = verify(path, fold=False, tables=tables)
                     assert found.ok, found.problems
                     replayed = replay(path)
                     assert replayed.equal, replayed.first_difference
