@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from margin_stream.doctor.findings import Finding, ok, problem, skipped, warning
+from margin_stream.journal.file_systems import NETWORK, NO_NETWORK, file_system
 from margin_stream.native import Form, form
 from margin_stream.tables.rocks import Table, TableError
 
@@ -157,7 +158,7 @@ def syncing(place: Path) -> Finding:
     """Check that a file can be written and synced where the store is. The file has no name, so nothing is seen of
     it."""
     name = "disk.fsync"
-    kind = _kind_of_disk(place)
+    kind = file_system(place)
     try:
         with tempfile.TemporaryFile(dir=place) as file:
             spent = []
@@ -180,6 +181,8 @@ def syncing(place: Path) -> Finding:
             f"{place}: {error.strerror or error}",
             "Replace the disk or correct the mount: a store needs durable writes.",
         )
+    if kind in NETWORK:
+        return problem(name, f"{place}: {kind}", NO_NETWORK)
     middle = statistics.median(spent)
     text = f"{middle * 1000:.2f} ms at {place}" + (f" ({kind})" if kind else "")
     if kind in ("tmpfs", "ramfs"):
@@ -187,20 +190,6 @@ def syncing(place: Path) -> Finding:
     if middle > SYNC_SLOW_S:
         return warning(name, text, "Every acknowledgement waits for this; use a faster disk.")
     return ok(name, text)
-
-
-def _kind_of_disk(place: Path) -> str:
-    """Return the kind of the file system that holds a place, where the machine states so."""
-    try:
-        rows = [line.split(" - ") for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    except OSError:
-        return ""
-    best, kind = "", ""
-    for left, right in (row for row in rows if len(row) == 2):
-        mount = left.split()[4].encode().decode("unicode_escape")
-        if place.is_relative_to(mount) and len(mount) >= len(best):
-            best, kind = mount, right.split()[0]
-    return kind
 
 
 def rocksdb() -> Finding:

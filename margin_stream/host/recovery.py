@@ -21,6 +21,7 @@ from margin_stream.core.store_fold import Digests, StoreFold
 from margin_stream.host.lock import check_tables
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
+from margin_stream.journal.file_systems import NETWORK, NO_NETWORK, file_system
 from margin_stream.journal.layout import (
     INTAKE_NAME,
     FolderTaken,
@@ -85,6 +86,9 @@ class OpenStore:
         Raises:
             MemoryShort, CorruptManifest, CorruptLog, StoreError: whatever was opened by then is still to be closed.
         """
+        kind = file_system(self.layout.root)
+        if kind in NETWORK:
+            self.notes.append(f"{self.layout.root}: {kind}: not supported. {NO_NETWORK}")
         self.manifest = self._found_or_made(partitions, rules_version)
         self.system = self._system(self.manifest)
         self._markers = self._load_tables()
