@@ -71,6 +71,8 @@ class AccountRows:
     def _pack(self, number: int) -> None:
         """Bring the row and the sum of one account up to date."""
         self.dirty.discard(number)
+        # Also where it is what it was: between, it was another, and whoever has that one must be given this.
+        self._changed.add(number)
         account = self.unpacked[number]
         row = packed(account)
         old_row = self._packed[number]
@@ -80,7 +82,6 @@ class AccountRows:
         change = leaf(row) - (leaf(old_row) if old_row else 0)
         self._sums[slot] = (self._sums.get(slot, 0) + change) % MODULUS
         self._packed[number] = row
-        self._changed.add(number)
 
     def sums(self) -> dict[int, int]:
         """Return the sum of each slot's rows, brought up to date."""
