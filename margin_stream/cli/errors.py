@@ -362,6 +362,12 @@ ENTRIES = (
         "Give the outbox the cursor of this store; or remove it, and receivers recognise by the ids what they have.",
     ),
     Entry(
+        "desk_unknown",
+        FAILED,
+        "No account is of that desk.",
+        "Check its spelling; `margin-stream accounts --store {store} --json` has the desk of each account.",
+    ),
+    Entry(
         "fold_unknown",
         USAGE,
         "The store has no fold of that name.",

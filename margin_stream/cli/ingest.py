@@ -113,6 +113,7 @@ def ingest(
     """
     import msgspec
 
+    from margin_stream import views
     from margin_stream.cli.background_replay import Beside
     from margin_stream.host.embedded import Host
     from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
@@ -176,7 +177,8 @@ def ingest(
     if found is not None:
         same = f"equal: {found.effects:,} effects and the digests, replayed from the start"
         verified["verified"] = msgspec.to_builtins(found) if common.json else same if found.equal else "NOT equal"
-    show(common, summary(counts, of_refused, effects, digests) | verified)
+    asked = {} if common.json else views.summary(host.system)
+    show(common, summary(counts, of_refused, effects, digests) | asked | verified)
     if found is not None and not found.equal:
         report(failure("replay_differs", str(found.first_difference), store=common.store), as_json=common.json)
         return MISMATCH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -51,6 +52,14 @@ def import_market(
         Literal["open", "close"] | None,
         Parameter(help="What a bar's time names; by default open for ts_ms, close for datetime."),
     ] = None,
+    interval: Annotated[
+        str | None,
+        Parameter(help="How long a bar is, such as 1s, 1m, 1h, 1d; by default as the bars lie or their file is named."),
+    ] = None,
+    kind: Annotated[
+        Literal["spot", "equity"] | None, Parameter(help="What a symbol is of which that cannot be told.")
+    ] = None,
+    quote: Annotated[str | None, Parameter(help="The currency in which such a symbol is quoted.")] = None,
     strict: Annotated[bool, Parameter(negative="", help="Stop with exit 4 if a row had to be left out.")] = False,
     into: Annotated[
         str | None,
@@ -95,9 +104,20 @@ def import_market(
     if not 1000 <= low <= high:
         raise UsageError("--cover-low, --cover-high: at least 1, and low not above high", option="--cover-low")
     complaints: list[RowLeftOut] = []
-    market = read_market(form, paths, zone=zone, label=label, complain=complaints.append)
-    for complaint in complaints[:SHOWN_LIMIT]:
-        report(diagnose(complaint), as_json=common.json)
+    try:
+        market = read_market(
+            form,
+            paths,
+            zone=zone,
+            label=label,
+            complain=complaints.append,
+            interval_s=None if interval is None else _seconds(interval),
+            kind=kind,
+            quote=quote,
+        )
+    finally:
+        for complaint in complaints[:SHOWN_LIMIT]:
+            report(diagnose(complaint), as_json=common.json)
     if complaints:
         print_note(common, f"{len(complaints)} rows were left out")
         if strict:
@@ -140,6 +160,18 @@ def _import_segments(common: Common, paths: tuple[Path, ...], into: str | None) 
             as_json=common.json,
         )
     return DONE
+
+
+def _seconds(text: str) -> int:
+    from margin_stream.importers.market import LENGTHS_S
+
+    found = re.fullmatch(r"(\d{1,5})([smhdw])", text)
+    length = (
+        int(found.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}[found.group(2)] if found else 0
+    )
+    if length not in LENGTHS_S:
+        raise UsageError(f"--interval {text}: such as 1s, 15s, 1m, 5m, 1h, 4h, 1d", option="--interval")
+    return length
 
 
 def _thousandths(option: str, text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -93,8 +94,12 @@ def console() -> Console:
 
     from margin_stream.settings import current
 
-    width = None if sys.stdout.isatty() else 200
-    return Console(highlight=False, width=width, no_color=current().settings.color == "never")
+    return Console(highlight=False, width=width_of_output(), no_color=current().settings.color == "never")
+
+
+def width_of_output() -> int:
+    """Return how many columns the output has: those of the terminal, or what COLUMNS states; else many."""
+    return shutil.get_terminal_size((200, 24)).columns
 
 
 def print_json(row: Mapping[str, Any]) -> None:
@@ -121,8 +126,14 @@ def show_rows(common: Common, rows: Iterable[Mapping[str, Any]], columns: Sequen
         for row in rows:
             print_json(row)
         return
+    cells = [[plain(row.get(column)) for column in columns] for row in rows]
+    if not cells:
+        print_note(common, empty)
+        return
+    fitting = _fitting(columns, cells, width_of_output())
+    left_out = [column for place, column in enumerate(columns) if place not in fitting]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
+    for column in (columns[place] for place in fitting):
         numeric = column in (
             "amount",
             "unpaid",
@@ -136,12 +147,32 @@ def show_rows(common: Common, rows: Iterable[Mapping[str, Any]], columns: Sequen
             "age_s",
         )
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(plain(row.get(column)) for column in columns))
-    if table.row_count:
-        console().print(table)
-    else:
-        print_note(common, empty)
+    for line in cells:
+        table.add_row(*(line[place] for place in fitting))
+    console().print(table)
+    if left_out:
+        print_note(common, f"no room for {', '.join(left_out)}; --json has all")
+
+
+GAP = 2
+TEXTS = ("detail", "meaning", "source", "title", "found", "next")
+"""Columns of sentences, which may go on in the next line; a number or an id may not."""
+TEXT_WIDTH = 16
+
+
+def _fitting(columns: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return the places of the columns that have room side by side; the last ones are left out first."""
+    widths = [
+        TEXT_WIDTH if column in TEXTS else max(len(column), *(len(row[place]) for row in cells))
+        for place, column in enumerate(columns)
+    ]
+    fitting: list[int] = []
+    left = width + GAP
+    for place, wide in enumerate(widths):
+        if not fitting or wide + GAP <= left:
+            fitting.append(place)
+            left -= wide + GAP
+    return fitting
 
 
 def plain(value: object) -> str:

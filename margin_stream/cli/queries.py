@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -253,6 +254,9 @@ def calls(
     *,
     account: Account = None,
     open: Annotated[bool, Parameter(negative="", help="Only calls that are not paid in full.")] = False,
+    overdue: Annotated[bool, Parameter(negative="", help="Only those past their due time.")] = False,
+    desk: Annotated[str | None, Parameter(help="Only those of this desk.")] = None,
+    limit: Annotated[int | None, Parameter(help="So many at most; the totals are of all.")] = None,
     at: At = None,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
@@ -260,17 +264,33 @@ def calls(
 
     Try:
       margin-stream calls --open
+      margin-stream calls --open --desk crypto --limit 20
       margin-stream calls --account A-000017 --at 2021-05-19T13:00:00Z --json
     """
     from margin_stream import views
     from margin_stream.cli import on_kafka
 
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: 1 or more", option="--limit")
     rows = on_kafka.ask_calls(common, account, open) if common.on_kafka and at is None else None
     if rows is None:
         with answering(common) as place:
-            rows = views.calls(place, account=account, open_only=open, until=parse_until(at))
-    columns = ("call", "amount", "unpaid", "currency", "issued_at", "due_at", "overdue", "outcome", "tranche")
-    show_rows(common, rows, columns, empty="no calls")
+            rows = views.calls(
+                place, account=account, open_only=open, overdue=overdue, desk=desk, until=parse_until(at)
+            )
+    else:
+        rows = [row for row in rows if desk in (None, row["desk"]) and (row["overdue"] or not overdue)]
+    shown = rows if limit is None else rows[:limit]
+    columns = ("call", "unpaid", "currency", "due_at", "overdue", "outcome", "amount", "issued_at", "tranche", "desk")
+    show_rows(common, shown, columns, empty="no calls")
+    if rows:
+        unpaid: dict[str, Decimal] = {}
+        for row in rows:
+            if row["open"]:
+                unpaid[row["currency"]] = unpaid.get(row["currency"], Decimal(0)) + Decimal(row["unpaid"])
+        amounts = ", ".join(f"{amount:,} {currency}" for currency, amount in sorted(unpaid.items())) or "nothing"
+        open_calls = sum(row["open"] for row in rows)
+        print_note(common, f"{len(rows):,} calls, {len(shown):,} shown; {open_calls:,} open, unpaid: {amounts}")
     return DONE
 
 
@@ -339,20 +359,28 @@ def events(
     Try:
       margin-stream events --account A-000017 --after 1000
       margin-stream events --effects --type margin_call_issued
-      margin-stream events --follow
+      margin-stream events --effects --follow
     """
     from margin_stream import views
+    from margin_stream.schemas.effects import EFFECT_TYPES
+    from margin_stream.schemas.inputs import INPUT_TYPES, name_of
+    from margin_stream.settings import did_you_mean
 
-    if effects and follow:
-        raise OptionsConflict("--effects and --follow: give one of them", option="--follow")
+    known = sorted(name_of(kind) for kind in (EFFECT_TYPES if effects else INPUT_TYPES)) + (
+        [] if effects else ["refused"]
+    )
+    if type is not None and type not in known:
+        what = "effect" if effects else "input"
+        raise UsageError(f"--type {type}: no {what} of that type{did_you_mean(type, known)}", option="--type")
     with place_of(common) as place:
-        rows = (
-            views.effects(place, account=account, kind=type, after=after)
-            if effects
-            else views.events(place, account=account, kind=type, after=after, follow=follow)
-        )
-        for row in rows:
+        read = views.effects if effects else views.events
+        found = False
+        for row in read(place, account=account, kind=type, after=after, follow=follow):
             print_json(row)
+            found = True
+        if account is not None and not found:
+            # Nothing is no answer where there is no such account.
+            views.calls(place, account=account)
     return DONE
 
 

@@ -93,6 +93,8 @@ def read_brackets(path: Path) -> BracketFile:
 def _tables(path: Path, loaded: Any) -> list[tuple[str, list[Any]]]:
     """Return (symbol, rows) of either shape."""
     try:
+        if isinstance(loaded, dict) and {"symbol", "brackets"} <= loaded.keys():
+            loaded = [loaded]
         if isinstance(loaded, dict):
             return [(str(symbol), list(rows)) for symbol, rows in loaded.items()]
         return [(str(entry["symbol"]), list(entry["brackets"])) for entry in loaded]

@@ -5,17 +5,32 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from margin_stream.files import content
-from margin_stream.importers.market import MINUTE_NS, Bar, ImportFault, MarketFile, RowLeftOut, ZoneUnknown
+from margin_stream.importers.market import (
+    LENGTHS_S,
+    MINUTE_NS,
+    SECOND_NS,
+    Bar,
+    ImportFault,
+    MarketFile,
+    Pair,
+    RowLeftOut,
+    ZoneUnknown,
+    pair_of,
+)
 from margin_stream.schemas.decimals import DecimalError, parse_decimal
 from margin_stream.schemas.times import LATEST_NS
 
@@ -32,7 +47,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def read_market(
-    form: str, paths: Sequence[Path], *, zone: str | None, label: str | None, complain: Complain
+    form: str,
+    paths: Sequence[Path],
+    *,
+    zone: str | None,
+    label: str | None,
+    complain: Complain,
+    interval_s: int | None = None,
+    kind: str | None = None,
+    quote: str | None = None,
 ) -> MarketFile:
     """Read files of one format into a market.
 
@@ -43,12 +66,15 @@ def read_market(
         label: ``open`` or ``close``: what the time of a bar names. Left out: ``open`` for ``ts_ms``, ``close`` for
             ``datetime``.
         complain: told of every row that is left out.
+        interval_s: how long a bar is; left out: as the bars lie, or as their file's name states.
+        kind: ``spot`` or ``equity``: what a symbol is whose kind cannot be told.
+        quote: the currency of such a symbol.
 
     Raises:
         ImportFault: a file cannot be read at all.
         ZoneUnknown: the zone is none.
     """
-    digest = sha256(f"{form}|{zone}|{label}".encode())
+    digest = sha256("|".join(str(one) for one in _said(form, zone, label, interval_s, kind, quote)).encode())
     whole: dict[Path, bytes] = {}
     for path in sorted(paths, key=lambda path: path.name):
         try:
@@ -60,25 +86,91 @@ def read_market(
         clock = ZoneInfo(zone) if zone else None
     except (ZoneInfoNotFoundError, ValueError):
         raise ZoneUnknown(f"--zone: {zone!r} is no time zone", option="--zone") from None
-    bars: list[Bar] = []
-    seen: dict[tuple[int, str], Bar] = {}
+    read: list[_Read] = []
     for path in paths:
-        rows = (
+        read += (
             _bars(path, whole[path], clock, label, complain) if form == "bars" else _klines(path, whole[path], complain)
         )
-        for where, bar in rows:
-            known = seen.get((bar.opened_ns, bar.symbol))
-            if known is not None:
-                if known != bar:
-                    complain(_left_out(*where, f"a second bar of {bar.symbol} for the same minute, and another one"))
-                continue
-            seen[bar.opened_ns, bar.symbol] = bar
-            bars.append(bar)
-    if not bars:
+    pairs = _pairs(read, kind, quote, complain)
+    read = [one for one in read if one.bar.symbol in pairs]
+    if not read:
         raise ImportFault(f"{', '.join(map(str, paths))}: no bar found", file=paths[0] if len(paths) == 1 else None)
-    market = MarketFile(f"{form}@{digest.hexdigest()[:16]}", bars)
+    length_ns = _length_ns(read, interval_s)
+    bars: dict[tuple[int, str], Bar] = {}
+    for where, bar, closes, _ in read:
+        if closes:
+            bar = replace(bar, opened_ns=bar.opened_ns - length_ns)
+        known = bars.setdefault((bar.opened_ns, bar.symbol), bar)
+        if known != bar:
+            complain(_left_out(*where, f"a second bar of {bar.symbol} for the same time, and another one"))
+    market = MarketFile(f"{form}@{digest.hexdigest()[:16]}", list(bars.values()), length_ns, pairs)
     market.prepare()
     return market
+
+
+def _said(form: str, zone: str | None, label: str | None, *more: object) -> list[object]:
+    """Return what a source's name depends on beside its files; what was not given adds nothing."""
+    return [form, zone, label, *(one for one in more if one is not None)]
+
+
+class _Read(NamedTuple):
+    """A row that was read."""
+
+    where: tuple[str, int]
+    bar: Bar
+    closes: bool
+    """Its time is that of its end; the length of bars is to be taken off yet."""
+    length_s: int | None
+    """Of the bar, where the row or its file's name states it."""
+
+
+def _pairs(read: list[_Read], kind: str | None, quote: str | None, complain: Complain) -> dict[str, Pair]:
+    """Return the instrument of each symbol; one whose kind cannot be told is named, and left out."""
+    pairs: dict[str, Pair] = {}
+    unclear: set[str] = set()
+    for one in read:
+        symbol = one.bar.symbol
+        if symbol in pairs or symbol in unclear:
+            continue
+        pair = pair_of(symbol) or pair_of(symbol, kind, quote)
+        if pair is None:
+            unclear.add(symbol)
+            what = f"{symbol}: what it is cannot be told; give --kind equity, or --kind spot and --quote CURRENCY"
+            complain(_left_out(*one.where, f"{what}; its rows are left out"))
+        else:
+            pairs[symbol] = pair
+    return pairs
+
+
+def _length_ns(read: list[_Read], interval_s: int | None) -> int:
+    """Return how long the bars are.
+
+    Raises:
+        ImportFault: they are of different lengths, or of one that no bar has.
+    """
+    file = read[0].where[0]
+    stated = {one.length_s for one in read}
+    if interval_s is not None:
+        return interval_s * SECOND_NS
+    if None not in stated:
+        if len(stated) > 1:
+            shown = ", ".join(f"{length} s" for length in sorted(length for length in stated if length))
+            raise ImportFault(f"{file}: bars of different lengths ({shown}): import them apart", file=file)
+        return (stated.pop() or 60) * SECOND_NS
+    opened: dict[str, set[int]] = {}
+    for one in read:
+        opened.setdefault(one.bar.symbol, set()).add(one.bar.opened_ns)
+    gaps: Counter[int] = Counter()
+    for times in opened.values():
+        ordered = sorted(times)
+        gaps.update(after - before for before, after in pairwise(ordered))
+    if not gaps:
+        return MINUTE_NS
+    usual = gaps.most_common(1)[0][0]
+    if usual % SECOND_NS or usual // SECOND_NS not in LENGTHS_S or min(gaps) < usual:
+        text = f"{file}: bars lie {usual / SECOND_NS:g} s apart, some {min(gaps) / SECOND_NS:g} s; how long is one? --interval 1m"
+        raise ImportFault(text, file=file)
+    return usual
 
 
 def _text(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
@@ -89,6 +181,9 @@ def _text(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
             if sum(entry.file_size for entry in archive.infolist()) > UNPACKED_LIMIT:
                 raise ImportFault(f"{path}: unpacks to more than {UNPACKED_LIMIT >> 30} GiB", file=path)
             for entry in archive.infolist():
+                name = entry.filename
+                if entry.is_dir() or name.startswith("__MACOSX/") or Path(name).name.startswith("."):
+                    continue  # What a Mac, or a file manager, adds.
                 with archive.open(entry) as packed:
                     yield from _within(f"{path}!{entry.filename}", packed)
     else:
@@ -126,9 +221,7 @@ def _lines(path: Path, data: bytes) -> Iterator[tuple[str, int, str]]:
         raise ImportFault(f"{path}: cannot be read: {error}", file=path) from None
 
 
-def _bars(
-    path: Path, data: bytes, clock: ZoneInfo | None, label: str | None, complain: Complain
-) -> Iterator[tuple[tuple[str, int], Bar]]:
+def _bars(path: Path, data: bytes, clock: ZoneInfo | None, label: str | None, complain: Complain) -> Iterator[_Read]:
     columns: dict[str, int] = {}
     for name, number, line in _lines(path, data):
         row = next(csv.reader([line]), [])
@@ -147,39 +240,78 @@ def _bars(
             continue
         try:
             if "ts_ms" in columns:
-                at = int(row[columns["ts_ms"]]) * 1_000_000
+                at = unix_ns(row[columns["ts_ms"]])
                 closes = label == "close"
             else:
-                moment = datetime.fromisoformat(row[columns["datetime"]])
-                if moment.tzinfo is None:
-                    moment = moment.replace(tzinfo=clock or UTC)
-                at = (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+                at = local_ns(row[columns["datetime"]], clock)
                 closes = label != "open"
-            bar = _bar(
-                at - MINUTE_NS if closes else at, row[columns["symbol"]], [row[columns[title]] for title in PRICES]
-            )
+            bar = _bar(at, row[columns["symbol"]], [row[columns[title]] for title in PRICES])
         except (ValueError, IndexError) as error:
             complain(_left_out(name, number, f"{error or 'a column is missing'}; the row is left out"))
             continue
-        yield (name, number), bar
+        yield _Read((name, number), bar, closes, None)
 
 
-def _klines(path: Path, data: bytes, complain: Complain) -> Iterator[tuple[tuple[str, int], Bar]]:
-    """Binance dumps: ``SYMBOL-1m-DATE.csv`` or ``.zip``, columns open time (ms, or us since 2025), open, high, low,
-    close, ..."""
+_UNITS = ((10**8, 10**11, SECOND_NS), (10**11, 10**14, 10**6), (10**14, 10**17, 10**3), (10**17, 10**20, 1))
+"""From, below, nanoseconds: seconds, milliseconds, microseconds and nanoseconds since 1970 do not overlap after 1973."""
+
+
+def unix_ns(text: str) -> int:
+    """Return nanoseconds since 1970 of a count of seconds, milliseconds, microseconds or nanoseconds, told apart by its
+    size.
+
+    Raises:
+        ValueError: it is no such count.
+    """
+    number = int(text)
+    for least, beyond, unit in _UNITS:
+        if least <= number < beyond:
+            return number * unit
+    raise ValueError(f"{text} is no time since 1970 in seconds, milliseconds, microseconds or nanoseconds")
+
+
+def local_ns(text: str, zone: ZoneInfo | None) -> int:
+    """Return nanoseconds since 1970 of an ISO 8601 time; one without an offset is local to the zone (UTC if None).
+
+    Raises:
+        ValueError: it is no time, or the zone's clock showed it twice, or never.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone or UTC)
+        if moment.utcoffset() != moment.replace(fold=1).utcoffset():
+            exists = moment.astimezone(UTC).astimezone(moment.tzinfo).replace(fold=0) == moment.replace(fold=0)
+            what = "the clock showed it twice" if exists else "it does not exist, the clock was put forward"
+            raise ValueError(f"{text} in {zone}: {what}; write it with its offset, such as {text}-05:00")
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+_KLINE_NAME = re.compile(r"([A-Z0-9]+(?:_[A-Z0-9]+)?)-(\d+)(s|m|h|d|w|mo)-\d{4}-\d{2}(?:-\d{2})?\.(?:csv|zip|csv\.gz)")
+_LENGTH_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def _klines(path: Path, data: bytes, complain: Complain) -> Iterator[_Read]:
+    """Binance dumps: ``SYMBOL-1m-DATE.csv``, ``.csv.gz`` or ``.zip``, columns open time (ms, or us since 2025), open,
+    high, low, close, ..."""
     for name, number, line in _lines(path, data):
         row = next(csv.reader([line]), [])
         if not row or (number == 1 and not row[0].isdigit()):
             continue
-        symbol = Path(name.rpartition("!")[2]).name.partition("-")[0].upper()
+        file = Path(name.rpartition("!")[2]).name
+        found = _KLINE_NAME.fullmatch(file)
+        if found is None or found.group(3) == "mo":
+            text = f"{name}: its name is not SYMBOL-INTERVAL-DATE, such as BTCUSDT-1m-2021-05-19.csv"
+            raise ImportFault(text, file=name)
+        symbol, count, unit = found.group(1), int(found.group(2)), found.group(3)
+        if "_" in symbol:
+            text = f"{name}: {symbol} is a dated or coin-margined future; pairs and their linear perpetuals are read"
+            raise ImportFault(text, file=name)
         try:
-            moment = int(row[0])
-            at = moment * 1000 if moment > 10**14 else moment * 1_000_000
-            bar = _bar(at, symbol, row[1:5])
+            bar = _bar(unix_ns(row[0]), symbol, row[1:5])
         except (ValueError, IndexError) as error:
             complain(_left_out(name, number, f"{error or 'a column is missing'}; the row is left out"))
             continue
-        yield (name, number), bar
+        yield _Read((name, number), bar, False, count * _LENGTH_S[unit])
 
 
 def _left_out(file: str, line: int, what: str) -> RowLeftOut:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,13 +12,24 @@ from margin_stream.errors import Error
 from margin_stream.schemas.decimals import DecimalPair, parse_decimal
 from margin_stream.schemas.inputs import AnyInput, ClockTicked, InstrumentListed, PriceTicked
 
-QUOTES = ("USDT", "BUSD", "USDC", "TUSD", "FDUSD", "DAI", "BTC", "ETH", "BNB", "EUR", "TRY", "USD")
+FIAT = ("USD", "EUR", "GBP", "JPY", "CHF", "AUD", "CAD", "NZD", "TRY", "BRL", "ZAR", "PLN", "UAH", "ARS", "MXN")
+STABLE = ("USDT", "BUSD", "USDC", "TUSD", "FDUSD", "DAI")
+QUOTES = (*STABLE, "BTC", "ETH", "BNB", *FIAT)
 """Currencies that a pair without a separator may end in, tried in this order."""
-CURRENCY_SCALES = {"USD": 2, "EUR": 2, "USDT": 2, "USDC": 2, "BUSD": 2, "TUSD": 2, "FDUSD": 2, "DAI": 2}
+CURRENCY_SCALES = {**dict.fromkeys((*FIAT, *STABLE), 2), "JPY": 0}
 COIN_SCALE = 8
-MINUTE_NS = 60_000_000_000
-BAR_OFFSETS_NS = (0, 20_000_000_000, 40_000_000_000, 59_999_000_000)
-"""When a bar's four prices come, from the opening of its minute."""
+_SHARE = re.compile(r"[A-Z]{1,5}(?:[.-][A-Z]{1,2})?")
+"""A share's symbol, with or without its class: AAPL, BRK-B."""
+SECOND_NS = 1_000_000_000
+MINUTE_NS = 60 * SECOND_NS
+LENGTHS_S = (1, 5, 10, 15, 30, *(60 * n for n in (1, 2, 3, 5, 10, 15, 30, 60, 120, 240, 360, 480, 720, 1440, 10080)))
+"""How long bars are, in seconds: a second to a week."""
+STALE_AFTER_S = 300
+
+
+def offsets_ns(length_ns: int) -> tuple[int, int, int, int]:
+    """Return when a bar's four prices come, from its opening: in thirds, and a millisecond before its end."""
+    return 0, length_ns // 3, 2 * length_ns // 3, length_ns - 1_000_000
 
 
 class ZoneUnknown(Error, code="time_zone_unknown"):
@@ -34,7 +46,7 @@ class RowLeftOut(Error, code="row_left_out"):
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One bar: the opening of its minute (ns since 1970), its symbol, four prices as decimal texts."""
+    """One bar: its opening (ns since 1970), its symbol, four prices as decimal texts."""
 
     opened_ns: int
     symbol: str
@@ -65,17 +77,30 @@ class Pair:
     currency: str
 
 
-def pair_of(symbol: str) -> Pair:
-    """Return the instrument of a symbol: ``AAVE_BTC``, ``AAVE/BTC``, ``AAVEBTC`` are pairs, anything else a share in
-    USD."""
+def pair_of(symbol: str, kind: str | None = None, quote: str | None = None) -> Pair | None:
+    """Return the instrument of a symbol; None where what it is cannot be told.
+
+    ``AAVE_BTC``, ``AAVE/BTC``, ``AAVEBTC`` are pairs where the second is a currency that is known; up to five letters,
+    perhaps with a class (``BRK-B``), are a share in USD.
+
+    Args:
+        symbol: as the file has it.
+        kind: ``spot`` or ``equity``, where the user states it.
+        quote: the currency that it is quoted in, where the user states it.
+    """
+    known = (quote,) if quote else QUOTES
+    if kind == "equity":
+        return Pair(symbol, "equity", symbol, quote or "USD")
     for separator in ("_", "/", "-"):
         base, found, currency = symbol.partition(separator)
-        if found:
+        if found and base and (currency in known or kind == "spot"):
             return Pair(base + currency, "spot", base, currency)
-    for currency in QUOTES:
-        if symbol.endswith(currency) and len(symbol) > len(currency) + 1:
+    for currency in known:
+        if symbol.isalnum() and symbol.endswith(currency) and len(symbol) > len(currency) + 1:
             return Pair(symbol, "spot", symbol.removesuffix(currency), currency)
-    return Pair(symbol, "equity", symbol, "USD")
+    if kind is None and _SHARE.fullmatch(symbol):
+        return Pair(symbol, "equity", symbol, quote or "USD")
+    return None
 
 
 @dataclass(slots=True)
@@ -84,6 +109,8 @@ class MarketFile:
 
     source: str
     bars: list[Bar]
+    length_ns: int = MINUTE_NS
+    """Of each bar."""
     pairs: dict[str, Pair] = field(default_factory=dict)
     """By symbol."""
     scales: dict[str, int] = field(default_factory=dict)
@@ -95,10 +122,7 @@ class MarketFile:
         """Fix the scale of every instrument and put the bars in order."""
         self.bars.sort(key=lambda bar: (bar.opened_ns, bar.symbol))
         for bar in self.bars:
-            pair = self.pairs.get(bar.symbol)
-            if pair is None:
-                pair = self.pairs[bar.symbol] = pair_of(bar.symbol)
-                self.first_prices[pair.name] = bar.open
+            self.first_prices.setdefault(self.pairs[bar.symbol].name, bar.open)
             scale = max(-parse_decimal(text)[1] for text in (bar.open, bar.high, bar.low, bar.close))
             if scale > self.scales.get(bar.symbol, 0):
                 self.scales[bar.symbol] = scale
@@ -136,6 +160,8 @@ def listings(market: MarketFile, source: str, numbers: Iterator[int]) -> Iterato
             base=pair.base if spot else "",
             currency=pair.currency,
             price_scale=market.scales.get(symbol, 0),
+            # A mark is not stale before the next bar can move it.
+            stale_after_s=max(STALE_AFTER_S, market.length_ns // SECOND_NS),
         )
 
 
@@ -173,7 +199,7 @@ def market_events(market: MarketFile) -> Iterator[AnyInput]:
         minute = [
             (market.pairs[bar.symbol].name, [parse_decimal(text) for text in bar.ticks()]) for bar in bars[start:end]
         ]
-        for place, offset in enumerate(BAR_OFFSETS_NS):
+        for place, offset in enumerate(offsets_ns(market.length_ns)):
             now = opened + offset
             yield ClockTicked(source=market.source, source_seq=next(numbers), event_time=now, time=now)
             for name, prices in minute:

@@ -7,6 +7,7 @@ from margin_stream.views.resubmission import RestartNotConfirmed, Resubmission, 
 from margin_stream.views.store import (
     AccountUnknown,
     CallUnknown,
+    DeskUnknown,
     FoldUnknown,
     View,
     account_state,
@@ -15,11 +16,13 @@ from margin_stream.views.store import (
     calls,
     facts,
     folds_at,
+    summary,
 )
 
 __all__ = [
     "AccountUnknown",
     "CallUnknown",
+    "DeskUnknown",
     "FoldUnknown",
     "NotRefused",
     "RestartNotConfirmed",
@@ -36,4 +39,5 @@ __all__ = [
     "quarantine",
     "quarantined",
     "resubmission",
+    "summary",
 ]

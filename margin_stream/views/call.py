@@ -20,6 +20,7 @@ def describe_call(market: Market, account: Account, call: Call) -> dict[str, Any
     return {
         "call": f"{account.id}/call/{call.number}",
         "account": account.id,
+        "desk": account.desk,
         "currency": base.name,
         "amount": format_scaled(call.amount, base.scale),
         "paid": format_scaled(call.paid, base.scale),

@@ -12,7 +12,7 @@ from margin_stream.core.store_fold import StoreFold
 from margin_stream.errors import Error
 from margin_stream.schemas.binary import JournalItem
 from margin_stream.schemas.columns import TickColumns, ticks_of
-from margin_stream.schemas.effects import EffectPlace, decode_effect, place_of
+from margin_stream.schemas.effects import AnyEffect, EffectPlace, decode_effect, place_of
 from margin_stream.schemas.inputs import Input, PriceTicked, name_of
 from margin_stream.schemas.ndjson import to_mapping
 from margin_stream.schemas.records import readable
@@ -93,10 +93,18 @@ def events(
 
 
 def effects(
-    place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0
+    place: Place, *, account: str | None = None, kind: str | None = None, after: int = 0, follow: bool = False
 ) -> Iterator[dict[str, Any]]:
-    """Yield effects by sequence number, recomputed as far as they are not recorded yet."""
+    """Yield effects by sequence number, recomputed as far as they are not recorded yet; perhaps wait for more."""
     reader = source_of(place)
+
+    def wanted(effect: AnyEffect) -> dict[str, Any] | None:
+        here = place_of(effect)
+        if here.sequence <= after or account not in (None, here.group):
+            return None
+        described = describe_effect(effect)
+        return described if kind in (None, described["type"]) else None
+
     system, behind = reader.from_checkpoint() or (StoreFold(reader.partitions, rules_version=reader.rules_version), 0)
     upto = [folds.sequence for folds in system.sets]
     if not behind and reader.recorded and reader.recorded[-1].journal_record == reader.last_record:
@@ -112,13 +120,20 @@ def effects(
     recomputed = (decode_effect(effect.data) for parts in folded for part in parts for effect in part)
     rows: dict[EffectPlace, dict[str, Any]] = {}
     for effect in chain(recorded, recomputed):
-        here = place_of(effect)
-        if here.sequence > after and (account is None or here.group == account):
-            described = describe_effect(effect)
-            if kind is None or described["type"] == kind:
-                rows[here] = described
+        described = wanted(effect)
+        if described is not None:
+            rows[place_of(effect)] = described
     for here in sorted(rows):
         yield rows[here]
+    while follow:
+        time.sleep(POLL_S)
+        last = reader.last_record
+        reader = reader.again()
+        for parts in fold_prefix(system, reader.items(last), EVERYTHING):
+            for effect in sorted((decode_effect(one.data) for part in parts for one in part), key=place_of):
+                described = wanted(effect)
+                if described is not None:
+                    yield described
 
 
 def quarantine(place: Place) -> Iterator[dict[str, Any]]:

@@ -12,10 +12,10 @@ from margin_stream.core.store_fold import StoreFold
 from margin_stream.errors import Error
 from margin_stream.schemas.effects import AnyEffect, decode_effect, group_of, split_id
 from margin_stream.views.account import account_in
-from margin_stream.views.accounts import accounts_in, shortest_first
+from margin_stream.views.accounts import SHORT, accounts_in, shortest_first
 from margin_stream.views.call import by_deadline, calls_in
 from margin_stream.views.effect import describe_effect
-from margin_stream.views.moments import with_moments
+from margin_stream.views.moments import moment, with_moments
 from margin_stream.views.source import EVERYTHING, Place, Until, fold_prefix, source_of
 
 View = Place | StoreFold
@@ -24,6 +24,10 @@ View = Place | StoreFold
 
 class AccountUnknown(Error, code="account_unknown"):
     """No such account at that place."""
+
+
+class DeskUnknown(Error, code="desk_unknown"):
+    """No account is of that desk."""
 
 
 class FoldUnknown(Error, code="fold_unknown"):
@@ -69,19 +73,67 @@ def account_state(view: View, account: str, until: Until = EVERYTHING) -> dict[s
     partition = folds.sets[1 + partition_of(slot_of(account), folds.intake.routes.partitions)]
     found = account_in(accounts_of(partition), account, partition.sequence)
     if found is None:
-        what = f"account {account!r} is not open at sequence number {partition.sequence}"
-        raise AccountUnknown(what, account=account, sequence=partition.sequence)
+        raise account_unknown(account, partition.sequence)
     return found
 
 
 def calls(
-    view: View, *, account: str | None = None, open_only: bool = False, until: Until = EVERYTHING
+    view: View,
+    *,
+    account: str | None = None,
+    open_only: bool = False,
+    overdue: bool = False,
+    desk: str | None = None,
+    until: Until = EVERYTHING,
 ) -> list[dict[str, Any]]:
-    """Return margin calls by deadline."""
+    """Return margin calls by deadline.
+
+    Raises:
+        AccountUnknown, DeskUnknown: there is none, so an empty answer would be a wrong one.
+    """
     folds = folds_at(view, until, account=account)
-    return by_deadline(
-        [row for accounts in folds.accounts for row in calls_in(accounts, account=account, open_only=open_only)]
-    )
+    if account is not None and account not in folds.intake.accounts.entries:
+        raise account_unknown(account, folds.sequence)
+    if desk is not None:
+        _check_desk(folds, desk)
+    rows = [row for accounts in folds.accounts for row in calls_in(accounts, account=account, open_only=open_only)]
+    return by_deadline([row for row in rows if desk in (None, row["desk"]) and (row["overdue"] or not overdue)])
+
+
+def account_unknown(account: str, sequence: int) -> AccountUnknown:
+    """Return the error of an account that is not open."""
+    what = f"account {account!r} is not open at sequence number {sequence}"
+    return AccountUnknown(what, account=account, sequence=sequence)
+
+
+def _check_desk(folds: StoreFold, desk: str) -> None:
+    desks = sorted({account.desk for part in folds.accounts for account in part.accounts() if account.desk})
+    if desk not in desks:
+        shown = ", ".join(desks[:8]) + (", ..." if len(desks) > 8 else "")
+        raise DeskUnknown(f"no account is of the desk {desk!r}; there are: {shown or 'none'}", desk=desk)
+
+
+def summary(folds: StoreFold) -> dict[str, Any]:
+    """Return what a person asks first: how many calls are open, overdue, met, resolved by price move, how many accounts
+    are short, and the clock."""
+    short = open_ = overdue = 0
+    outcomes: dict[str, int] = {}
+    for part in folds.accounts:
+        for account in part.accounts():
+            short += any(subaccount.level >= SHORT for subaccount in account.subaccounts())
+            for call in account.cross.calls:
+                open_ += call.open
+                overdue += call.open and call.overdue
+                outcomes[call.outcome.name] = outcomes.get(call.outcome.name, 0) + 1
+    clock_ns = folds.intake.market.clock_ns
+    return {
+        "calls_open": open_,
+        "calls_overdue": overdue,
+        "calls_met": outcomes.get("MET", 0),
+        "calls_cured": outcomes.get("CURED", 0),
+        "accounts_short": short,
+        "clock": moment(clock_ns) if clock_ns else None,
+    }
 
 
 def accounts(
@@ -107,6 +159,8 @@ def accounts(
         until: the prefix.
     """
     folds = folds_at(view, until)
+    if desk is not None:
+        _check_desk(folds, desk)
     rows = [row for part in folds.accounts for row in accounts_in(part)]
     limit = None if near is None else Fraction(near)
     return shortest_first(
@@ -151,7 +205,10 @@ def call_history(place: Place, call_id: str) -> dict[str, Any]:
         CallUnknown: the store has no such call.
     """
     account = call_id.partition("/")[0]
-    found = next((row for row in calls(place, account=account) if row["call"] == call_id), None)
+    try:
+        found = next((row for row in calls(place, account=account) if row["call"] == call_id), None)
+    except AccountUnknown:
+        found = None
     if found is None:
         raise CallUnknown(f"no call {call_id!r}", call=call_id, account=account)
     history = [

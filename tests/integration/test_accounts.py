@@ -44,7 +44,6 @@ def listed(capsys: pytest.CaptureFixture[str], store: Path, *words: str) -> list
         ("--near 2.85%", []),
         ("--near 300%", ["near", "safe"]),
         ("--stale", []),
-        ("--desk nobody", []),
     ],
 )
 def test_those_that_are_short_come_first(

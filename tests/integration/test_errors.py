@@ -357,6 +357,7 @@ def _(folder: Path) -> Said:
     return caught(FileCursor(folder / "cursor").load)
 
 
+reproduces("desk_unknown")(lambda folder: said("calls", "--desk", "nowhere", "--store", store(folder)))
 reproduces("fold_unknown")(lambda folder: said("facts", "nope", "--store", store(folder)))
 reproduces("refused_input_unknown")(lambda folder: said("quarantine", "show", "#3", "--store", store(folder)))
 
@@ -474,6 +475,7 @@ FIELDS = {
     "input_file_missing": {"file"},
     "inputs_refused": {"store"},
     "derived_key_unusable": {"file"},
+    "desk_unknown": {"desk"},
     "duplicates_of_refused": {"store"},
     "io_failed": {"file"},
     "journal_damaged": {"file", "offset"},
