@@ -35,6 +35,11 @@ def decimal(value: object, where: str) -> DecimalPair:
         raise ScenarioError(code, where, refused.detail.removeprefix(f"{where}: ")) from None
 
 
+def places(value: object) -> int:
+    """Return how many decimal places a number has as it is written, zeros at its end among them."""
+    return len(value.partition(".")[2]) if isinstance(value, str) else 0
+
+
 def within(where: str, name: str) -> str:
     """Return the place of a field."""
     return f"{where}.{name}" if where else name

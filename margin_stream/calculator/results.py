@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from decimal import Context, Decimal
 from fractions import Fraction
-from math import ceil, floor
+from functools import cache
+from math import floor
 from typing import Any
 
 from margin_stream.calculator.fields import ScenarioError
@@ -14,7 +15,7 @@ from margin_stream.calculator.lines import Turn, exact_initial, exact_maintenanc
 from margin_stream.calculator.scenario import Case, Held, build
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.margin.formula import Formula, Margined
-from margin_stream.core.margin.guards import Guard
+from margin_stream.core.margin.guards import Guard, Span
 from margin_stream.schemas.decimals import format_scaled
 from margin_stream.schemas.ndjson import LINE_LIMIT
 from margin_stream.schemas.objects import OversizedNumber
@@ -22,7 +23,8 @@ from margin_stream.schemas.objects import OversizedNumber
 DIGITS = 28
 """Significant digits of what is not rounded."""
 RATIO_PLACES = 10
-_SEARCH_LIMIT = 1 << 16
+_FARTHEST = 1 << 62
+_LOOKS = 20_000
 
 
 def margin(scenario: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,28 +191,77 @@ def _turning_price(case: Case, held: Held, guard: Guard) -> str | None:
 
 def _first_breached(case: Case, held: Held, guard: Guard, turn: Turn) -> int | None:
     """Return the first price of the scale that breaches, counted from the safe side, by the model's own rounded
-    arithmetic."""
-    number = held.instrument.number
+    arithmetic; None where no price of the scale does.
+
+    Rounding moves the boundary, by many units where a unit of the price is worth little. Where value and debit go one way
+    with the price, those at the ends of a stretch bound all between: it is safe, or breached, or it is halved. Long and
+    short of one instrument go both ways: then the model's bounds are asked, which may leave so much open that it is
+    halved towards one price that breaches behind one that does not, be it the first or not.
+    """
+    number, calculator, subaccount = held.instrument.number, case.calculator, held.subaccount
+    one_way = _goes_one_way(_formula(case, subaccount), number)
     prices = list(case.prices)
 
-    def breached(units: int) -> bool:
+    @cache
+    def at(units: int) -> tuple[int, int]:
         prices[number] = units
-        figures = case.calculator.evaluate(held.subaccount, prices)
-        return guard.excess(figures.value, figures.debit) < 0
+        figures = calculator.evaluate(subaccount, prices)
+        return figures.value, figures.debit
+
+    def excess(units: int) -> int:
+        return guard.excess(*at(units))
+
+    def span(near: int, far: int) -> Span:
+        if one_way or near == far:
+            values, debits = zip(at(near), at(far), strict=True)
+            return guard.excess(min(values), max(debits)), guard.excess(max(values), min(debits))
+        lowest, highest = list(case.prices), list(case.prices)
+        lowest[number], highest[number] = min(near, far), max(near, far)
+        return calculator.bounds(subaccount, lowest, highest, [guard])[0]
+
+    looks = 0
+
+    def first(near: int, far: int) -> int | None:
+        nonlocal looks
+        looks += 1
+        least, greatest = span(near, far)
+        if looks > _LOOKS:
+            least, greatest = (excess(far), None) if excess(near) >= 0 else (None, -1)
+        if least is not None and least >= 0:
+            return None
+        if greatest is not None and greatest < 0:
+            return near
+        middle = (near + far) // 2
+        halves = ((near, middle), (middle + 1, far)) if near < far else ((near, middle + 1), (middle, far))
+        found = first(*halves[0])
+        return first(*halves[1]) if found is None else found
 
     into = -1 if turn.safe_above else 1
-    units = max(floor(turn.price) if turn.safe_above else ceil(turn.price), 1)
-    for _ in range(_SEARCH_LIMIT):
-        # Rounding may move the boundary by some units either way.
-        if breached(units):
-            if units - into < 1 or not breached(units - into):
-                return units
-            units -= into
-        elif units + into < 1:
-            return None
-        else:
-            units += into
-    return None
+    start = max(floor(turn.price), 1)
+    # What rounding may take or give, at most: a minor unit a term, in the guard's own units.
+    terms = len(subaccount.balances) + 2 * len(subaccount.positions) + 2
+    slack = terms * sum(guard.ratio) + 1
+    near, far = start, start
+    step = 1
+    while excess(near) < slack and step < _FARTHEST:
+        moved = max(start - into * step, 1)
+        if moved == near or (excess(near) >= 0 > excess(moved)):
+            break
+        near, step = moved, 2 * step
+    step = 1
+    while excess(far) > -slack and step < _FARTHEST:
+        moved = max(start + into * step, 1)
+        if moved == far:
+            break
+        far, step = moved, 2 * step
+    return first(near, far)
+
+
+def _goes_one_way(formula: Formula, number: int) -> bool:
+    """Return whether the value rises with the price of an instrument, or falls, at all prices. (The debit only rises.)"""
+    signs = {amount.numerator > 0 for amount in formula.amounts if number in amount.legs and not amount.owed}
+    signs |= {term.position.quantity > 0 for term in formula.positions if term.table.number == number}
+    return len(signs) <= 1
 
 
 def _money(case: Case, minor: Fraction) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 
 from margin_stream import profiles
-from margin_stream.calculator.fields import ScenarioError, choice, decimal, known, mapping, rows, text, units
+from margin_stream.calculator.fields import ScenarioError, choice, decimal, known, mapping, places, rows, text, units
 from margin_stream.calculator.instruments import DirectoryBuilder
 from margin_stream.core.accounts.account import Account
 from margin_stream.core.accounts.position import SIDES, Position, notional, position_key
 from margin_stream.core.accounts.postings import price_shift
 from margin_stream.core.accounts.subaccount import Subaccount
 from margin_stream.core.margin import models as _models  # noqa: F401  (importing it registers the margin models)
-from margin_stream.core.margin.brackets import bracket_of, faults_of
+from margin_stream.core.margin.brackets import bracket_of, faults_of, liquidating_at_once
 from margin_stream.core.margin.model import MODELS, CallPolicy, MarginCalculator
 from margin_stream.core.margin.parameters import BracketParameters, ParameterError
 from margin_stream.core.market.directory import Directory, Instrument
@@ -78,7 +78,7 @@ def build(scenario: Mapping[str, Any]) -> Case:
     }
     positions = rows(scenario.get("positions", []), "positions")
     collateral = rows(scenario.get("collateral", []), "collateral")
-    _look_at_scales(builder, prices, positions)
+    _look_at_scales(builder, mapping(scenario.get("prices", {}), "prices"), positions)
     builder.asset(base)
     for n, row in enumerate(collateral):
         known(row, {"asset", "amount"}, f"collateral[{n}]")
@@ -109,6 +109,7 @@ def build(scenario: Mapping[str, Any]) -> Case:
         case.held.append(
             _position(case, row, f"positions[{n}]", isolated=mode == "isolated" or "isolated_margin" in row)
         )
+    _warn_of_collateral(case, parameters.get("assets", {}))
     for leg in dict.fromkeys(leg for part in account.subaccounts() for leg in calculator.depends_on(part)):
         instrument = builder.directory.instruments[leg]
         if instrument is not None and not case.prices[leg]:
@@ -116,19 +117,33 @@ def build(scenario: Mapping[str, Any]) -> Case:
     return case
 
 
-def _look_at_scales(
-    builder: DirectoryBuilder, prices: Mapping[str, DecimalPair], positions: list[Mapping[str, Any]]
-) -> None:
-    """Note how many decimal places the scenario itself uses."""
-    for key, pair in prices.items():
-        builder.places[key] = max(builder.places.get(key, 0), -pair[1])
+def _warn_of_collateral(case: Case, named: Mapping[str, Any]) -> None:
+    """Name collateral that adds nothing, and collateral whose price moves with a position's."""
+    assets = case.directory.assets
+    for number, balance in sorted(case.account.cross.balances.items()):
+        name = assets[number].name
+        if balance > 0 and name not in named:
+            case.warnings.append(f"collateral: {name} is not named by parameters.assets and adds nothing")
+        for held in case.held:
+            instrument = held.instrument
+            if balance > 0 and name in named and instrument.perpetual and instrument.name.startswith(name):
+                case.warnings.append(
+                    f"collateral: the price of {name} moves with {instrument.name}: its liquidation and bankruptcy "
+                    "prices are those at which the collateral keeps today's value"
+                )
+
+
+def _look_at_scales(builder: DirectoryBuilder, prices: Mapping[str, Any], positions: list[Mapping[str, Any]]) -> None:
+    """Note how many decimal places the scenario itself uses, as it is written."""
+    for key, value in prices.items():
+        builder.places[key] = max(builder.places.get(key, 0), places(value))
     for n, row in enumerate(positions):
         name = row.get("instrument")
         if not isinstance(name, str):
             continue
         if row.get("entry_price") is not None:
-            pair = decimal(row["entry_price"], f"positions[{n}].entry_price")
-            builder.places[name] = max(builder.places.get(name, 0), -pair[1])
+            decimal(row["entry_price"], f"positions[{n}].entry_price")
+            builder.places[name] = max(builder.places.get(name, 0), places(row["entry_price"]))
         if row.get("quantity") is not None:
             pair = decimal(row["quantity"], f"positions[{n}].quantity")
             builder.quantities[name] = max(builder.quantities.get(name, 0), -pair[1])
@@ -181,7 +196,10 @@ def _odd(name: str, table: Any) -> list[str]:
         ]
     except (msgspec.ValidationError, ParameterError, TypeError):
         return []
-    return [f"parameters.brackets.{name}[{k}].{where}: {what}" for k, where, what in faults_of(rows)]
+    place = f"parameters.brackets.{name}"
+    return [f"{place}[{k}].{where}: {what}" for k, where, what in faults_of(rows)] + [
+        f"{place}[{k}]: {what}" for k, what in liquidating_at_once(rows)
+    ]
 
 
 def _compiled(model: str, parameters: Mapping[str, Any], directory: Directory) -> tuple[CallPolicy, MarginCalculator]:

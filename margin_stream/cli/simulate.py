@@ -111,6 +111,9 @@ def tables_for(common: Common, listed: Mapping[str, Pair], path: Path) -> tuple[
     found = read_brackets(path)
     base = base_currency_of(listed)
     wanted = {(pair.name, pair.currency) for pair in listed.values() if pair.currency == base}
+    for key in sorted(wanted & set(found.notes)):
+        for text in found.notes[key]:
+            print_note(common, f"{path}: {text}")
     faulty = sorted(found.faults)
     for key in faulty:
         if key in wanted:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from margin_stream.core.margin.brackets import bracket_of, faults_of
+from margin_stream.core.margin.brackets import bracket_of, faults_of, liquidating_at_once
 from margin_stream.core.margin.parameters import BracketParameters, ParameterError
 from margin_stream.files import content, read_within
 from margin_stream.importers.market import ImportFault
@@ -48,6 +48,8 @@ class BracketFile:
     sound: dict[tuple[str, str], list[BracketParameters]] = field(default_factory=dict)
     faults: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     """What is wrong with the others, each in words."""
+    notes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """What should be known of a table, sound or not."""
 
 
 def read_brackets(path: Path) -> BracketFile:
@@ -68,18 +70,25 @@ def read_brackets(path: Path) -> BracketFile:
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise ImportFault(f"{path}: no leverage brackets: {error}", file=path) from None
     found = BracketFile(sha256(data).hexdigest())
-    for symbol, rows in _tables(path, loaded):
+    for symbol, rows, coefficient in _tables(path, loaded):
         key = _key(symbol)
         if key is None:
             continue
         try:
             table = [_row(row, place) for place, row in enumerate(rows)]
+            brackets = [bracket_of(row, f"[{place}]") for place, row in enumerate(table)]
             faults = [
                 f"{symbol}: bracket {place + 1}: {name}{' ' if name else ''}{what}"
-                for place, name, what in faults_of([bracket_of(row, f"[{place}]") for place, row in enumerate(table)])
+                for place, name, what in faults_of(brackets)
             ]
+            notes = [f"{symbol}: bracket {place + 1}: {what}" for place, what in liquidating_at_once(brackets)]
         except (ParameterError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
-            faults = [f"{symbol}: {str(error).removeprefix('parameters.')}"]
+            faults, notes = [f"{symbol}: {str(error).removeprefix('parameters.')}"], []
+        if coefficient not in (None, "1", "1.0"):
+            notes.append(
+                f"{symbol}: notionalCoef {coefficient}: these brackets are those of one account, not the venue's"
+            )
+        found.notes[key] = notes
         if faults:
             found.faults[key] = faults
         else:
@@ -90,15 +99,15 @@ def read_brackets(path: Path) -> BracketFile:
     return found
 
 
-def _tables(path: Path, loaded: Any) -> list[tuple[str, list[Any]]]:
-    """Return (symbol, rows) of either shape."""
+def _tables(path: Path, loaded: Any) -> list[tuple[str, list[Any], str | None]]:
+    """Return (symbol, rows, notionalCoef) of either shape."""
     try:
         if isinstance(loaded, dict) and {"symbol", "brackets"} <= loaded.keys():
             loaded = [loaded]
         if isinstance(loaded, dict):
-            return [(str(symbol), list(rows)) for symbol, rows in loaded.items()]
-        return [(str(entry["symbol"]), list(entry["brackets"])) for entry in loaded]
-    except (TypeError, KeyError):
+            return [(str(symbol), list(rows), None) for symbol, rows in loaded.items()]
+        return [(str(entry["symbol"]), list(entry["brackets"]), entry.get("notionalCoef")) for entry in loaded]
+    except (TypeError, KeyError, AttributeError):
         raise ImportFault(f"{path}: no leverage brackets: expected tables by symbol", file=path) from None
 
 

@@ -199,3 +199,8 @@ def test_brackets_of_one_symbol_are_read_as_those_of_many(tmp_path: Path) -> Non
     found, many = read_brackets(tmp_path / "one.json"), read_brackets(tmp_path / "many.json")
     assert found.sound == many.sound
     assert list(found.sound) == [("BTCUSDT", "USDT")]
+    row |= {"maintMarginRatio": 0.125}
+    (tmp_path / "one.json").write_text(json.dumps(one | {"notionalCoef": 1.5}))
+    notes = read_brackets(tmp_path / "one.json").notes["BTCUSDT", "USDT"]
+    assert "0.125 x max_leverage 20 is above 1" in notes[0]
+    assert "notionalCoef 1.5" in notes[1]

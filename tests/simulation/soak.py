@@ -178,9 +178,10 @@ class Kafka:
 
     def end(self) -> dict[str, str]:
         assert self.worker is not None
-        done = subprocess.run(
-            [*COMMAND, "ingest", "/dev/null", "--store", self.store, "--json"], capture_output=True, check=True
-        )
+        # Nothing is sent: it waits until all is folded, and prints the digests.
+        (self.root / "nothing").touch()
+        command = [*COMMAND, "ingest", str(self.root / "nothing"), "--store", self.store, "--json"]
+        done = subprocess.run(command, capture_output=True, check=True)
         self.worker.terminate()
         self.worker.wait()
         self.broker.stop()

@@ -126,6 +126,18 @@ def _units(text: str, field: str) -> int:
     return numerator * UNIT // denominator
 
 
+def liquidating_at_once(brackets: Sequence[Bracket]) -> list[tuple[int, str]]:
+    """Return the brackets, from 0, in which a position at the largest leverage needs more than its initial margin."""
+    return [
+        (
+            k,
+            f"maintenance_rate {_text(row.rate)} x max_leverage {_text(row.max_leverage)} is above 1: liquidated when opened",
+        )
+        for k, row in enumerate(brackets)
+        if row.max_leverage is not None and row.rate * row.max_leverage > UNIT * UNIT
+    ]
+
+
 def faults_of(brackets: Sequence[Bracket]) -> list[tuple[int, str, str]]:
     """Return everything that is wrong with a table: (bracket from 0, field, what). A sound one has none.
 
