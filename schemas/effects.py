@@ -202,7 +202,7 @@ class MarkReanchored(Effect, frozen=True, tag="mark_reanchored.v1"):
     mark: str
     """The mark before."""
     reason: str
-    """``consecutive`` or ``second_source``."""
+    """``consecutive``, ``second_source``, ``one_side`` or ``confirmed``."""
 
 
 class TradeFarFromMark(AccountEffect, frozen=True, tag="trade_far_from_mark.v1"):

@@ -63,7 +63,7 @@ CORE = [
     if path.name != "__init__.py" and path.stem != "price_boxes"
 ]
 CORE.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
-JOURNAL = ("record_builder", "records", "log", "log_end", "highwater", "layout", "disk")
+JOURNAL = ("record_builder", "records", "log", "log_end", "highwater", "layout", "disk", "file_systems")
 MODULES = (
     *(f"margin_stream.core.{name}" for name in CORE),
     *(f"margin_stream.journal.{name}" for name in JOURNAL),
@@ -94,6 +94,7 @@ TESTS = (
     "tests.unit.test_core_trades",
     "tests.unit.test_core_watched",
     "tests.unit.test_core_watching",
+    "tests.unit.test_file_systems",
     "tests.unit.test_journal_disk",
     "tests.unit.test_journal_log_end",
     "tests.unit.test_journal_highwater",

@@ -1,12 +1,13 @@
-"""An independent oracle of days with perpetuals and pockets, written from ``docs/rules.md`` alone, without sight of the implementation.
+"""An independent oracle of days with perpetuals and subaccounts, written from ``docs/rules.md`` alone, without sight of the implementation.
 
-It builds on the oracle of ``prime`` (written from the same page) and adds the chapter "Perpetuals and pockets": the model ``binance-usdm``,
-isolated pockets, hedge mode, funding, transfers, sweeps, and the refusals of the fold. It says every effect of accounts and of ``@market``,
-every refusal with its reason, and the final facts of every account. Nothing here shares code with the engine.
+It stands on its own: the rules that both models share and the calls of ``prime`` come first (they are wanted where an account changes its
+profile), then the chapter "Perpetuals and subaccounts": the model ``binance-usdm``, isolated subaccounts, hedge mode, funding, transfers,
+sweeps, and the refusals of the fold. It says every effect of accounts and of ``@market``, every refusal with its reason, and the final
+facts of every account. Nothing here shares code with the engine, nor with the oracle of ``prime``.
 
-With marks open (stale or missing) the page lets the engine call a guard undecided that lies within the rounding of an open position of its level.
-Such a place is a *window*. ``Oracle.windows`` counts them, and ``answers`` says for each of an item's whether this oracle calls it undecided
-(it does where nothing is said) or takes the sharp answer. Everywhere else there is one answer.
+With marks open (stale, missing, or in doubt) the engine might call a guard undecided that lies within the rounding of an open position of
+its level. Such a place is a *window*. ``Oracle.windows`` counts them, and ``answers`` says for each of an item's whether this oracle calls
+it undecided (it does where nothing is said) or takes the sharp answer. Everywhere else there is one answer.
 """
 
 from __future__ import annotations
@@ -14,14 +15,773 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from fractions import Fraction
+from functools import lru_cache
 from itertools import islice, product
 from math import ceil, floor
 from typing import Any
 
-from tests.oracle.prime_oracle import Account, Guard, Instrument, Money, Profile, Valuation, moment, number, show, units
-from tests.oracle.prime_oracle import Oracle as PrimeOracle
+SECOND = 10**9
+Guard = bool | None
+"""True, false, or None: undecided."""
+Bound = int | None
+"""An amount in minor units; None has no bound."""
+RATIOS = {"warn": "1.40", "call": "1.25", "close_out": "1.10", "restore": "1.40"}
+AMOUNTS = {"minimum_transfer": "1000", "rounding": "100", "tranche_step": "1000", "liquidation_minimum": "10"}
+DEPTH = ("HEALTHY", "WARNING", "DEFICIT", "LIQUIDATING", "BANKRUPT")
+SPANS = {"call_persistence_s": 60, "due_after_s": 86_400, "reopen_within_s": 86_400, "tranche_interval_s": 3_600}
 
+
+# ---------------------------------------------------------------------------------------------------------------- texts and numbers
+def show(amount: int, scale: int) -> str:
+    """Return ``amount * 10**-scale`` with all its decimal places."""
+    sign, digits = ("-" if amount < 0 else ""), str(abs(amount)).rjust(scale + 1, "0")
+    return sign + (f"{digits[:-scale]}.{digits[-scale:]}" if scale else digits)
+
+
+def number(value: object) -> Fraction:
+    """Return the exact number of a decimal text (or JSON integer)."""
+    return Fraction(str(value))
+
+
+@lru_cache(maxsize=65536)
+def units(text: str, scale: int) -> int:
+    """Return a decimal text as a count of ``10**-scale``."""
+    exact = Fraction(text) * 10**scale
+    assert exact.denominator == 1, f"{text} has more than {scale} decimal places"
+    return int(exact.numerator)
+
+
+@lru_cache(maxsize=1024)
+def whole_seconds(text: str) -> int:
+    return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp())
+
+
+def moment(value: object) -> int:
+    """Return nanoseconds since 1970 of an RFC 3339 text in UTC."""
+    text = str(value).upper().removesuffix("Z").removesuffix("+00:00")
+    seconds, _, fraction = text.partition(".")
+    return whole_seconds(seconds) * SECOND + int(fraction.ljust(9, "0") or "0")
+
+
+# ------------------------------------------------------------------------------------------------------------------------ the state
+@dataclass(eq=False)
+class Instrument:
+    name: str
+    kind: str
+    scale: int
+    base: str
+    currency: str
+    price_scale: int
+    band: int  # in millionths, as the two below
+    band_per_second: int
+    band_maximum: int
+    reanchor_quotes: int
+    reanchor_within: Fraction
+    stale_after: int
+    order: int
+    mark: int | None = None  # in price units
+    marked_at: int = 0
+    stale: bool = False
+    row: list[tuple[int, str, int]] = field(default_factory=list)
+    """Quotes refused with ``deviation`` since the mark was made: price, source, clock. While there are any, the mark is in doubt."""
+    feeds: list[AssetMark] = field(default_factory=list)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether there is one price: marked, not stale, not in doubt."""
+        return self.mark is not None and not self.stale and not self.row
+
+    def low(self) -> int:
+        if self.mark is None:
+            return 0
+        end = floor(self.mark * (1 - Fraction(self.band_maximum, 10**6))) if self.stale else self.mark
+        return min([end, *(price for price, _, _ in self.row)])
+
+    def high(self) -> Bound:
+        if self.mark is None:
+            return None
+        end = ceil(self.mark * (1 + Fraction(self.band_maximum, 10**6))) if self.stale else self.mark
+        return max([end, *(price for price, _, _ in self.row)])
+
+    def inside(self, price: int, clock: int) -> bool:
+        """Whether a price lies inside the band around the mark as it is at this clock."""
+        assert self.mark is not None
+        band = min(self.band_maximum, self.band + self.band_per_second * (clock - self.marked_at) // SECOND)
+        if self.stale:
+            band = self.band_maximum
+        return abs(price - self.mark) * 10**6 <= band * self.mark
+
+
+class AssetMark:
+    """One asset of a profile: its haircut, and the product of the marks along its route."""
+
+    def __init__(self, haircut: Fraction, route: list[Instrument]) -> None:
+        self.haircut, self.route = haircut, route
+        self.scale = sum(i.price_scale for i in route)
+        self.mark, self.low = 1, 1
+        self.high: Bound = 1
+        self.marked = self.fresh = True
+        self.refresh()
+
+    def refresh(self) -> None:
+        self.marked = all(i.mark is not None for i in self.route)
+        self.fresh = all(i.fresh for i in self.route)
+        self.mark, self.low, self.high = 1, 1, 1
+        for i in self.route:
+            self.mark *= i.mark or 0
+            self.low *= i.low()
+            top = i.high()
+            self.high = None if self.high is None or top is None else self.high * top
+
+    def price(self) -> Fraction:
+        return Fraction(self.mark, 10**self.scale)
+
+
+class Profile:
+    """The parameters of one version; amounts stay in whole currency until an account's scale is known."""
+
+    def __init__(self, parameters: dict[str, object], instruments: dict[str, Instrument]) -> None:
+        ratios = {name: number(parameters.get(name, default)) for name, default in RATIOS.items()}
+        ratios["bankrupt"] = number(parameters.get("bankrupt", "1"))
+        self.ratios = ratios
+        self.initial, self.maintenance = (
+            number(parameters.get("initial", "0.40")),
+            number(parameters.get("maintenance", "0.25")),
+        )
+        self.breach_at_level = parameters.get("at_level", "safe") == "breach"
+        self.short_at_restore = parameters.get("at_restore", "restored") == "short"
+        self.suppressed_at_minimum = parameters.get("at_minimum", "called") == "suppressed"
+        self.amounts = {name: number(parameters.get(name, default)) for name, default in AMOUNTS.items()}
+        self.tranche_share = number(parameters.get("tranche_share", "0"))
+        self.spans = {name: int(str(parameters.get(name, default))) * SECOND for name, default in SPANS.items()}
+        self.assets: dict[str, AssetMark] = {}
+        assets = parameters["assets"]
+        assert isinstance(assets, dict)
+        for name, entry in assets.items():
+            route = [instruments[step] for step in entry.get("route", [])]
+            self.assets[name] = AssetMark(number(entry.get("haircut", "0")), route)
+            for instrument in route:
+                instrument.feeds.append(self.assets[name])
+
+
+@dataclass
+class Call:
+    number: int
+    amount: int
+    issued: int
+    due: int
+    paid: int = 0
+    state: str = "OPEN"  # OPEN, MET, CURED
+    overdue: bool = False
+
+    @property
+    def unpaid(self) -> int:
+        return self.amount - self.paid
+
+
+@dataclass
+class Money:
+    """Money in an asset that has no mark yet: it counts when the first one comes."""
+
+    asset: str
+    repaid: Fraction  # the part at face
+    rest: Fraction
+    arriving: bool
+    call: int
+
+
+@dataclass(eq=False)
+class Account:
+    name: str
+    currency: str
+    scale: int
+    profile_name: str
+    profile: Profile | None = None
+    balances: dict[str, Fraction] = field(default_factory=dict)
+    positions: dict[str, Fraction] = field(default_factory=dict)
+    lines: list[tuple[AssetMark, int, int]] = field(
+        default_factory=list
+    )  # term = floor(mark * second / third), negative if owed
+    owes_unknown: bool = False
+    level: str = "HEALTHY"
+    calls: list[Call] = field(default_factory=list)
+    waiting: list[Money] = field(default_factory=list)
+    persistence: int | None = None  # since when the condition of the next call holds
+    suppressed: bool = False
+    liquidating: bool = False
+    sale_asked: bool = False  # became liquidating, the request is not yet emitted
+    demands: int = 0
+    demand: tuple[int, int] | None = None  # number and amount of the open request
+
+    def open_calls(self) -> list[Call]:
+        return sorted((c for c in self.calls if c.state == "OPEN"), key=lambda c: (c.due, c.number))
+
+    def unpaid(self) -> int:
+        return sum(c.unpaid for c in self.calls if c.state == "OPEN")
+
+
+class Valuation:
+    """V and D of an account now: the figures, and their least and greatest values."""
+
+    def __init__(self, account: Account) -> None:
+        assert account.profile is not None
+        self.profile = account.profile
+        self.guards: dict[str, Guard] = {}
+        self.v = self.d = self.v_low = self.d_low = 0
+        self.v_high: Bound = 0
+        self.d_high: Bound = 0
+        for asset, factor, divisor in account.lines:
+            figure = asset.mark * factor // divisor
+            low = figure
+            high: Bound = figure
+            if not asset.fresh:
+                low = asset.low * factor // divisor
+                high = (None if factor else 0) if asset.high is None else asset.high * factor // divisor
+            if factor >= 0:
+                self.v += figure
+                self.v_low += low
+                self.v_high = None if self.v_high is None or high is None else self.v_high + high
+            else:
+                self.d -= figure
+                self.d_low -= low
+                self.d_high = None if self.d_high is None or high is None else self.d_high - high
+        if account.owes_unknown:
+            self.d_high = None
+
+    def ratio(self, name: str) -> Guard:
+        """Return the guard V < ratio x D of this name."""
+        if name not in self.guards:
+            self.guards[name] = self._ratio(name)
+        return self.guards[name]
+
+    def _ratio(self, name: str) -> Guard:
+        level = self.profile.ratios[name]
+        equal = self.profile.short_at_restore if name == "restore" else self.profile.breach_at_level
+
+        def holds(v: Bound, d: Bound) -> bool:
+            if d == 0 or v is None:
+                return False
+            if d is None:
+                return True
+            left, right = v * level.denominator, d * level.numerator
+            return left < right or (equal and left == right)
+
+        if holds(self.v_high, self.d_low):
+            return True
+        return None if holds(self.v_low, self.d_high) else False
+
+    def stale(self, liquidating: bool) -> bool:
+        """Whether a guard that matters is undecided."""
+        names = ("warn", "call", "bankrupt", "restore") + (() if liquidating else ("close_out",))
+        return any(self.ratio(name) is None for name in names)
+
+    def fields(self, scale: int) -> dict[str, object]:
+        """Return the figures as an effect has them."""
+        figures = {"equity": self.v - self.d, "initial_requirement": ceil(self.d * self.profile.initial)}
+        figures |= {
+            "maintenance_requirement": ceil(self.d * self.profile.maintenance),
+            "collateral_value": self.v,
+            "loan": self.d,
+        }
+        return {name: show(figure, scale) for name, figure in figures.items()}
+
+    def shortfall_of(self, v: Bound, d: Bound) -> Bound:
+        if v is None:
+            return 0
+        if d is None:
+            return None
+        level = self.profile.ratios["restore"]
+        return max(0, -((v * level.denominator - d * level.numerator) // level.denominator))
+
+    @property
+    def shortfall(self) -> int:
+        """Return S at the figures."""
+        result = self.shortfall_of(self.v, self.d)
+        assert result is not None
+        return result
+
+    def short_of(self, amount: Fraction, strictly: bool = False) -> Guard:
+        """Return the guard "shortfall >= amount", the amount in minor units."""
+
+        def holds(v: Bound, d: Bound) -> bool:
+            if d == 0:
+                return False
+            shortfall = self.shortfall_of(v, d)
+            return shortfall is None or shortfall > amount or (not strictly and shortfall == amount)
+
+        if holds(self.v_high, self.d_low):
+            return True
+        return None if holds(self.v_low, self.d_high) else False
+
+
+def both(first: Guard, second: Guard) -> Guard:
+    if first is False or second is False:
+        return False
+    return True if first and second else None
+
+
+# ----------------------------------------------------------------------------------------------------------------------- the oracle
+class PrimeOracle:
+    """What both models share: marks, balances, and the calls of ``prime``."""
+
+    def __init__(self) -> None:
+        self.effects: list[dict[str, object]] = []
+        self.clock = 0
+        self._position = 0
+        self._versions: dict[str, int] = {}  # in force
+        self._counts: dict[str, int] = {}
+        self._said: list[tuple[str, dict[str, object]]] = []
+        self._instruments: dict[str, Instrument] = {}
+        self._activations: list[tuple[int, str, int, dict[str, object]]] = []
+        self._profiles: dict[str, Profile] = {}
+        self._accounts: dict[str, Account] = {}
+
+    def position(self) -> int:
+        return self._position
+
+    def feed(self, event: dict[str, object]) -> None:
+        """Take one valid input; its effects are appended in order of group and number."""
+        self._position += 1
+        kind = event["type"]
+        if kind == "price_ticked":
+            self._price(event)
+        elif kind == "mark_confirmed":
+            self._confirm(event)
+        elif kind == "clock_ticked":
+            self._tick(moment(event["time"]))
+        elif kind == "position_changed":
+            self._trade(event)
+        elif kind == "collateral_moved":
+            self._money(event)
+        elif kind == "account_opened":
+            self._open(event)
+        elif kind == "account_changed":
+            self._change(event)
+        elif kind == "instrument_listed":
+            self._list(event)
+        elif kind == "profile_activated":
+            parameters = event["parameters"]
+            assert isinstance(parameters, dict)
+            activation = (
+                moment(event["effective_from"]),
+                str(event["profile"]),
+                int(str(event["version"])),
+                parameters,
+            )
+            self._activations.append(activation)
+        else:
+            assert kind in ("engine_activated", "feed_restarted"), kind
+        if self._said:
+            self._said.sort(key=lambda said: said[0])  # stable: within a group by number
+            self.effects.extend(effect for _, effect in self._said)
+            self._said.clear()
+
+    # ------------------------------------------------------------------------------------------------------------- saying effects
+    def _say(self, group: str, kind: str, **fields: object) -> None:
+        self._counts[group] = self._counts.get(group, 0) + 1
+        envelope = {
+            "type": kind,
+            "id": f"{group}/{self._counts[group]}",
+            "sequence": self._position,
+            "at_ns": self.clock,
+        }
+        self._said.append((group, envelope | fields))
+
+    def _tell(self, account: Account, kind: str, value: Valuation | None, **fields: object) -> None:
+        """Say an effect on an account; whole numbers under amount names become texts."""
+        for name in ("amount", "shortfall", "minimum", "credited", "unpaid"):
+            amount = fields.get(name)
+            if isinstance(amount, int):
+                fields[name] = show(amount, account.scale)
+        if value is not None:
+            fields = value.fields(account.scale) | fields
+        if account.profile is not None and self._value(account).stale(account.liquidating):
+            fields["stale"] = True
+        self._say(account.name, kind, account=account.name, currency=account.currency, **fields)
+
+    def _value(self, account: Account) -> Valuation:
+        return Valuation(account)
+
+    def _name(self, account: Account, call: Call) -> str:
+        return f"{account.name}/call/{call.number}"
+
+    # ------------------------------------------------------------------------------------------------------------------ directory
+    def _list(self, event: dict[str, object]) -> None:
+        name = str(event["instrument"])
+
+        def millionths(key: str, default: str) -> int:
+            return floor(number(event.get(key, default)) * 10**6)
+
+        self._instruments[name] = Instrument(
+            name=name,
+            kind=str(event["kind"]),
+            scale=int(str(event["quantity_scale"])),
+            base=str(event.get("base", "")),
+            currency=str(event.get("currency", "")),
+            price_scale=int(str(event.get("price_scale", 0))),
+            band=millionths("band", "0.1"),
+            band_per_second=millionths("band_per_second", "0.001"),
+            band_maximum=millionths("band_maximum", "0.5"),
+            reanchor_quotes=int(str(event.get("reanchor_quotes", 3))),
+            reanchor_within=number(event.get("reanchor_within", "0.02")),
+            stale_after=int(str(event.get("stale_after_s", 300))) * SECOND,
+            order=len(self._instruments),
+        )
+
+    # ---------------------------------------------------------------------------------------------------------------------- marks
+    def _price(self, event: dict[str, object]) -> None:
+        instrument = self._instruments[str(event["instrument"])]
+        price, source = units(str(event["price"]), instrument.price_scale), str(event.get("source", ""))
+        bid, ask = event.get("bid"), event.get("ask")
+        if bid is not None and ask is not None and number(bid) > number(ask):
+            return self._refuse(instrument, price, "crossed")
+        if price <= 0:
+            return self._refuse(instrument, price, "not_positive")
+        if instrument.mark is not None and not instrument.inside(price, self.clock):
+            before = (instrument.low(), instrument.high())
+            reason, price = self._agreement(instrument, price, source)
+            if not reason:
+                self._refuse(instrument, price, "deviation")
+                if (instrument.low(), instrument.high()) != before:
+                    self._refresh(instrument)
+                    self._marked(instrument, False)
+                return None
+            self._reanchor(instrument, price, reason)
+        self._accept(instrument, price)
+        return None
+
+    def _confirm(self, event: dict[str, object]) -> None:
+        instrument = self._instruments[str(event["instrument"])]
+        price = units(str(event["price"]), instrument.price_scale)
+        self._reanchor(instrument, price, "confirmed")
+        self._accept(instrument, price)
+
+    def _reanchor(self, instrument: Instrument, price: int, reason: str) -> None:
+        texts = {
+            "price": show(price, instrument.price_scale),
+            "mark": show(instrument.mark or 0, instrument.price_scale),
+        }
+        self._say("@market", "mark_reanchored", instrument=instrument.name, **texts, reason=reason)
+
+    def _accept(self, instrument: Instrument, price: int) -> None:
+        first = instrument.mark is None
+        instrument.row.clear()
+        instrument.mark, instrument.marked_at, instrument.stale = price, self.clock, False
+        self._refresh(instrument)
+        self._marked(instrument, first)
+
+    @staticmethod
+    def _refresh(instrument: Instrument) -> None:
+        for asset in instrument.feeds:
+            asset.refresh()
+
+    def _marked(self, instrument: Instrument, first: bool) -> None:
+        """A price or a doubt changed: whoever reads the instrument is evaluated."""
+        raise NotImplementedError
+
+    def _agreement(self, instrument: Instrument, price: int, source: str) -> tuple[str, int]:
+        """Return why a quote outside the band is accepted (or nothing), and the price that becomes the mark."""
+
+        def agree(prices: list[int]) -> bool:
+            return max(prices) - min(prices) <= instrument.reanchor_within * min(prices)
+
+        row, mark, many = instrument.row, instrument.mark, instrument.reanchor_quotes
+        assert mark is not None
+        if row and row[-1][1] != source and agree([row[-1][0], price]):
+            return "second_source", price
+        row.append((price, source, self.clock))
+        last = [quote for quote, _, _ in row[-many:]]
+        if len(last) == many and agree(last):
+            return "consecutive", price
+        side = []
+        for quote, _, clock in reversed(row):
+            if (quote > mark) != (price > mark):
+                break
+            side.append((quote, clock))
+        if len(side) >= many and self.clock - side[-1][1] >= instrument.stale_after:
+            return "one_side", min((quote for quote, _ in side), key=lambda quote: abs(quote - mark))
+        return "", price
+
+    def _refuse(self, instrument: Instrument, price: int, reason: str) -> None:
+        mark = show(instrument.mark or 0, instrument.price_scale)
+        self._say(
+            "@market",
+            "mark_refused",
+            instrument=instrument.name,
+            price=show(price, instrument.price_scale),
+            mark=mark,
+            reason=reason,
+        )
+
+    # ------------------------------------------------------------------------------------------------------------ money and trades
+    def _settle(self, account: Account) -> None:
+        """Count the money whose asset has a mark, in order of arrival; then evaluate."""
+        if account.profile is not None:
+            waiting, account.waiting = account.waiting, []
+            for money in waiting:
+                asset = account.profile.assets.get(money.asset)
+                if asset is None or not asset.marked:
+                    account.waiting.append(money)
+                    continue
+                minor = asset.price() * 10**account.scale
+                value = floor(money.repaid * minor) + floor(money.rest * minor * (1 - asset.haircut))
+                if money.arriving:
+                    self._credit(account, value, money.call)
+                else:
+                    self._withdraw(account, value)
+        self._evaluate(account)
+
+    def _credit(self, account: Account, value: int, named: int) -> None:
+        first = [c for c in account.calls if c.number == named and c.unpaid and c.state in ("OPEN", "CURED")]
+        for call in first + [c for c in account.open_calls() if c not in first]:
+            credited = min(value, call.unpaid)
+            if credited == 0:
+                continue
+            value -= credited
+            call.paid += credited
+            if call.unpaid:
+                self._tell(
+                    account, "call_reduced", None, call=self._name(account, call), credited=credited, unpaid=call.unpaid
+                )
+            else:
+                call.state = "MET"
+                self._tell(account, "call_met", None, call=self._name(account, call), credited=credited)
+
+    def _withdraw(self, account: Account, value: int) -> None:
+        assert account.profile is not None
+        now = self._value(account)
+        restore = now.ratio("restore")
+        for call in sorted(account.calls, key=lambda c: (c.due, c.number), reverse=True):
+            taken = min(value, call.paid)
+            if taken == 0 or call.state == "CURED":
+                continue
+            if call.state == "MET" and not (
+                restore is True and call.issued + account.profile.spans["reopen_within_s"] >= self.clock
+            ):
+                continue
+            value -= taken
+            call.paid -= taken
+            if call.state == "MET":
+                self._reopen(account, now, call, "withdrawal")
+
+    def _reopen(self, account: Account, now: Valuation, call: Call, reason: str) -> None:
+        call.state = "OPEN"
+        name = self._name(account, call)
+        self._tell(account, "call_reopened", now, call=name, unpaid=call.unpaid, due_at_ns=call.due, reason=reason)
+
+    # ----------------------------------------------------------------------------------------------------------------- evaluation
+    def _evaluate(self, account: Account) -> None:
+        """Evaluate an account until nothing changes."""
+        if account.profile is None:
+            return
+        now = self._value(account)
+        before: object = None
+        while True:
+            state = (
+                account.level,
+                account.persistence,
+                account.suppressed,
+                account.liquidating,
+                account.sale_asked,
+                len(account.calls),
+            )
+            if state == before:
+                break
+            before = state
+            self._pass(account, now)
+
+    def _condition(self, account: Account, now: Valuation) -> Guard:
+        """Return the condition of the next call."""
+        assert account.profile is not None
+        condition, unpaid = now.ratio("call"), account.unpaid()
+        if unpaid > 0:
+            condition = both(condition, now.short_of(unpaid + self._step(account, unpaid)))
+        return condition
+
+    @staticmethod
+    def _step(account: Account, unpaid: int) -> Fraction:
+        """Return by how much the shortfall must exceed what is unpaid before one more call is issued."""
+        profile = account.profile
+        assert profile is not None
+        return max(profile.amounts["tranche_step"] * 10**account.scale, Fraction(ceil(profile.tranche_share * unpaid)))
+
+    @staticmethod
+    def _interval_ends(account: Account) -> int:
+        """Return from when on an add-on call may be issued."""
+        profile = account.profile
+        assert profile is not None
+        return account.calls[-1].issued + profile.spans["tranche_interval_s"]
+
+    @staticmethod
+    def _holds(account: Account, guard: Guard, level: str) -> bool:
+        """Whether a level's guard holds: it is true, or undecided while the account is there or deeper."""
+        return guard is True or (guard is None and DEPTH.index(account.level) >= DEPTH.index(level))
+
+    def _pass(self, account: Account, now: Valuation) -> None:
+        profile = account.profile
+        assert profile is not None
+        if now.ratio("restore") is False:
+            account.liquidating, account.sale_asked, account.demand = False, False, None
+            for call in account.calls:
+                if call.state == "OPEN":
+                    call.state = "CURED"
+                    self._tell(account, "call_cured", now, call=self._name(account, call), unpaid=call.unpaid)
+        if now.ratio("close_out") is True and not account.liquidating:
+            account.liquidating = account.sale_asked = True
+        breach = now.ratio("call")
+        if account.liquidating:
+            account.persistence = None
+        elif breach is False:
+            account.persistence, account.suppressed = None, False
+        elif account.suppressed:
+            minimum = profile.amounts["minimum_transfer"] * 10**account.scale
+            if both(breach, now.short_of(minimum, strictly=profile.suppressed_at_minimum)) is True:
+                account.suppressed = False
+                self._issue(account, now, now.shortfall)
+        else:
+            condition = self._condition(account, now)
+            if condition is False:
+                account.persistence = None
+            elif condition is True and account.persistence is None:
+                account.persistence = self.clock
+        if self._holds(account, now.ratio("bankrupt"), "BANKRUPT"):
+            level = "BANKRUPT"
+        elif account.liquidating:
+            level = "LIQUIDATING"
+        elif self._holds(account, breach, "DEFICIT"):
+            level = "DEFICIT"
+        else:
+            level = "WARNING" if self._holds(account, now.ratio("warn"), "WARNING") else "HEALTHY"
+        if level != account.level:
+            previous, account.level = account.level, level
+            if (previous, level) == ("HEALTHY", "WARNING"):
+                self._tell(account, "margin_warned", now)
+            else:
+                self._tell(account, "margin_level_changed", now, level=level, previous=previous)
+        if account.sale_asked:
+            account.sale_asked = False
+            legs, total = self._sale(account, now)
+            if total >= profile.amounts["liquidation_minimum"] * 10**account.scale:
+                self._demand(account, now, legs, total)
+
+    def _issue(self, account: Account, now: Valuation, amount: int) -> None:
+        """Issue a call; ``amount`` is before rounding."""
+        assert account.profile is not None
+        rounding = account.profile.amounts["rounding"] * 10**account.scale
+        rounded = ceil(ceil(amount / rounding) * rounding) if rounding else amount
+        call = Call(len(account.calls) + 1, rounded, self.clock, self.clock + account.profile.spans["due_after_s"])
+        tranche = 1 + len(account.open_calls())
+        account.calls.append(call)
+        fields: dict[str, object] = {
+            "amount": rounded,
+            "shortfall": now.shortfall,
+            "due_at_ns": call.due,
+            "call_type": "maintenance",
+            "tranche": tranche,
+        }
+        self._tell(account, "margin_call_issued", now, call=self._name(account, call), **fields)
+
+    # --------------------------------------------------------------------------------------------------------------------- timers
+    def _timers(self, account: Account) -> None:
+        if account.profile is None:
+            return
+        while True:
+            due = [(c.due, "call_due", c.number) for c in account.open_calls() if not c.overdue and self.clock > c.due]
+            now = self._value(account)
+            if account.persistence is not None:
+                matures = account.persistence + account.profile.spans["call_persistence_s"]
+                if account.unpaid() > 0:
+                    matures = max(matures, self._interval_ends(account))
+                if self.clock >= matures and self._condition(account, now) is True:
+                    due.append((matures, "persistence", 0))
+            if not due:
+                return
+            _, kind, call_number = min(due)
+            if kind == "persistence":
+                self._mature(account, now)
+            else:
+                self._fall_due(account, now, account.calls[call_number - 1])
+            self._evaluate(account)
+
+    def _fall_due(self, account: Account, now: Valuation, call: Call) -> None:
+        call.overdue = True
+        if now.ratio("restore") is None:
+            self._tell(account, "call_escalated", now, call=self._name(account, call), unpaid=call.unpaid)
+            return
+        self._tell(account, "call_expired", now, call=self._name(account, call), unpaid=call.unpaid)
+        if not account.liquidating:
+            account.liquidating = account.sale_asked = True
+
+    def _mature(self, account: Account, now: Valuation) -> None:
+        profile, shortfall = account.profile, now.shortfall
+        assert profile is not None
+        cured = [
+            c
+            for c in account.calls
+            if c.state == "CURED" and c.unpaid and c.issued + profile.spans["reopen_within_s"] >= self.clock
+        ]
+        for call in sorted(cured, key=lambda c: (c.due, c.number)):
+            if shortfall > account.unpaid():
+                self._reopen(account, now, call, "breach")
+        account.persistence = None
+        unpaid = account.unpaid()
+        if unpaid > 0:
+            if shortfall - unpaid >= self._step(account, unpaid) and self.clock >= self._interval_ends(account):
+                self._issue(account, now, shortfall - unpaid)
+            return
+        minimum = profile.amounts["minimum_transfer"] * 10**account.scale
+        if shortfall < minimum or (shortfall == minimum and profile.suppressed_at_minimum):
+            account.suppressed = True
+            self._tell(account, "call_suppressed_below_minimum", now, shortfall=shortfall, minimum=ceil(minimum))
+        else:
+            self._issue(account, now, shortfall)
+
+    # ----------------------------------------------------------------------------------------------------------------------- sale
+    def _sale(self, account: Account, now: Valuation) -> tuple[list[dict[str, str]], int]:
+        """Return the legs of the sale that would restore the account now, and their sum in minor units."""
+        assert account.profile is not None
+        restore = account.profile.ratios["restore"]
+        gap = restore * now.d - now.v
+        assets = [(account.profile.assets[a].haircut, self._instruments[a].order, a) for a in account.profile.assets]
+        legs: list[dict[str, str]] = []
+        total = 0
+        for haircut, _, name in sorted(assets):
+            asset, balance = account.profile.assets[name], account.balances.get(name, Fraction(0))
+            gained = restore - (1 - haircut)
+            if gap <= 0 or balance <= 0 or not asset.marked or gained <= 0:
+                continue
+            sold = min(ceil(gap / gained), floor(balance * asset.price() * 10**account.scale))
+            if sold > 0:
+                gap -= sold * gained
+                total += sold
+                legs.append({"asset": name, "amount": show(sold, account.scale)})
+        return legs, total
+
+    def _demand(self, account: Account, now: Valuation, legs: list[dict[str, str]], total: int) -> None:
+        supersedes = account.demand[0] if account.demand else 0
+        account.demands += 1
+        account.demand = (account.demands, total) if total else None
+        self._tell(
+            account, "liquidation_due", now, number=account.demands, amount=total, legs=legs, supersedes=supersedes
+        )
+
+    def _revise(self, account: Account) -> None:
+        """After money or a trade while liquidating: lower the standing demand, or make one where none stands."""
+        if account.profile is None or not account.liquidating:
+            return
+        now = self._value(account)
+        legs, total = self._sale(account, now)
+        enough = total >= account.profile.amounts["liquidation_minimum"] * 10**account.scale
+        if account.demand is None:
+            if enough:
+                self._demand(account, now, legs, total)
+        elif total < account.demand[1]:
+            self._demand(account, now, legs if enough else [], total if enough else 0)
+
+
+# ==================================================================================================== perpetuals and subaccounts
 SIDES = ("both", "long", "short")
 BOUNDLESS = 10**90
 """A price (in price units) above every bound that a level could ask for: the greatest price of what was never marked."""
@@ -32,7 +792,7 @@ DAY = 86_400 * 10**9
 
 @dataclass
 class Position:
-    """One of the three positions of an instrument in a pocket. Money in minor units of the settlement currency."""
+    """One of the three positions of an instrument in a subaccount. Money in minor units of the settlement currency."""
 
     quantity: int = 0  # in quantity units
     cost: int = 0
@@ -44,17 +804,17 @@ class Position:
 
 @dataclass(eq=False)
 class Holder(Account):
-    """One pocket of an account: cross if ``isolated`` is empty."""
+    """One subaccount of an account: cross if ``pocket`` is empty."""
 
     pocket: str = ""
     whole: Any = None
-    """The cross pocket of the same account."""
+    """The cross subaccount of the same account."""
     positions_by_side: dict[tuple[str, str], Position] = field(default_factory=dict)
     isolated: dict[str, Holder] = field(default_factory=dict)
     traded: bool = False
 
     def holders(self) -> list[Holder]:
-        """Return cross, then the isolated pockets by name."""
+        """Return cross, then the isolated subaccounts by name."""
         return [self, *(self.isolated[name] for name in sorted(self.isolated))]
 
     def open_positions(self) -> list[tuple[str, str, Position]]:
@@ -94,7 +854,7 @@ class UsdmProfile(Profile):
 
 
 class UsdmValuation(Valuation):
-    """Equity and maintenance margin of a pocket now, and its guards."""
+    """Equity and maintenance margin of a subaccount now, and its guards."""
 
     def __init__(self, holder: Holder, oracle: Oracle) -> None:
         assert isinstance(holder.profile, UsdmProfile)
@@ -109,12 +869,23 @@ class UsdmValuation(Valuation):
                 self.v += self.profit(instrument, position, instrument.mark)
                 self.d += self.requirement(instrument, abs(position.quantity), instrument.mark)
 
+    def stale(self, liquidating: bool) -> bool:
+        """Whether a guard that matters is undecided (nothing is called here)."""
+        names = ("warn", "bankrupt", "restore") + (() if liquidating else ("close_out",))
+        return any(self.ratio(name) is None for name in names)
+
+    def fields(self, scale: int) -> dict[str, object]:
+        figures = {"equity": self.v, "initial_requirement": self.initial(), "maintenance_requirement": self.d}
+        return {name: show(figure, scale) for name, figure in figures.items()}
+
     def worth(self, instrument: Instrument, quantity: int, price: int) -> Fraction:
         """Return quantity times price in minor units, exactly."""
         return Fraction(quantity * price * self.minor, 10 ** (instrument.scale + instrument.price_scale))
 
     def profit(self, instrument: Instrument, position: Position, price: int) -> int:
-        return position.quantity * price * self.minor // 10 ** (instrument.scale + instrument.price_scale) - position.cost
+        return (
+            position.quantity * price * self.minor // 10 ** (instrument.scale + instrument.price_scale) - position.cost
+        )
 
     def requirement(self, instrument: Instrument, quantity: int, price: int) -> int:
         """Return the maintenance margin of so much of a perpetual. (Asked often for the same, so what was found is kept.)"""
@@ -168,7 +939,7 @@ class UsdmValuation(Valuation):
                 least, most, required = least - SPANLESS, most + SPANLESS, True
         for name, positions in by_instrument.items():
             instrument = self.oracle.instrument(name)
-            if instrument.sure:
+            if instrument.fresh:
                 mark = instrument.mark
                 assert mark is not None
                 profit = sum(self.profit(instrument, p, mark) for p in positions)
@@ -178,7 +949,9 @@ class UsdmValuation(Valuation):
                 # Not rounded: straight lines between the kinks.
                 turns = self._turns(instrument, positions)
                 margins = [sum((self._margin(instrument, p, price) for p in positions), Fraction(0)) for price in turns]
-                profits = [sum(self._unrounded(instrument, p.quantity, price) - p.cost for p in positions) for price in turns]
+                profits = [
+                    sum(self._unrounded(instrument, p.quantity, price) - p.cost for p in positions) for price in turns
+                ]
                 gaps = [profit - level * margin for profit, margin in zip(profits, margins, strict=True)]
             required = required or any(margins)
             least, most = least + min(gaps), most + max(gaps)
@@ -218,8 +991,7 @@ class UsdmValuation(Valuation):
             low = high = 1
             for instrument in asset.route:
                 end = instrument.high()
-                if instrument.sure:
-                    assert instrument.mark is not None
+                if instrument.fresh and instrument.mark is not None:
                     low, high = low * instrument.mark, high * instrument.mark
                 else:
                     low *= max(1, instrument.low())
@@ -241,6 +1013,7 @@ class Oracle(PrimeOracle):
         self._versions: dict[str, int] = {}
         self._models: dict[tuple[str, int], str] = {}
         self._took_effect: dict[str, int] = {}
+        self._feeds: set[str] = set()
 
     def instrument(self, name: str) -> Instrument:
         return self._instruments[name]
@@ -254,6 +1027,8 @@ class Oracle(PrimeOracle):
 
     def feed(self, event: dict[str, Any]) -> None:
         self.windows_of_item = 0
+        if event["type"] in ("price_ticked", "clock_ticked"):
+            self._feeds.add(str(event.get("source", "")))
         reason = self._refusal(event)
         if reason:
             self._position += 1
@@ -280,14 +1055,28 @@ class Oracle(PrimeOracle):
     def _refusal(self, event: dict[str, Any]) -> str:
         """Return why an input of a valid form is refused, or nothing."""
         kind = event["type"]
-        if any(not in_form(event.get(name)) for name in ("price", "quantity_delta", "fee", "amount_delta", "isolated_margin_delta", "rate")):
+        if any(
+            not in_form(event.get(name))
+            for name in ("price", "quantity_delta", "fee", "amount_delta", "isolated_margin_delta", "rate")
+        ):
             return "bad_value"
         if kind == "clock_ticked":
             time = moment(event["time"])
             if self.clock and time < self.clock:
                 return "clock_backwards"
-            return "clock_jump_unconfirmed" if self.clock and time > self.clock + 8 * DAY and not event.get("confirmed_by") else ""
-        if not self.clock and kind in ("price_ticked", "mark_confirmed", "position_changed", "collateral_moved", "funding_paid"):
+            return (
+                "clock_jump_unconfirmed"
+                if self.clock and time > self.clock + 8 * DAY and not event.get("confirmed_by")
+                else ""
+            )
+        if not self.clock and kind in (
+            "price_ticked",
+            "mark_confirmed",
+            "feed_restarted",
+            "position_changed",
+            "collateral_moved",
+            "funding_paid",
+        ):
             return "clock_required"
         if kind == "instrument_listed":
             return "instrument_listed_already" if event["instrument"] in self._instruments else ""
@@ -300,9 +1089,16 @@ class Oracle(PrimeOracle):
         if kind == "account_changed":
             if event["account"] not in self._accounts:
                 return "account_unknown"
-            if event.get("profile") is not None and event["profile"] not in self._versions:
+            if event.get("profile") is None:
+                return ""
+            if event["profile"] not in self._versions:
                 return "profile_unknown"
-            return self._refused_change(event)
+            account = self.holder(event["account"])
+            if event["profile"] == account.profile_name:  # no change
+                return ""
+            return "" if self._suits(account, str(event["profile"])) else "profile_does_not_fit"
+        if kind == "feed_restarted":
+            return "" if event["feed"] in self._feeds else "feed_unknown"
         if kind in ("price_ticked", "mark_confirmed", "position_changed", "funding_paid"):
             instrument = self._instruments.get(event["instrument"])
             if instrument is None:
@@ -314,7 +1110,7 @@ class Oracle(PrimeOracle):
             if kind == "mark_confirmed":
                 if not fits(event, instrument.price_scale, "price"):
                     return "wrong_scale"
-                return "" if 0 < number(event["price"]) * 10**instrument.price_scale < 2**62 else "out_of_range"
+                return "out_of_range" if not 0 < number(event["price"]) * 10**instrument.price_scale < 2**62 else ""
             if kind == "funding_paid":
                 return self._refused_funding(event, instrument)
             return self._refused_trade(event, instrument)
@@ -322,16 +1118,11 @@ class Oracle(PrimeOracle):
             return self._refused_money(event)
         return ""
 
-    def _refused_change(self, event: dict[str, Any]) -> str:
-        """A profile must be able to margin the perpetuals that the account holds."""
-        account = self.holder(event["account"])
-        if event.get("profile") in (None, account.profile_name):
-            return ""
-        profile = self._profiles.get(event["profile"])
-        held = {name for holder in account.holders() for name, _, _ in holder.open_positions()}
-        if held and (not isinstance(profile, UsdmProfile) or not held <= set(profile.tables)):
-            return "profile_does_not_fit"
-        return ""
+    def _suits(self, account: Holder, name: str) -> bool:
+        """Whether a profile, as it is in force, margins every open position in a perpetual."""
+        perpetuals = {perpetual for holder in account.holders() for perpetual, _, _ in holder.open_positions()}
+        profile = self._profiles.get(name)
+        return not perpetuals or (isinstance(profile, UsdmProfile) and perpetuals <= profile.tables.keys())
 
     def _refused_trade(self, event: dict[str, Any], instrument: Instrument) -> str:
         if event["account"] not in self._accounts:
@@ -344,10 +1135,12 @@ class Oracle(PrimeOracle):
         elif profile is not None and perpetual:
             return "instrument_not_margined"
         margin = number(event.get("isolated_margin_delta", "0"))
-        pocket = event.get("isolated", "")
-        if not perpetual and (pocket or margin or event.get("leverage", 0) or event.get("position_side", "both") != "both"):
+        name = event.get("isolated", "")
+        if not perpetual and (
+            name or margin or event.get("leverage", 0) or event.get("position_side", "both") != "both"
+        ):
             return "isolated_invalid"
-        if margin and not pocket:
+        if margin and not name:
             return "isolated_invalid"
         money = self._instruments[instrument.currency].scale
         if number(event["price"]) < 0 or not all(
@@ -377,19 +1170,24 @@ class Oracle(PrimeOracle):
         if event["account"] not in self._accounts:
             return "account_unknown"
         profile = self.holder(event["account"]).profile
-        pocket, origin = event.get("isolated", ""), event.get("from_isolated")
+        name, origin = event.get("isolated", ""), event.get("from_isolated")
         prime = profile is not None and not isinstance(profile, UsdmProfile)
-        if origin == pocket or (prime and (pocket or origin)):
+        if origin == name or (prime and (name or origin)):
             return "isolated_invalid"
         if not fits(event, asset.scale, "amount_delta"):
             return "wrong_scale"
+        if abs(number(event["amount_delta"])) * 10**asset.scale >= 2**127:
+            return "out_of_range"
         return "out_of_range" if origin is not None and number(event["amount_delta"]) <= 0 else ""
 
     @staticmethod
     def _refused_funding(event: dict[str, Any], instrument: Instrument) -> str:
         if not fits(event, instrument.price_scale, "price") or not fits(event, 18, "rate"):
             return "wrong_scale"
-        if abs(number(event["rate"])) >= 1 or number(event.get("price") or "0") < 0:
+        if (
+            abs(number(event["rate"])) >= 1
+            or not 0 <= number(event.get("price") or "0") * 10**instrument.price_scale < 2**62
+        ):
             return "out_of_range"
         return "mark_required" if event.get("price") is None and instrument.mark is None else ""
 
@@ -414,6 +1212,10 @@ class Oracle(PrimeOracle):
         for holder in account.whole.holders():
             holder.profile = self._profiles.get(account.profile_name)
             self._reread(holder)
+        if account.whole.profile is not None and not isinstance(account.whole.profile, UsdmProfile):
+            for holder in account.whole.holders():
+                if holder.pocket and not holder.open_positions():
+                    self._end(account.whole, holder)
 
     def _reread(self, account: Account) -> None:
         """Note anew which balances are valued how. (Every account is looked at, so nobody is kept as a reader.)"""
@@ -465,12 +1267,22 @@ class Oracle(PrimeOracle):
                     self._adopt(account)
             self._say("@market", "profile_took_effect", profile=name, version=version)
         for instrument in self._instruments.values():
-            if instrument.mark is not None and not instrument.stale and time - instrument.marked_at > instrument.stale_after:
+            if (
+                instrument.mark is not None
+                and not instrument.stale
+                and time - instrument.marked_at > instrument.stale_after
+            ):
                 instrument.stale = True
                 for asset in instrument.feeds:
                     asset.refresh()
                 mark = show(instrument.mark, instrument.price_scale)
-                self._say("@market", "feed_went_stale", instrument=instrument.name, mark=mark, marked_at_ns=instrument.marked_at)
+                self._say(
+                    "@market",
+                    "feed_went_stale",
+                    instrument=instrument.name,
+                    mark=mark,
+                    marked_at_ns=instrument.marked_at,
+                )
         for account in self._accounts.values():
             self._settle(account)
             self._timers(account)
@@ -488,8 +1300,8 @@ class Oracle(PrimeOracle):
         return held or any(instrument in asset.route for asset, _, _ in holder.lines)
 
     # ------------------------------------------------------------------------------------------------------------------- bookings
-    def _pocket(self, account: Holder, name: object) -> Holder:
-        """Return a pocket of the account; one that is named for the first time is made."""
+    def _subaccount(self, account: Holder, name: object) -> Holder:
+        """Return a subaccount of the account; one that is named for the first time is made."""
         if not name:
             return account
         if str(name) not in account.isolated:
@@ -512,11 +1324,11 @@ class Oracle(PrimeOracle):
                 self._count(account, asset, before, delta, named)
             self._follow(account, [account])
             return
-        target = self._pocket(account, event.get("isolated", ""))
+        target = self._subaccount(account, event.get("isolated", ""))
         delta = number(event["amount_delta"])
         touched = [target]
         if event.get("from_isolated") is not None:
-            origin = self._pocket(account, event["from_isolated"])
+            origin = self._subaccount(account, event["from_isolated"])
             self._book(origin, str(event["asset"]), -delta)
             touched.append(origin)
         self._book(target, str(event["asset"]), delta)
@@ -535,11 +1347,17 @@ class Oracle(PrimeOracle):
 
     def _trade(self, event: dict[str, object]) -> None:
         account, instrument = self.holder(event["account"]), self._instruments[str(event["instrument"])]
-        holder = self._pocket(account, event.get("isolated", ""))
-        quantity, price = units(str(event["quantity_delta"]), instrument.scale), units(str(event["price"]), instrument.price_scale)
+        holder = self._subaccount(account, event.get("isolated", ""))
+        quantity, price = (
+            units(str(event["quantity_delta"]), instrument.scale),
+            units(str(event["price"]), instrument.price_scale),
+        )
         money = self._instruments[instrument.currency].scale
         fee = units(str(event.get("fee", "0")), money)
-        position = holder.positions_by_side.setdefault((instrument.name, str(event.get("position_side", "both"))), Position())
+        far = instrument.mark is not None and not instrument.inside(price, self.clock)
+        position = holder.positions_by_side.setdefault(
+            (instrument.name, str(event.get("position_side", "both"))), Position()
+        )
         position.leverage = int(str(event.get("leverage", 0))) or position.leverage
         held = position.quantity
         parts = [-held, quantity + held] if held * quantity < 0 and abs(quantity) > abs(held) else [quantity]
@@ -567,11 +1385,20 @@ class Oracle(PrimeOracle):
                 touched.append(account)
         else:
             position.delivers = True
-            self._book(holder, instrument.base if instrument.kind == "spot" else instrument.name, number(event["quantity_delta"]))
+            self._book(
+                holder,
+                instrument.base if instrument.kind == "spot" else instrument.name,
+                number(event["quantity_delta"]),
+            )
             self._book(holder, instrument.currency, Fraction(cash - fee, 10**money))
         self._settle(account, touched)
-        self._report(holder, instrument, price)
-        self._end_empty(account, touched)
+        if far:
+            texts = {
+                "price": show(price, instrument.price_scale),
+                "mark": show(instrument.mark or 0, instrument.price_scale),
+            }
+            self._tell(holder, "trade_far_from_mark", None, instrument=instrument.name, **texts)
+        self._leave(account, touched)
 
     def _fund(self, event: dict[str, Any]) -> None:
         instrument = self._instruments[event["instrument"]]
@@ -593,11 +1420,12 @@ class Oracle(PrimeOracle):
 
     # --------------------------------------------------------------------------------------------------------------- what follows
     def _follow(self, account: Holder, touched: list[Holder]) -> None:
-        """After a booking: everything is evaluated, with the demands of the touched pockets; empty pockets end."""
+        """After a booking: everything is evaluated, with the demands of the touched subaccounts; empty subaccounts end."""
         self._settle(account, touched)
-        self._end_empty(account, touched)
+        self._leave(account, touched)
 
-    def _end_empty(self, account: Holder, touched: list[Holder]) -> None:
+    def _leave(self, account: Holder, touched: list[Holder]) -> None:
+        """End the touched subaccounts that have nothing left to hold."""
         for holder in [h for h in account.holders() if h in touched and h.pocket]:
             if holder.open_positions():
                 continue
@@ -610,33 +1438,30 @@ class Oracle(PrimeOracle):
             self._sweep(account, holder)
 
     def _sweep(self, account: Holder, holder: Holder) -> None:
-        came = any(holder.balances.values())
-        self._join(account, holder)
-        if came:
+        if self._end(account, holder):
             self._settle(account, [account])
 
-    def _join(self, account: Holder, holder: Holder) -> None:
-        """End a pocket; all that it has goes to cross."""
+    def _end(self, account: Holder, holder: Holder) -> bool:
+        """End a subaccount; return whether it left anything."""
         del account.isolated[holder.pocket]
         for key, position in holder.positions_by_side.items():
             kept = account.positions_by_side.setdefault(key, Position())
             kept.realised += position.realised
             kept.fees += position.fees
-        for asset, balance in holder.balances.items():
-            self._book(account, asset, balance)
+        if any(holder.balances.values()):
+            for asset, balance in holder.balances.items():
+                self._book(account, asset, balance)
+            return True
+        return False
 
     def _settle(self, account: Account, touched: Iterable[Holder] = ()) -> None:
-        """Evaluate cross, then pockets by name; where there was money, a trade or funding, a demand is the last part of it."""
+        """Evaluate cross, then subaccounts by name; where there was money, a trade or funding, a demand is the last part of it."""
         assert isinstance(account, Holder)
-        if account.profile is not None and not isinstance(account.profile, UsdmProfile):
-            # Without isolated pockets: what has no position joins cross.
-            for holder in [h for h in account.holders() if h.pocket and not h.open_positions()]:
-                self._join(account, holder)
         super()._settle(account)  # cross
         for holder in account.holders():
-            if holder.pocket:
+            if holder.pocket and isinstance(account.profile, UsdmProfile):
                 self._evaluate(holder)
-            if holder in touched:
+            if holder in touched and (not holder.pocket or isinstance(account.profile, UsdmProfile)):
                 self._revise(holder)
 
     def _evaluate(self, account: Account) -> None:
@@ -653,12 +1478,12 @@ class Oracle(PrimeOracle):
                     self._tell(account, "call_cured", now, call=self._name(account, call), unpaid=call.unpaid)
         if now.ratio("close_out") is True and not account.liquidating:
             account.liquidating = account.sale_asked = True
-        if self._keeps(account, "BANKRUPT", now.ratio("bankrupt")):
+        if self._holds(account, now.ratio("bankrupt"), "BANKRUPT"):
             level = "BANKRUPT"
         elif account.liquidating:
             level = "LIQUIDATING"
         else:
-            level = "WARNING" if self._keeps(account, "WARNING", now.ratio("warn")) else "HEALTHY"
+            level = "WARNING" if self._holds(account, now.ratio("warn"), "WARNING") else "HEALTHY"
         if level != account.level:
             previous, account.level = account.level, level
             if (previous, level) == ("HEALTHY", "WARNING"):
@@ -676,11 +1501,6 @@ class Oracle(PrimeOracle):
         if account.pocket:
             fields["isolated"] = account.pocket
         super()._tell(account, kind, value, **fields)
-
-    def _figures(self, account: Account, now: Valuation) -> dict[str, int]:
-        if not isinstance(now, UsdmValuation):
-            return super()._figures(account, now)
-        return {"equity": now.v, "initial_requirement": now.initial(), "maintenance_requirement": now.d}
 
     # ----------------------------------------------------------------------------------------------------------------------- sale
     @staticmethod
@@ -756,12 +1576,17 @@ class Oracle(PrimeOracle):
 
     # ---------------------------------------------------------------------------------------------------------------------- facts
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Return what every account holds in the end, per pocket ("" is cross), empty entries left out."""
+        """Return what every account holds in the end, per subaccount ("" is cross), empty entries left out."""
         return {
             name: {holder.pocket: self._facts(holder) for holder in self.holder(name).holders()}
             | {
                 "calls": [
-                    (self._name(account, c), show(c.amount, account.scale), show(c.paid, account.scale), c.state == "OPEN")
+                    (
+                        self._name(account, c),
+                        show(c.amount, account.scale),
+                        show(c.paid, account.scale),
+                        c.state == "OPEN",
+                    )
                     for c in account.calls
                 ]
             }
@@ -773,7 +1598,13 @@ class Oracle(PrimeOracle):
         for (name, side), p in sorted(holder.positions_by_side.items()):
             instrument = self._instruments[name]
             money = self._instruments[instrument.currency].scale
-            row = (show(p.quantity, instrument.scale), show(p.cost, money), show(p.realised, money), show(p.fees, money), p.leverage)
+            row = (
+                show(p.quantity, instrument.scale),
+                show(p.cost, money),
+                show(p.realised, money),
+                show(p.fees, money),
+                p.leverage,
+            )
             if p.quantity or p.cost or p.realised or p.fees or p.leverage:
                 positions[f"{name} {side}"] = row
         facts: dict[str, Any] = {
@@ -790,15 +1621,19 @@ class Oracle(PrimeOracle):
         if holder.profile is not None:
             now = self._value(holder)
             facts["value"], facts["debit"] = show(now.v, holder.scale), show(now.d, holder.scale)
-            initial = now.initial() if isinstance(now, UsdmValuation) else ceil(Fraction(now.d) * Fraction("0.40"))
+            initial = now.initial() if isinstance(now, UsdmValuation) else ceil(now.d * now.profile.initial)
             facts["initial"] = show(initial, holder.scale)
         return facts
 
 
 def in_form(text: object) -> bool:
-    """Say whether a decimal has a form that the catalogue of events allows: without trailing zeros, less than 2**127 of its last place."""
-    digits = str(text).replace(".", "").rstrip("0") if text is not None and "." in str(text) else str(text or "0").rstrip("0")
-    return abs(int(digits if digits.strip("-") else "0")) < 2**127
+    """Say whether a decimal has a form that the catalogue of events allows: without trailing zeros, less than 2**63 of its last place."""
+    digits = (
+        str(text).replace(".", "").rstrip("0")
+        if text is not None and "." in str(text)
+        else str(text or "0").rstrip("0")
+    )
+    return abs(int(digits if digits.strip("-") else "0")) < 2**63
 
 
 def fits(event: dict[str, Any], scale: int, *names: str) -> bool:
@@ -850,4 +1685,7 @@ def run_beside(
 
 def said_by(oracle: Oracle, since: int = 0) -> list[dict[str, Any]]:
     """Return effects as they are written: what is at its default is left out."""
-    return [{name: value for name, value in effect.items() if (name, value) != ("supersedes", 0)} for effect in oracle.effects[since:]]
+    return [
+        {name: value for name, value in effect.items() if (name, value) != ("supersedes", 0)}
+        for effect in oracle.effects[since:]
+    ]
