@@ -68,7 +68,7 @@ def test_a_shell_completes_commands_options_and_values(shell: str, tmp_path: Pat
     (tmp_path / "my-file").write_text("")
     for line, wanted in (
         ("margin-stream pro", {"profiles"}),
-        ("margin-stream kafka ", {"init", "repartition", "status"}),
+        ("margin-stream kafka ", {"init", "move-strays", "repartition", "status"}),
         ("margin-stream config ", {"show"}),
         ("margin-stream config show --ori", {"--origin"}),
         ("margin-stream ingest --part", {"--partitions"}),

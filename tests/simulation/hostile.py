@@ -198,9 +198,11 @@ def _write(path: Path, lines: list[bytes], kinds: list[str], copy: Path, rng: Ra
         if "lock removed" in kinds:
             (path / "lock").unlink(missing_ok=True)
         reported = os.read(reading, 1 << 20)
-        if {"paused", "lock removed"} & set(kinds) and int.from_bytes(reported[-8:], "big") < len(lines):
-            _turned_away(path, lambda: _ended(child) is not None)
-        os.kill(child, signal.SIGCONT)
+        try:
+            if {"paused", "lock removed"} & set(kinds) and int.from_bytes(reported[-8:], "big") < len(lines):
+                _turned_away(path, lambda: _ended(child) is not None)
+        finally:
+            os.kill(child, signal.SIGCONT)
     if status is None and "backup" in kinds and Layout(path).manifest.exists():
         back_up(path, copy)
     if "kill" in kinds:
