@@ -146,10 +146,7 @@ class Profile:
         ratios = {name: number(parameters.get(name, default)) for name, default in RATIOS.items()}
         ratios["bankrupt"] = number(parameters.get("bankrupt", "1"))
         self.ratios = ratios
-        self.initial, self.maintenance = (
-            number(parameters.get("initial", "0.40")),
-            number(parameters.get("maintenance", "0.25")),
-        )
+        self.initial, self.maintenance = number(parameters.get("initial", "0.40")), number(parameters.get("maintenance", "0.25"))
         self.breach_at_level = parameters.get("at_level", "safe") == "breach"
         self.short_at_restore = parameters.get("at_restore", "restored") == "short"
         self.suppressed_at_minimum = parameters.get("at_minimum", "called") == "suppressed"
@@ -201,9 +198,7 @@ class Account:
     profile: Profile | None = None
     balances: dict[str, Fraction] = field(default_factory=dict)
     positions: dict[str, Fraction] = field(default_factory=dict)
-    lines: list[tuple[AssetMark, int, int]] = field(
-        default_factory=list
-    )  # term = floor(mark * second / third), negative if owed
+    lines: list[tuple[AssetMark, int, int]] = field(default_factory=list)  # term = floor(mark * second / third), negative if owed
     owes_unknown: bool = False
     level: str = "HEALTHY"
     calls: list[Call] = field(default_factory=list)
@@ -280,11 +275,7 @@ class Valuation:
     def fields(self, scale: int) -> dict[str, object]:
         """Return the figures as an effect has them."""
         figures = {"equity": self.v - self.d, "initial_requirement": ceil(self.d * self.profile.initial)}
-        figures |= {
-            "maintenance_requirement": ceil(self.d * self.profile.maintenance),
-            "collateral_value": self.v,
-            "loan": self.d,
-        }
+        figures |= {"maintenance_requirement": ceil(self.d * self.profile.maintenance), "collateral_value": self.v, "loan": self.d}
         return {name: show(figure, scale) for name, figure in figures.items()}
 
     def shortfall_of(self, v: Bound, d: Bound) -> Bound:
@@ -364,12 +355,7 @@ class PrimeOracle:
         elif kind == "profile_activated":
             parameters = event["parameters"]
             assert isinstance(parameters, dict)
-            activation = (
-                moment(event["effective_from"]),
-                str(event["profile"]),
-                int(str(event["version"])),
-                parameters,
-            )
+            activation = (moment(event["effective_from"]), str(event["profile"]), int(str(event["version"])), parameters)
             self._activations.append(activation)
         else:
             assert kind in ("engine_activated", "feed_restarted"), kind
@@ -381,12 +367,7 @@ class PrimeOracle:
     # ------------------------------------------------------------------------------------------------------------- saying effects
     def _say(self, group: str, kind: str, **fields: object) -> None:
         self._counts[group] = self._counts.get(group, 0) + 1
-        envelope = {
-            "type": kind,
-            "id": f"{group}/{self._counts[group]}",
-            "sequence": self._position,
-            "at_ns": self.clock,
-        }
+        envelope = {"type": kind, "id": f"{group}/{self._counts[group]}", "sequence": self._position, "at_ns": self.clock}
         self._said.append((group, envelope | fields))
 
     def _tell(self, account: Account, kind: str, value: Valuation | None, **fields: object) -> None:
@@ -459,10 +440,7 @@ class PrimeOracle:
         self._accept(instrument, price)
 
     def _reanchor(self, instrument: Instrument, price: int, reason: str) -> None:
-        texts = {
-            "price": show(price, instrument.price_scale),
-            "mark": show(instrument.mark or 0, instrument.price_scale),
-        }
+        texts = {"price": show(price, instrument.price_scale), "mark": show(instrument.mark or 0, instrument.price_scale)}
         self._say("@market", "mark_reanchored", instrument=instrument.name, **texts, reason=reason)
 
     def _accept(self, instrument: Instrument, price: int) -> None:
@@ -507,12 +485,7 @@ class PrimeOracle:
     def _refuse(self, instrument: Instrument, price: int, reason: str) -> None:
         mark = show(instrument.mark or 0, instrument.price_scale)
         self._say(
-            "@market",
-            "mark_refused",
-            instrument=instrument.name,
-            price=show(price, instrument.price_scale),
-            mark=mark,
-            reason=reason,
+            "@market", "mark_refused", instrument=instrument.name, price=show(price, instrument.price_scale), mark=mark, reason=reason
         )
 
     # ------------------------------------------------------------------------------------------------------------ money and trades
@@ -542,9 +515,7 @@ class PrimeOracle:
             value -= credited
             call.paid += credited
             if call.unpaid:
-                self._tell(
-                    account, "call_reduced", None, call=self._name(account, call), credited=credited, unpaid=call.unpaid
-                )
+                self._tell(account, "call_reduced", None, call=self._name(account, call), credited=credited, unpaid=call.unpaid)
             else:
                 call.state = "MET"
                 self._tell(account, "call_met", None, call=self._name(account, call), credited=credited)
@@ -557,9 +528,7 @@ class PrimeOracle:
             taken = min(value, call.paid)
             if taken == 0 or call.state == "CURED":
                 continue
-            if call.state == "MET" and not (
-                restore is True and call.issued + account.profile.spans["reopen_within_s"] >= self.clock
-            ):
+            if call.state == "MET" and not (restore is True and call.issued + account.profile.spans["reopen_within_s"] >= self.clock):
                 continue
             value -= taken
             call.paid -= taken
@@ -579,14 +548,7 @@ class PrimeOracle:
         now = self._value(account)
         before: object = None
         while True:
-            state = (
-                account.level,
-                account.persistence,
-                account.suppressed,
-                account.liquidating,
-                account.sale_asked,
-                len(account.calls),
-            )
+            state = (account.level, account.persistence, account.suppressed, account.liquidating, account.sale_asked, len(account.calls))
             if state == before:
                 break
             before = state
@@ -674,13 +636,7 @@ class PrimeOracle:
         call = Call(len(account.calls) + 1, rounded, self.clock, self.clock + account.profile.spans["due_after_s"])
         tranche = 1 + len(account.open_calls())
         account.calls.append(call)
-        fields: dict[str, object] = {
-            "amount": rounded,
-            "shortfall": now.shortfall,
-            "due_at_ns": call.due,
-            "call_type": "maintenance",
-            "tranche": tranche,
-        }
+        fields: dict[str, object] = {"amount": rounded, "shortfall": now.shortfall, "due_at_ns": call.due, "call_type": "maintenance", "tranche": tranche}
         self._tell(account, "margin_call_issued", now, call=self._name(account, call), **fields)
 
     # --------------------------------------------------------------------------------------------------------------------- timers
@@ -717,11 +673,7 @@ class PrimeOracle:
     def _mature(self, account: Account, now: Valuation) -> None:
         profile, shortfall = account.profile, now.shortfall
         assert profile is not None
-        cured = [
-            c
-            for c in account.calls
-            if c.state == "CURED" and c.unpaid and c.issued + profile.spans["reopen_within_s"] >= self.clock
-        ]
+        cured = [c for c in account.calls if c.state == "CURED" and c.unpaid and c.issued + profile.spans["reopen_within_s"] >= self.clock]
         for call in sorted(cured, key=lambda c: (c.due, c.number)):
             if shortfall > account.unpaid():
                 self._reopen(account, now, call, "breach")
@@ -763,9 +715,7 @@ class PrimeOracle:
         supersedes = account.demand[0] if account.demand else 0
         account.demands += 1
         account.demand = (account.demands, total) if total else None
-        self._tell(
-            account, "liquidation_due", now, number=account.demands, amount=total, legs=legs, supersedes=supersedes
-        )
+        self._tell(account, "liquidation_due", now, number=account.demands, amount=total, legs=legs, supersedes=supersedes)
 
     def _revise(self, account: Account) -> None:
         """After money or a trade while liquidating: lower the standing demand, or make one where none stands."""
@@ -883,9 +833,7 @@ class UsdmValuation(Valuation):
         return Fraction(quantity * price * self.minor, 10 ** (instrument.scale + instrument.price_scale))
 
     def profit(self, instrument: Instrument, position: Position, price: int) -> int:
-        return (
-            position.quantity * price * self.minor // 10 ** (instrument.scale + instrument.price_scale) - position.cost
-        )
+        return position.quantity * price * self.minor // 10 ** (instrument.scale + instrument.price_scale) - position.cost
 
     def requirement(self, instrument: Instrument, quantity: int, price: int) -> int:
         """Return the maintenance margin of so much of a perpetual. (Asked often for the same, so what was found is kept.)"""
@@ -949,9 +897,7 @@ class UsdmValuation(Valuation):
                 # Not rounded: straight lines between the kinks.
                 turns = self._turns(instrument, positions)
                 margins = [sum((self._margin(instrument, p, price) for p in positions), Fraction(0)) for price in turns]
-                profits = [
-                    sum(self._unrounded(instrument, p.quantity, price) - p.cost for p in positions) for price in turns
-                ]
+                profits = [sum(self._unrounded(instrument, p.quantity, price) - p.cost for p in positions) for price in turns]
                 gaps = [profit - level * margin for profit, margin in zip(profits, margins, strict=True)]
             required = required or any(margins)
             least, most = least + min(gaps), most + max(gaps)
@@ -1055,28 +1001,12 @@ class Oracle(PrimeOracle):
     def _refusal(self, event: dict[str, Any]) -> str:
         """Return why an input of a valid form is refused, or nothing."""
         kind = event["type"]
-        if any(
-            not in_form(event.get(name))
-            for name in ("price", "quantity_delta", "fee", "amount_delta", "isolated_margin_delta", "rate")
-        ):
-            return "bad_value"
         if kind == "clock_ticked":
             time = moment(event["time"])
             if self.clock and time < self.clock:
                 return "clock_backwards"
-            return (
-                "clock_jump_unconfirmed"
-                if self.clock and time > self.clock + 8 * DAY and not event.get("confirmed_by")
-                else ""
-            )
-        if not self.clock and kind in (
-            "price_ticked",
-            "mark_confirmed",
-            "feed_restarted",
-            "position_changed",
-            "collateral_moved",
-            "funding_paid",
-        ):
+            return "clock_jump_unconfirmed" if self.clock and time > self.clock + 8 * DAY and not event.get("confirmed_by") else ""
+        if not self.clock and kind in ("price_ticked", "mark_confirmed", "feed_restarted", "position_changed", "collateral_moved", "funding_paid"):
             return "clock_required"
         if kind == "instrument_listed":
             return "instrument_listed_already" if event["instrument"] in self._instruments else ""
@@ -1136,9 +1066,7 @@ class Oracle(PrimeOracle):
             return "instrument_not_margined"
         margin = number(event.get("isolated_margin_delta", "0"))
         name = event.get("isolated", "")
-        if not perpetual and (
-            name or margin or event.get("leverage", 0) or event.get("position_side", "both") != "both"
-        ):
+        if not perpetual and (name or margin or event.get("leverage", 0) or event.get("position_side", "both") != "both"):
             return "isolated_invalid"
         if margin and not name:
             return "isolated_invalid"
@@ -1184,10 +1112,7 @@ class Oracle(PrimeOracle):
     def _refused_funding(event: dict[str, Any], instrument: Instrument) -> str:
         if not fits(event, instrument.price_scale, "price") or not fits(event, 18, "rate"):
             return "wrong_scale"
-        if (
-            abs(number(event["rate"])) >= 1
-            or not 0 <= number(event.get("price") or "0") * 10**instrument.price_scale < 2**62
-        ):
+        if abs(number(event["rate"])) >= 1 or not 0 <= number(event.get("price") or "0") * 10**instrument.price_scale < 2**62:
             return "out_of_range"
         return "mark_required" if event.get("price") is None and instrument.mark is None else ""
 
@@ -1267,22 +1192,12 @@ class Oracle(PrimeOracle):
                     self._adopt(account)
             self._say("@market", "profile_took_effect", profile=name, version=version)
         for instrument in self._instruments.values():
-            if (
-                instrument.mark is not None
-                and not instrument.stale
-                and time - instrument.marked_at > instrument.stale_after
-            ):
+            if instrument.mark is not None and not instrument.stale and time - instrument.marked_at > instrument.stale_after:
                 instrument.stale = True
                 for asset in instrument.feeds:
                     asset.refresh()
                 mark = show(instrument.mark, instrument.price_scale)
-                self._say(
-                    "@market",
-                    "feed_went_stale",
-                    instrument=instrument.name,
-                    mark=mark,
-                    marked_at_ns=instrument.marked_at,
-                )
+                self._say("@market", "feed_went_stale", instrument=instrument.name, mark=mark, marked_at_ns=instrument.marked_at)
         for account in self._accounts.values():
             self._settle(account)
             self._timers(account)
@@ -1348,16 +1263,11 @@ class Oracle(PrimeOracle):
     def _trade(self, event: dict[str, object]) -> None:
         account, instrument = self.holder(event["account"]), self._instruments[str(event["instrument"])]
         holder = self._subaccount(account, event.get("isolated", ""))
-        quantity, price = (
-            units(str(event["quantity_delta"]), instrument.scale),
-            units(str(event["price"]), instrument.price_scale),
-        )
+        quantity, price = units(str(event["quantity_delta"]), instrument.scale), units(str(event["price"]), instrument.price_scale)
         money = self._instruments[instrument.currency].scale
         fee = units(str(event.get("fee", "0")), money)
         far = instrument.mark is not None and not instrument.inside(price, self.clock)
-        position = holder.positions_by_side.setdefault(
-            (instrument.name, str(event.get("position_side", "both"))), Position()
-        )
+        position = holder.positions_by_side.setdefault((instrument.name, str(event.get("position_side", "both"))), Position())
         position.leverage = int(str(event.get("leverage", 0))) or position.leverage
         held = position.quantity
         parts = [-held, quantity + held] if held * quantity < 0 and abs(quantity) > abs(held) else [quantity]
@@ -1385,18 +1295,11 @@ class Oracle(PrimeOracle):
                 touched.append(account)
         else:
             position.delivers = True
-            self._book(
-                holder,
-                instrument.base if instrument.kind == "spot" else instrument.name,
-                number(event["quantity_delta"]),
-            )
+            self._book(holder, instrument.base if instrument.kind == "spot" else instrument.name, number(event["quantity_delta"]))
             self._book(holder, instrument.currency, Fraction(cash - fee, 10**money))
         self._settle(account, touched)
         if far:
-            texts = {
-                "price": show(price, instrument.price_scale),
-                "mark": show(instrument.mark or 0, instrument.price_scale),
-            }
+            texts = {"price": show(price, instrument.price_scale), "mark": show(instrument.mark or 0, instrument.price_scale)}
             self._tell(holder, "trade_far_from_mark", None, instrument=instrument.name, **texts)
         self._leave(account, touched)
 
@@ -1581,12 +1484,7 @@ class Oracle(PrimeOracle):
             name: {holder.pocket: self._facts(holder) for holder in self.holder(name).holders()}
             | {
                 "calls": [
-                    (
-                        self._name(account, c),
-                        show(c.amount, account.scale),
-                        show(c.paid, account.scale),
-                        c.state == "OPEN",
-                    )
+                    (self._name(account, c), show(c.amount, account.scale), show(c.paid, account.scale), c.state == "OPEN")
                     for c in account.calls
                 ]
             }
@@ -1598,13 +1496,7 @@ class Oracle(PrimeOracle):
         for (name, side), p in sorted(holder.positions_by_side.items()):
             instrument = self._instruments[name]
             money = self._instruments[instrument.currency].scale
-            row = (
-                show(p.quantity, instrument.scale),
-                show(p.cost, money),
-                show(p.realised, money),
-                show(p.fees, money),
-                p.leverage,
-            )
+            row = (show(p.quantity, instrument.scale), show(p.cost, money), show(p.realised, money), show(p.fees, money), p.leverage)
             if p.quantity or p.cost or p.realised or p.fees or p.leverage:
                 positions[f"{name} {side}"] = row
         facts: dict[str, Any] = {
@@ -1624,16 +1516,6 @@ class Oracle(PrimeOracle):
             initial = now.initial() if isinstance(now, UsdmValuation) else ceil(now.d * now.profile.initial)
             facts["initial"] = show(initial, holder.scale)
         return facts
-
-
-def in_form(text: object) -> bool:
-    """Say whether a decimal has a form that the catalogue of events allows: without trailing zeros, less than 2**63 of its last place."""
-    digits = (
-        str(text).replace(".", "").rstrip("0")
-        if text is not None and "." in str(text)
-        else str(text or "0").rstrip("0")
-    )
-    return abs(int(digits if digits.strip("-") else "0")) < 2**63
 
 
 def fits(event: dict[str, Any], scale: int, *names: str) -> bool:
@@ -1685,7 +1567,4 @@ def run_beside(
 
 def said_by(oracle: Oracle, since: int = 0) -> list[dict[str, Any]]:
     """Return effects as they are written: what is at its default is left out."""
-    return [
-        {name: value for name, value in effect.items() if (name, value) != ("supersedes", 0)}
-        for effect in oracle.effects[since:]
-    ]
+    return [{name: value for name, value in effect.items() if (name, value) != ("supersedes", 0)} for effect in oracle.effects[since:]]
