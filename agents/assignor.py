@@ -55,8 +55,8 @@ class FoldAssignor(PartitionAssignor):
             die(f"the broker's metadata lacks {', '.join(sorted(lacking))}")
         if found[journal] > 1:
             log.warning(
-                "%s has %d partitions; the journal is the first alone: `kafka status` counts the records in the others, "
-                "`kafka move-strays` moves them",
+                "%s has %d partitions; the journal is the first alone: `kafka status` counts the records in the "
+                "others, `kafka move-strays` moves them",
                 journal,
                 found[journal],
             )

@@ -14,7 +14,7 @@ from typing import Any
 from margin_stream.agents.crash import crash, die, due
 from margin_stream.core.checks import Fault
 from margin_stream.kafka import fetched
-from margin_stream.kafka.client import Unreachable
+from margin_stream.kafka.client import KafkaError, Unreachable
 from margin_stream.kafka.fetched import OffsetsMissing
 from margin_stream.kafka.messages import Deltas
 from margin_stream.kafka.shard import Accepted, Send, Shard, Unusable
@@ -90,14 +90,20 @@ class Follower:
                 generation = self.app.manifest.generation
                 deltas = Deltas(generation, self.changelog, self.partition, self.app.seal)
                 self.table = await asyncio.to_thread(ShardTable, self.path, generation, deltas)
-                for note in self.table.notes:
-                    log.warning(note)
+                self._log_notes()
+
+    def _log_notes(self) -> None:
+        assert self.table is not None
+        for note in self.table.notes:
+            log.warning(note)
+        self.table.notes.clear()
 
     async def load(self) -> None:
         """Fill the shard from its table, unless what is in memory reaches further."""
         async with self._lock:
             table = self.table
             assert table is not None
+            self._log_notes()
             marker = table.marker
             if self.loaded and (marker is None or self.shard.offset >= marker.offset):
                 return
@@ -298,7 +304,8 @@ class Follower:
             started = time.monotonic()
             if started - self._looked_at > LOOK_S:
                 self._looked_at = started
-                with contextlib.suppress(Unreachable):
+                # The broker is away, or the topic is: the next look tells.
+                with contextlib.suppress(Unreachable, KafkaError):
                     if changed := await self.app.changed(self.topic, self.partition, *self.shard.last):
                         self._fail(changed)
                         return

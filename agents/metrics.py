@@ -77,7 +77,7 @@ def shard_row(app: Any, follower: Any) -> dict[str, Any]:
         "trimmed": shard.trimmed,
         "holes": shard.holes,
         "strange": shard.strange,
-        "foreign": shard.foreign,
+        "foreign": shard.foreign + (follower.table.foreign if follower.table is not None else 0),
     }
     if shard.kind == "intake":
         row |= {"duplicates": shard.duplicates, "refused": shard.intake.refused}

@@ -18,6 +18,7 @@ from margin_stream.kafka.shard import SnapshotMarker, Unusable
 from margin_stream.kafka.shard_table import MARKER
 from margin_stream.kafka.shards import fresh_items, shard_of
 from margin_stream.replay.verification import Problem, Verified, refold
+from margin_stream.schemas.binary import UNDECODABLE
 from margin_stream.schemas.effects import decode_effect
 from margin_stream.schemas.records import count_of, raw_items
 
@@ -127,7 +128,11 @@ class _Inspector:
                 if record.generation != generation:
                     continue
                 for _, data in record.effects:
-                    identifier = decode_effect(data).id
+                    try:
+                        identifier = decode_effect(data).id
+                    except UNDECODABLE as error:
+                        self.report(topic, shard, message.offset, f"an effect cannot be decoded: {error}")
+                        continue
                     digest = sha256(data).digest()[:16]
                     if seen.setdefault(identifier, digest) != digest:
                         self.report(

@@ -10,10 +10,11 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from margin_stream.host.lock import Lock
 from margin_stream.journal import highwater
 from margin_stream.journal import log as logs
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.layout import Layout, StoreError, StoreMissing, read_manifest, write_manifest
+from margin_stream.journal.layout import Layout, Manifest, StoreError, StoreMissing, read_manifest, write_manifest
 from margin_stream.journal.log import LogWriter
 from margin_stream.journal.log_end import durable_cut
 from margin_stream.journal.records import START, Cut, read_head, read_header, segment_name, segments
@@ -41,18 +42,30 @@ def back_up(store: Path, to: Path, *, disk: Disk | None = None) -> BackedUp:
     Raises:
         StoreMissing, CorruptManifest: there is no store.
         CorruptLog: the store is damaged; file and offset are named, and the backup ends before that record.
-        BackupDiffers: the folder holds something else.
+        BackupDiffers: the folder holds something else, or is the store's own.
+        StoreLocked: another backup, or a writer, is at work in the folder.
     """
     disk = disk or Disk()
     source, target = Layout(store), Layout(to)
     manifest = read_manifest(source)
+    if to.exists() and to.samefile(store):
+        raise BackupDiffers(f"{to}: it is the store itself", store=to)
+    disk.make_folder(target.root)
+    lock = Lock(target.lock)
+    try:
+        return _bring_up_to_date(source, target, manifest, disk)
+    finally:
+        lock.release()
+
+
+def _bring_up_to_date(source: Layout, target: Layout, manifest: Manifest, disk: Disk) -> BackedUp:
+    to = target.root
     try:
         if read_manifest(target).store_id != manifest.store_id:
             raise BackupDiffers(f"{to}: it holds another store", store=to)
     except StoreMissing:
-        if to.exists() and {entry.name for entry in to.iterdir()} - {f"{target.manifest.name}.new"}:
+        if {entry.name for entry in to.iterdir()} - {f"{target.manifest.name}.new", target.lock.name}:
             raise BackupDiffers(f"{to}: not empty, and no backup", store=to) from None
-        disk.make_folder(target.root)
         write_manifest(target, manifest, disk)
     logs_of = [layout.effects_logs(manifest.partitions) for layout in (source, target)]
     pairs = [(source.digests, target.digests), *zip(*logs_of, strict=True), (source.journal, target.journal)]

@@ -120,7 +120,7 @@ class ShardTable:
             delta = self._deltas.take(offset, value)
         except Foreign as error:
             self.foreign += 1
-            self.notes.append(f"changelog, offset {offset}: refused: {error}")
+            self.notes.append(f"{self.path}: changelog, offset {offset}: refused: {error}")
         if delta is not None:
             self._apply(delta)
         self.changelog_offset = self._deltas.whole_up_to(offset)

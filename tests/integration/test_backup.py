@@ -14,8 +14,9 @@ import pytest
 
 from margin_stream.host.backup import BackupDiffers, back_up
 from margin_stream.host.embedded import Host
+from margin_stream.host.lock import Lock
 from margin_stream.journal.disk import Disk
-from margin_stream.journal.layout import Layout
+from margin_stream.journal.layout import Layout, StoreLocked
 from margin_stream.journal.records import CorruptLog
 from margin_stream.replay.replay import replay
 from margin_stream.replay.verification import verify
@@ -147,6 +148,26 @@ def test_damage_is_named_and_not_copied(tmp_path: Path, lines: list[bytes]) -> N
     assert after.records >= before.records
     code, rows, _ = command("backup", str(copy), "--store", str(store))
     assert (code, rows[0]["code"]) == (4, "journal_damaged")
+
+
+def test_the_store_itself_and_a_folder_in_use_are_refused(tmp_path: Path, lines: list[bytes]) -> None:
+    """Else the copy would be written under the hands of a writer."""
+    store, copy = written(tmp_path / "s", lines[:100]), tmp_path / "copy"
+    (tmp_path / "link").symlink_to(store)
+    for same in (store, tmp_path / "link", tmp_path / "copy" / ".." / "s"):
+        copy.mkdir(exist_ok=True)
+        with pytest.raises(BackupDiffers, match="the store itself"):
+            back_up(store, same)
+    back_up(store, copy)
+    lock = Lock(Layout(copy).lock)
+    with pytest.raises(StoreLocked):
+        back_up(store, copy)
+    lock.release()
+    back_up(store, copy)
+    # Opened for writing, it is a store with a past of its own.
+    Host(copy).close()
+    with pytest.raises(BackupDiffers, match="the backup has"):
+        back_up(store, copy)
 
 
 def test_another_store_and_another_past_are_refused(tmp_path: Path, lines: list[bytes]) -> None:

@@ -16,6 +16,7 @@ from margin_stream.agents import assignor as assigning
 from margin_stream.agents import follower as following
 from margin_stream.agents.assignor import FoldAssignor
 from margin_stream.agents.follower import Follower
+from margin_stream.agents.metrics import shard_row
 from margin_stream.agents.web import Web
 from margin_stream.kafka import fetched, messages
 from margin_stream.kafka.address import Topics
@@ -411,3 +412,17 @@ async def test_a_checkpoint_is_not_written_where_the_journal_was_made_anew(
     assert intake.table is not None
     assert intake.table.marker is None
     assert app.looked[-1] == ("s.inputs", intake.shard.offset, intake.shard.last[1])
+
+
+async def test_what_is_refused_in_a_changelog_is_logged_and_counted(
+    app: App, intake: Follower, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert intake.table is not None
+    for offset, value in enumerate((b"noise", None, b"\x91\xa1\xff")):
+        intake.table.apply_changelog(offset, value)
+    await intake.load()
+    found = [record.message for record in caplog.records if "changelog, offset" in record.message]
+    assert len(found) == 3
+    assert "refused" in found[0]
+    assert intake.table.notes == []
+    assert shard_row(app, intake)["foreign"] == 3

@@ -203,9 +203,11 @@ def test_verify_names_what_is_wrong(broker: Broker, day: str, tmp_path: Path) ->
         other = [(position, data.replace(b"A", b"B", 1)) for position, data in record.effects]
         assert record.generation == generation
         forged = msgspec.structs.replace(record, effects=other)
-        client.send("damaged.effects", [messages.encode(forged)], partition=1)
+        unreadable = msgspec.structs.replace(record, effects=[(record.last, b"\x80")])
+        client.send("damaged.effects", [messages.encode(forged), messages.encode(unreadable)], partition=1)
     said = complaint("verify", "--store", store, code=4)
     assert "damaged.effects-1: offset" in said
+    assert "an effect cannot be decoded" in said
 
 
 def _ready(url: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ from tests.folding import fold
 from tests.kafka import checker as kafka_checker
 from tests.kafka.simulated import GENERATION, Log, run
 from tests.simulation import checker, guarding
-from tests.simulation.kills import ingest_and_report, read_along
+from tests.simulation.kills import acknowledged_in, forked, read_along
 
 LIMIT_S = 120.0
 OVERLONG = (1 << 20) + 7
@@ -173,18 +173,7 @@ def _finish(path: Path, lines: list[bytes], acknowledged: int, reference: object
 
 def _write(path: Path, lines: list[bytes], kinds: list[str], copy: Path, rng: Random) -> int:
     """Write in a child, with hostile things beside it; return how many lines it acknowledged."""
-    reading, writing = os.pipe()
-    group, checkpoint = rng.choice((3, 17, 60)), rng.choice((20, 100, 10_000))
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            os.close(reading)
-            ingest_and_report(path, lines, writing, group, checkpoint)
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
+    child, reading = forked(path, lines, rng.choice((3, 17, 60)), rng.choice((20, 100, 10_000)))
     deadline = time.monotonic() + rng.uniform(0.0, 0.15)
     status = None
     while status is None and time.monotonic() < deadline:
@@ -211,9 +200,7 @@ def _write(path: Path, lines: list[bytes], kinds: list[str], copy: Path, rng: Ra
     if "kill" not in kinds and left:
         raise AssertionError(f"hung or fell: the writer ended with status {left}")
     with os.fdopen(reading, "rb") as pipe:
-        reported += pipe.read()
-    count = len(reported) // 8
-    return int.from_bytes(reported[(count - 1) * 8 : count * 8], "big") if count else 0
+        return acknowledged_in(reported + pipe.read())
 
 
 def _ended(child: int) -> int | None:

@@ -43,9 +43,8 @@ def ingest_and_report(path: Path, lines: list[bytes], pipe: int, group: int, che
     host.close()
 
 
-def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, checkpoint: int) -> tuple[int, bool]:
-    """Fork an ingest, kill it after a delay; return how many lines were acknowledged and whether it had ended by
-    itself."""
+def forked(path: Path, lines: list[bytes], group: int, checkpoint: int) -> tuple[int, int]:
+    """Fork an ingest; return its process and the pipe of what it acknowledges."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -57,6 +56,19 @@ def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, check
         finally:
             os._exit(code)
     os.close(writing)
+    return child, reading
+
+
+def acknowledged_in(reported: bytes) -> int:
+    """Return how many lines were acknowledged last."""
+    count = len(reported) // 8
+    return int.from_bytes(reported[(count - 1) * 8 : count * 8], "big") if count else 0
+
+
+def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, checkpoint: int) -> tuple[int, bool]:
+    """Fork an ingest, kill it after a delay; return how many lines were acknowledged and whether it had ended by
+    itself."""
+    child, reading = forked(path, lines, group, checkpoint)
     deadline = time.monotonic() + delay_s
     ended = status = 0
     while time.monotonic() < deadline and not ended:
@@ -69,9 +81,7 @@ def killed_run(path: Path, lines: list[bytes], delay_s: float, group: int, check
     elif status:
         raise AssertionError(f"the ingest ended by itself with status {status}")
     with os.fdopen(reading, "rb") as pipe:
-        reported = pipe.read()
-    count = len(reported) // 8
-    return int.from_bytes(reported[(count - 1) * 8 : count * 8], "big") if count else 0, bool(ended)
+        return acknowledged_in(pipe.read()), bool(ended)
 
 
 def read_along(path: Path, *, tables: bool = True) -> Callable[[], None]:

@@ -64,7 +64,7 @@ def test_mutant_a_writer_that_takes_other_lines_is_caught(mutant: str) -> None:
         "    lines = list(lines)\n"
         f"    {mutant}\n"
         "    right(path, lines, *rest)\n"
-        "hostile.ingest_and_report = wrong\n"
+        "kills.ingest_and_report = wrong\n"
         "print(__import__('json').dumps(hostile.campaign(6, 1, 2)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=300, cwd=ROOT)
