@@ -15,6 +15,10 @@ COMMANDS = {
     "demo": "demo:demo",
     "margin": "margin:margin",
     "simulate": "simulate:simulate_day",
+    "import accounts": "own_data:import_accounts",
+    "import positions": "own_data:import_positions",
+    "import collateral": "own_data:import_collateral",
+    "import prices": "own_data:import_prices",
     "import": "market_import:import_market",
     "ingest": "ingest:ingest",
     "export": "export:export",
@@ -33,6 +37,7 @@ COMMANDS = {
     "quarantine resubmit": "quarantine:quarantine_resubmit",
     "profiles list": "queries:profiles_list",
     "profiles show": "queries:profiles_show",
+    "profiles template": "templates:profiles_template",
     "worker": "worker:worker",
     "kafka init": "on_kafka:init",
     "kafka status": "on_kafka:status",
@@ -46,6 +51,7 @@ COMMANDS = {
 # The help of commands that have commands of their own.
 GROUPS = {
     "quarantine": "Refused inputs, kept with reason and raw bytes.",
+    "import": "Your own files into the store; or market data files as inputs (NDJSON).",
     "profiles": "Margin profiles, each number with its source and confidence.",
     "kafka": "Stores on Apache Kafka: create one, show its progress, change its partitions.",
     "config": "Settings: what is in force, and where it came from.",
@@ -65,13 +71,14 @@ def summary(name: str) -> str:
 
 def __getattr__(name: str) -> App:
     """Return a command: cyclopts imports it from here by its name, when it is first needed."""
-    if name in COMMANDS:
-        return _command(name)
-    if name not in GROUPS:
+    inner = [_command(words) for words in COMMANDS if words.startswith(f"{name} ")]
+    if name not in COMMANDS and not inner:
         raise AttributeError(name)
-    inner = [_command(words) for words in COMMANDS if words.partition(" ")[0] == name]
-    firsts = "\n".join(str(command.help_prologue).splitlines()[1] for command in inner)
-    group = App(name=name, help=GROUPS[name], help_prologue=f"Examples:\n{firsts}", help_epilogue="")
+    if name in COMMANDS:
+        group = _command(name)
+    else:
+        firsts = "\n".join(str(command.help_prologue).splitlines()[1] for command in inner)
+        group = App(name=name, help=GROUPS[name], help_prologue=f"Examples:\n{firsts}", help_epilogue="")
     for command in inner:
         group.command(command)
     return group

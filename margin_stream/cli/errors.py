@@ -393,6 +393,36 @@ ENTRIES = (
     ),
     # ---- inputs -------------------------------------------------------------------------------------------------
     Entry(
+        "row_wrong",
+        CORRUPT,
+        "A row of a file cannot be taken as it is; nothing of the import is written.",
+        "Correct the cell, or give the option that is named; --check lists every problem.",
+    ),
+    Entry(
+        "import_refused",
+        CORRUPT,
+        "Rows of a file have problems, so nothing of the import was written.",
+        "Correct the rows and run the command again; nothing has to be undone.",
+    ),
+    Entry(
+        "import_unfinished",
+        CORRUPT,
+        "An import was cut off, and another one is asked for.",
+        "Run the named command again, as it was; it sends only what is missing.",
+    ),
+    Entry(
+        "moment_missing",
+        USAGE,
+        "A file of positions or collateral needs a moment, at or past the store's clock.",
+        "Give --at, such as --at 2024-03-01T14:30:00Z.",
+    ),
+    Entry(
+        "nothing_to_undo",
+        USAGE,
+        "There is no import of that kind that could be undone.",
+        "Name the files, and the options, of the import; `margin-stream events` shows what it sent.",
+    ),
+    Entry(
         "import_failed",
         FAILED,
         "A market data file cannot be imported.",
