@@ -393,6 +393,12 @@ ENTRIES = (
     ),
     # ---- inputs -------------------------------------------------------------------------------------------------
     Entry(
+        "file_wrong",
+        CORRUPT,
+        "A file of your own data cannot be read, or has not the columns of its kind.",
+        "Correct the named place; docs/own-data.md lists the columns of each kind.",
+    ),
+    Entry(
         "row_wrong",
         CORRUPT,
         "A row of a file cannot be taken as it is; nothing of the import is written.",

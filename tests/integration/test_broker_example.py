@@ -46,7 +46,7 @@ def run(line: str, folder: Path) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(ROOT / "examples", folder / "examples")
-    yield folder
+    return folder
 
 
 def expected_calls(start: str, prices: list[dict[str, str]]) -> dict[str, tuple[str, str]]:

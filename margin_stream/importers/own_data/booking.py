@@ -83,7 +83,7 @@ def read(files: OwnFiles) -> Read:
     """Read the files.
 
     Raises:
-        ImportFault: a file cannot be read, or has not the columns of its kind.
+        FileWrong: a file cannot be read, or has not the columns of its kind.
     """
     reading = files.reading
     said = [
@@ -143,8 +143,7 @@ def plan_of(files: OwnFiles, given: Read, folds: StoreFold, sequence: int) -> Pl
     for one in filter(None, (given.collateral, rows)):
         plan.problems[:0] = one.problems
         plan.notes[:0] = one.notes
-    if not plan.problems:
-        plan.rehearse(folds)
+    plan.rehearse(folds)
     return plan
 
 

@@ -152,7 +152,7 @@ def _count(text: str) -> int:
 
 def _within(moment: int) -> int:
     if not 0 < moment < LATEST_NS:
-        raise WrongCell("outside of 1970 to 2116", "write the year with four digits")
+        raise WrongCell("outside of 1970 to 2116", "is the unit another? write the year with four digits")
     return moment
 
 
@@ -176,6 +176,27 @@ def _example(form: str) -> str:
         return datetime(2024, 3, 1, 14, 30, tzinfo=UTC).strftime(form)
     except ValueError:
         return "another form"
+
+
+def unit_of(text: str) -> str | None:
+    """Return the unit of a count since 1970, in words; None for what is none."""
+    if not re.fullmatch(r"\d{6,20}(\.0+)?", text):
+        return None
+    digits = len(text.partition(".")[0])
+    return (
+        "seconds"
+        if digits <= 11
+        else "milliseconds"
+        if digits <= 14
+        else "microseconds"
+        if digits <= 17
+        else "nanoseconds"
+    )
+
+
+def has_offset(text: str) -> bool:
+    """Return whether a time states its offset from UTC."""
+    return bool(re.search(r"(Z|[+-]\d{2}:?\d{2})$", text.strip(), re.IGNORECASE)) and ":" in text
 
 
 def digits_of(text: str) -> int:

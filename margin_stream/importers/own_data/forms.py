@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
-from margin_stream.importers.market import ImportFault
-from margin_stream.importers.own_data.cells import DOUBLE_DIGITS, Reading, digits_of, moment_ns, number
-from margin_stream.importers.own_data.problems import Place, Problem, WrongCell, problem
+from margin_stream.importers.own_data.cells import (
+    DOUBLE_DIGITS,
+    Reading,
+    digits_of,
+    has_offset,
+    moment_ns,
+    number,
+    unit_of,
+)
+from margin_stream.importers.own_data.problems import FileWrong, Place, Problem, WrongCell, problem
 from margin_stream.importers.own_data.sheets import Sheet
+from margin_stream.schemas.times import format_time
 
 Kind = Literal["accounts", "positions", "collateral", "prices"]
 
@@ -70,6 +78,16 @@ KEYS: dict[Kind, tuple[str, ...]] = {
     "prices": ("time", "instrument"),
 }
 """What a file has once."""
+OFTEN: dict[str, tuple[str, ...]] = {
+    "account": ("account id", "client", "client id", "customer", "acct", "konto"),
+    "instrument": ("symbol", "ticker", "isin", "security", "product"),
+    "quantity": ("qty", "units", "shares", "size", "position", "amount"),
+    "asset": ("currency", "ccy", "symbol", "coin"),
+    "amount": ("balance", "cash", "value", "quantity", "saldo"),
+    "time": ("date", "datetime", "timestamp", "ts", "ts ms", "date time"),
+    "price": ("close", "last", "mark", "px", "settle"),
+}
+"""What others call a column: for the hint at what is missing, never to read one."""
 NUMBERS = ("quantity", "price", "amount", "loan", "bid", "ask", "leverage")
 
 
@@ -113,7 +131,7 @@ def header_of(kind: Kind, sheet: Sheet, names: Mapping[str, str]) -> tuple[dict[
         names: their column -> ours.
 
     Raises:
-        ImportFault: a column is missing, is there twice, or the file is of another kind.
+        FileWrong: a column is missing, is there twice, or the file is of another kind.
     """
     ours = {column.name: column for column in COLUMNS[kind]}
     theirs = {plain(name): our for name, our in names.items()}
@@ -125,7 +143,7 @@ def header_of(kind: Kind, sheet: Sheet, names: Mapping[str, str]) -> tuple[dict[
             if title:
                 unread.append(title)
         elif name in found:
-            raise ImportFault(
+            raise FileWrong(
                 f"{sheet.name}:1: two columns are {name}: {sheet.header[found[name]]!r} and {title!r}; "
                 "remove or rename one",
                 file=sheet.name,
@@ -135,7 +153,7 @@ def header_of(kind: Kind, sheet: Sheet, names: Mapping[str, str]) -> tuple[dict[
             found[name] = place
     missing = [column.name for column in ours.values() if column.needed and column.name not in found]
     if missing:
-        raise ImportFault(
+        raise FileWrong(
             f"{sheet.name}:1: {_lacking(kind, sheet, missing, unread)}", file=sheet.name, line=1, column=missing[0]
         )
     return found, unread
@@ -154,13 +172,14 @@ def _lacking(kind: Kind, sheet: Sheet, missing: Sequence[str], unread: Sequence[
         return f"{text}; it is that of a file of {like}: `margin-stream import {like}`"
     shown = ", ".join(repr(title) for title in unread[:8]) or "nothing else"
     known = {plain(title): title for title in unread}
-    near = [
-        f"--map '{known[match[0]]}={name}'"
-        for name in missing
-        if (match := get_close_matches(name, list(known), 1, 0.5))
-    ]
+    near = []
+    for name in missing:
+        often = [title for title in known if title in map(plain, OFTEN.get(name, ()))]
+        match = often or get_close_matches(name, list(known), 1, 0.6)
+        if match:
+            near.append(f"--map '{known.pop(match[0])}={name}'")
     if not near and unread:
-        near = [f"--map '{unread[0]}={missing[0]}'"]
+        near = [f"--map '{unread[0]}=OURS'"]
     return f"{text}; it has {shown}; rename the columns" + (f", or {' '.join(near)}" if near else "")
 
 
@@ -182,7 +201,7 @@ def add_rows(
         constants: our column -> the value of every row that has none.
 
     Raises:
-        ImportFault: the header is not one of this kind.
+        FileWrong: the header is not one of this kind.
     """
     columns, unread = header_of(found.kind, sheet, names)
     found.notes += sheet.notes
@@ -190,10 +209,23 @@ def add_rows(
     before = found.count
     found.count += max((number for number, _ in sheet.rows), default=0)
     long_digits: str | None = None
+    unit: str | None = None
+    local: Row | None = None
+    offset: Row | None = None
     for line, cells in sheet.rows:
         texts = {name: cells[place] for name, place in columns.items() if cells[place]}
         row = Row(Place(sheet.name, line), before + line, {**constants, **texts})
         wrong = list(_read(found.kind, row, reading))
+        if "time" in texts and not wrong:
+            counted = unit_of(texts["time"])
+            unit = unit or counted
+            if counted and counted != unit:
+                what = f"{counted} since 1970, and the rows before are {unit}"
+                wrong = [row.wrong("time", what, f"write {unit} in every row")]
+            elif not counted and has_offset(texts["time"]):
+                offset = offset or row
+            elif not counted:
+                local = local or row
         found.problems += wrong
         if not wrong:
             found.rows.append(row)
@@ -202,6 +234,16 @@ def add_rows(
                 (f"{line}: {n}: {texts[n]}" for n in NUMBERS if n in texts and digits_of(texts[n]) > DOUBLE_DIGITS),
                 None,
             )
+    if reading.zone is not None and local is not None:
+        text = f"{sheet.name}: times are of {reading.zone}: {local.texts['time']!r} is {format_time(local.time_ns)}"
+        found.notes.append(text)
+    elif reading.zone is not None and found.kind == "prices":
+        found.notes.append(
+            f"{sheet.name}: --zone {reading.zone} is not used: the times have an offset, or count from 1970"
+        )
+    if local is not None and offset is not None:
+        text = f"some times have an offset, as row {offset.place.row}, and some have none, as row {local.place.row}"
+        found.notes.append(f"{sheet.name}: {text}")
     if long_digits:
         what = f"more than {DOUBLE_DIGITS} digits, and the file keeps no more for certain: give such numbers as text"
         found.notes.append(f"{sheet.name}:{long_digits} has {what}")

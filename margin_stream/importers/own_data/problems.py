@@ -11,6 +11,10 @@ class Problem(Error, code="row_wrong"):
     """A row of a file cannot be taken as it is; nothing of the file is."""
 
 
+class FileWrong(Error, code="file_wrong"):
+    """A file of rows cannot be read, or has not the columns of its kind."""
+
+
 class WrongCell(ValueError):
     """A cell cannot be read; ``expected`` is the right form."""
 

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from margin_stream.files import content, read_within
-from margin_stream.importers.market import ImportFault
-from margin_stream.importers.own_data.problems import Place, Problem, problem
+from margin_stream.importers.own_data.problems import FileWrong, Place, Problem, problem
 
 if TYPE_CHECKING:
     import polars
@@ -56,16 +55,16 @@ def read_sheets(path: Path, *, sheet: str | None = None) -> tuple[bytes, list[Sh
         sheet: of a workbook; the first one if left out.
 
     Raises:
-        ImportFault: the file is none that can be read, or has no row.
+        FileWrong: the file is none that can be read, or has no row.
     """
     try:
         data = content(path, FILE_LIMIT)
         sheets = list(_sheets(str(path), data, sheet))
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ImportFault(f"{path}: cannot be read: {reason}", file=path) from None
+        raise FileWrong(f"{path}: cannot be read: {reason}", file=path) from None
     if not sheets:
-        raise ImportFault(f"{path}: the archive holds no file of rows", file=path)
+        raise FileWrong(f"{path}: the archive holds no file of rows", file=path)
     return data, sheets
 
 
@@ -82,7 +81,7 @@ def _sheets(name: str, data: bytes, sheet: str | None) -> Iterator[Sheet]:
                 yield _workbook(name, data, sheet)
                 return
             if sum(entry.file_size for entry in entries) > FILE_LIMIT:
-                raise ImportFault(f"{name}: unpacks to more than {FILE_LIMIT >> 20} MiB", file=name)
+                raise FileWrong(f"{name}: unpacks to more than {FILE_LIMIT >> 20} MiB", file=name)
             for entry in sorted(entries, key=lambda entry: entry.filename):
                 if entry.filename.startswith("__MACOSX/") or Path(entry.filename).name.startswith("."):
                     continue  # What a Mac, or a file manager, adds.
@@ -91,7 +90,7 @@ def _sheets(name: str, data: bytes, sheet: str | None) -> Iterator[Sheet]:
                 yield from _sheets(f"{name}!{entry.filename}", packed_data, sheet)
     elif data[:8] == b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1":
         what = "a workbook of Excel 97-2003, or one with a password; save it as .xlsx without a password"
-        raise ImportFault(f"{name}: {what}", file=name)
+        raise FileWrong(f"{name}: {what}", file=name)
     else:
         yield _separated(name, data)
 
@@ -108,9 +107,9 @@ def _separated(name: str, data: bytes) -> Sheet:
         text, skipped = text[found.end() :], 1
     first = next((line for line in text.splitlines() if line.strip()), None)
     if first is None:
-        raise ImportFault(f"{name}: the file is empty", file=name)
+        raise FileWrong(f"{name}: the file is empty", file=name)
     if re.match(r"\s*(<|\{|\[|%PDF)", first):
-        raise ImportFault(f"{name}: no CSV: it begins with {first.strip()[:20]!r}", file=name)
+        raise FileWrong(f"{name}: no CSV: it begins with {first.strip()[:20]!r}", file=name)
     separator = found.group(1) if found else _separator(first)
     try:
         frame = polars.read_csv(text.encode(), has_header=False, infer_schema=False, separator=separator)
@@ -130,9 +129,9 @@ def _decoded(name: str, data: bytes) -> str:
         row = data.count(b"\n", 0, error.start) + 1
         found = data[max(error.start - 10, 0) : error.start + 10]
         what = f"not UTF-8 at byte {error.start} ({found!r}); save the file as CSV UTF-8"
-        raise ImportFault(f"{name}:{row}: {what}", file=name, line=row) from None
+        raise FileWrong(f"{name}:{row}: {what}", file=name, line=row) from None
     if "\0" in text:
-        raise ImportFault(f"{name}: no file of rows: it holds bytes that no text has", file=name)
+        raise FileWrong(f"{name}: no file of rows: it holds bytes that no text has", file=name)
     return text
 
 
@@ -170,7 +169,7 @@ def _row_by_row(name: str, text: str, separator: str, skipped: int) -> Sheet:
             else:
                 found.rows.append((number, _padded(row, len(found.header))))
     except csv.Error as error:
-        raise ImportFault(f"{name}:{number + 1}: {error}; is a quote not closed?", file=name, line=number + 1) from None
+        raise FileWrong(f"{name}:{number + 1}: {error}; is a quote not closed?", file=name, line=number + 1) from None
     return found
 
 
@@ -202,20 +201,20 @@ def _workbook(name: str, data: bytes, sheet: str | None) -> Sheet:
     try:
         book = fastexcel.read_excel(data)
         if sheet is not None and sheet not in book.sheet_names:
-            raise ImportFault(f"{name}: no sheet {sheet!r}; there are {', '.join(book.sheet_names)}", file=name)
+            raise FileWrong(f"{name}: no sheet {sheet!r}; there are {', '.join(book.sheet_names)}", file=name)
         chosen = sheet or book.sheet_names[0]
         # From the first cell on: else empty rows at the top do not count, and rows are numbered otherwise.
         frame = book.load_sheet(chosen, header_row=None, skip_rows=0, dtypes="string").to_polars()
     except fastexcel.FastExcelError as error:
         text = str(error).splitlines()[0]
-        raise ImportFault(f"{name}: no workbook that can be read: {text}", file=name) from None
+        raise FileWrong(f"{name}: no workbook that can be read: {text}", file=name) from None
     found = _sheet(name, f"Excel, sheet {chosen!r}", frame)
     found.doubles = True
     others = [other for other in book.sheet_names if other != chosen]
     if others and sheet is None:
         found.notes.append(f"{name}: sheet {chosen!r} is read; --sheet names another: {', '.join(others)}")
     if not found.header:
-        raise ImportFault(f"{name}: sheet {chosen!r} is empty", file=name)
+        raise FileWrong(f"{name}: sheet {chosen!r} is empty", file=name)
     return found
 
 
@@ -225,7 +224,7 @@ def _parquet(name: str, data: bytes) -> Sheet:
     try:
         frame = polars.read_parquet(data)
     except polars.exceptions.PolarsError as error:
-        raise ImportFault(
+        raise FileWrong(
             f"{name}: no Parquet file that can be read: {str(error).splitlines()[0]}", file=name
         ) from None
     doubles = any(kind.is_float() for kind in frame.dtypes)
