@@ -138,11 +138,11 @@ def catalogue() -> str:
         "",
         "An effect on an account also has:",
         "",
-        *_table(AccountEffect, Effect),
+        *field_table(AccountEffect, Effect),
         "",
         "An effect with a valuation has these too:",
         "",
-        *_table(Valued, AccountEffect),
+        *field_table(Valued, AccountEffect),
         "",
     ]
     for effect in EFFECT_TYPES:
@@ -164,14 +164,15 @@ def catalogue() -> str:
 
 def _described(kind: type[msgspec.Struct], envelope: type[msgspec.Struct]) -> list[str]:
     """Return an event's text, and the fields that its envelope does not have."""
-    return [*textwrap.wrap(" ".join((inspect.getdoc(kind) or "").split()), 120), "", *_table(kind, envelope)]
+    return [*textwrap.wrap(" ".join((inspect.getdoc(kind) or "").split()), 120), "", *field_table(kind, envelope)]
 
 
-def _table(kind: type[msgspec.Struct], envelope: type[msgspec.Struct]) -> list[str]:
+def field_table(kind: type[msgspec.Struct], envelope: type[msgspec.Struct] = msgspec.Struct) -> list[str]:
+    """Return the fields of a type that its envelope does not have, as a table."""
     shared = {field.name for field in msgspec.structs.fields(envelope)}
     notes: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        if base.__module__.startswith("margin_stream.schemas"):
+        if base.__module__.startswith("margin_stream."):
             notes |= _notes(base)
     rows = []
     for field in msgspec.structs.fields(kind):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from margin_stream.cli.error_output import filled
 from margin_stream.cli.errors import ENTRIES
+from margin_stream.core.margin.parameters import AssetParameters, BracketParameters, PrimeParameters, UsdmParameters
+from margin_stream.schemas.publish import DECIMAL_SCHEMA, field_table
 from margin_stream.schemas.refusals import ADVICE, Refusal
 from margin_stream.settings import SETTINGS
 from margin_stream.settings.shape import EVERYWHERE
@@ -47,7 +52,7 @@ def errors_page() -> str:
         "",
         'A note (what recovery did, for example) is a line `{"note":"..."}` there; `--quiet` omits it.',
         "",
-        "`where` contains what is known of `file`, `line`, `offset`, `store`, `option`, `setting`, `account`, `call`,",
+        "`where` contains what is known of `file`, `line`, `row`, `column`, `value`, `expected`, `offset`, `store`, `option`, `setting`, `account`, `call`,",
         "`profile`, `input`, `servers`, `topic`, `fold`, `outbox`, `value`, and of a fault the numbers that do not fit, or is null.",
         "",
         "## Commands",
@@ -113,6 +118,49 @@ def settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+PARAMETERS: dict[str, type[msgspec.Struct]] = {"prime": PrimeParameters, "binance-usdm": UsdmParameters}
+"""Model -> its parameters."""
+PARTS: dict[str, type[msgspec.Struct]] = {
+    "Of each asset": AssetParameters,
+    "Of each leverage bracket": BracketParameters,
+}
+NO_DECIMALS = ("base_currency",)
+
+
+def parameters_page() -> str:
+    """Return docs/parameters.md."""
+    lines = [
+        "# Parameters of a profile",
+        "",
+        "Generated from the code by `make schemas`; do not edit.",
+        "`profile_activated` has them under `parameters`; decimals are strings, periods whole seconds.",
+        "`margin-stream profiles template NAME --assets A,B` prints a whole set to edit,",
+        "`margin-stream profiles show NAME` each number with its source, and",
+        "`schemas/json/parameters.schema.json` is the JSON Schema. What they decide is in [the rules](rules.md).",
+        "",
+    ]
+    for name, kind in PARAMETERS.items():
+        lines += [f"## Model `{name}`", "", *field_table(kind), ""]
+    for title, part in PARTS.items():
+        lines += [f"## {title}", "", *field_table(part), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def parameters_schema() -> str:
+    """Return the JSON Schema of the parameters, by model."""
+    _, components = msgspec.json.schema_components(PARAMETERS.values(), ref_template="#/$defs/{name}")
+    for body in components.values():
+        for name, field in body["properties"].items():
+            if field.get("type") == "string" and name not in NO_DECIMALS:
+                body["properties"][name] = {**field, "pattern": DECIMAL_SCHEMA["pattern"]}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "parameters of profile_activated, by model",
+        "$defs": components | {name: {"$ref": f"#/$defs/{kind.__name__}"} for name, kind in PARAMETERS.items()},
+    }
+    return json.dumps(schema, indent=1) + "\n"
+
+
 def _default(value: Any) -> str:
     return "" if value is None else f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
@@ -123,7 +171,12 @@ def _cell(text: str) -> str:
 
 def outputs() -> dict[Path, str]:
     """Return every page and its content."""
-    return {ROOT / "docs" / "errors.md": errors_page(), ROOT / "docs" / "settings.md": settings_page()}
+    return {
+        ROOT / "docs" / "errors.md": errors_page(),
+        ROOT / "docs" / "parameters.md": parameters_page(),
+        ROOT / "docs" / "settings.md": settings_page(),
+        ROOT / "schemas" / "json" / "parameters.schema.json": parameters_schema(),
+    }
 
 
 def main() -> None:

@@ -399,6 +399,57 @@ def _(folder: Path) -> Said:
     return code, exit_code, where
 
 
+def broker(folder: Path) -> list[str]:
+    """A store with a profile in force, and one account."""
+    store = ["--store", str(folder / "own")]
+    lines = command("profiles", "template", "prime", "--assets", "AAPL", *store)[2]
+    assert command("ingest", "-", *store, data=lines)[0] == 0
+    (folder / "accounts.csv").write_text("account\nC-1\n")
+    assert command("import", "accounts", str(folder / "accounts.csv"), *store)[0] == 0
+    (folder / "positions.csv").write_text("account,instrument,quantity,price\nC-1,AAPL,1,5\n")
+    return store
+
+
+@reproduces("file_wrong")
+def _(folder: Path) -> Said:
+    (folder / "accounts.csv").write_text("a,b\n1,2\n")
+    return said("import", "accounts", str(folder / "accounts.csv"))
+
+
+@reproduces("row_wrong")
+def _(folder: Path) -> Said:
+    store = broker(folder)
+    (folder / "accounts.csv").write_text("account,profile\nC-2,pryme\n")
+    return said("import", "accounts", str(folder / "accounts.csv"), *store, "--check")
+
+
+@reproduces("import_refused")
+def _(folder: Path) -> Said:
+    store = broker(folder)
+    (folder / "accounts.csv").write_text("account,profile\nC-2,pryme\n")
+    return said("import", "accounts", str(folder / "accounts.csv"), *store)
+
+
+@reproduces("import_unfinished")
+def _(folder: Path) -> Said:
+    store = broker(folder)
+    at = ["--at", "2024-03-04T14:30:00Z"]
+    with patch.object(Host, "ingest", side_effect=OSError(errno.EIO, "Input/output error")):
+        command("import", "positions", str(folder / "positions.csv"), *at, *store)
+    return said("import", "accounts", str(folder / "accounts.csv"), *store)
+
+
+@reproduces("moment_missing")
+def _(folder: Path) -> Said:
+    store = broker(folder)
+    return said("import", "positions", str(folder / "positions.csv"), *store)
+
+
+@reproduces("nothing_to_undo")
+def _(folder: Path) -> Said:
+    return said("import", "positions", "--undo", *broker(folder))
+
+
 @reproduces("brackets_unsound")
 def _(folder: Path) -> Said:
     head = "ts_ms,symbol,open,high,low,close\n1621382400000,BTC_USDT,1,1,1,1\n"
@@ -471,7 +522,13 @@ FIELDS = {
     "fault": {"expected", "got"},
     "fold_unknown": {"fold"},
     "folder_taken": {"store"},
+    "file_wrong": {"file", "line", "column"},
     "import_failed": {"file", "line"},
+    "import_refused": {"store"},
+    "import_unfinished": {"store"},
+    "moment_missing": {"option"},
+    "nothing_to_undo": {"store"},
+    "row_wrong": {"file", "row", "column", "value", "expected"},
     "input_file_missing": {"file"},
     "inputs_refused": {"store"},
     "derived_key_unusable": {"file"},
@@ -688,6 +745,8 @@ INSIDE = {
     "Ended",  # a signal while standard input is read
     "Unreadable",  # a batch of the broker's: what came of it is one refused input
     "UnknownScenario",  # the command line asks before
+    "WrongCell",  # becomes a row_wrong with its row and column
+    "TemplateUnclear",  # the text of a usage error
     "InvalidSetting",  # has the code of SettingsError
 }
 
@@ -723,6 +782,7 @@ def test_every_exception_of_ours_has_a_code_or_never_gets_out() -> None:
 
 
 WITH_NO_PLACE = {
+    "margin_stream/cli/own_data.py": 1,  # no file is named
     "margin_stream/cli/market_import.py": 2,  # no file is named, or too many
     "margin_stream/kafka/messages.py": 3,  # a manifest's bytes
     "margin_stream/simulation/broker.py": 2,  # no Java; what Java says

@@ -30,22 +30,27 @@ class BracketParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """One bracket, as a profile's parameters have it. Decimals are texts, notionals in the settlement currency."""
 
     floor: str
+    """The notional at which the bracket begins, included."""
     cap: str | None
     """Where the next one begins; null in the last."""
     maintenance_rate: str
+    """Maintenance margin = notional * rate - amount."""
     maintenance_amount: str
     max_leverage: str | None = None
+    """The greatest leverage of a position in it."""
 
 
 class PrimeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every parameter of the model. Decimals are texts."""
 
     base_currency: str
+    """What amounts are in; it never changes."""
     warn: str
     """Warning level: V < warn * D."""
     call: str
     """Call level: V < call * D."""
     close_out: str
+    """Close-out level: V < close_out * D; what is short is sold at once."""
     restore: str
     """A call restores to this level; LIQUIDATING is left here."""
     initial: str
@@ -57,9 +62,13 @@ class PrimeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_restore: Literal["restored", "short"]
     """What holds exactly at the restore level."""
     call_persistence_s: PeriodSeconds
+    """Seconds that the call level must stay breached before a call is issued."""
     due_after_s: PeriodSeconds
+    """Seconds from issue to due time."""
     reopen_within_s: PeriodSeconds
+    """Seconds from issue within which a call is reopened, at its old due time."""
     minimum_transfer: str
+    """A shortfall below this, before rounding, is not called."""
     at_minimum: Literal["called", "suppressed"]
     """What becomes of a shortfall exactly at the minimum transfer amount."""
     rounding: str
@@ -67,7 +76,9 @@ class PrimeParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tranche_step: str
     """Uncovered shortfall of at least this is an add-on call of its own."""
     liquidation_minimum: str
+    """No sale is demanded below this."""
     assets: dict[str, AssetParameters]
+    """Asset -> how it counts as collateral; one that is not named counts nothing."""
     tranche_share: str = "0"
     """An add-on call is also of at least this share of what open calls leave unpaid."""
     tranche_interval_s: PeriodSeconds = 3600
@@ -78,6 +89,7 @@ class UsdmParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Every parameter of the model. Decimals are texts."""
 
     base_currency: str
+    """What amounts are in; it never changes."""
     warn: str
     """Warning level: equity <= warn * maintenance margin."""
     restore: str
@@ -87,6 +99,8 @@ class UsdmParameters(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     default_leverage: int
     """Where none was chosen for a position."""
     liquidation_minimum: str
+    """No sale is demanded below this."""
     assets: dict[str, AssetParameters]
+    """Asset -> how it counts as collateral; one that is not named counts nothing."""
     brackets: dict[str, list[BracketParameters]]
     """Instrument -> its table."""

@@ -234,7 +234,7 @@ def _last(kind: Kind, digest: str | None, host: Host) -> tuple[str, int]:
     """Return the last import that is not undone, and its N."""
     if kind == "prices":
         text = "prices are not undone: they decided levels and calls; a wrong mark is corrected by mark_confirmed"
-        raise NothingToUndo(text)
+        raise NothingToUndo(text, store=host.layout.root)
     books = host.system.intake.sources.books
     prefix = f"{kind}@" if digest is None else f"{kind}@{digest}#"
     found = [

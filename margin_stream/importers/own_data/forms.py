@@ -66,8 +66,8 @@ COLUMNS: dict[Kind, tuple[Column, ...]] = {
         Column("time", "ISO 8601, by `--date-format`, or a count since 1970; local to `--zone`", needed=True),
         Column("instrument", "as the store lists it", needed=True),
         Column("price", "above 0", needed=True),
-        Column("bid", ""),
-        Column("ask", ""),
+        Column("bid", "the best price that is offered for it"),
+        Column("ask", "the best price at which it is offered"),
         *INSTRUMENT,
     ),
 }

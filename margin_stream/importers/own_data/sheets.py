@@ -224,9 +224,7 @@ def _parquet(name: str, data: bytes) -> Sheet:
     try:
         frame = polars.read_parquet(data)
     except polars.exceptions.PolarsError as error:
-        raise FileWrong(
-            f"{name}: no Parquet file that can be read: {str(error).splitlines()[0]}", file=name
-        ) from None
+        raise FileWrong(f"{name}: no Parquet file that can be read: {str(error).splitlines()[0]}", file=name) from None
     doubles = any(kind.is_float() for kind in frame.dtypes)
     rows = [
         (number, [_text(cell) for cell in row])
