@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from margin_stream.core.fold import Fold
+from margin_stream.schemas.times import SECOND_NS
 
 ALERTS = Counter(
     "margin_stream_alerts",
@@ -40,6 +41,10 @@ _GAUGES = {
     "checkpoint_age_s": ("margin_stream_checkpoint_age_seconds", "Seconds since the last checkpoint."),
     "checkpoint_s": ("margin_stream_checkpoint_seconds", "What the last checkpoint took."),
     "restore_s": ("margin_stream_restore_seconds", "What the last restoring from the table took."),
+    "clock_lag_s": (
+        "margin_stream_clock_lag_seconds",
+        "Seconds that the newest input, by its own time, is later than the store's clock.",
+    ),
     "ready": ("margin_stream_shard_ready", "1 where the shard is restored and not stopped by a fault."),
 }
 _COUNTERS = {
@@ -80,6 +85,11 @@ def shard_row(app: Any, follower: Any) -> dict[str, Any]:
         "foreign": shard.foreign + (follower.table.foreign if follower.table is not None else 0),
     }
     if shard.kind == "intake":
+        newest_ns = max(
+            (row["newest_event_time_ns"] for fold in shard.folds.folds if fold.name == "feeds" for row in fold.facts()),
+            default=0,
+        )
+        row["clock_lag_s"] = max(0, newest_ns - shard.intake.market.clock_ns) / SECOND_NS
         row |= {"duplicates": shard.duplicates, "refused": shard.intake.refused}
     return row
 

@@ -73,6 +73,13 @@ ENTRIES = (
         "Check the path; `-` reads from stdin.",
     ),
     Entry(
+        "input_not_ndjson",
+        CORRUPT,
+        "A file for `ingest` is no NDJSON. Nothing was written.",
+        "Your own tables: `margin-stream import accounts|positions|collateral|prices`; market files: `margin-stream "
+        "import bars`.",
+    ),
+    Entry(
         "time_invalid",
         USAGE,
         "TIME is neither an instant, a day nor a sequence number.",
@@ -453,6 +460,18 @@ ENTRIES = (
         CORRUPT,
         "More inputs were refused than are shown one by one. The run goes on, and exits 4 only with --strict.",
         "`margin-stream quarantine list --store {store}` shows them all, each with its reason.",
+    ),
+    Entry(
+        "clock_stands",
+        DONE,
+        "Quotes are more than a minute later than the store's clock: nothing falls due, and no mark becomes stale.",
+        "Send clock_ticked, or run `ingest` with --clock event-time or --clock wall.",
+    ),
+    Entry(
+        "clock_not_moved",
+        DONE,
+        "This machine's clock cannot move the store's: it is behind it, or more than eight days ahead.",
+        "Where a person confirms the jump, send a clock_ticked with confirmed_by; else use --clock event-time.",
     ),
     Entry(
         "duplicates_of_refused",

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from margin_stream.cli import on_kafka
+from margin_stream.cli.clocks import Clock, ClockName
 from margin_stream.cli.error_output import Failure, failure, report
 from margin_stream.cli.errors import CORRUPT, DONE, INTERRUPTED, MISMATCH, TERMINATED
 from margin_stream.cli.output import Common, OnStore, Progress, print_note, show
 from margin_stream.cli.queries import REVALUATION_HELP
-from margin_stream.cli.signals import Ended, Stopper, waiting
-from margin_stream.cli.usage import InputFileMissing, OptionsConflict
+from margin_stream.cli.signals import Ended, Stopper, following, waiting
+from margin_stream.cli.usage import InputFileMissing, NotNdjson, OptionsConflict
 from margin_stream.files import STDIN, opened
 from margin_stream.revaluation import DEFAULT, RevaluationName
 from margin_stream.schemas.refusals import ADVICE, Refusal, RefusedInput
@@ -31,25 +32,48 @@ SHOWN_LIMIT = 10
 class _Inputs:
     """The lines of the named files, one after the other; knows where it is."""
 
-    def __init__(self, files: tuple[Path, ...]) -> None:
+    def __init__(self, files: tuple[Path, ...], *, follow: bool = False) -> None:
         self._files = files
+        self._follow = follow
+        """The last file is read as it grows."""
         self.file = ""
         self.line = 0
         self.bytes = 0
         self.total = sum(path.stat().st_size for path in files if path != STDIN)
         self.idle: Callable[[], bool] = lambda: False
-        """Called while standard input has nothing; True ends the reading."""
+        """Called while nothing comes; True ends the reading."""
 
     def __iter__(self) -> Iterator[bytes]:
         from margin_stream.schemas.ndjson import read_lines
 
         for path in self._files:
             self.file, self.line = "stdin" if path == STDIN else str(path), 0
-            with opened(path) as stream, contextlib.suppress(Ended):
+            tail = self._follow and path == self._files[-1]
+            with following(path, self.idle) if tail else opened(path) as stream, contextlib.suppress(Ended):
                 for line in read_lines(waiting(stream, self.idle) if path == STDIN else stream):
                     self.line += 1
                     self.bytes += len(line) + 1
                     yield line
+
+
+LOOK_BYTES = 64 << 10
+LOOK_LINES = 10
+
+
+def check_ndjson(path: Path) -> None:
+    """Look at the beginning of a file.
+
+    Raises:
+        NotNdjson: it is of another kind: packed, or none of its first lines is an object.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(LOOK_BYTES)
+    if start[:2] == b"\x1f\x8b":
+        raise NotNdjson(f"{path}: packed by gzip: `zcat {path} | margin-stream ingest -`", file=path)
+    lines = [line.strip() for line in start.removeprefix(b"\xef\xbb\xbf").splitlines() if line.strip()][:LOOK_LINES]
+    if lines and (lines[0].startswith(b"[") or not any(line.startswith(b"{") for line in lines)):
+        shown = lines[0][:40].decode("ascii", "backslashreplace")
+        raise NotNdjson(f"{path}:1: no NDJSON, which has an object a line: it begins with {shown!r}", file=path, line=1)
 
 
 def exit_code(stopper: Stopper, common: Common, refused: bool) -> int:
@@ -94,6 +118,15 @@ def ingest(
     strict: Annotated[bool, Parameter(negative="", help="Stop at the first refused input with exit 4.")] = False,
     no_wait: Annotated[bool, Parameter(negative="", help="On Kafka: return once the broker has the inputs.")] = False,
     revaluation: Annotated[RevaluationName, Parameter(help=REVALUATION_HELP)] = DEFAULT,
+    follow: Annotated[
+        bool, Parameter(negative="", help="Read the last file as it grows, until a signal; one that is replaced too.")
+    ] = False,
+    clock: Annotated[
+        ClockName,
+        Parameter(
+            help="What moves the clock: the inputs' own clock_ticked, their event times, or this machine's clock each second."
+        ),
+    ] = "input",
     verify: Annotated[
         bool,
         Parameter(
@@ -108,6 +141,7 @@ def ingest(
       margin-stream ingest day.ndjson
       margin-stream simulate --accounts 50 | margin-stream ingest --store ./s --partitions 4
       margin-stream ingest more.ndjson --strict --json
+      margin-stream ingest feed.ndjson --follow --clock event-time
       margin-stream ingest day.ndjson --revaluation vectors --verify
       margin-stream ingest day.ndjson --store kafka://localhost:9092/demo
     """
@@ -117,6 +151,7 @@ def ingest(
     from margin_stream.cli.background_replay import Beside
     from margin_stream.host.embedded import Host
     from margin_stream.journal.layout import PARTITIONS_LIMIT, PartitionsOutOfRange
+    from margin_stream.views.source import source_of
 
     for path in files:
         if path != STDIN and not path.is_file():
@@ -125,8 +160,16 @@ def ingest(
         raise PartitionsOutOfRange(
             f"--partitions: from 1 to {PARTITIONS_LIMIT}, not {partitions}", option="--partitions"
         )
-    inputs = _Inputs(files)
+    if follow and files[-1] == STDIN:
+        raise OptionsConflict("--follow: name a file; standard input is read until it ends", option="--follow")
+    for path in files:
+        if path != STDIN:
+            check_ndjson(path)
+    inputs = _Inputs(files, follow=follow)
     shown = 0
+
+    def warn(text: str) -> None:
+        report(failure("clock_not_moved", text, store=common.store), as_json=common.json)
 
     def refused(reason: Refusal, detail: str) -> bool:
         nonlocal shown
@@ -143,7 +186,12 @@ def ingest(
                 "--verify goes with a store in a folder; on Kafka run `margin-stream replay` when the workers are done",
                 option="--verify",
             )
-        return _ingest_on_kafka(common, inputs, refused, strict=strict, wait=not no_wait)
+        if clock == "wall":
+            raise OptionsConflict(
+                "--clock wall goes with a store in a folder: on Kafka a feed sends clock_ticked", option="--clock"
+            )
+        ticking = Clock(clock, store_ns=lambda: 0, warn=warn)
+        return _ingest_on_kafka(common, inputs, ticking, refused, strict=strict, wait=not no_wait)
     with contextlib.ExitStack() as stack:
         stopper = stack.enter_context(Stopper())
         host = stack.enter_context(Host(common.path, partitions=partitions, revaluation=revaluation))
@@ -154,13 +202,17 @@ def ingest(
         progress = Progress(common, "inputs")
         before = host.system.intake.sources.duplicates_of_refused
 
+        ticking = Clock(clock, store_ns=lambda: host.system.intake.market.clock_ns, warn=warn)
+
         def idle() -> bool:
+            if (ticked := ticking.due()) is not None:
+                host.offer(ticked)
             host.commit()
             return stopper.asked()
 
         inputs.idle = idle
         counts = host.ingest(
-            inputs,
+            ticking.lines(inputs),
             progress=lambda done: progress.update(done, inputs.bytes / inputs.total if inputs.total else None),
             stop=stopper.asked,
             refused=refused,
@@ -170,9 +222,12 @@ def ingest(
         effects = host.effects_total
         of_refused = host.system.intake.sources.duplicates_of_refused - before
         found = beside.finish() if beside is not None else None
+        standing = views.standing_clock(host.system, source_of(host.layout.root))
     if shown > SHOWN_LIMIT and not strict:
         report(failure("inputs_refused", f"{shown} inputs were refused", store=common.store), as_json=common.json)
     tell_of_refused(common, of_refused)
+    if standing is not None:
+        report(failure("clock_stands", str(standing), store=common.store), as_json=common.json)
     verified: dict[str, Any] = {}
     if found is not None:
         same = f"equal: {found.effects:,} effects and the digests, replayed from the start"
@@ -186,7 +241,13 @@ def ingest(
 
 
 def _ingest_on_kafka(
-    common: OnStore, inputs: _Inputs, refused: Callable[[Refusal, str], bool], *, strict: bool, wait: bool
+    common: OnStore,
+    inputs: _Inputs,
+    ticking: Clock,
+    refused: Callable[[Refusal, str], bool],
+    *,
+    strict: bool,
+    wait: bool,
 ) -> int:
     """Send the inputs to the topic; what can be decoded is validated by the workers, so ``--strict``
     stops early only for what cannot."""
@@ -204,7 +265,7 @@ def _ingest_on_kafka(
 
         def lines() -> Iterator[bytes]:
             stopper.orderly = True
-            yield from inputs
+            yield from ticking.lines(inputs)
             stopper.orderly = False
 
         found = on_kafka.ingest(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any, BinaryIO
 
@@ -88,6 +91,50 @@ class _Waiting(io.RawIOBase):
         if not count and self._idle():
             raise Ended
         return count
+
+
+class _Following(io.RawIOBase):
+    """A file that grows, as ``tail -F`` reads it: one that is replaced or cut is read anew from its start."""
+
+    def __init__(self, path: Path, idle: Callable[[], bool]) -> None:
+        self._path = path
+        self._idle = idle
+        self._file = path.open("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        while not (count := self._file.readinto(into)):
+            if self._idle():
+                raise Ended
+            self._look()
+            time.sleep(IDLE_S)
+        return int(count)
+
+    def _look(self) -> None:
+        """Open the file anew where another one has its name, or it became shorter."""
+        with contextlib.suppress(OSError):
+            there, here = self._path.stat(), os.fstat(self._file.fileno())
+            if there.st_ino != here.st_ino or there.st_dev != here.st_dev:
+                self._file.close()
+                self._file = self._path.open("rb", buffering=0)
+            elif there.st_size < self._file.tell():
+                self._file.seek(0)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def following(path: Path, idle: Callable[[], bool]) -> BinaryIO:
+    """Return a file to be read as it grows; it ends with ``Ended``.
+
+    Args:
+        path: of the file.
+        idle: called each time that nothing more is there; True ends the reading.
+    """
+    return io.BufferedReader(_Following(path, idle), 1 << 16)
 
 
 def waiting(stream: BinaryIO, idle: Callable[[], bool]) -> BinaryIO:

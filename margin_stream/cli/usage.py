@@ -15,6 +15,10 @@ class InputFileMissing(UsageError, code="input_file_missing"):
     """An input file is not there."""
 
 
+class NotNdjson(UsageError, code="input_not_ndjson"):
+    """An input file is of another kind."""
+
+
 class WrongKindOfStore(UsageError, code="store_kind_wrong"):
     """The command is for stores of the other kind."""
 

@@ -26,6 +26,8 @@ from margin_stream.journal.layout import (
 from margin_stream.journal.records import CorruptLog, segments
 from margin_stream.replay.verification import Verified, verify
 from margin_stream.tables.rocks import SEAL
+from margin_stream.views.clock import standing_in_journal
+from margin_stream.views.source import source_of
 
 SHOWN = 3
 
@@ -60,7 +62,21 @@ def store(folder: Path) -> Iterator[Finding]:
     yield ok("store.lock", "no process writes to it" if holder is None else f"written to by {holder}")
     yield _journal(layout, manifest)
     yield _verified(_looked_at(folder, busy=holder is not None))
+    yield _clock(folder)
     yield _tables(layout, manifest, busy=holder is not None)
+
+
+def _clock(folder: Path) -> Finding:
+    """Say whether the clock moves with the quotes."""
+    name = "store.clock"
+    try:
+        found = standing_in_journal(source_of(folder))
+    except (StoreError, CorruptLog) as error:
+        return skipped(name, str(error), "Mend what the other findings name first.")
+    if found is None:
+        return ok(name, "it moves with the quotes")
+    advice = "Send clock_ticked, or run `margin-stream ingest` with --clock event-time or --clock wall."
+    return warning(name, str(found), advice)
 
 
 def _journal(layout: Layout, manifest: Manifest) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from margin_stream.views.clock import StandingClock, newest_input_ns, standing_clock
 from margin_stream.views.journal import NotRefused, effects, events, quarantine, quarantined
 from margin_stream.views.resubmission import RestartNotConfirmed, Resubmission, resubmission
 from margin_stream.views.store import (
@@ -27,6 +28,7 @@ __all__ = [
     "NotRefused",
     "RestartNotConfirmed",
     "Resubmission",
+    "StandingClock",
     "View",
     "account_state",
     "accounts",
@@ -36,8 +38,10 @@ __all__ = [
     "events",
     "facts",
     "folds_at",
+    "newest_input_ns",
     "quarantine",
     "quarantined",
     "resubmission",
+    "standing_clock",
     "summary",
 ]

@@ -399,6 +399,29 @@ def _(folder: Path) -> Said:
     return code, exit_code, where
 
 
+@reproduces("input_not_ndjson")
+def _(folder: Path) -> Said:
+    (folder / "a.csv").write_text("a,b\n1,2\n")
+    return said("ingest", str(folder / "a.csv"), "--store", str(folder / "none"))
+
+
+@reproduces("clock_stands")
+def _(folder: Path) -> Said:
+    day = Day()
+    day.lines += START
+    day._feed = 10_000
+    day.now_ns += 61 * 1_000_000_000 + 1
+    day.tick("BTCUSDT", "40000.00")
+    return said("ingest", "-", "--store", str(folder / "s"), data=b"\n".join(day.lines) + b"\n")
+
+
+@reproduces("clock_not_moved")
+def _(folder: Path) -> Said:
+    data = b"\n".join(START) + b"\n"
+    assert command("ingest", "-", "--store", str(folder / "s"), data=data)[0] == 0
+    return said("ingest", "-", "--clock", "wall", "--store", str(folder / "s"), data=data)
+
+
 def broker(folder: Path) -> list[str]:
     """A store with a profile in force, and one account."""
     store = ["--store", str(folder / "own")]
@@ -522,6 +545,9 @@ FIELDS = {
     "fault": {"expected", "got"},
     "fold_unknown": {"fold"},
     "folder_taken": {"store"},
+    "clock_not_moved": {"store"},
+    "clock_stands": {"store"},
+    "input_not_ndjson": {"file", "line"},
     "file_wrong": {"file", "line", "column"},
     "import_failed": {"file", "line"},
     "import_refused": {"store"},
