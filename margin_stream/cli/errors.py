@@ -387,6 +387,18 @@ ENTRIES = (
         "`margin-stream quarantine list` lists all refused inputs.",
     ),
     Entry(
+        "correction_unusable",
+        CORRUPT,
+        "A file holds no correction: it is no JSON object, or it corrects another input.",
+        "`margin-stream quarantine show ID` prints what came; correct that, and leave `corrects` out.",
+    ),
+    Entry(
+        "corrected_already",
+        FAILED,
+        "The refused input has a correction that was accepted.",
+        "Nothing has to be done; what else is wrong is booked by a new input.",
+    ),
+    Entry(
         "restart_not_confirmed",
         FAILED,
         "A feed began its numbers anew, and nobody confirmed it.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -13,10 +15,14 @@ from margin_stream.cli.ingest import exit_code, summary, tell_recovery
 from margin_stream.cli.output import OnStore, Progress, print_note, show, show_rows
 from margin_stream.cli.queries import place_of
 from margin_stream.cli.signals import Stopper
+from margin_stream.cli.usage import InputFileMissing, OptionsConflict
+from margin_stream.files import STDIN, content
+from margin_stream.schemas.ndjson import LINE_LIMIT
 from margin_stream.schemas.refusals import ADVICE, Refusal
 
 if TYPE_CHECKING:
     from margin_stream.views import Resubmission
+    from margin_stream.views.source import Place
 
 
 def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (frozen)
@@ -31,7 +37,7 @@ def quarantine_list(*, common: OnStore = OnStore()) -> int:  # noqa: B008 (froze
         show_rows(
             common,
             views.quarantine(place),
-            ("id", "reason", "source", "source_seq", "advice"),
+            ("id", "reason", "source", "source_seq", "detail"),
             empty="nothing was refused",
         )
     return DONE
@@ -58,33 +64,66 @@ def quarantine_show(
 
 
 def quarantine_resubmit(
+    identifier: Annotated[str | None, Parameter(name="ID", allow_leading_hyphen=True)] = None,
+    /,
     *,
-    source: Annotated[str, Parameter(help="The feed whose kept inputs are sent again.")],
+    with_: Annotated[
+        Path | None, Parameter(name="--with", help="A file with the corrected event, one JSON object; - is stdin.")
+    ] = None,
+    source: Annotated[str | None, Parameter(help="The feed whose kept inputs are sent again.")] = None,
     common: OnStore = OnStore(),  # noqa: B008 (frozen)
 ) -> int:
-    """Send again what a feed sent while its numbers began anew and nobody had confirmed it.
+    """Send the correction of a refused input, or again what a feed sent while its numbers began anew.
 
-    First confirm the restart with a feed_restarted. The inputs come from the source S@N, N being the sequence number of
-    that feed_restarted. What the store has newer quotes or clocks for is not sent. Safe to run again.
+    A correction is a new event: it comes from the source correction@N, N being the sequence number of what was refused,
+    and names it in `corrects`. What is refused (ID as of `quarantine show`) stays as it came.
+
+    --source: first confirm the restart with a feed_restarted. The inputs come from the source S@N, N being the sequence
+    number of that feed_restarted. What the store has newer quotes or clocks for is not sent. Both are safe to run again.
 
     Try:
+      margin-stream quarantine resubmit '#17' --with corrected.json
       margin-stream quarantine resubmit --source binance
     """
     from margin_stream import views
+
+    if (identifier is None) is (source is None) or (identifier is None) is not (with_ is None):
+        raise OptionsConflict("quarantine resubmit: ID --with FILE, or --source S", option="--with")
+    if source is not None:
+        code, sent = _send(common, source, lambda place: _again(views.resubmission(place, source)))
+    else:
+        assert identifier is not None
+        assert with_ is not None
+        if with_ != STDIN and not with_.is_file():
+            raise InputFileMissing(f"{with_}: no such file", file=with_)
+        line = content(with_, LINE_LIMIT)
+        code, sent = _send(
+            common, identifier, lambda place: ([views.correction(place, identifier, line, file=str(with_))], {})
+        )
+        if sent["refused"]:
+            code = CORRUPT
+    show(common, sent)
+    return code
+
+
+Found = tuple[list[bytes], dict[str, Any]]
+"""Lines to be sent, and what is shown of them."""
+
+
+def _send(common: OnStore, name: str, find: Callable[[Place], Found]) -> tuple[int, dict[str, Any]]:
+    """Find inputs in a store and send them to it; return the exit code and what is shown."""
     from margin_stream.host.embedded import Host
     from margin_stream.journal.layout import Layout, read_manifest
-    from margin_stream.schemas.ndjson import encode_line
 
     def refused(reason: Refusal, detail: str) -> bool:
-        text = f"{source}: refused again, {reason.value}: {detail}"
-        report(Failure(reason.value, text, {"input": source}, ADVICE[reason], CORRUPT), as_json=common.json)
+        text = f"{name}: refused again, {reason.value}: {detail}"
+        report(Failure(reason.value, text, {"input": name}, ADVICE[reason], CORRUPT), as_json=common.json)
         return False
 
     with Stopper() as stopper:
         if common.on_kafka:
             with on_kafka.opened(common) as reader:
-                found = views.resubmission(reader, source)
-            lines = (encode_line(event).rstrip() for event in found.events)
+                lines, shown = find(reader)
             progress = Progress(common, "inputs")
             done = on_kafka.ingest(
                 common,
@@ -103,14 +142,20 @@ def quarantine_resubmit(
             with Host(common.path) as host:
                 tell_recovery(common, host)
                 # No other writer: what is newest cannot change until the inputs are sent.
-                found = views.resubmission(common.path, source)
+                lines, shown = find(common.path)
                 sources = host.system.intake.sources
                 known = sources.duplicates_of_refused
-                counts = host.ingest(iter(found.events), stop=stopper.asked, refused=refused)
+                counts = host.ingest(iter(lines), stop=stopper.asked, refused=refused)
                 of_refused = sources.duplicates_of_refused - known
                 sent = summary(counts, of_refused, host.effects_total, host.checkpoint())
-        show(common, _of(found) | sent)
-    return exit_code(stopper, common, refused=False)
+    return exit_code(stopper, common, refused=False), shown | sent
+
+
+def _again(found: Resubmission) -> Found:
+    """Return what a feed sent, as lines."""
+    from margin_stream.schemas.ndjson import encode_line
+
+    return [encode_line(event).rstrip() for event in found.events], _of(found)
 
 
 def _of(found: Resubmission) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from margin_stream.views.clock import StandingClock, newest_input_ns, standing_clock
+from margin_stream.views.correction import CorrectedAlready, CorrectionUnusable, correction
 from margin_stream.views.journal import NotRefused, effects, events, quarantine, quarantined
 from margin_stream.views.resubmission import RestartNotConfirmed, Resubmission, resubmission
 from margin_stream.views.store import (
@@ -23,6 +24,8 @@ from margin_stream.views.store import (
 __all__ = [
     "AccountUnknown",
     "CallUnknown",
+    "CorrectedAlready",
+    "CorrectionUnusable",
     "DeskUnknown",
     "FoldUnknown",
     "NotRefused",
@@ -34,6 +37,7 @@ __all__ = [
     "accounts",
     "call_history",
     "calls",
+    "correction",
     "effects",
     "events",
     "facts",

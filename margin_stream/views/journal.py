@@ -137,26 +137,39 @@ def effects(
 
 
 def quarantine(place: Place) -> Iterator[dict[str, Any]]:
-    """Yield the refused inputs: id, reason, what to do, and the raw bytes."""
+    """Yield the refused inputs: id, reason, what is wrong, what to do, and the raw bytes.
+
+    What is wrong is not recorded: the intake is folded once more from the last kept checkpoint before the first of
+    them.
+    """
     refused = {row["sequence"]: row for row in effects(place, kind="input_refused")}
     if not refused:
         return
-    last = max(refused)
     reader = source_of(place)
-    for sequence, _, item in numbered_items(reader, reader.items()):
-        if sequence in refused:
-            yield _refusal(refused[sequence], item)
-        if sequence >= last:
+    kept = reader.from_checkpoint(Until(sequence=min(refused) - 1), "")
+    folds, behind = kept or (StoreFold(reader.partitions, only="", rules_version=reader.rules_version), 0)
+    intake = folds.intake
+    for record in reader.items(behind):
+        for item in record.items:
+            for _, single in folds.admission.singles(item):
+                if folds.admission.item(single).refused and intake.sequence in refused:
+                    assert intake.last_refusal is not None
+                    raw = line_of(single) if isinstance(single, PriceTicked) else single
+                    yield _refusal(refused.pop(intake.sequence), intake.last_refusal[1], raw)
+        if not refused:
             return
+        intake.take()
+        intake.book.drain()
 
 
-def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
+def _refusal(effect: dict[str, Any], detail: str, item: JournalItem) -> dict[str, Any]:
     reason = Refusal(effect["reason"])
     view: dict[str, Any] = {
         "id": f"#{effect['sequence']}",
         "sequence": effect["sequence"],
         "at": effect.get("at"),
         "reason": reason.value,
+        "detail": detail,
         **{name: effect[name] for name in ("source", "source_seq", "digest") if name in effect},
         "advice": ADVICE[reason],
     }
@@ -164,8 +177,7 @@ def _refusal(effect: dict[str, Any], item: JournalItem) -> dict[str, Any]:
 
 
 def quarantined(place: Place, identifier: str) -> dict[str, Any]:
-    """Return one refused input with the full detail of its refusal, found by sequence number, ``source#seq`` or
-    SHA-256.
+    """Return one refused input, found by sequence number, ``source#seq`` or SHA-256.
 
     Raises:
         NotRefused: there is none.
@@ -174,15 +186,5 @@ def quarantined(place: Place, identifier: str) -> dict[str, Any]:
     for row in quarantine(place):
         names = {str(row["sequence"]), row.get("digest", ""), f"{row.get('source')}#{row.get('source_seq')}"}
         if wanted in names or identifier in names or (len(wanted) >= 8 and row.get("digest", "").startswith(wanted)):
-            return row | {"detail": _detail(place, row["sequence"])}
+            return row
     raise NotRefused(f"no refused input {identifier!r}", input=identifier)
-
-
-def _detail(place: Place, sequence: int) -> str:
-    """Fold up to the item once more: the intake states what was wrong with it."""
-    reader = source_of(place)
-    system = StoreFold(reader.partitions, only="", rules_version=reader.rules_version)
-    for _ in fold_prefix(system, reader.items(), Until(sequence=sequence)):
-        pass
-    last = system.intake.last_refusal
-    return last[1] if last else ""

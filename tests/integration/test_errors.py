@@ -399,6 +399,34 @@ def _(folder: Path) -> Said:
     return code, exit_code, where
 
 
+def correction(folder: Path, event: str) -> list[str]:
+    """A store with one refused input, and a file."""
+    (folder / "fixed.json").write_text(event)
+    path = str(folder / "s")
+    with Host(Path(path)) as host:
+        host.ingest(iter([*START, START[0].replace(b'"source_seq":1', b'"source_seq":900')]))
+    shown = command("quarantine", "list", "--store", path)[2]
+    return ["quarantine", "resubmit", json.loads(shown)["id"], "--with", str(folder / "fixed.json"), "--store", path]
+
+
+@reproduces("correction_unusable")
+def _(folder: Path) -> Said:
+    return said(*correction(folder, "[]"))
+
+
+@reproduces("corrected_already")
+def _(folder: Path) -> Said:
+    listed = {
+        "type": "instrument_listed",
+        "event_time": "2021-05-19T00:00:00Z",
+        "instrument": "EUR",
+        "kind": "currency",
+    }
+    words = correction(folder, json.dumps(listed | {"quantity_scale": 2}))
+    assert command(*words)[0] == 0
+    return said(*words)
+
+
 @reproduces("input_not_ndjson")
 def _(folder: Path) -> Said:
     (folder / "a.csv").write_text("a,b\n1,2\n")
@@ -545,6 +573,8 @@ FIELDS = {
     "fault": {"expected", "got"},
     "fold_unknown": {"fold"},
     "folder_taken": {"store"},
+    "corrected_already": {"input"},
+    "correction_unusable": {"file"},
     "clock_not_moved": {"store"},
     "clock_stands": {"store"},
     "input_not_ndjson": {"file", "line"},
