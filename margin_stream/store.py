@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from decimal import Decimal
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +18,17 @@ from margin_stream.core.intake.admission import Counts
 from margin_stream.core.intake.fold import Verdict
 from margin_stream.core.store_fold import Digests
 from margin_stream.host.embedded import CHECKPOINT_ITEMS, Host, Recovery
+from margin_stream.journal.layout import Layout, read_manifest
 from margin_stream.replay.comparison import Replayed
 from margin_stream.replay.replay import replay
 from margin_stream.replay.verification import Verified, verify
 from margin_stream.schemas.inputs import AnyInput, Input
-from margin_stream.schemas.times import parse_time
-from margin_stream.views.source import EVERYTHING, Until
+from margin_stream.schemas.times import format_time, moment_ns
+from margin_stream.views.moments import At, until_of
 
 OneInput = bytes | str | Mapping[str, Any] | AnyInput
-"""An input: an NDJSON line, the same as a mapping, or a typed event."""
+"""An input: an NDJSON line, the same as a mapping (decimals as text or ``Decimal``, times as text or aware ``datetime``),
+or a typed event."""
 
 
 class Ack(NamedTuple):
@@ -35,13 +41,147 @@ class Ack(NamedTuple):
     """Why it was refused."""
 
 
-class Store:
+class StoreView:
+    """A store open for reading, beside a writer or without one: each answer is of what is durable by then.
+
+    Answers are plain mappings, as ``--json`` prints them. ``at`` names the end of a prefix of the journal: a moment (an
+    aware ``datetime``, or RFC 3339), a day, or a sequence number (``"#1200"``, or an integer).
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """See ``Store.read``."""
+        layout = Layout(Path(path))
+        read_manifest(layout)
+        self._root = layout.root
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+        return self._root
+
+    def _view(self, at: At = None) -> views.View:
+        """Return what a question is put to."""
+        del at
+        return self.path
+
+    def digests(self) -> Digests:
+        """Return the digests at the last sequence number."""
+        return views.folds_at(self._view()).digests()
+
+    def replay(self, until: At = None) -> Replayed:
+        """Fold the journal from nothing and compare with the record."""
+        return replay(self.path, until=until_of(until))
+
+    def verify(self) -> Verified:
+        """Check everything of the store."""
+        return verify(self.path)
+
+    def state(self, account: str, at: At = None) -> dict[str, Any]:
+        """Return an account, now or then.
+
+        Raises:
+            AccountUnknown: it was not open then.
+        """
+        return views.account_state(self._view(at), account, until_of(at))
+
+    def calls(
+        self,
+        account: str | None = None,
+        *,
+        open_only: bool = False,
+        overdue: bool = False,
+        desk: str | None = None,
+        at: At = None,
+    ) -> list[dict[str, Any]]:
+        """Return margin calls by deadline.
+
+        Raises:
+            AccountUnknown, DeskUnknown: there is none.
+        """
+        return views.calls(
+            self._view(at), account=account, open_only=open_only, overdue=overdue, desk=desk, until=until_of(at)
+        )
+
+    def call(self, call_id: str) -> dict[str, Any]:
+        """Return one call with everything that happened to it.
+
+        Raises:
+            CallUnknown: the store has no such call.
+        """
+        return views.call_history(self.path, call_id)
+
+    def accounts(
+        self,
+        *,
+        short: bool = False,
+        stale: bool = False,
+        level: str | None = None,
+        desk: str | None = None,
+        near: str | Decimal | None = None,
+        at: At = None,
+    ) -> list[dict[str, Any]]:
+        """Return accounts, the deepest level first, then the largest shortfall; see ``views.accounts``."""
+        percent = None if near is None else str(near)
+        return views.accounts(
+            self._view(at), short=short, stale=stale, level=level, desk=desk, near=percent, until=until_of(at)
+        )
+
+    def effects(
+        self, *, account: str | None = None, type: str | None = None, after: int | str = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Yield what was decided, by sequence number, behind one; perhaps of one account or type."""
+        return views.effects(self.path, account=account, kind=type, after=_number(after))
+
+    def events(
+        self, *, account: str | None = None, type: str | None = None, after: int | str = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the journal's inputs, by sequence number, behind one; perhaps of one account or type."""
+        return views.events(self.path, account=account, kind=type, after=_number(after))
+
+    def refused(self) -> list[dict[str, Any]]:
+        """Return the inputs that were refused: id, reason, what is wrong with each, what to do, raw bytes."""
+        return list(views.quarantine(self.path))
+
+    def facts(self, fold: str, at: At = None) -> list[dict[str, Any]]:
+        """Return what a fold of the whole store knows, row by row; ``feeds`` has what came of each source, and when.
+
+        Raises:
+            FoldUnknown: there is no such fold.
+        """
+        return views.facts(self._view(at), fold, until_of(at))
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts: accounts, accounts short, calls by what became of them; and the clock."""
+        folds = views.folds_at(self._view())
+        accounts = sum(part.account_count for part in folds.accounts)
+        return {"sequence": folds.sequence, "accounts": accounts, **views.summary(folds)}
+
+    def __repr__(self) -> str:
+        shown = self.summary()
+        counts = (
+            f"{shown['accounts']:,} accounts, {shown['accounts_short']:,} short, {shown['calls_open']:,} open calls"
+        )
+        clock = f", clock {shown['clock']}" if shown["clock"] else ""
+        return f"<{type(self).__name__} {str(self.path)!r}: {counts}, sequence number {shown['sequence']:,}{clock}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{name.replace('_', ' ')}</th><td>{escape(str(value))}</td></tr>"
+            for name, value in self.summary().items()
+            if value is not None
+        )
+        return f"<table><caption>{escape(repr(type(self).__name__)[1:-1])} {escape(str(self.path))}</caption>{rows}</table>"
+
+
+class Store(StoreView):
     """A store open for writing, in this process alone; readers in other processes are free to follow.
 
     No threads run but the one that waits for the disk, and nothing happens at import.
     """
 
     def __init__(self, host: Host, checkpoint_items: int) -> None:
+        """See ``Store.open``."""
+        self._root = host.layout.root
         self._host = host
         self._checkpoint_items = checkpoint_items
         self._waiting: list[tuple[asyncio.Future[Ack], Ack]] = []
@@ -50,25 +190,39 @@ class Store:
 
     @classmethod
     def open(
-        cls, path: str | Path, *, partitions: int | None = None, checkpoint_items: int = CHECKPOINT_ITEMS
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        create: bool = True,
+        partitions: int | None = None,
+        checkpoint_items: int = CHECKPOINT_ITEMS,
     ) -> Store:
-        """Open a store, or make one.
+        """Open a store for writing, or make one.
 
         Args:
             path: the store's folder.
+            create: make one where there is none.
             partitions: for a new store; 1 if left out.
             checkpoint_items: tables are written after about so many inputs.
 
         Raises:
             StoreLocked: another process writes to it.
+            StoreMissing: there is none, and none is to be made.
             CorruptLog, CorruptManifest: it is damaged; file and offset are named.
         """
+        if not create:
+            read_manifest(Layout(Path(path)))
         return cls(Host(Path(path), partitions=partitions, checkpoint_items=checkpoint_items), checkpoint_items)
 
-    @property
-    def path(self) -> Path:
-        """The store's folder."""
-        return self._host.layout.root
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> StoreView:
+        """Open a store for reading only, beside a writer or without one; nothing is written, nothing is made.
+
+        Raises:
+            StoreMissing: there is none.
+            CorruptManifest: it is damaged.
+        """
+        return StoreView(path)
 
     @property
     def recovery(self) -> Recovery:
@@ -117,63 +271,24 @@ class Store:
                     future.set_result(ack)
 
     def ingest(self, inputs: Iterable[OneInput]) -> Counts:
-        """Append many inputs; returns once all are durable."""
-        return self._host.ingest(given if isinstance(given, Input) else _line(given) for given in inputs)
+        """Append many inputs; returns once all are durable.
 
-    def digests(self) -> Digests:
-        """Return the digests at the last sequence number."""
-        return self._host.system.digests()
+        Args:
+            inputs: lines of NDJSON, mappings or typed events. In a mapping a ``Decimal`` and an aware ``datetime`` do.
+
+        Raises:
+            TypeError: a single text or mapping, where an iterable of them is wanted.
+        """
+        if isinstance(inputs, str | bytes | bytearray | Mapping | Input):
+            what = "a list of lines: text.splitlines()" if isinstance(inputs, str | bytes) else "a list of inputs"
+            raise TypeError(f"ingest takes {what}, not one {type(inputs).__name__}")
+        return self._host.ingest(given if isinstance(given, Input) else _line(given) for given in inputs)
 
     def checkpoint(self) -> Digests:
         """Write the tables, so that the next start is quick; return the digests."""
         return self._host.checkpoint()
 
-    def replay(self, until: str | int | None = None) -> Replayed:
-        """Fold the journal from nothing and compare with the record."""
-        return replay(self.path, until=_until(until))
-
-    def verify(self) -> Verified:
-        """Check everything of the store."""
-        return verify(self.path)
-
-    def state(self, account: str, at: str | int | None = None) -> dict[str, Any]:
-        """Return an account, now or at a moment (RFC 3339) or sequence number.
-
-        Raises:
-            AccountUnknown: it was not open then.
-        """
-        return views.account_state(self._view(at), account, _until(at))
-
-    def calls(
-        self, account: str | None = None, *, open_only: bool = False, at: str | int | None = None
-    ) -> list[dict[str, Any]]:
-        """Return margin calls by deadline."""
-        return views.calls(self._view(at), account=account, open_only=open_only, until=_until(at))
-
-    def accounts(
-        self,
-        *,
-        short: bool = False,
-        stale: bool = False,
-        level: str | None = None,
-        desk: str | None = None,
-        near: str | None = None,
-        at: str | int | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return accounts, the deepest level first, then the largest shortfall; see ``views.accounts``."""
-        return views.accounts(
-            self._view(at), short=short, stale=stale, level=level, desk=desk, near=near, until=_until(at)
-        )
-
-    def facts(self, fold: str, at: str | int | None = None) -> list[dict[str, Any]]:
-        """Return what a fold of the whole store knows, row by row; ``feeds`` has what came of each source, and when.
-
-        Raises:
-            FoldUnknown: there is no such fold.
-        """
-        return views.facts(self._view(at), fold, _until(at))
-
-    def _view(self, at: str | int | None) -> views.View:
+    def _view(self, at: At = None) -> views.View:
         """Return the folds at hand for now, and the folder for the past."""
         return self._host.folds() if at is None else self.path
 
@@ -190,11 +305,26 @@ class Store:
 
 def _line(given: bytes | str | Mapping[str, Any]) -> bytes:
     if isinstance(given, Mapping):
-        return orjson.dumps(given)
-    return given.encode() if isinstance(given, str) else given
+        return orjson.dumps(given, default=_json, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    if isinstance(given, bytes):
+        return given
+    if isinstance(given, str):
+        return given.encode()
+    raise TypeError(f"an input is a line, a mapping or a typed event, not {type(given).__name__}")
 
 
-def _until(at: str | int | None) -> Until:
-    if at is None:
-        return EVERYTHING
-    return Until(sequence=at) if isinstance(at, int) else Until(time_ns=parse_time(at))
+def _json(value: Any) -> str:
+    """Return a value of a mapping as NDJSON has it."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime):
+        return format_time(moment_ns(value))
+    raise TypeError(f"{type(value).__name__} in an input: {value!r}")
+
+
+def _number(after: int | str) -> int:
+    """Return a sequence number, written ``#N`` or as an integer."""
+    return after if isinstance(after, int) else until_of(after).sequence or 0
+
+
+__all__ = ["Ack", "At", "Store", "StoreView"]

@@ -53,6 +53,17 @@ def parse_time(text: str) -> int:
 
 
 @lru_cache(maxsize=4096)
+def moment_ns(moment: datetime) -> int:
+    """Return nanoseconds since 1970 of a ``datetime``.
+
+    Raises:
+        TimeError: it has no time zone.
+    """
+    if moment.tzinfo is None:
+        raise TimeError(f"{moment.isoformat()} has no time zone: use an aware datetime, such as of timezone.utc")
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
 def _format_seconds(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 

@@ -194,21 +194,13 @@ def parse_until(text: str | None) -> Until:
     Raises:
         BadTime: it is none of them.
     """
-    from margin_stream.schemas.times import TimeError, parse_time
-    from margin_stream.views.source import EVERYTHING, Until
+    from margin_stream.schemas.times import TimeError
+    from margin_stream.views.moments import until_of
 
-    if text is None:
-        return EVERYTHING
-    if text.startswith("#"):
-        if not text[1:].isdigit():
-            raise BadTime(f"{text!r} is no sequence number; write #N, such as #1200", value=text)
-        return Until(sequence=int(text[1:]))
     try:
-        return Until(
-            time_ns=parse_time(f"{text}T23:59:59.999999999Z" if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text)
-        )
+        return until_of(text)
     except TimeError as error:
-        raise BadTime(f"{text!r}: {error}; or a sequence number such as #1200", value=text) from None
+        raise BadTime(f"{text!r}: {error}", value=text) from None
 
 
 class Progress:
