@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 MODULE ?=
 
-.PHONY: help demo compile test lint check inputs mutation bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-hostile simulate-brokers soak lock schemas clean
+.PHONY: help demo compile test lint check inputs mutation bench bench-kafka kafka kafka-demo faults simulate simulate-media simulate-kafka simulate-hostile simulate-brokers soak notebook lock schemas clean
 
 help:
 	@echo "make demo              a crash day, 1,000 accounts: calls, answers, kill, recovery, replay, verify (under a minute)"
@@ -35,6 +35,7 @@ help:
 	@echo "make simulate-brokers  three brokers, one killed while producing, five times"
 	@echo "make soak              30 minutes on each host, 5 million inputs, kills every two minutes: memory and lag"
 	@echo "make schemas           write JSON Schema, samples and the pages on events, errors and settings from the code"
+	@echo "make notebook          execute docs/notebook.ipynb and keep its outputs"
 	@echo "make lock              resolve the dependencies into requirements.lock"
 	@echo "make clean             remove the virtual environment, caches and results"
 
@@ -110,6 +111,9 @@ bench-kafka: $(VENV)/.ready compile kafka
 schemas: $(VENV)/.ready
 	$(BIN)/python -m schemas.publish
 	$(BIN)/python -m margin_stream.cli.reference_docs
+
+notebook: $(VENV)/.ready
+	$(BIN)/python -m tests.notebook
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-emit-index-url --no-annotate -o requirements.lock

@@ -162,7 +162,7 @@ class StoreView:
             f"{shown['accounts']:,} accounts, {shown['accounts_short']:,} short, {shown['calls_open']:,} open calls"
         )
         clock = f", clock {shown['clock']}" if shown["clock"] else ""
-        return f"<{type(self).__name__} {str(self.path)!r}: {counts}, sequence number {shown['sequence']:,}{clock}>"
+        return f"<{type(self).__name__} {self.path.name!r}: {counts}, sequence number {shown['sequence']:,}{clock}>"
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -170,7 +170,7 @@ class StoreView:
             for name, value in self.summary().items()
             if value is not None
         )
-        return f"<table><caption>{escape(repr(type(self).__name__)[1:-1])} {escape(str(self.path))}</caption>{rows}</table>"
+        return f"<table><caption>{type(self).__name__} {escape(self.path.name)}</caption>{rows}</table>"
 
 
 class Store(StoreView):
