@@ -25,7 +25,12 @@ SHOWN_LIMIT = 10
 
 
 def import_market(
-    form: Annotated[Literal["bars", "binance-klines", "segments"], Parameter(name="FORMAT")],
+    form: Annotated[
+        Literal[
+            "bars", "binance-klines", "binance-trades", "ccxt", "databento", "polygon", "stooq", "yahoo", "segments"
+        ],
+        Parameter(name="FORMAT"),
+    ],
     paths: Annotated[tuple[Path, ...], Parameter(name="PATH", consume_multiple=True)],
     /,
     *,
@@ -45,6 +50,10 @@ def import_market(
             help="Leverage brackets (JSON, gz too): lists perpetuals beside the pairs and activates binance-usdm."
         ),
     ] = None,
+    funding: Annotated[
+        tuple[Path, ...],
+        Parameter(negative="", help="With --brackets: Binance's funding rates; without, seeded accounts pay 0.01 %."),
+    ] = (),
     cover_low: Annotated[str, Parameter(help="Least V / D that an account starts with.")] = "1.45",
     cover_high: Annotated[str, Parameter(help="Greatest V / D that an account starts with.")] = "3",
     zone: Annotated[str | None, Parameter(help="Time zone of local times, such as America/New_York.")] = None,
@@ -60,6 +69,9 @@ def import_market(
         Literal["spot", "equity"] | None, Parameter(help="What a symbol is of which that cannot be told.")
     ] = None,
     quote: Annotated[str | None, Parameter(help="The currency in which such a symbol is quoted.")] = None,
+    symbol: Annotated[
+        str | None, Parameter(help="The symbol of files that do not state theirs, such as AAPL or BTC/USDT.")
+    ] = None,
     strict: Annotated[bool, Parameter(negative="", help="Stop with exit 4 if a row had to be left out.")] = False,
     into: Annotated[
         str | None,
@@ -75,8 +87,11 @@ def import_market(
       margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
       margin-stream import bars usdt.csv.gz --accounts 9 --profile prime --profile binance-usdm --brackets tiers.json
       margin-stream import binance-klines BTCUSDT-1m-2021-05-19.zip
+      margin-stream import yahoo AAPL.csv MSFT.csv --zone America/New_York
+      margin-stream import ccxt BTC_USDT-5m.json --brackets tiers.json --funding BTCUSDT-fundingRate-2021-05.zip
       margin-stream import segments ./margin-store --into kafka://localhost:9092/demo
     """
+    from margin_stream.importers.binance import read_funding
     from margin_stream.importers.files import read_market
     from margin_stream.simulation.day import Accounts, day_events
     from margin_stream.simulation.perpetual_books import USDM
@@ -85,9 +100,9 @@ def import_market(
         raise OptionsConflict("import: name at least one file")
     if form == "segments":
         return _import_segments(common, paths, into)
-    if form == "binance-klines" and STDIN in paths:
+    if form.startswith("binance") and STDIN in paths:
         raise OptionsConflict(
-            "import binance-klines -: its files are named after their symbol, and standard input has no name",
+            f"import {form} -: its files are named after their symbol, and standard input has no name",
             file=STDIN,
         )
     if into is not None:
@@ -95,6 +110,8 @@ def import_market(
             "--into goes with the format segments; pipe other formats into `margin-stream ingest`",
             option="--into",
         )
+    if funding and brackets is None:
+        raise OptionsConflict("--funding goes with --brackets FILE, which lists the perpetuals", option="--funding")
     check_accounts(accounts, profile)
     if accounts and USDM in profile and brackets is None:
         raise OptionsConflict(
@@ -114,7 +131,9 @@ def import_market(
             interval_s=None if interval is None else _seconds(interval),
             kind=kind,
             quote=quote,
+            symbol=symbol,
         )
+        rates = read_funding(funding, complaints.append)
     finally:
         for complaint in complaints[:SHOWN_LIMIT]:
             report(diagnose(complaint), as_json=common.json)
@@ -123,10 +142,13 @@ def import_market(
         if strict:
             return CORRUPT
     tables, unsound = (None, 0) if brackets is None else tables_for(common, market.pairs, brackets)
+    idle = sorted({rate.symbol for rate in rates} - set(tables or ()))
+    if idle:
+        print_note(common, f"--funding: no perpetual of {', '.join(idle)}: these rates are not used")
     if strict and unsound:
         return CORRUPT
     wanted = Accounts(accounts, seed, profile, low, high) if accounts else None
-    count = print_inputs(common, day_events(market, wanted, tables), 4.1 * len(market.bars))
+    count = print_inputs(common, day_events(market, wanted, tables, rates), 4.1 * len(market.bars))
     print_note(
         common,
         f"{len(market.bars):,} bars of {len(market.pairs)} instruments, {count:,} inputs, source {market.source}",

@@ -1,5 +1,5 @@
-"""Leverage brackets from files: what Binance's ``leverageBracket`` answers, or ccxt's market tiers, as JSON, gzipped or
-not.
+"""Leverage brackets from files, as JSON, gzipped or not: what Binance's ``leverageBracket`` answers, or the leverage
+tiers that ccxt returns (of Binance, Bybit and others whose tiers are notionals).
 
 Tables that do not fit are named, with bracket and number, and left out; nothing is repaired.
 """
@@ -27,7 +27,7 @@ _NAMES = {
     "floor": ("notionalFloor", "minNotional"),
     "cap": ("notionalCap", "maxNotional"),
     "maintenance_rate": ("maintMarginRatio", "maintenanceMarginRate"),
-    "maintenance_amount": ("cum",),
+    "maintenance_amount": ("cum", "mmDeduction"),
     "max_leverage": ("initialLeverage", "maxLeverage"),
 }
 """Our name -> the venue's, the first that is there."""
@@ -75,15 +75,23 @@ def read_brackets(path: Path) -> BracketFile:
         if key is None:
             continue
         try:
-            table = [_row(row, place) for place, row in enumerate(rows)]
+            if any(_is_of_contracts(row) for row in rows):
+                raise KeyError(
+                    "its tiers count contracts (minSz, maxSz), as OKX publishes them; brackets are notionals"
+                )
+            amounts = all(_first(row, "maintenance_amount") is None for row in rows)
+            table = [_row(row, place) for place, row in enumerate(_with_amounts(rows) if amounts else rows)]
             brackets = [bracket_of(row, f"[{place}]") for place, row in enumerate(table)]
             faults = [
                 f"{symbol}: bracket {place + 1}: {name}{' ' if name else ''}{what}"
                 for place, name, what in faults_of(brackets)
             ]
             notes = [f"{symbol}: bracket {place + 1}: {what}" for place, what in liquidating_at_once(brackets)]
+            if amounts:
+                notes.append(f"{symbol}: the file has no maintenance amounts: those that leave no jump are taken")
         except (ParameterError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
-            faults, notes = [f"{symbol}: {str(error).removeprefix('parameters.')}"], []
+            what = error.args[0] if isinstance(error, KeyError) else error
+            faults, notes = [f"{symbol}: {str(what).removeprefix('parameters.')}"], []
         if coefficient not in (None, "1", "1.0"):
             notes.append(
                 f"{symbol}: notionalCoef {coefficient}: these brackets are those of one account, not the venue's"
@@ -124,16 +132,37 @@ def _key(symbol: str) -> tuple[str, str] | None:
     return None
 
 
+def _first(row: dict[str, Any], name: str) -> Any:
+    """Return what a row of either shape has for one of our names; None where it has nothing."""
+    venue = {**row, **(row.get("info") or {})}
+    return next((venue[key] for key in _NAMES[name] if venue.get(key) not in (None, "")), None)
+
+
+def _is_of_contracts(row: dict[str, Any]) -> bool:
+    info = row.get("info") or {}
+    return {"minSz", "maxSz"} <= info.keys()
+
+
+def _with_amounts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows with the maintenance amounts that leave no jump between brackets: ``amount += floor * rate's step``."""
+    found, amount, before = [], Decimal(0), Decimal(0)
+    for place, row in enumerate(rows):
+        rate, floor = (Decimal(str(_first(row, name))) for name in ("maintenance_rate", "floor"))
+        amount += floor * (rate - before) if place else 0
+        before = rate
+        found.append({**row, "info": {**(row.get("info") or {}), "cum": f"{amount:f}"}})
+    return found
+
+
 def _row(row: dict[str, Any], place: int) -> BracketParameters:
-    venue = {**row, **row.get("info", {})}
     fields: dict[str, str] = {}
     for name, candidates in _NAMES.items():
-        key = next((candidate for candidate in candidates if venue.get(candidate) is not None), None)
-        if key is None:
+        value = _first(row, name)
+        if value is None:
             raise KeyError(f"[{place}]: {candidates[0]} is missing")
-        number = Decimal(venue[key])
+        number = Decimal(value)
         if not number.is_finite() or abs(number.adjusted()) > DIGITS_LIMIT:
-            raise InvalidOperation(f"[{place}]: {key}: {str(number)[:40]} is out of range")
+            raise InvalidOperation(f"[{place}]: {name}: {str(number)[:40]} is out of range")
         fields[name] = f"{number:f}"
     return msgspec.convert({name: _plain(text) for name, text in fields.items()}, BracketParameters)
 

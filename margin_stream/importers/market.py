@@ -110,7 +110,7 @@ class MarketFile:
     source: str
     bars: list[Bar]
     length_ns: int = MINUTE_NS
-    """Of each bar."""
+    """Of each bar; 0 where each is one trade."""
     pairs: dict[str, Pair] = field(default_factory=dict)
     """By symbol."""
     scales: dict[str, int] = field(default_factory=dict)
@@ -199,7 +199,7 @@ def market_events(market: MarketFile) -> Iterator[AnyInput]:
         minute = [
             (market.pairs[bar.symbol].name, [parse_decimal(text) for text in bar.ticks()]) for bar in bars[start:end]
         ]
-        for place, offset in enumerate(offsets_ns(market.length_ns)):
+        for place, offset in enumerate(offsets_ns(market.length_ns) if market.length_ns else (0,)):
             now = opened + offset
             yield ClockTicked(source=market.source, source_seq=next(numbers), event_time=now, time=now)
             for name, prices in minute:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -10,8 +10,10 @@ from itertools import count
 import msgspec
 
 from margin_stream import profiles
+from margin_stream.importers.binance import Funding
 from margin_stream.importers.market import MarketFile, Pair, base_currency_of, listings, market_events
-from margin_stream.schemas.inputs import AnyInput, ClockTicked, PriceTicked
+from margin_stream.schemas.decimals import parse_pair
+from margin_stream.schemas.inputs import AnyInput, ClockTicked, FundingPaid, PriceTicked
 from margin_stream.simulation import books, perpetual_books
 from margin_stream.simulation.perpetual_books import FUNDING_EVERY_NS, USDM, Tables, perpetual_name
 
@@ -31,13 +33,16 @@ class Accounts:
     """Books in perpetuals start within the venue's leverage and their deposit; else a few start in liquidation."""
 
 
-def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | None = None) -> Iterator[AnyInput]:
+def day_events(
+    market: MarketFile, accounts: Accounts | None, tables: Tables | None = None, rates: Sequence[Funding] = ()
+) -> Iterator[AnyInput]:
     """Yield the inputs: the directory, then clocks and ticks; accounts open first and get their books after the first
     ticks.
 
     Positions are in instruments that tick at the first moment, so that every account has a value from the start. With
     tables, every pair that has one is listed as a perpetual too, which ticks with the pair's prices, and
-    ``binance-usdm`` is activated with them.
+    ``binance-usdm`` is activated with them. Funding is paid at the given rates; without them seeded accounts pay a
+    fixed one.
 
     Raises:
         profiles.UnknownProfile: the accounts name a profile that is not shipped.
@@ -49,7 +54,7 @@ def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | N
         if tables is not None and pair.currency == base and pair.name in tables
     }
     # The directory and the accounts are of one source, numbered one after the other.
-    source, numbers = _source_of(market, accounts, tables), count(1)
+    source, numbers = _source_of(market, accounts, tables, rates), count(1)
     at_ns = market.started_ns
     yield from listings(market, source, numbers)
     for symbol, pair in sorted(usable.items(), key=lambda row: row[1].name):
@@ -58,15 +63,25 @@ def day_events(market: MarketFile, accounts: Accounts | None, tables: Tables | N
         used = {pair.name: tables[pair.name] for pair in usable.values()}
         yield perpetual_books.activation(base, used, source, next(numbers), at_ns, "importer")
     ticks = market_events(market) if tables is None else _with_perpetuals(market, usable)
+    if rates:
+        ticks = _with_funding(ticks, {pair.name: perpetual_name(pair) for pair in usable.values()}, rates, source)
     if accounts is None:
         yield from ticks
         return
     yield from _with_books(
-        ticks, market, accounts, base, usable, tables if accounts.within_margin else None, source, numbers
+        ticks,
+        market,
+        accounts,
+        base,
+        usable,
+        tables if accounts.within_margin else None,
+        source,
+        numbers,
+        seeded=not rates,
     )
 
 
-def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | None) -> str:
+def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | None, rates: Sequence[Funding]) -> str:
     """Return a name that differs where the events do."""
     name = f"{market.source}/book"
     if accounts is not None:
@@ -75,6 +90,8 @@ def _source_of(market: MarketFile, accounts: Accounts | None, tables: Tables | N
     if tables is not None:
         content = msgspec.json.encode({pair: list(tables[pair]) for pair in sorted(tables)})
         name += f"/brackets@{sha256(content).hexdigest()[:12]}"
+    if rates:
+        name += f"/rates@{sha256(msgspec.json.encode(rates)).hexdigest()[:12]}"
     return name
 
 
@@ -95,6 +112,38 @@ def _with_perpetuals(market: MarketFile, usable: Mapping[str, Pair]) -> Iterator
             )
 
 
+def _with_funding(
+    ticks: Iterator[AnyInput], names: Mapping[str, str], rates: Sequence[Funding], source: str
+) -> Iterator[AnyInput]:
+    """Yield the ticks with funding behind the first clock at or past its time, once its perpetual has a mark; what fell
+    due before that is of another day.
+
+    Args:
+        names: pair -> its perpetual; rates of other symbols are passed over.
+        rates: in order of time.
+        source: of the day.
+    """
+    numbers, place = count(1), 0
+    marked: set[str] = set()
+    for event in ticks:
+        yield event
+        if isinstance(event, PriceTicked):
+            marked.add(event.instrument)
+        elif isinstance(event, ClockTicked):
+            while place < len(rates) and rates[place].time_ns <= event.time:
+                due = rates[place]
+                place += 1
+                name = names.get(due.symbol)
+                if name in marked:
+                    yield FundingPaid(
+                        source=f"{source}/funding",
+                        source_seq=next(numbers),
+                        event_time=due.time_ns,
+                        instrument=str(name),
+                        rate=parse_pair(due.rate),
+                    )
+
+
 def _with_books(
     ticks: Iterator[AnyInput],
     market: MarketFile,
@@ -104,6 +153,8 @@ def _with_books(
     tables: Tables | None,
     source: str,
     numbers: Iterator[int],
+    *,
+    seeded: bool,
 ) -> Iterator[AnyInput]:
     """Yield the ticks with the accounts' openings before them, their books behind the first moment, and funding at its
     hours."""
@@ -123,7 +174,7 @@ def _with_books(
     yield from books.openings(plan, source, numbers, at_ns, names)
     at_first = {market.pairs[bar.symbol].name: bar.open for bar in market.bars if bar.opened_ns == at_ns}
     perpetuals = perpetual_books.perpetuals_of(usable, market.scales, at_first, tables)
-    funded = [perpetual.name for perpetual in perpetuals]
+    funded = [perpetual.name for perpetual in perpetuals] if seeded else []
     funding_ns = (at_ns // FUNDING_EVERY_NS + 1) * FUNDING_EVERY_NS
     clocks = 0
     for event in ticks:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from margin_stream.importers.files import unix_ns
 from margin_stream.importers.own_data.problems import WrongCell
+from margin_stream.importers.text_files import unix_ns
 from margin_stream.schemas.decimals import DecimalError, parse_decimal
 from margin_stream.schemas.times import LATEST_NS
 
