@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from margin_stream.calculator.fields import ScenarioError, choice, known, mapping, text
+from margin_stream.calculator.fields import ScenarioError, choice, decimal, known, mapping, text
 from margin_stream.core.market.directory import Directory, Instrument
+from margin_stream.schemas.decimals import DecimalPair, canonical, packed, whole
 from margin_stream.schemas.inputs import InstrumentListed
 
 MONEY_SCALES = {"USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "JPY": 0}
@@ -17,7 +18,7 @@ COIN_SCALE = 8
 FINEST_SCALE = 18
 LEAST_PRICE_SCALE = 2
 """Decimal places of the price of an instrument that the scenario does not define, if its prices do not have more."""
-_INSTRUMENT_FIELDS = {"kind", "base", "currency", "price_scale", "quantity_scale"}
+_INSTRUMENT_FIELDS = {"multiplier", "kind", "base", "currency", "price_scale", "quantity_scale"}
 
 
 class DirectoryBuilder:
@@ -65,6 +66,8 @@ class DirectoryBuilder:
                 )
             base = text(given, "base", place, guess)
             self.asset(base)
+            if "multiplier" in given:
+                raise ScenarioError("bad_value", f"{place}.multiplier", "a spot pair has none")
         elif "base" in given:
             raise ScenarioError("bad_value", f"{place}.base", f"a {kind} has none")
         self.asset(currency)
@@ -74,9 +77,29 @@ class DirectoryBuilder:
             base=base,
             currency=currency,
             price_scale=_scale(given, "price_scale", max(self.places.get(name, 0), LEAST_PRICE_SCALE), place),
-            quantity_scale=_scale(given, "quantity_scale", self.quantities.get(name, 0), place),
+            quantity_scale=self._quantity_scale(given, name, place),
         )
         return self.directory.instrument_by_name[name]
+
+    def multiplier(self, name: str) -> DecimalPair:
+        """Return what one contract of an instrument counts, 1 where nothing is stated."""
+        given = mapping(self.defined.get(name, {}), f"instruments.{name}")
+        where = f"instruments.{name}.multiplier"
+        pair = decimal(given.get("multiplier", "1"), where)
+        if whole(pair[0]) <= 0:
+            raise ScenarioError("bad_value", where, "a multiplier is positive")
+        return pair
+
+    def contracts(self, name: str, pair: DecimalPair) -> DecimalPair:
+        """Return a number of contracts as the quantity of the underlying that they stand for."""
+        times = self.multiplier(name)
+        mantissa, exponent = canonical(whole(pair[0]) * whole(times[0]), pair[1] + times[1])
+        return packed(mantissa), exponent
+
+    def _quantity_scale(self, given: Mapping[str, Any], name: str, place: str) -> int:
+        """Return the decimal places of a quantity: as stated of a contract, or as the scenario has them."""
+        scale = _scale(given, "quantity_scale", self.quantities.get(name, 0), place)
+        return min(18, scale + max(-self.multiplier(name)[1], 0)) if "quantity_scale" in given else scale
 
     def _list(self, name: str, **fields: Any) -> None:
         try:

@@ -7,7 +7,7 @@ for ``binance-usdm``. So a liquidation price is the root of a line, bracket by b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -52,13 +52,15 @@ class Piece(NamedTuple):
 NOTHING = Line(Fraction(0), Fraction(0))
 
 
-def pieces(formula: Formula, prices: Sequence[int], instrument: int) -> list[Piece]:
+def pieces(formula: Formula, prices: Sequence[int], instrument: int, together: Collection[int] = ()) -> list[Piece]:
     """Return the pieces over all prices of one instrument, from 0 on.
 
     Args:
         formula: of a portfolio.
         prices: of every instrument, in units of its scale.
         instrument: whose price varies; the unit instrument (0) for none.
+        together: instruments whose prices vary with it, in proportion, as far as amounts read them; no amount reads two
+            prices that vary.
     """
     value = debit = NOTHING
     for amount in formula.amounts:
@@ -67,6 +69,9 @@ def pieces(formula: Formula, prices: Sequence[int], instrument: int) -> list[Pie
         for leg in amount.legs:
             if leg == instrument:
                 moves = True
+            elif leg in together:
+                moves = True
+                worth *= Fraction(prices[leg], prices[instrument])
             else:
                 worth *= prices[leg]
         fixed, slope = (Fraction(0), worth) if moves else (worth, Fraction(0))

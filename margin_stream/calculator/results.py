@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Context, Decimal
 from fractions import Fraction
 from functools import cache
-from math import floor
+from math import ceil, floor
 from typing import Any
 
 from margin_stream.calculator.fields import ScenarioError
@@ -157,12 +157,18 @@ def _position(case: Case, held: Held) -> dict[str, Any]:
                 "maintenance_margin": _money(case, maintenance),
                 "bracket": table.place(size) + 1,
             }
+    close_out, bankrupt = case.policy.close_out, case.policy.bankrupt._replace(inclusive=True)
     answer = {
         "instrument": held.instrument.name,
         **own,
-        "liquidation_price": _turning_price(case, held, case.policy.close_out),
-        "bankruptcy_price": _turning_price(case, held, case.policy.bankrupt._replace(inclusive=True)),
+        "liquidation_price": _turning_price(case, held, close_out),
+        "bankruptcy_price": _turning_price(case, held, bankrupt),
     }
+    if together := case.together.get(held.instrument.number):
+        answer |= {
+            "joint_liquidation_price": _joint_price(case, held, close_out, together),
+            "joint_bankruptcy_price": _joint_price(case, held, bankrupt, together),
+        }
     if held.isolated:
         answer |= {
             name: figure
@@ -187,6 +193,23 @@ def _turning_price(case: Case, held: Held, guard: Guard) -> str | None:
         return plain(turn.price / 10**scale)
     units = _first_breached(case, held, guard, turn)
     return None if units is None else format_scaled(units, scale)
+
+
+def _joint_price(case: Case, held: Held, guard: Guard, together: Collection[int]) -> str | None:
+    """Return the price at which the position's subaccount breaches a guard while the collateral of the same coin moves
+    in proportion; in the profile's rounding the last price of the scale before it, seen from the breach."""
+    formula = case.calculator.formula(held.subaccount)
+    if not held.position.quantity or formula is None:
+        return None
+    number, scale = held.instrument.number, held.instrument.price_scale
+    mark = Fraction(case.prices[number])
+    turn = nearest_turn(pieces(formula, case.prices, number, together), guard, mark)
+    if turn is None or turn.price <= 0:
+        return None
+    if not case.rounded:
+        return plain(turn.price / 10**scale)
+    units = floor(turn.price) if turn.safe_above else ceil(turn.price)
+    return format_scaled(units, scale) if units > 0 else None
 
 
 def _first_breached(case: Case, held: Held, guard: Guard, turn: Turn) -> int | None:

@@ -54,6 +54,8 @@ class Case:
     prices: list[int]
     rounded: bool
     held: list[Held] = field(default_factory=list)
+    together: dict[int, list[int]] = field(default_factory=dict)
+    """Perpetual -> the instruments whose prices value collateral in its coin: they move together."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -99,7 +101,7 @@ def build(scenario: Mapping[str, Any]) -> Case:
     account = Account("-", builder.directory.asset_by_name[base].number, data.name, "", [])
     case = Case(
         builder.directory, calculator, policy, builder.directory.asset_by_name[base].scale, account, _prices(builder.directory, prices),
-        rounding == "profile", [], warnings,
+        rounding == "profile", [], {}, warnings,
     )  # fmt: skip
     for n, row in enumerate(collateral):
         asset = builder.directory.asset_by_name[row["asset"]]
@@ -107,7 +109,7 @@ def build(scenario: Mapping[str, Any]) -> Case:
         account.cross.move(asset.number, units(decimal(row.get("amount"), where), asset.scale, where, asset.name))
     for n, row in enumerate(positions):
         case.held.append(
-            _position(case, row, f"positions[{n}]", isolated=mode == "isolated" or "isolated_margin" in row)
+            _position(case, builder, row, f"positions[{n}]", isolated=mode == "isolated" or "isolated_margin" in row)
         )
     _warn_of_collateral(case, parameters.get("assets", {}))
     for leg in dict.fromkeys(leg for part in account.subaccounts() for leg in calculator.depends_on(part)):
@@ -124,13 +126,24 @@ def _warn_of_collateral(case: Case, named: Mapping[str, Any]) -> None:
         name = assets[number].name
         if balance > 0 and name not in named:
             case.warnings.append(f"collateral: {name} is not named by parameters.assets and adds nothing")
-        for held in case.held:
-            instrument = held.instrument
-            if balance > 0 and name in named and instrument.perpetual and instrument.name.startswith(name):
+        for instrument in dict.fromkeys(held.instrument for held in case.held if not held.isolated):
+            if balance and name in named and instrument.perpetual and coin_of(instrument) == name:
                 case.warnings.append(
-                    f"collateral: the price of {name} moves with {instrument.name}: its liquidation and bankruptcy "
-                    "prices are those at which the collateral keeps today's value"
+                    f"collateral: the price of {name} moves with {instrument.name}: liquidation_price and "
+                    "bankruptcy_price are those at which the collateral keeps today's value; joint_liquidation_price "
+                    "and joint_bankruptcy_price those at which both move alike"
                 )
+                legs = [case.directory.instrument_by_name[leg].number for leg in named[name]["route"]]
+                # The last leg is what the coin costs; one of another coin before it is not of this price.
+                case.together.setdefault(instrument.number, []).extend(legs[:1])
+
+
+def coin_of(instrument: Instrument) -> str:
+    """Return the coin that a perpetual is of, by its name: ``BTCUSDT-PERP``, ``BTC-USDT`` -> ``BTC``."""
+    name = instrument.name
+    for ending in ("PERP", "SWAP", instrument.currency.name):
+        name = name.removesuffix(ending).rstrip("-_/:")
+    return name
 
 
 def _look_at_scales(builder: DirectoryBuilder, prices: Mapping[str, Any], positions: list[Mapping[str, Any]]) -> None:
@@ -145,7 +158,7 @@ def _look_at_scales(builder: DirectoryBuilder, prices: Mapping[str, Any], positi
             decimal(row["entry_price"], f"positions[{n}].entry_price")
             builder.places[name] = max(builder.places.get(name, 0), places(row["entry_price"]))
         if row.get("quantity") is not None:
-            pair = decimal(row["quantity"], f"positions[{n}].quantity")
+            pair = builder.contracts(name, decimal(row["quantity"], f"positions[{n}].quantity"))
             builder.quantities[name] = max(builder.quantities.get(name, 0), -pair[1])
 
 
@@ -211,7 +224,7 @@ def _compiled(model: str, parameters: Mapping[str, Any], directory: Directory) -
         raise ScenarioError("profile_invalid", where, message) from None
 
 
-def _position(case: Case, row: Mapping[str, Any], where: str, *, isolated: bool) -> Held:
+def _position(case: Case, builder: DirectoryBuilder, row: Mapping[str, Any], where: str, *, isolated: bool) -> Held:
     instrument = case.directory.instrument_by_name[row["instrument"]]
     why = case.calculator.refuses(instrument)
     if why:
@@ -225,7 +238,7 @@ def _position(case: Case, row: Mapping[str, Any], where: str, *, isolated: bool)
         raise ScenarioError("bad_value", "mode", "this profile has no isolated positions")
     if row.get("quantity") is None:
         raise ScenarioError("missing_field", f"{where}.quantity", "it is needed")
-    pair = decimal(row["quantity"], f"{where}.quantity")
+    pair = builder.contracts(instrument.name, decimal(row["quantity"], f"{where}.quantity"))
     quantity = units(pair, instrument.quantity_scale, f"{where}.quantity", instrument.name)
     price = case.prices[instrument.number]
     if not price:
