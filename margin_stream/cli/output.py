@@ -113,9 +113,12 @@ def show(common: Common, row: Mapping[str, Any]) -> None:
     if common.json:
         print_json(row)
         return
-    width = max((len(name) for name in row), default=0)
+    width, columns = max((len(name) for name in row), default=0), width_of_output()
     for name, value in row.items():
-        print(f"{name.ljust(width)}  {plain(value)}")
+        text = plain(value)
+        # A digest that would break at the edge has a line of its own.
+        beside = width + GAP + len(text) <= columns or GAP + len(text) > columns
+        print(f"{name.ljust(width)}{' ' * GAP}{text}" if beside else f"{name}\n{' ' * GAP}{text}")
 
 
 def show_rows(common: Common, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, empty: str) -> None:
