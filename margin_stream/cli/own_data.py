@@ -17,9 +17,9 @@ from margin_stream.cli.usage import InputFileMissing, OptionsConflict, UsageErro
 from margin_stream.files import STDIN
 
 if TYPE_CHECKING:
-    from margin_stream.importers.own_data.booking import Booked, Read
     from margin_stream.importers.own_data.cells import Reading
     from margin_stream.importers.own_data.forms import Kind
+    from margin_stream.importers.own_data.imports import Booked, Read
 
 SHOWN_LIMIT = 10
 
@@ -208,7 +208,7 @@ def _import(
     **options: Any,
 ) -> int:
     from margin_stream.host.embedded import Host
-    from margin_stream.importers.own_data import booking
+    from margin_stream.importers.own_data import imports
     from margin_stream.importers.own_data.cells import moment_ns
     from margin_stream.importers.own_data.problems import WrongCell
     from margin_stream.journal.layout import Layout, StoreMissing, read_manifest
@@ -227,7 +227,7 @@ def _import(
         at_ns = None if at is None else moment_ns(at, reading)
     except WrongCell as error:
         raise UsageError(f"--at {at}: {error}; {error.expected}", option="--at") from None
-    files = booking.OwnFiles(
+    files = imports.OwnFiles(
         kind,
         paths,
         collateral,
@@ -238,7 +238,7 @@ def _import(
         at_ns=at_ns,
         **{name: value for name, value in options.items() if name in ("price_scale", "quantity_scale", "confirmed_by")},
     )
-    given = booking.read(files)
+    given = imports.read(files)
     try:
         read_manifest(Layout(path))  # A store that is not there is not made.
     except StoreMissing:
@@ -249,15 +249,15 @@ def _import(
         from margin_stream.views.store import folds_at
 
         folds = folds_at(path)
-        found = booking.Booked(booking.plan_of(files, given, folds, folds.sequence))
+        found = imports.Booked(imports.plan_of(files, given, folds, folds.sequence))
         return _shown(common, given, found, {}, check=True)
     with Stopper() as stopper, Host(path) as host:
         tell_recovery(common, host)
         if undo:
-            found = booking.undo(kind, given.digest if paths else None, host)
+            found = imports.undo(kind, given.digest if paths else None, host)
         else:
             progress = Progress(common, "inputs")
-            found = booking.book(
+            found = imports.book(
                 files, given, host, stop=stopper.asked, progress=lambda done: progress.update(done, None)
             )
             progress.end()
@@ -342,7 +342,7 @@ def _names(kind: Kind, pairs: tuple[str, ...]) -> dict[str, str]:
 
 def _check_without_store(common: OnStore, given: Read) -> int:
     """Show what is wrong with the cells; nothing can be compared."""
-    from margin_stream.importers.own_data.booking import Booked
+    from margin_stream.importers.own_data.imports import Booked
     from margin_stream.importers.own_data.plan import Plan
 
     print_note(common, f"no store at {common.store}: accounts, instruments and scales are not checked")

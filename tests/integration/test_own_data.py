@@ -20,7 +20,7 @@ import xlsxwriter
 
 from margin_stream.core.intake.admission import Counts
 from margin_stream.host.embedded import Host
-from margin_stream.importers.own_data import booking
+from margin_stream.importers.own_data import imports
 from margin_stream.importers.own_data.cells import Reading, number
 from margin_stream.importers.own_data.problems import WrongCell
 from tests.integration.test_errors import command
@@ -398,7 +398,7 @@ def test_moments_and_doubles_of_a_workbook(folder: Path, capfd: pytest.CaptureFi
     assert errors[0]["where"]["column"] == "price"
     rows[2][2] = "1234567890123456.5"
     Path("f.xlsx").write_bytes(workbook(rows))
-    done = booking.read(booking.OwnFiles("prices", (Path("f.xlsx"),), reading=Reading()))
+    done = imports.read(imports.OwnFiles("prices", (Path("f.xlsx"),), reading=Reading()))
     assert any("15 digits" in note for note in done.rows.notes)
 
 

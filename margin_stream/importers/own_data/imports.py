@@ -20,10 +20,10 @@ from margin_stream.importers.own_data import price_list, snapshots
 from margin_stream.importers.own_data.cells import Reading
 from margin_stream.importers.own_data.directory import Listings
 from margin_stream.importers.own_data.forms import Kind, Rows, add_rows, doubled
-from margin_stream.importers.own_data.pending import ImportUnfinished, Pending, PendingImport
 from margin_stream.importers.own_data.plan import Plan
 from margin_stream.importers.own_data.sheets import read_sheets
-from margin_stream.importers.own_data.snapshots import Snapshot
+from margin_stream.importers.own_data.snapshot import Snapshot
+from margin_stream.importers.own_data.unfinished import ImportUnfinished, Pending, PendingImport
 from margin_stream.schemas.decimals import DecimalPair, packed, whole
 from margin_stream.schemas.inputs import AccountChanged, AccountOpened, AnyInput, CollateralMoved, PositionChanged
 from margin_stream.schemas.times import format_time
