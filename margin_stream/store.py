@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from html import escape
@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import orjson
 
 from margin_stream import views
+from margin_stream.core.effect_book import Emitted
 from margin_stream.core.intake.admission import Counts
 from margin_stream.core.intake.fold import Verdict
-from margin_stream.core.store_fold import Digests
+from margin_stream.core.store_fold import Digests, StoreFold
 from margin_stream.host.embedded import CHECKPOINT_ITEMS, Host, Recovery
 from margin_stream.journal.layout import Layout, read_manifest
 from margin_stream.replay.comparison import Replayed
@@ -187,6 +188,8 @@ class Store(StoreView):
         self._waiting: list[tuple[asyncio.Future[Ack], Ack]] = []
         self._committing: asyncio.Task[None] | None = None
         self._since_checkpoint = 0
+        self._emitted: list[Emitted] = []
+        self._subscribers: list[Callable[[Sequence[Emitted]], None]] = []
 
     @classmethod
     def open(
@@ -235,14 +238,49 @@ class Store(StoreView):
         Raises:
             OSError: the disk failed; the store must be opened again.
         """
+        return await self._committed(self._admit(given))
+
+    async def append_many(self, inputs: Iterable[OneInput]) -> list[Ack]:
+        """Append inputs; returns once all are durable, with what became of each. Concurrent callers share a disk write.
+
+        Raises:
+            OSError: the disk failed; the store must be opened again.
+        """
+        acks = [self._admit(given) for given in inputs]
+        if acks:
+            await self._committed(acks[-1])
+        return acks
+
+    def _admit(self, given: OneInput) -> Ack:
         verdict = self._offer(given)
         reason = self._host.system.intake.last_refusal
-        ack = Ack(self._host.system.sequence, verdict, reason[0].value if verdict is Verdict.REFUSED and reason else "")
+        return Ack(
+            self._host.system.sequence, verdict, reason[0].value if verdict is Verdict.REFUSED and reason else ""
+        )
+
+    async def _committed(self, ack: Ack) -> Ack:
+        """Return an acknowledgement once what was admitted is durable."""
         future: asyncio.Future[Ack] = asyncio.get_running_loop().create_future()
         self._waiting.append((future, ack))
         if self._committing is None or self._committing.done():
             self._committing = asyncio.ensure_future(self._commit())
         return await future
+
+    def subscribe(self, told: Callable[[Sequence[Emitted]], None]) -> None:
+        """Have a function called with the effects of each commit, in order, once they are recorded."""
+        self._host.on_effects = self._emitted.extend
+        self._subscribers.append(told)
+
+    def _tell(self) -> None:
+        if self._emitted:
+            batch = sorted(self._emitted, key=lambda one: one[:3])
+            self._emitted.clear()
+            for told in self._subscribers:
+                told(batch)
+
+    def folds(self) -> StoreFold:
+        """Return the folds at the last durable record: what ``margin_stream.views`` takes to answer questions."""
+        return self._host.folds()
 
     def _offer(self, given: OneInput) -> Verdict:
         return self._host.offer(given if isinstance(given, Input) else _line(given))
@@ -255,6 +293,7 @@ class Store(StoreView):
                 if under_way is not None:
                     await asyncio.wrap_future(under_way)
                 self._host.finish_commit()
+                self._tell()
                 self._since_checkpoint += len(group)
                 if self._since_checkpoint >= self._checkpoint_items:
                     self._since_checkpoint = 0
@@ -282,7 +321,9 @@ class Store(StoreView):
         if isinstance(inputs, str | bytes | bytearray | Mapping | Input):
             what = "a list of lines: text.splitlines()" if isinstance(inputs, str | bytes) else "a list of inputs"
             raise TypeError(f"ingest takes {what}, not one {type(inputs).__name__}")
-        return self._host.ingest(given if isinstance(given, Input) else _line(given) for given in inputs)
+        counts = self._host.ingest(given if isinstance(given, Input) else _line(given) for given in inputs)
+        self._tell()
+        return counts
 
     def checkpoint(self) -> Digests:
         """Write the tables, so that the next start is quick; return the digests."""

@@ -38,6 +38,10 @@ COMMANDS = {
     "profiles list": "queries:profiles_list",
     "profiles show": "queries:profiles_show",
     "profiles template": "templates:profiles_template",
+    "run": "service:run_service",
+    "token create": "service:token_create",
+    "token list": "service:token_list",
+    "token revoke": "service:token_revoke",
     "worker": "worker:worker",
     "kafka init": "on_kafka:init",
     "kafka status": "on_kafka:status",
@@ -54,6 +58,7 @@ GROUPS = {
     "import": "Your own files into the store; or market data files as inputs (NDJSON).",
     "profiles": "Margin profiles, each number with its source and confidence.",
     "kafka": "Stores on Apache Kafka: create one, show its progress, change its partitions.",
+    "token": "Tokens that let callers of the service in: create, list, revoke.",
     "config": "Settings: what is in force, and where it came from.",
 }
 NAMES = tuple(dict.fromkeys(name.partition(" ")[0] for name in COMMANDS))

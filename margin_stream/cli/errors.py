@@ -143,6 +143,24 @@ ENTRIES = (
     ),
     # ---- stores -------------------------------------------------------------------------------------------------
     Entry(
+        "address_in_use",
+        FAILED,
+        "The service cannot listen at the address.",
+        "Name another with --listen; `ss -ltnp` shows who has it.",
+    ),
+    Entry(
+        "token_unknown",
+        FAILED,
+        "There is no token of that name that is not revoked.",
+        "`margin-stream token list` shows those that there are.",
+    ),
+    Entry(
+        "tokens_damaged",
+        CORRUPT,
+        "The file of tokens cannot be read; nobody is let in.",
+        "Restore access/tokens.json of the store from a copy, or remove it and make the tokens anew.",
+    ),
+    Entry(
         "store_missing",
         FAILED,
         "There is no store in the folder.",

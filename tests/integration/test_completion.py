@@ -72,6 +72,7 @@ def test_a_shell_completes_commands_options_and_values(shell: str, tmp_path: Pat
         ("margin-stream config ", {"show"}),
         ("margin-stream profiles ", {"list", "show", "template"}),
         ("margin-stream import pos", {"positions"}),
+        ("margin-stream token ", {"create", "list", "revoke"}),
         ("margin-stream config show --ori", {"--origin"}),
         ("margin-stream ingest --part", {"--partitions"}),
         ("margin-stream profiles show ", set(profiles.names())),

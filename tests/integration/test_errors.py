@@ -11,6 +11,7 @@ import inspect
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -427,6 +428,30 @@ def _(folder: Path) -> Said:
     return said(*words)
 
 
+@reproduces("address_in_use")
+def _(folder: Path) -> Said:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        words = [sys.executable, "-m", "margin_stream.cli", "run", "--store", str(folder / "s"), "--listen", address]
+        done = subprocess.run([*words, "--json", "--quiet"], capture_output=True, timeout=60, check=False)
+    row = json.loads(done.stderr.splitlines()[-1])
+    return row["code"], done.returncode, row["where"]
+
+
+@reproduces("token_unknown")
+def _(folder: Path) -> Said:
+    return said("token", "revoke", "anna", "--store", str(folder / "s"))
+
+
+@reproduces("tokens_damaged")
+def _(folder: Path) -> Said:
+    (folder / "s" / "access").mkdir(parents=True)
+    (folder / "s" / "access" / "tokens.json").write_text("{")
+    return said("token", "list", "--store", str(folder / "s"))
+
+
 @reproduces("input_not_ndjson")
 def _(folder: Path) -> Said:
     (folder / "a.csv").write_text("a,b\n1,2\n")
@@ -573,6 +598,9 @@ FIELDS = {
     "fault": {"expected", "got"},
     "fold_unknown": {"fold"},
     "folder_taken": {"store"},
+    "address_in_use": {"option"},
+    "token_unknown": {"value"},
+    "tokens_damaged": {"file"},
     "corrected_already": {"input"},
     "correction_unusable": {"file"},
     "clock_not_moved": {"store"},
@@ -801,6 +829,9 @@ INSIDE = {
     "Ended",  # a signal while standard input is read
     "Unreadable",  # a batch of the broker's: what came of it is one refused input
     "UnknownScenario",  # the command line asks before
+    "Problem",  # an answer of the service, with its own codes
+    "NotTheWriter",  # becomes the answer 503
+    "PlaceInvalid",  # becomes the answer 400
     "WrongCell",  # becomes a row_wrong with its row and column
     "TemplateUnclear",  # the text of a usage error
     "InvalidSetting",  # has the code of SettingsError

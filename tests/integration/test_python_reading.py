@@ -137,7 +137,7 @@ def test_a_store_shows_what_it_holds(store: Path) -> None:
     shown = repr(reader)
     assert shown.startswith("<StoreView")
     for part in (
-        str(store),
+        repr(store.name),
         f"{summary['accounts']} accounts",
         f"{summary['calls_open']} open calls",
         summary["clock"],
