@@ -11,6 +11,7 @@ from margin_stream import views
 from margin_stream.core.effect_book import Emitted
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.journal.layout import StoreLocked, StoreMissing
+from margin_stream.service.index import Index
 from margin_stream.store import Ack, OneInput, Store
 
 TAKE_OVER_S = 0.5
@@ -38,6 +39,8 @@ class Engine:
         self._emitted = emitted
         self.store: Store | None = None
         """None while another process writes, or this one opens the store."""
+        self.index: Index | None = None
+        """Of the store, while this process writes."""
         self.writer = ""
         """Who writes, where that is another process."""
         self.opening = True
@@ -57,6 +60,8 @@ class Engine:
             except Exception as error:
                 self.failed, self.opening = error, False
                 return
+            self.index = Index(store.folds())
+            store.subscribe(self.index.emitted)
             store.subscribe(self._emitted)
             self.store, self.writer, self.opening, self._read = store, "", False, None
 

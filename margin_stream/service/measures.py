@@ -58,6 +58,6 @@ class Measures:
         yield GaugeMetricFamily(
             "margin_stream_clock_lag_seconds", "Seconds that the newest input is later than the clock.", lag
         )
-        counts = views.summary(folds)
+        counts = views.summary(folds, None if engine.index is None else engine.index.counts)
         for name, text in BUSINESS.items():
             yield GaugeMetricFamily(f"margin_stream_{name}", text, float(counts[name]))

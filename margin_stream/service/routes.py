@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from margin_stream.service.answers import PAGE_LIMIT, Problem, answered, busy, f
 from margin_stream.service.engine import Engine, NotTheWriter
 from margin_stream.service.stream import Hub, PlaceInvalid, Row, place_of_id
 from margin_stream.service.tokens import AUDIT, READ, WATCH, WRITE, Token
+from margin_stream.views.accounts import SHORT
 from margin_stream.views.moments import until_of
 from margin_stream.views.source import EVERYTHING, Until
 
@@ -52,6 +53,7 @@ class Route(NamedTuple):
     stream: bool = False
 
 
+_SHORT_LEVELS = [level.name for level in Level if level >= SHORT]
 TEXT: dict[str, Any] = {"type": "string"}
 FLAG: dict[str, Any] = {"type": "boolean", "default": False}
 COUNT: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": 100}
@@ -112,9 +114,16 @@ class Api:
         if level is not None and level not in Level.__members__:
             known = ", ".join(Level.__members__)
             raise Problem(400, "parameter_invalid", f"level: one of {known}", field="level")
+        among: Collection[str] | None = None
+        if self._until(request) == EVERYTHING and self.engine.index is not None:
+            if flag(query, "short") or level in _SHORT_LEVELS:
+                among = self.engine.index.short
+            elif not token.sees_all and token.accounts:
+                among = dict.fromkeys(token.accounts)
         rows = await self._rows(
             request,
             views.accounts,
+            among,
             short=flag(query, "short"),
             stale=flag(query, "stale"),
             level=level,
@@ -136,9 +145,15 @@ class Api:
         query = request.query
         if query.get("account"):
             await self._check_seen(query["account"], token)
+        among: Collection[str] | None = None
+        index, one = self.engine.index, query.get("account")
+        if self._until(request) == EVERYTHING and index is not None:
+            waiting = flag(query, "open") or flag(query, "overdue")
+            among = [one] if one else index.open if waiting else index.called
         rows = await self._rows(
             request,
             views.calls,
+            among,
             account=query.get("account"),
             open_only=flag(query, "open"),
             overdue=flag(query, "overdue"),
@@ -214,9 +229,13 @@ class Api:
         """Show counts of accounts and calls, of those that the token shows."""
         folds = await self._folds()
         if token.sees_all:
-            return answered(request, views.summary(folds), etag=self._etag(request, token))
-        accounts = [row for row in views.accounts(folds) if token.sees(row["account"], row["desk"])]
-        calls = [row for row in views.calls(folds, open_only=True) if token.sees(row["account"], row["desk"])]
+            return answered(request, views.summary(folds, self._counts()), etag=self._etag(request, token))
+        index = self.engine.index
+        short, called = (None, None) if index is None else (list(index.short), list(index.open))
+        accounts = [row for row in views.accounts(folds, among=short) if token.sees(row["account"], row["desk"])]
+        calls = [
+            row for row in views.calls(folds, open_only=True, among=called) if token.sees(row["account"], row["desk"])
+        ]
         row = {
             "calls_open": len(calls),
             "calls_overdue": sum(bool(row["overdue"]) for row in calls),
@@ -253,6 +272,9 @@ class Api:
             await response.write(event)
         return response
 
+    def _counts(self) -> Mapping[str, int] | None:
+        return None if self.engine.index is None else self.engine.index.counts
+
     # ---- what they share --------------------------------------------------------------------------------------------
 
     def _until(self, request: web.Request) -> Until:
@@ -278,8 +300,18 @@ class Api:
                 raise _unknown(error) from None
         return await self._asked(question, self.engine.path, *args, until=until, **named)
 
-    async def _rows(self, request: web.Request, question: Callable[..., Any], **named: Any) -> list[Row]:
-        return list(await self._ask(request, question, **named))
+    async def _rows(
+        self, request: web.Request, question: Callable[..., Any], among: Collection[str] | None, **named: Any
+    ) -> list[Row]:
+        """Return rows: of the accounts that can have any, where they are known; else every account is looked at, in a
+        thread, so that others are answered meanwhile."""
+        if among is None:
+            return list(await self._asked(question, self.engine.path, until=self._until(request), **named))
+        desk = named.get("desk")
+        if desk is not None and self.engine.index is not None and not self.engine.index.has_desk(desk):
+            raise Problem(404, "desk_unknown", f"no account is of the desk {desk[:60]!r}")
+        known = (await self._folds()).intake.accounts.entries
+        return list(await self._ask(request, question, among=[name for name in among if name in known], **named))
 
     async def _asked(self, question: Callable[..., Any], *args: Any, **named: Any) -> Any:
         await self._folds()

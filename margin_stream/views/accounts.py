@@ -15,9 +15,10 @@ SHORT = Level.DEFICIT
 """An account at this level or a deeper one is short."""
 
 
-def accounts_in(fold: AccountFold) -> list[dict[str, Any]]:
-    """Return one row for each subaccount of a partition."""
-    return [_row(fold, account, part) for account in fold.accounts() for part in account.subaccounts()]
+def accounts_in(fold: AccountFold, name: str | None = None) -> list[dict[str, Any]]:
+    """Return one row for each subaccount of a partition, or of one account of it."""
+    accounts = fold.accounts() if name is None else [fold.account(name)]
+    return [_row(fold, account, part) for account in accounts if account for part in account.subaccounts()]
 
 
 def _row(fold: AccountFold, account: Account, part: Subaccount) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import chain
 from typing import Any
 
+from margin_stream.core.accounts.fold import AccountFold
 from margin_stream.core.digests import partition_of, slot_of
 from margin_stream.core.folds import accounts_of, registered
 from margin_stream.core.store_fold import StoreFold
@@ -85,8 +87,18 @@ def calls(
     overdue: bool = False,
     desk: str | None = None,
     until: Until = EVERYTHING,
+    among: Iterable[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Return margin calls by deadline.
+
+    Args:
+        view: folds at hand, or a store.
+        account: only of this account.
+        open_only, overdue: only such calls.
+        desk: only those of this desk.
+        until: the prefix.
+        among: the accounts that can have such calls, where that is known; no other is looked at, and ``desk`` is not
+            checked.
 
     Raises:
         AccountUnknown, DeskUnknown: there is none, so an empty answer would be a wrong one.
@@ -94,10 +106,19 @@ def calls(
     folds = folds_at(view, until, account=account)
     if account is not None and account not in folds.intake.accounts.entries:
         raise account_unknown(account, folds.sequence)
-    if desk is not None:
-        _check_desk(folds, desk)
-    rows = [row for accounts in folds.accounts for row in calls_in(accounts, account=account, open_only=open_only)]
+    if among is not None:
+        rows = [row for part, name in _parts(folds, among) for row in calls_in(part, account=name, open_only=open_only)]
+    else:
+        if desk is not None:
+            _check_desk(folds, desk)
+        rows = [row for part in folds.accounts for row in calls_in(part, account=account, open_only=open_only)]
     return by_deadline([row for row in rows if desk in (None, row["desk"]) and (row["overdue"] or not overdue)])
+
+
+def _parts(folds: StoreFold, names: Iterable[str]) -> Iterator[tuple[AccountFold, str]]:
+    """Yield accounts by name, each with its partition."""
+    entries, parts = folds.intake.accounts.entries, folds.accounts
+    return ((parts[entries[name].partition], name) for name in names)
 
 
 def account_unknown(account: str, sequence: int) -> AccountUnknown:
@@ -113,9 +134,24 @@ def _check_desk(folds: StoreFold, desk: str) -> None:
         raise DeskUnknown(f"no account is of the desk {desk!r}; there are: {shown or 'none'}", desk=desk)
 
 
-def summary(folds: StoreFold) -> dict[str, Any]:
+COUNTED = ("calls_open", "calls_overdue", "calls_met", "calls_cured", "accounts_short")
+
+
+def summary(folds: StoreFold, counts: Mapping[str, int] | None = None) -> dict[str, Any]:
     """Return what a person asks first: how many calls are open, overdue, met, resolved by price move, how many accounts
-    are short, and the clock."""
+    are short, and the clock.
+
+    Args:
+        folds: of the store.
+        counts: where they are known; else every account is looked at.
+    """
+    if counts is None:
+        counts = _counted(folds)
+    clock_ns = folds.intake.market.clock_ns
+    return {**{name: counts[name] for name in COUNTED}, "clock": moment(clock_ns) if clock_ns else None}
+
+
+def _counted(folds: StoreFold) -> dict[str, int]:
     short = open_ = overdue = 0
     outcomes: dict[str, int] = {}
     for part in folds.accounts:
@@ -125,14 +161,12 @@ def summary(folds: StoreFold) -> dict[str, Any]:
                 open_ += call.open
                 overdue += call.open and call.overdue
                 outcomes[call.outcome.name] = outcomes.get(call.outcome.name, 0) + 1
-    clock_ns = folds.intake.market.clock_ns
     return {
         "calls_open": open_,
         "calls_overdue": overdue,
         "calls_met": outcomes.get("MET", 0),
         "calls_cured": outcomes.get("CURED", 0),
         "accounts_short": short,
-        "clock": moment(clock_ns) if clock_ns else None,
     }
 
 
@@ -145,6 +179,7 @@ def accounts(
     desk: str | None = None,
     near: str | None = None,
     until: Until = EVERYTHING,
+    among: Iterable[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Return accounts, one row a subaccount: the deepest level first, then the largest shortfall.
 
@@ -157,11 +192,15 @@ def accounts(
         near: only those that are not short, and less than so many percent above the level of calls (or of close-out,
             where nothing is called); a decimal.
         until: the prefix.
+        among: see ``calls``.
     """
     folds = folds_at(view, until)
-    if desk is not None:
-        _check_desk(folds, desk)
-    rows = [row for part in folds.accounts for row in accounts_in(part)]
+    if among is not None:
+        rows = [row for part, name in _parts(folds, among) for row in accounts_in(part, name)]
+    else:
+        if desk is not None:
+            _check_desk(folds, desk)
+        rows = [row for part in folds.accounts for row in accounts_in(part)]
     limit = None if near is None else Fraction(near)
     return shortest_first(
         [
