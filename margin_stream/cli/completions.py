@@ -9,6 +9,27 @@ if TYPE_CHECKING:
     from cyclopts.completion import CompletionContext
 
 
+OWN_DATA = ("accounts", "positions", "collateral", "prices")
+"""What ``import`` books into a store."""
+MARKET_FORMATS = (
+    "bars",
+    "binance-klines",
+    "binance-trades",
+    "ccxt",
+    "databento",
+    "polygon",
+    "stooq",
+    "yahoo",
+    "segments",
+)
+"""What ``import`` prints as inputs."""
+
+
+def market_formats(_: CompletionContext) -> list[str]:
+    """Return the formats of market files."""
+    return list(MARKET_FORMATS)
+
+
 def profile_names(_: CompletionContext) -> list[str]:
     """Return the shipped margin profiles."""
     from margin_stream import profiles

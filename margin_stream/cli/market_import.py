@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from margin_stream.cli.completions import profile_names
+from margin_stream.cli.completions import MARKET_FORMATS, OWN_DATA, market_formats, profile_names
 from margin_stream.cli.error_output import diagnose, failure, report
 from margin_stream.cli.errors import CORRUPT, DONE
 from margin_stream.cli.export import copy_journal
@@ -26,10 +26,7 @@ SHOWN_LIMIT = 10
 
 def import_market(
     form: Annotated[
-        Literal[
-            "bars", "binance-klines", "binance-trades", "ccxt", "databento", "polygon", "stooq", "yahoo", "segments"
-        ],
-        Parameter(name="FORMAT"),
+        str, Parameter(name="FORMAT", completer=market_formats, help=f"One of {', '.join(MARKET_FORMATS)}.")
     ],
     paths: Annotated[tuple[Path, ...], Parameter(name="PATH", consume_multiple=True)],
     /,
@@ -79,9 +76,12 @@ def import_market(
     ] = None,
     common: Common = Common(),  # noqa: B008 (frozen)
 ) -> int:
-    """Turn market data files into inputs (NDJSON).
+    """Your own files into the store (accounts, positions, collateral, prices), or market files as inputs (NDJSON).
 
     Try:
+      margin-stream import accounts accounts.csv
+      margin-stream import positions positions.csv --collateral balances.csv --at 2024-03-04T14:30:00Z
+      margin-stream import prices monday.csv --zone America/New_York
       margin-stream import bars usdt.csv.gz btc.csv.gz --accounts 1000 > day.ndjson
       zcat usdt.csv.gz | margin-stream import bars - > day.ndjson
       margin-stream import bars us.csv.gz --zone America/New_York --accounts 200 --cover-low 2
@@ -93,9 +93,14 @@ def import_market(
     """
     from margin_stream.importers.binance import read_funding
     from margin_stream.importers.files import read_market
+    from margin_stream.settings import did_you_mean
     from margin_stream.simulation.day import Accounts, day_events
     from margin_stream.simulation.perpetual_books import USDM
 
+    if form not in MARKET_FORMATS:
+        known = [*OWN_DATA, *MARKET_FORMATS]
+        text = f"import {form}: no such format{did_you_mean(form, known)}; your own files: {', '.join(OWN_DATA)}"
+        raise UsageError(f"{text}; market files: {', '.join(MARKET_FORMATS)}", option="FORMAT")
     if not paths:
         raise OptionsConflict("import: name at least one file")
     if form == "segments":

@@ -25,7 +25,9 @@ SHOWN_LIMIT = 10
 
 Files = Annotated[
     tuple[Path, ...],
-    Parameter(name="FILE", consume_multiple=True, help="CSV, TSV, xlsx or Parquet; plain, gz or zip."),
+    Parameter(
+        name="FILE", show_default=False, consume_multiple=True, help="CSV, TSV, xlsx or Parquet; plain, gz or zip."
+    ),
 ]
 At = Annotated[
     str | None,
@@ -52,7 +54,11 @@ class Table:
 
     map: Annotated[
         tuple[str, ...],
-        Parameter(negative="", help="THEIRS=OURS: the file's column THEIRS is our column OURS; once for each."),
+        Parameter(
+            negative="",
+            show_default=False,
+            help="THEIRS=OURS: the file's column THEIRS is our column OURS; once for each.",
+        ),
     ] = ()
     decimal_comma: Annotated[bool, Parameter(negative="", help="Numbers are written 1.234,50.")] = False
     sheet: Annotated[str | None, Parameter(help="The sheet of a workbook; the first one if left out.")] = None
@@ -89,7 +95,11 @@ def import_positions(
     *,
     collateral: Annotated[
         tuple[Path, ...],
-        Parameter(negative="", help="A file of balances of the same moment, booked together with the positions."),
+        Parameter(
+            negative="",
+            show_default=False,
+            help="A file of balances of the same moment, booked together with the positions.",
+        ),
     ] = (),
     at: At = None,
     zone: Zone = None,
@@ -363,7 +373,7 @@ def _shown(common: OnStore, given: Read, found: Booked, after: dict[str, Any], *
         print_note(common, note)
     row = {"source": plan.source, "rows": sum(len(part.rows) for part in parts), **plan.facts}
     if problems:
-        row["problems"] = len(problems)
+        row = {"rows": row["rows"], "problems": len(problems)}
         if not check:
             text = f"{len(problems)} problems: nothing was written; --check lists all of them"
             report(failure("import_refused", text, store=common.store), as_json=common.json)

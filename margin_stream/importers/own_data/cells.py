@@ -34,7 +34,8 @@ class Reading:
 
 
 def number(text: str, reading: Reading) -> str:
-    """Return a number as a plain decimal: ``1,234.50`` -> ``1234.50``, and with a decimal comma ``1.234,50`` too.
+    """Return a number as a plain decimal: ``1,234.50`` -> ``1234.50``, and with a decimal comma ``1.234,50`` and
+    ``1.234`` too: who states the comma states what a point is. Without that, ``1,234`` has two readings.
 
     Raises:
         WrongCell: it is none, or has two readings.
@@ -56,11 +57,10 @@ def number(text: str, reading: Reading) -> str:
                 "--decimal-comma reads a comma as the decimal point" if comma == "," else "leave out --decimal-comma"
             )
             raise WrongCell(f"a {_word(comma)} in a number", f"write {_swapped(digits, comma, point)}, or {other}")
-        if len(groups) == 2 and not dot:
+        if len(groups) == 2 and not dot and not reading.decimal_comma:
             plain = "".join(groups)
-            other = "give --decimal-comma" if comma == "," else "leave out --decimal-comma"
             what = f"{plain}, or {groups[0]}.{groups[1]}? both can be meant"
-            raise WrongCell(what, f"write {plain}, or {other}")
+            raise WrongCell(what, f"write {plain}, or give --decimal-comma where a comma is the decimal point")
         whole = "".join(groups)
     if point in fraction or (dot and not fraction):
         raise WrongCell("not a number", "write digits with one decimal point, such as 1234.50")
