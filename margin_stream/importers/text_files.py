@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,8 @@ FILE_LIMIT = 1 << 30
 UNPACKED_LIMIT = 4 << 30
 LINE_LIMIT = 64 << 10
 """A line of a market file has at most so many characters."""
+DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, ValueError, RuntimeError, OverflowError, struct.error)
+"""What is raised of a file that cannot be read, or of an archive that is damaged or packed as nothing unpacks here."""
 PRICES = ("open", "high", "low", "close")
 LENGTH_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -88,7 +91,7 @@ def numbered_lines(path: Path, data: bytes) -> Iterator[tuple[str, int, str]]:
             number = number + 1 if here == name else 1
             name = here
             yield name, number, line
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+    except DAMAGED as error:
         raise ImportFault(f"{path}: cannot be read: {error}", file=path) from None
 
 

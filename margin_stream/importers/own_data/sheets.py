@@ -8,10 +8,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import re
+import sys
 import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -20,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from margin_stream.files import content, read_within
 from margin_stream.importers.own_data.problems import FileWrong, Place, Problem, problem
+from margin_stream.importers.text_files import DAMAGED
 
 if TYPE_CHECKING:
     import polars
@@ -60,7 +63,7 @@ def read_sheets(path: Path, *, sheet: str | None = None) -> tuple[bytes, list[Sh
     try:
         data = content(path, FILE_LIMIT)
         sheets = list(_sheets(str(path), data, sheet))
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except DAMAGED as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise FileWrong(f"{path}: cannot be read: {reason}", file=path) from None
     if not sheets:
@@ -222,8 +225,9 @@ def _parquet(name: str, data: bytes) -> Sheet:
     import polars
 
     try:
-        frame = polars.read_parquet(data)
-    except polars.exceptions.PolarsError as error:
+        with _silent():
+            frame = polars.read_parquet(data)
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException) as error:
         raise FileWrong(f"{name}: no Parquet file that can be read: {str(error).splitlines()[0]}", file=name) from None
     doubles = any(kind.is_float() for kind in frame.dtypes)
     rows = [
@@ -232,6 +236,20 @@ def _parquet(name: str, data: bytes) -> Sheet:
         if any(cell is not None for cell in row)
     ]
     return Sheet(name, "Parquet", list(frame.columns), rows, doubles)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep the standard error of the process quiet: where its reader gives a damaged file up, it prints a trace."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _text(value: Any) -> str:
