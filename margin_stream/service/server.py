@@ -13,9 +13,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from margin_stream.journal.layout import StoreError
 from margin_stream.service.answers import Problem, answered
+from margin_stream.service.api import Api
 from margin_stream.service.measures import Measures
 from margin_stream.service.openapi import document
-from margin_stream.service.routes import ALLOWS_METRICS, BODY_LIMIT, ROUTES, Api, Route
+from margin_stream.service.routes import ALLOWS_METRICS, BODY_LIMIT, ROUTES, Route
 from margin_stream.service.tokens import Token, Tokens, TokensDamaged
 
 OPEN = ("/livez", "/readyz")
