@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +31,10 @@ def run_service(
     clock: Annotated[
         ClockName, Parameter(help="What moves the clock: clock_ticked inputs, event times, or this machine's clock.")
     ] = "input",
+    follow: Annotated[
+        tuple[Path, ...],
+        Parameter(negative="", show_default=False, help="A file of inputs (NDJSON) that is read as it grows."),
+    ] = (),
     tls_certificate: Annotated[
         Path | None, Parameter(help="A certificate chain (PEM): the API is served by TLS.")
     ] = None,
@@ -46,14 +49,14 @@ def run_service(
     Try:
       margin-stream run
       margin-stream run --store /var/lib/margin-stream --listen 0.0.0.0:8787 --tls-certificate c.pem --tls-key k.pem
-      margin-stream run --clock wall
+      margin-stream run --clock wall --follow feed.ndjson
     """
     host, port = _address(listen)
     if (tls_certificate is None) is not (tls_key is None):
         raise UsageError("--tls-certificate and --tls-key go together", option="--tls-certificate")
     path = common.path
     as_python_does()
-    return asyncio.run(_run(common, path, host, port, partitions, clock, tls_certificate, tls_key))
+    return asyncio.run(_run(common, path, host, port, partitions, clock, follow, tls_certificate, tls_key))
 
 
 async def _run(
@@ -63,14 +66,16 @@ async def _run(
     port: int,
     partitions: int | None,
     clock: ClockName,
+    files: tuple[Path, ...],
     certificate: Path | None,
     key: Path | None,
 ) -> int:
     import ssl
 
     from margin_stream.cli.version import version_line
+    from margin_stream.service.api import Api
     from margin_stream.service.engine import Engine
-    from margin_stream.service.routes import Api
+    from margin_stream.service.intakes import FollowedFile
     from margin_stream.service.server import Server, serve
     from margin_stream.service.stream import Hub
     from margin_stream.service.tokens import Tokens
@@ -117,7 +122,8 @@ async def _run(
             if line is not None and engine.store is not None:
                 await engine.send([line])
 
-    keeping = asyncio.create_task(keep())
+    keeping = [asyncio.create_task(keep())]
+    keeping += [asyncio.create_task(FollowedFile(file, engine, api.clocked).follow()) for file in files]
     try:
         server = Server(api, tokens, version_line().split()[1])
         await serve(server, host, port, stop, listening, tls=tls)
@@ -127,9 +133,9 @@ async def _run(
             as_json=common.json,
         )
     finally:
-        keeping.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeping
+        for task in keeping:
+            task.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
         await engine.close()
     if came:
         return INTERRUPTED if came[0] == signal.SIGINT else TERMINATED

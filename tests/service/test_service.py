@@ -377,6 +377,29 @@ def test_a_stream_is_of_a_desk_or_of_some_types(served: tuple[Service, str], lin
         assert [row["id"] for row in client.rows] == wanted != []
 
 
+def test_a_file_that_grows_is_an_intake_of_its_own(tmp_path: Path, lines: list[bytes]) -> None:
+    store, feed = tmp_path / "s", tmp_path / "feed.ndjson"
+    operations = token(store, "operations")
+
+    def last() -> int:
+        return int(service.get("/v1/digest", operations).json["last"])
+
+    with running(store, "--follow", str(feed)) as service:
+        feed.write_bytes(b"\n".join(lines[:300]) + b"\n" + lines[300][:30])
+        eventually(lambda: last() == 300)
+        with feed.open("ab") as stream:
+            stream.write(lines[300][30:] + b"\n")
+        eventually(lambda: last() == 301)
+        assert service.send(operations, lines[301:310]).json["accepted"] == 9
+        feed.with_name("fresh").write_bytes(b"\n".join(lines[305:320]) + b"\n")
+        feed.with_name("fresh").replace(feed)
+        eventually(lambda: last() == 320)
+        service.kill()
+    with running(store, "--follow", str(feed)) as service:
+        assert last() == 320
+        assert service.stop() == 143
+
+
 # ---- standing by -----------------------------------------------------------------------------------------------------
 
 
