@@ -52,7 +52,6 @@ def parse_time(text: str) -> int:
     return moment
 
 
-@lru_cache(maxsize=4096)
 def moment_ns(moment: datetime) -> int:
     """Return nanoseconds since 1970 of a ``datetime``.
 
@@ -64,6 +63,7 @@ def moment_ns(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
+@lru_cache(maxsize=4096)
 def _format_seconds(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
 

@@ -197,7 +197,7 @@ def _turning_price(case: Case, held: Held, guard: Guard) -> str | None:
 
 def _joint_price(case: Case, held: Held, guard: Guard, together: Collection[int]) -> str | None:
     """Return the price at which the position's subaccount breaches a guard while the collateral of the same coin moves
-    in proportion; in the profile's rounding the last price of the scale before it, seen from the breach."""
+    in proportion; in the profile's rounding the first price of the scale beyond."""
     formula = case.calculator.formula(held.subaccount)
     if not held.position.quantity or formula is None:
         return None

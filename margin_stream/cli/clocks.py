@@ -64,7 +64,16 @@ class Clock:
             moment = parse_time(_timed.decode(line).event_time)
         except (msgspec.MsgspecError, UnicodeDecodeError, TimeError):
             return None  # The line itself is refused, with its reason.
-        if moment <= max(self._last_ns, self._store_ns()):
+        known = max(self._last_ns, self._store_ns())
+        if moment <= known:
+            return None
+        if known and moment - known > JUMP_LIMIT_NS:
+            if self._warn is not None:
+                self._warn(
+                    f"--clock event-time: an input of {format_time(moment)} is more than eight days past the clock, "
+                    f"{format_time(known)}: the clock is not moved by it"
+                )
+                self._warn = None
             return None
         self._last_ns = moment
         return clock_line("clock/event-time", moment)

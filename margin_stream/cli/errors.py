@@ -500,8 +500,9 @@ ENTRIES = (
     Entry(
         "clock_not_moved",
         DONE,
-        "This machine's clock cannot move the store's: it is behind it, or more than eight days ahead.",
-        "Where a person confirms the jump, send a clock_ticked with confirmed_by; else use --clock event-time.",
+        "A time cannot move the store's clock: it is more than eight days ahead, or this machine's is behind.",
+        "Correct the time of the input or of this machine; where a person confirms the jump, send a clock_ticked with "
+        "confirmed_by.",
     ),
     Entry(
         "duplicates_of_refused",

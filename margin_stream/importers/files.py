@@ -73,7 +73,7 @@ def read_market(
         digest.update(sha256(whole[path]).digest())
     try:
         clock = ZoneInfo(zone) if zone else None
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ZoneUnknown(f"--zone: {zone!r} is no time zone", option="--zone") from None
     read: list[ReadBar] = []
     for path in paths:

@@ -164,6 +164,7 @@ def plain_decimal(text: str) -> str:
     """Return a decimal without exponent: some files write ``4.665e-05``."""
     if "e" not in text and "E" not in text:
         return text
+    sign, text = ("-", text[1:]) if text.startswith("-") else ("", text)
     mantissa, _, exponent = text.lower().partition("e")
     shift = int(exponent)
     if abs(shift) > 30:
@@ -172,7 +173,7 @@ def plain_decimal(text: str) -> str:
     digits = whole + fraction
     point = len(whole) + shift
     if point <= 0:
-        return "0." + "0" * -point + digits
+        return f"{sign}0." + "0" * -point + digits
     if point >= len(digits):
-        return digits.ljust(point, "0")
-    return f"{digits[:point]}.{digits[point:]}"
+        return sign + digits.ljust(point, "0")
+    return f"{sign}{digits[:point]}.{digits[point:]}"

@@ -93,6 +93,16 @@ def test_this_machines_clock_moves_the_store_once_a_second(monkeypatch: pytest.M
         assert len(warned) == 1
 
 
+def test_one_wrong_event_time_does_not_stop_the_clock() -> None:
+    warned: list[str] = []
+    clock = Clock("event-time", store_ns=lambda: 0, warn=warned.append)
+    moments = ["2024-03-04T14:30:00Z", "2099-01-01T00:00:00Z", "2024-03-04T15:30:00Z", "2024-03-04T16:30:00Z"]
+    lines = [json.dumps({"event_time": moment}).encode() for moment in moments]
+    found = [json.loads(line) for line in clock.lines(lines)]
+    assert [row["time"] for row in found if "time" in row] == [moments[0], *moments[2:]]
+    assert len(warned) == 1
+
+
 # ---- files that grow -------------------------------------------------------------------------------------------------
 
 

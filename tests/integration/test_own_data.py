@@ -619,3 +619,62 @@ def test_perpetuals_are_booked_with_their_leverage_and_subaccount(folder: Path) 
     assert Fraction(isolated["balances"][0]["amount"]) == 1200
     assert [(row["quantity"], row["leverage"]) for row in shown["positions"]] == [("-0.10000000", 10)]
     assert json.loads(command(*words)[2])["differences"] == 0
+
+
+# ---- what a second reading found -------------------------------------------------------------------------------------
+
+
+def test_only_its_own_end_ends_an_import_that_was_cut_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened()
+    imported("prices", PRICES)
+    Path("f.csv").write_text("account,instrument,quantity,price\nC-1,MSFT,7,400\n")
+
+    def cut(host: Host, events: list[Any], **_: Any) -> Counts:
+        host.offer(events[0])
+        host.commit()
+        raise Cut
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Host, "ingest", cut)
+        command("import", "positions", "f.csv")
+    marker = Path("margin-store/imports/unfinished.json")
+    assert marker.exists()
+    Path("p.csv").write_text("time,instrument,price\n2024-03-04 11:30,AAPL,150\n")
+    for words in (("prices", "p.csv", *ZONE), ("accounts", "--undo"), ("collateral", "balances.csv")):
+        code, errors, _ = command("import", *words)
+        assert (code, errors[0]["code"]) == (4, "import_unfinished"), words
+        assert "positions of f.csv" in errors[0]["message"]
+        assert marker.exists()
+    code, errors, out = command("import", "positions", "f.csv")
+    assert (code, json.loads(out)["duplicate"]) == (0, 1), errors
+    assert not marker.exists()
+    assert held("C-1") == {"MSFT": Decimal(7)}
+
+
+def test_a_file_without_positions_closes_nothing(folder: Path) -> None:
+    opened()
+    found = refused("positions", "account,instrument,quantity\n", check=False)
+    assert found[0]["code"] == "file_wrong"
+    assert "quantity 0" in found[0]["message"]
+
+
+def test_a_title_that_no_file_has_is_a_slip(folder: Path) -> None:
+    Path("f.csv").write_text(ACCOUNTS)
+    code, errors, _ = command("import", "accounts", "f.csv", "--map", "Deks=desk")
+    assert (code, errors[0]["code"]) == (4, "file_wrong")
+    assert "did you mean 'desk'" in errors[0]["message"]
+
+
+def test_leverage_is_taken_back_too(folder: Path) -> None:
+    lines = command(
+        "profiles", "template", "binance-usdm", "--assets", "BTCUSDT-PERP", "--base", "USDT", "--store", "u"
+    )[2]
+    assert command("ingest", "-", "--store", "u", data=lines)[0] == 0
+    Path("a.csv").write_text("account\nP-1\n")
+    assert command("import", "accounts", "a.csv", "--profile", "binance-usdm", "--store", "u")[0] == 0
+    for leverage in (20, 10):
+        Path("p.csv").write_text(f"account,instrument,quantity,price,leverage\nP-1,BTCUSDT-PERP,0.5,40000,{leverage}\n")
+        assert command("import", "positions", "p.csv", "--at", AT, "--store", "u")[0] == 0
+    assert command("import", "positions", "--undo", "--store", "u")[0] == 0
+    (position,) = json.loads(command("state", "--account", "P-1", "--store", "u")[2])["positions"]
+    assert position["leverage"] == 20

@@ -7,12 +7,13 @@ import sys
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 import margin_stream
 from margin_stream import Store, StoreView
-from margin_stream.schemas.times import TimeError
+from margin_stream.schemas.times import TimeError, moment_ns
 from tests.days import Day, opened_day, random_day
 
 LINES = random_day(11, accounts=8, steps=300)
@@ -156,3 +157,9 @@ def test_a_name_with_markup_is_shown_as_text(tmp_path: Path) -> None:
     with Store.open(path) as opened:
         opened.ingest(Day().lines)
         assert "<b>" not in opened._repr_html_()
+
+
+def test_an_hour_that_came_twice_is_two_moments() -> None:
+    zone = ZoneInfo("America/New_York")
+    first, second = (moment_ns(datetime(2024, 11, 3, 1, 30, tzinfo=zone, fold=fold)) for fold in (0, 1))
+    assert second - first == 3600 * 10**9

@@ -412,7 +412,7 @@ def test_funding_rates_are_paid_at_their_times(tmp_path: Path, form: str) -> Non
     path = klines(tmp_path, "BTCUSDT-1h-2023-10-27.csv", 20, 3_600_000)
     (tmp_path / "tiers.json").write_text(json.dumps({"BTC/USDT:USDT": [{**tier, "info": {}} for tier in TIERS]}))
     times = [START_MS - 8 * 3_600_000, START_MS + 8 * 3_600_000 + 4, START_MS + 16 * 3_600_000]
-    rates = ["0.0009", "0.0001", "-0.00025"]
+    rates = ["0.0009", "1e-04", "-2.5e-04"]
     if form == "dump":
         file = tmp_path / "BTCUSDT-fundingRate-2023-10.csv"
         rows = [f"{time},8,{rate}" for time, rate in zip(times, rates, strict=True)]

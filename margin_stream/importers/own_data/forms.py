@@ -118,6 +118,8 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     """Each as it was read, in words."""
+    titles: set[str] = field(default_factory=set)
+    """Of the columns of the files, as they are written."""
     count: int = 0
     """Rows that were looked at."""
 
@@ -203,6 +205,7 @@ def add_rows(
     Raises:
         FileWrong: the header is not one of this kind.
     """
+    found.titles |= set(sheet.header)
     columns, unread = header_of(found.kind, sheet, names)
     found.notes += sheet.notes
     found.problems += sheet.problems

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
+from margin_stream.core.accounts.account import Account
+from margin_stream.core.accounts.position import SIDES, position_key
 from margin_stream.core.intake.admission import Counts
+from margin_stream.core.market.directory import Directory
 from margin_stream.core.store_fold import StoreFold
 from margin_stream.errors import Error
 from margin_stream.host.embedded import Host
@@ -19,8 +24,9 @@ from margin_stream.importers.market import STALE_AFTER_S
 from margin_stream.importers.own_data import price_list, snapshots
 from margin_stream.importers.own_data.cells import Reading
 from margin_stream.importers.own_data.directory import Listings
-from margin_stream.importers.own_data.forms import Kind, Rows, add_rows, doubled
+from margin_stream.importers.own_data.forms import Kind, Rows, add_rows, doubled, plain
 from margin_stream.importers.own_data.plan import Plan
+from margin_stream.importers.own_data.problems import FileWrong
 from margin_stream.importers.own_data.sheets import read_sheets
 from margin_stream.importers.own_data.snapshot import Snapshot
 from margin_stream.importers.own_data.unfinished import ImportUnfinished, Pending, PendingImport
@@ -104,6 +110,16 @@ def read(files: OwnFiles) -> Read:
                 add_rows(rows, sheet, files.names, reading, files.constants)
         doubled(rows)
         found.append(rows)
+    if files.kind == "positions" and files.paths and not found[0].rows and not found[0].problems:
+        text = f"{files.paths[0]}: no position in it, which would close every one; write rows with quantity 0 for that"
+        raise FileWrong(text, file=files.paths[0])
+    # A title that no file has is a slip, and would leave a column unread.
+    titles = {plain(title) for rows in found for title in rows.titles}
+    for theirs in files.names if files.paths else ():
+        if plain(theirs) not in titles:
+            near = get_close_matches(plain(theirs), titles, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise FileWrong(f"--map {theirs}: no file has a column {theirs!r}{hint}", file=files.paths[0])
     return Read(digest.hexdigest()[:16], found[0], found[1] if files.collateral else None)
 
 
@@ -162,11 +178,9 @@ def book(
     """
     path = host.layout.root
     pending = PendingImport(path)
-    began = None if files.kind == "prices" else pending.read()
+    began = pending.read()
     if began is not None and (began.kind, began.digest) != (files.kind, given.digest):
-        words = " ".join(began.files)
-        text = f"an import was cut off: `margin-stream import {began.kind} {words}`; run it again, as it was, first"
-        raise ImportUnfinished(text, store=path)
+        raise ImportUnfinished(_unfinished(began), store=path)
     sequence = host.system.sequence if began is None else began.sequence
     folds = folds_at(path) if began is None else folds_at(path, Until(sequence=sequence))
     plan = plan_of(files, given, folds, sequence)
@@ -174,13 +188,21 @@ def book(
         return Booked(plan)
     if files.kind != "prices":
         pending.write(
-            Pending(files.kind, given.digest, sequence, [str(file) for file in files.paths + files.collateral])
+            Pending(files.kind, given.digest, sequence, [*map(str, files.paths)], [*map(str, files.collateral)])
         )
     counts = host.ingest(plan.events, progress=progress, stop=stop)
     if stop is None or not stop():
         host.checkpoint()
-        pending.done()
+        if files.kind != "prices":
+            pending.done()
     return Booked(plan, counts)
+
+
+def _unfinished(began: Pending) -> str:
+    """Return what was cut off, and how it is ended."""
+    collateral = f", with --collateral {shlex.join(began.collateral)}" if began.collateral else ""
+    of = f"import {began.kind} of {shlex.join(began.files)}{collateral}"
+    return f"an {of} was cut off; run that command again, with the same options, before another import"
 
 
 # ---- undo ------------------------------------------------------------------------------------------------------------
@@ -199,10 +221,16 @@ def undo(kind: Kind, digest: str | None, host: Host) -> Booked:
     """
     source, sequence = _last(kind, digest, host)
     path = host.layout.root
+    began = PendingImport(path).read()
+    # Of an import that was cut off, what was sent is taken back, and it is at its end.
+    own = began is not None and source == f"{began.kind}@{began.digest}#{began.sequence}"
+    if began is not None and not own:
+        raise ImportUnfinished(_unfinished(began), store=path)
     plan = Plan(f"{source}/undo")
     before = {
         account.id: account for part in folds_at(path, Until(sequence=sequence)).accounts for account in part.accounts()
     }
+    directory = host.system.intake.market.directory
     identity = {"source": plan.source, "event_time": host.system.intake.market.clock_ns}
     stay = []
     for record in source_of(path).items():
@@ -215,8 +243,12 @@ def undo(kind: Kind, digest: str | None, host: Host) -> Booked:
                 stay.append(event.account)
             else:
                 # The movements of collateral are numbered by their own file's rows.
-                own = plan.source + event.source.removeprefix(source)
-                plan.add(_compensation(event, before, {**identity, "source": own, "source_seq": event.source_seq}))
+                sent_as = plan.source + event.source.removeprefix(source)
+                plan.add(
+                    _compensation(
+                        event, before, directory, {**identity, "source": sent_as, "source_seq": event.source_seq}
+                    )
+                )
     if stay:
         plan.notes.append(f"{len(stay)} accounts stay open: an account is never closed ({', '.join(stay[:5])})")
     plan.facts |= {"undone": source, "differences": len(plan.events)}
@@ -226,7 +258,8 @@ def undo(kind: Kind, digest: str | None, host: Host) -> Booked:
         return Booked(plan)
     counts = host.ingest(plan.events)
     host.checkpoint()
-    PendingImport(path).done()
+    if own:
+        PendingImport(path).done()
     return Booked(plan, counts)
 
 
@@ -252,15 +285,27 @@ def _last(kind: Kind, digest: str | None, host: Host) -> tuple[str, int]:
     return source, sequence
 
 
+def _leverage_before(event: PositionChanged, account: Account | None, directory: Directory) -> int:
+    """Return the leverage that a position had before an import chose another; 0 where it had none."""
+    key = position_key(directory.instrument_by_name[event.instrument].number, SIDES.index(event.position_side))
+    parts = () if account is None else account.subaccounts()
+    found = next((part.positions.get(key) for part in parts if part.name == event.isolated), None)
+    return 0 if found is None else found.leverage or 0
+
+
 def _negated(pair: DecimalPair) -> DecimalPair:
     return packed(-whole(pair[0])), pair[1]
 
 
 def _compensation(
-    event: PositionChanged | CollateralMoved | AccountChanged, before: Mapping[str, Any], identity: dict[str, Any]
+    event: PositionChanged | CollateralMoved | AccountChanged,
+    before: Mapping[str, Any],
+    directory: Directory,
+    identity: dict[str, Any],
 ) -> AnyInput:
     """Return what takes an event back."""
     if isinstance(event, PositionChanged):
+        leverage = _leverage_before(event, before.get(event.account), directory) if event.leverage else 0
         return PositionChanged(
             **identity,
             account=event.account,
@@ -270,6 +315,7 @@ def _compensation(
             reason="import undone",
             isolated=event.isolated,
             position_side=event.position_side,
+            leverage=leverage,
         )
     if isinstance(event, CollateralMoved):
         return CollateralMoved(

@@ -23,6 +23,7 @@ class Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sequence: int
     """N: the store's last sequence number when its differences were taken."""
     files: list[str]
+    collateral: list[str]
 
 
 class PendingImport:
